@@ -1,0 +1,14 @@
+//! SIP engine: messages, transactions, dialogs, proxy, registrar, digest (RFC 3261 and its extensions).
+//!
+//! Pure: it owns no clock, no socket, no file, no async and no randomness; all of that is handed in. It knows
+//! nothing of the overlay or of media.
+
+pub mod agent;
+pub mod digest;
+pub mod message;
+pub mod proxy;
+pub mod registrar;
+pub mod server;
+pub mod stream;
+pub mod transaction;
+pub mod transport;
