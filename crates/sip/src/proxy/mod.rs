@@ -1,1 +1,43 @@
-//! TBW
+//! A stateful, forking, record-routing proxy (RFC 3261 §16, RFC 5626 §5, RFC 5658).
+
+use std::time::Duration;
+
+use crate::message::Header;
+use crate::transport::Destination;
+
+/// One place that a request shall be forwarded to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The Request-URI there.
+    pub uri: String,
+    /// Where to send it.
+    pub destination: Destination,
+    /// Preference of the contact in thousandths (RFC 3261 §20.10); the proxy forks in parallel and does not look.
+    pub q: u16,
+    /// Header fields to add for this target only.
+    pub extra: Vec<(Header, String)>,
+    /// When nothing at all, not even 100, was heard within this time, the branch ends with 408.
+    pub answer_within: Option<Duration>,
+    /// A Route value to put before all others (RFC 3261 §16.6 item 6).
+    pub prepend_route: Option<String>,
+}
+
+impl Target {
+    /// A target without any of the options.
+    pub fn new(uri: impl Into<String>, destination: Destination) -> Target {
+        Target { uri: uri.into(), destination, q: 1000, extra: Vec::new(), answer_within: None, prepend_route: None }
+    }
+}
+
+/// What the Route header field said about a request (RFC 3261 §16.4, RFC 5626 §5.3).
+#[derive(Debug, Clone)]
+pub enum Routing {
+    /// No Route was left and no flow token vouched: the node decides by the Request-URI.
+    Initial,
+    /// A request within a dialog that this node record-routed: forward it to this target.
+    Dialog(Target),
+    /// A Route is left that leads elsewhere, and nothing vouches for it: its URI. The node decides, mostly against.
+    Foreign(String),
+    /// The flow token is ours, but its connection is gone: 430 (Flow Failed, RFC 5626 §5.3) or another way to the user.
+    Gone,
+}
