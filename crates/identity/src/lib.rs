@@ -1,1 +1,34 @@
-//! Meshtone identity.
+//! Who is who in an overlay: keys, node ids, certificates, enrolment and tickets.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`id`] | [`NodeId`], [`OverlayId`], [`LinkKey`] and their texts |
+//! | [`key`] | P-256 keys and ES256 signatures behind the [`Signer`] and [`Verifier`] traits |
+//! | [`certificate`] | X.509 certificates of authority, nodes and home nodes, and their verification (RFC 5280, RFC 5922) |
+//! | [`authority`] | the overlay's own authority, which issues them |
+//! | [`enrol`] | the certification request of a new node (PKCS#10, RFC 2986) |
+//! | [`ticket`] | the text by which a new machine joins |
+//! | [`dangerous_deterministic`] | signatures that anybody can forge, for reproducible simulations |
+//!
+//! Everything here is pure: time comes in as unix seconds, nothing is read or written. Only the making of a key
+//! ([`SigningKey::generate`]) draws on the crypto library's own randomness.
+#![forbid(unsafe_code)]
+
+pub mod authority;
+pub mod certificate;
+pub mod dangerous_deterministic;
+pub mod domain;
+pub mod enrol;
+mod error;
+pub mod id;
+pub mod key;
+pub mod ticket;
+mod x509;
+
+pub use authority::Authority;
+pub use certificate::{AuthorityCertificate, HomeCertificate, NodeCertificate};
+pub use enrol::EnrolRequest;
+pub use error::Error;
+pub use id::{LinkKey, NodeId, OverlayId};
+pub use key::{Es256, PublicKey, Signature, Signer, SigningKey, Verifier};
+pub use ticket::{Role, Ticket};

@@ -1,0 +1,395 @@
+//! The X.509 profile of Meshtone (RFC 5280): what is read of a certificate, and the rules that all of them share.
+//!
+//! Stricter than the RFC allows for: version 3, P-256 keys, ECDSA with SHA-256, no extension twice, no critical
+//! extension that is not understood here, nothing after the end.
+
+use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
+use x509_parser::oid_registry::{
+    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG_ECDSA_WITH_SHA256,
+};
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Version};
+
+use crate::{Error, PublicKey, Signature, Signer, Verifier};
+
+/// Largest certificate or request that is looked at; ours have about 600 bytes.
+pub(crate) const MAX_DER: usize = 4096;
+
+/// What is read of a certificate: everything that any rule asks for.
+pub(crate) struct Parsed<'a> {
+    what: &'static str,
+    pub(crate) public_key: PublicKey,
+    pub(crate) subject: &'a [u8],
+    pub(crate) not_before: u64,
+    pub(crate) not_after: u64,
+    extensions: Extensions,
+    issuer: &'a [u8],
+    signed: &'a [u8],
+    signature: Signature,
+}
+
+/// The extensions that are understood.
+#[derive(Default)]
+pub(crate) struct Extensions {
+    /// The URIs of the subject alternative name; any other form of name there is refused.
+    pub(crate) uris: Vec<String>,
+    constraints: Option<(bool, Option<u32>)>,
+    digital_signature: bool,
+    sign_certificates: bool,
+}
+
+impl<'a> Parsed<'a> {
+    /// Reads a certificate; `what` names it in errors.
+    pub(crate) fn read(what: &'static str, der: &'a [u8]) -> Result<Self, Error> {
+        let malformed = |why| Error::Malformed { what, why };
+        if der.len() > MAX_DER {
+            return Err(malformed("larger than 4 KiB"));
+        }
+        let (rest, certificate) =
+            X509Certificate::from_der(der).map_err(|_| malformed("not an X.509 certificate"))?;
+        if !rest.is_empty() {
+            return Err(malformed("bytes after its end"));
+        }
+        let signature = read_signature(
+            what,
+            &certificate.signature_algorithm,
+            &certificate.signature_value,
+        )?;
+        let tbs = certificate.tbs_certificate;
+        if tbs.version != X509Version::V3 {
+            return Err(malformed("not version 3"));
+        }
+        if tbs.signature != certificate.signature_algorithm {
+            return Err(malformed("two different signature algorithms"));
+        }
+        let seconds = |time: i64| u64::try_from(time).map_err(|_| malformed("a time before 1970"));
+        Ok(Self {
+            what,
+            public_key: read_key(what, &tbs.subject_pki)?,
+            subject: tbs.subject.as_raw(),
+            not_before: seconds(tbs.validity.not_before.timestamp())?,
+            not_after: seconds(tbs.validity.not_after.timestamp())?,
+            extensions: Extensions::read(what, tbs.extensions())?,
+            issuer: tbs.issuer.as_raw(),
+            signed: signed_part(der, tbs.as_ref()),
+            signature,
+        })
+    }
+
+    /// Checks that the holder of `key`, named `subject`, issued this certificate.
+    pub(crate) fn check_issuer(
+        &self,
+        verifier: &dyn Verifier,
+        subject: &[u8],
+        key: &PublicKey,
+    ) -> Result<(), Error> {
+        let refuse = Error::Issuer { what: self.what };
+        if self.issuer != subject {
+            return Err(refuse);
+        }
+        verifier
+            .verify(key, self.signed, &self.signature)
+            .map_err(|_| refuse)
+    }
+
+    /// Checks that this is an authority's certificate: it may sign certificates, and only of end entities.
+    pub(crate) fn check_authority(&self) -> Result<(), Error> {
+        let refuse = |why| Error::NotPermitted {
+            what: self.what,
+            why,
+        };
+        match self.extensions.constraints {
+            Some((true, Some(0))) => {}
+            Some((true, _)) => return Err(refuse("it allows intermediate authorities")),
+            Some((false, _)) | None => return Err(refuse("it is no authority's")),
+        }
+        if !self.extensions.sign_certificates {
+            return Err(refuse("its key may not sign certificates"));
+        }
+        Ok(())
+    }
+
+    /// Checks that this is an end entity's certificate: it may sign, but no certificates.
+    pub(crate) fn check_end_entity(&self) -> Result<(), Error> {
+        let refuse = |why| Error::NotPermitted {
+            what: self.what,
+            why,
+        };
+        if matches!(self.extensions.constraints, Some((true, _)))
+            || self.extensions.sign_certificates
+        {
+            return Err(refuse("it claims to be an authority's"));
+        }
+        if !self.extensions.digital_signature {
+            return Err(refuse("its key may not sign"));
+        }
+        Ok(())
+    }
+
+    /// Returns what follows each of the prefixes, when the subject alternative names are exactly one URI of each.
+    pub(crate) fn names<const N: usize>(&self, prefixes: [&str; N]) -> Result<[&str; N], Error> {
+        names(self.what, &self.extensions.uris, prefixes)
+    }
+}
+
+impl Extensions {
+    /// Reads extensions, refusing any twice and any critical one that is not understood (RFC 5280 §4.2).
+    pub(crate) fn read(what: &'static str, list: &[X509Extension<'_>]) -> Result<Self, Error> {
+        let malformed = |why| Error::Malformed { what, why };
+        let mut extensions = Self::default();
+        for (index, extension) in list.iter().enumerate() {
+            if list
+                .iter()
+                .skip(index + 1)
+                .any(|later| later.oid == extension.oid)
+            {
+                return Err(malformed("an extension appears twice"));
+            }
+            // Every other kind of extension is treated alike, whether the parser has a name for it or not.
+            #[allow(clippy::wildcard_enum_match_arm)]
+            match extension.parsed_extension() {
+                ParsedExtension::ParseError { .. } => {
+                    return Err(malformed("an extension cannot be read"));
+                }
+                ParsedExtension::BasicConstraints(constraints) => {
+                    extensions.constraints =
+                        Some((constraints.ca, constraints.path_len_constraint));
+                }
+                ParsedExtension::KeyUsage(usage) => {
+                    extensions.digital_signature = usage.digital_signature();
+                    extensions.sign_certificates = usage.key_cert_sign();
+                }
+                ParsedExtension::SubjectAlternativeName(names) => {
+                    for name in &names.general_names {
+                        let GeneralName::URI(uri) = name else {
+                            return Err(malformed("an alternative name that is no URI"));
+                        };
+                        extensions.uris.push((*uri).to_owned());
+                    }
+                }
+                ParsedExtension::SubjectKeyIdentifier(_)
+                | ParsedExtension::AuthorityKeyIdentifier(_) => {}
+                _ if extension.critical => return Err(malformed("an unknown critical extension")),
+                _ => {}
+            }
+        }
+        Ok(extensions)
+    }
+}
+
+/// Returns what follows each of the prefixes, when `uris` are exactly one of each.
+pub(crate) fn names<'a, const N: usize>(
+    what: &'static str,
+    uris: &'a [String],
+    prefixes: [&str; N],
+) -> Result<[&'a str; N], Error> {
+    let malformed = |why| Error::Malformed { what, why };
+    let mut found = [None; N];
+    for uri in uris {
+        let Some((slot, value)) = found
+            .iter_mut()
+            .zip(prefixes)
+            .find_map(|(slot, prefix)| Some((slot, uri.strip_prefix(prefix)?)))
+        else {
+            return Err(malformed("an alternative name it should not have"));
+        };
+        if slot.replace(value).is_some() {
+            return Err(malformed("an alternative name twice"));
+        }
+    }
+    let mut values = [""; N];
+    for (value, slot) in values.iter_mut().zip(found) {
+        *value = slot.ok_or(malformed("an alternative name is missing"))?;
+    }
+    Ok(values)
+}
+
+/// Reads a P-256 key (RFC 5480 §2).
+pub(crate) fn read_key(
+    what: &'static str,
+    info: &SubjectPublicKeyInfo<'_>,
+) -> Result<PublicKey, Error> {
+    let refuse = Error::Malformed {
+        what,
+        why: "its key is not a P-256 key",
+    };
+    let curve = info
+        .algorithm
+        .parameters
+        .as_ref()
+        .and_then(|parameters| parameters.as_oid().ok());
+    if info.algorithm.algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY || curve != Some(OID_EC_P256) {
+        return Err(refuse);
+    }
+    if info.subject_public_key.unused_bits != 0 {
+        return Err(refuse);
+    }
+    PublicKey::from_sec1(&info.subject_public_key.data).map_err(|_| refuse)
+}
+
+/// Reads an ECDSA-with-SHA-256 signature (RFC 5758 §3.2).
+pub(crate) fn read_signature(
+    what: &'static str,
+    algorithm: &AlgorithmIdentifier<'_>,
+    value: &x509_parser::asn1_rs::BitString<'_>,
+) -> Result<Signature, Error> {
+    let malformed = |why| Error::Malformed { what, why };
+    if algorithm.algorithm != OID_SIG_ECDSA_WITH_SHA256
+        || algorithm.parameters.is_some()
+        || value.unused_bits != 0
+    {
+        return Err(malformed("not signed with ECDSA and SHA-256"));
+    }
+    signature_from_der(&value.data).ok_or(malformed("its signature cannot be read"))
+}
+
+/// The part of `der` that is signed, borrowed from `der` itself so that it outlives the parser's own structures.
+fn signed_part<'a>(der: &'a [u8], tbs: &[u8]) -> &'a [u8] {
+    let offset = (tbs.as_ptr() as usize).wrapping_sub(der.as_ptr() as usize);
+    der.get(offset..)
+        .and_then(|rest| rest.get(..tbs.len()))
+        .unwrap_or_default()
+}
+
+/// Lets any [`Signer`] sign what rcgen writes.
+pub(crate) struct X509Signer<'a>(pub(crate) &'a dyn Signer);
+
+impl PublicKeyData for X509Signer<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.public_key().as_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl rcgen::SigningKey for X509Signer<'_> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0
+            .sign(message)
+            .map(|signature| signature_to_der(&signature))
+            .map_err(|_| rcgen::Error::RemoteKeyError)
+    }
+}
+
+/// Lets a public key stand as the subject of what rcgen writes.
+pub(crate) struct X509Subject<'a>(pub(crate) &'a PublicKey);
+
+impl PublicKeyData for X509Subject<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+
+/// Writes r ‖ s as SEQUENCE { INTEGER r, INTEGER s } (RFC 3279 §2.2.3). No length exceeds 127, so each is one byte.
+fn signature_to_der(signature: &Signature) -> Vec<u8> {
+    let mut integers = Vec::with_capacity(70);
+    for half in signature.as_bytes().chunks(32) {
+        let zeros = half.iter().take(31).take_while(|byte| **byte == 0).count();
+        let digits = half.get(zeros..).unwrap_or_default();
+        let sign = digits.first().is_some_and(|byte| byte & 0x80 != 0);
+        integers.extend([INTEGER, (digits.len() + usize::from(sign)) as u8]);
+        integers.extend(sign.then_some(0));
+        integers.extend(digits);
+    }
+    let mut der = vec![SEQUENCE, integers.len() as u8];
+    der.append(&mut integers);
+    der
+}
+
+/// Reads SEQUENCE { INTEGER r, INTEGER s }, in DER only, so that a signature has one form.
+fn signature_from_der(der: &[u8]) -> Option<Signature> {
+    let [SEQUENCE, length, rest @ ..] = der else {
+        return None;
+    };
+    if usize::from(*length) != rest.len() {
+        return None;
+    }
+    let (r, rest) = integer_from_der(rest)?;
+    let (s, rest) = integer_from_der(rest)?;
+    if !rest.is_empty() {
+        return None;
+    }
+    let mut bytes = [0; 64];
+    let (left, right) = bytes.split_at_mut(32);
+    left.copy_from_slice(&r);
+    right.copy_from_slice(&s);
+    Some(Signature::from_bytes(bytes))
+}
+
+/// Reads one non-negative INTEGER of at most 256 bits.
+fn integer_from_der(der: &[u8]) -> Option<([u8; 32], &[u8])> {
+    let [INTEGER, length, rest @ ..] = der else {
+        return None;
+    };
+    let (digits, rest) = rest.split_at_checked(usize::from(*length))?;
+    let digits = match digits {
+        [] => return None,
+        [first, ..] if *first >= 0x80 => return None,
+        [0, next, ..] if *next < 0x80 => return None,
+        [0, digits @ ..] if !digits.is_empty() => digits,
+        digits => digits,
+    };
+    let start = 32_usize.checked_sub(digits.len())?;
+    let mut bytes = [0; 32];
+    bytes.get_mut(start..)?.copy_from_slice(digits);
+    Some((bytes, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    #[test]
+    fn signatures_survive_the_way_to_der_and_back() {
+        for fill in [
+            [0x00_u8, 0x01],
+            [0x7f, 0xff],
+            [0x80, 0x00],
+            [0xff, 0x80],
+            [0x00, 0x00],
+        ] {
+            let mut bytes = [fill[0]; 64];
+            bytes[1] = fill[1];
+            bytes[33] = fill[1];
+            let signature = Signature::from_bytes(bytes);
+            assert_eq!(
+                signature_from_der(&signature_to_der(&signature)),
+                Some(signature)
+            );
+        }
+    }
+
+    #[test]
+    fn a_signature_has_one_form_in_der() {
+        let long_form = [0x30, 0x81, 0x06, 2, 1, 1, 2, 1, 1];
+        let negative = [0x30, 6, 2, 1, 0x80, 2, 1, 1];
+        let padded = [0x30, 7, 2, 2, 0, 1, 2, 1, 1];
+        let trailing = [0x30, 7, 2, 1, 1, 2, 1, 1, 0];
+        let empty = [0x30, 5, 2, 0, 2, 1, 1];
+        for der in [
+            &long_form[..],
+            &negative,
+            &padded,
+            &trailing,
+            &empty,
+            &[],
+            &[0x30],
+        ] {
+            assert_eq!(signature_from_der(der), None, "{der:?} was read");
+        }
+        assert!(signature_from_der(&[0x30, 6, 2, 1, 1, 2, 1, 1]).is_some());
+    }
+}
