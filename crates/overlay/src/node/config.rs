@@ -1,0 +1,76 @@
+//! What an overlay node needs to start.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use meshtone_identity::{AuthorityCertificate, HomeCertificate, LinkKey, NodeCertificate, Signer};
+
+use crate::link::PeerAddress;
+
+/// Answers a request for enrolment: who asks (proved by the link), the request's bytes; returns the reply's.
+///
+/// It is called on a thread that may block.
+pub type EnrolHandler = Arc<dyn Fn(LinkKey, Vec<u8>) -> Vec<u8> + Send + Sync>;
+
+/// What an overlay node needs to start.
+#[derive(Clone)]
+pub struct Config {
+    /// UDP addresses of our links; port 0 picks one. At most one of each family.
+    pub bind: Vec<SocketAddr>,
+    /// The secret of our link key (Ed25519 seed).
+    pub link_secret: [u8; 32],
+    /// Signs our records; its public key is the node certificate's.
+    pub signer: Arc<dyn Signer>,
+    /// The overlay's authority.
+    pub authority: AuthorityCertificate,
+    /// Our own certificate.
+    pub certificate: NodeCertificate,
+    /// The certificates of the domains we are a home node of.
+    pub homes: Vec<HomeCertificate>,
+    /// Peers to keep links with: who invited us, and the host cache of the last run.
+    pub bootstrap: Vec<PeerAddress>,
+    /// How many nodes hold a value: 2 to 8, 5 by default.
+    pub replicas: usize,
+    /// Answers machines that want to join; without it none can, here.
+    pub enrol: Option<EnrolHandler>,
+}
+
+/// How many nodes hold a value unless told otherwise.
+pub const DEFAULT_REPLICAS: usize = 5;
+
+impl Config {
+    /// Returns a configuration with defaults where there are any.
+    pub fn new(
+        bind: Vec<SocketAddr>,
+        link_secret: [u8; 32],
+        signer: Arc<dyn Signer>,
+        authority: AuthorityCertificate,
+        certificate: NodeCertificate,
+    ) -> Self {
+        Self {
+            bind,
+            link_secret,
+            signer,
+            authority,
+            certificate,
+            homes: Vec::new(),
+            bootstrap: Vec::new(),
+            replicas: DEFAULT_REPLICAS,
+            enrol: None,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("bind", &self.bind)
+            .field("link_secret", &"[redacted]")
+            .field("node", &self.certificate.node_id())
+            .field("overlay", &self.authority.overlay())
+            .field("bootstrap", &self.bootstrap)
+            .field("replicas", &self.replicas)
+            .finish_non_exhaustive()
+    }
+}
