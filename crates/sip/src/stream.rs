@@ -1,1 +1,207 @@
-//! TBW
+//! Framing of SIP on streams: TCP, TLS and peer links (RFC 3261 §18.3, RFC 5626 §3.5.1).
+//!
+//! Bytes go in as they arrive, messages come out. The scan of a head goes on where it stopped, so a peer that sends one
+//! byte at a time costs no more than one that sends all at once. Where the framing is lost the decoder says so once and
+//! takes nothing more: the connection has to be closed, since anything read on could be smuggled.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::message::{BareBreaks, MAX_HEAD_LEN, Message, ParseError, Progress, Scanner};
+
+/// What a stream may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// The largest head, at most [`MAX_HEAD_LEN`].
+    pub head_len: usize,
+    /// The largest message, head and body together.
+    pub message_len: usize,
+}
+
+impl Default for StreamLimits {
+    /// A head as large as a datagram may be, and as much again for a body: an SDP has 2 KiB, a picture in a MESSAGE no place.
+    fn default() -> StreamLimits {
+        StreamLimits {
+            head_len: MAX_HEAD_LEN,
+            message_len: 2 * MAX_HEAD_LEN,
+        }
+    }
+}
+
+/// What the decoder found.
+#[derive(Debug)]
+pub enum StreamItem {
+    /// A message.
+    Message(Message),
+    /// A message that is malformed though its end is known; with what was read of it, if it is a request, to answer it.
+    Bad(ParseError, Option<Message>),
+    /// A double line break between messages, to be answered by a single one (RFC 5626 §4.4.1).
+    KeepAlivePing,
+    /// A single line break between messages: the answer to our ping.
+    KeepAlivePong,
+}
+
+/// The framing is lost; the connection must be closed.
+#[derive(Debug, Clone, Error)]
+#[error("the peer's stream cannot be framed any more: {error}")]
+pub struct FramingError {
+    /// What the peer did.
+    pub error: ParseError,
+    /// What was read of the request that did it, to answer it before closing.
+    pub partial: Option<Message>,
+}
+
+/// Cuts a stream into messages.
+///
+/// The caller pushes what it read and then takes items until there is none; so no more than a message's limit and one
+/// read are ever held.
+#[derive(Debug)]
+pub struct StreamDecoder {
+    limits: StreamLimits,
+    buffer: Vec<u8>,
+    /// Where the message that is being read begins.
+    start: usize,
+    scanner: Scanner,
+    /// The head's length and the message's, once the head is read.
+    framed: Option<(usize, usize)>,
+    lost: bool,
+}
+
+impl Default for StreamDecoder {
+    fn default() -> StreamDecoder {
+        StreamDecoder::new(StreamLimits::default())
+    }
+}
+
+impl StreamDecoder {
+    /// Makes a decoder for one connection.
+    pub fn new(limits: StreamLimits) -> StreamDecoder {
+        let scanner = Scanner::new(BareBreaks::Refuse);
+        StreamDecoder {
+            limits,
+            buffer: Vec::new(),
+            start: 0,
+            scanner,
+            framed: None,
+            lost: false,
+        }
+    }
+
+    /// Takes bytes that arrived.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.lost {
+            return;
+        }
+        // Each byte is moved at most once for each time that as many bytes were consumed.
+        if self.start > 0 && self.start >= self.buffer.len() / 2 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Returns the bytes held for a message that is not complete.
+    pub fn pending(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// Returns the next item, `None` when more bytes are needed.
+    ///
+    /// # Errors
+    ///
+    /// [`FramingError`], once; after it there is nothing more.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it fails and may go on after `None`, which no iterator does"
+    )]
+    pub fn next(&mut self) -> Result<Option<StreamItem>, FramingError> {
+        if self.lost {
+            return Ok(None);
+        }
+        let item = self.poll_item();
+        if item.is_err() {
+            self.lost = true;
+            self.buffer = Vec::new();
+            self.start = 0;
+        }
+        item
+    }
+
+    fn poll_item(&mut self) -> Result<Option<StreamItem>, FramingError> {
+        if self.framed.is_none() {
+            if let Some(item) = self.keep_alive() {
+                return Ok(item);
+            }
+            let bytes = self.buffer.get(self.start..).unwrap_or_default();
+            match self.scanner.scan(bytes) {
+                Progress::Incomplete if bytes.len() > self.limits.head_len => {
+                    return Err(self.fail(ParseError::HeadTooLarge));
+                }
+                Progress::Incomplete => return Ok(None),
+                Progress::Lost(error) => return Err(self.fail(error)),
+                Progress::Head(head) => self.framed = Some((head, self.message_len(head)?)),
+            }
+        }
+        let Some((head, len)) = self.framed else {
+            return Ok(None);
+        };
+        let Some(bytes) = self.buffer.get(self.start..self.start + len) else {
+            return Ok(None);
+        };
+        // A copy of its own: a message that is kept for a while must not keep the rest of what was read alive.
+        let bytes = Bytes::copy_from_slice(bytes);
+        self.start += len;
+        self.framed = None;
+        let scanner = std::mem::replace(&mut self.scanner, Scanner::new(BareBreaks::Refuse));
+        Ok(Some(
+            match Message::from_scan(bytes.clone(), scanner.clone(), head) {
+                Ok(message) => StreamItem::Message(message),
+                Err(error) => StreamItem::Bad(error, Message::partial(bytes, scanner, head)),
+            },
+        ))
+    }
+
+    /// Takes line breaks between messages. One alone may be the first half of a ping, so it waits for what follows.
+    fn keep_alive(&mut self) -> Option<Option<StreamItem>> {
+        if !self.scanner.is_fresh() {
+            return None;
+        }
+        let (item, len) = match self.buffer.get(self.start..).unwrap_or_default() {
+            [b'\r', b'\n', b'\r', b'\n', ..] => (StreamItem::KeepAlivePing, 4),
+            [b'\r'] | [b'\r', b'\n'] | [b'\r', b'\n', b'\r'] => return Some(None),
+            [b'\r', b'\n', ..] => (StreamItem::KeepAlivePong, 2),
+            _ => return None,
+        };
+        self.start += len;
+        Some(Some(item))
+    }
+
+    fn message_len(&self, head: usize) -> Result<usize, FramingError> {
+        if let Some(fault) = self.scanner.length_fault {
+            return Err(self.fail(fault));
+        }
+        let length = self
+            .scanner
+            .content_length
+            .ok_or_else(|| self.fail(ParseError::ContentLengthMissing))?;
+        if head > self.limits.head_len {
+            return Err(self.fail(ParseError::HeadTooLarge));
+        }
+        match head
+            .checked_add(length)
+            .filter(|len| *len <= self.limits.message_len)
+        {
+            Some(len) => Ok(len),
+            None => Err(self.fail(ParseError::MessageTooLarge)),
+        }
+    }
+
+    fn fail(&self, error: ParseError) -> FramingError {
+        let bytes = Bytes::copy_from_slice(self.buffer.get(self.start..).unwrap_or_default());
+        let body = bytes.len();
+        FramingError {
+            error,
+            partial: Message::partial(bytes, self.scanner.clone(), body),
+        }
+    }
+}

@@ -1,1 +1,393 @@
-//! TBW
+//! SIP messages (RFC 3261 §7): a zero-copy parser, typed views of what a proxy needs, and a byte-exact editor.
+//!
+//! Parsing is one pass ([`scan`]) that finds framing and header index together and allocates nothing for up to 32 header
+//! fields. Values are read when they are asked for; [`Message::validate`] reads all that a proxy relies on. What is not
+//! edited is forwarded byte for byte, unknown methods and headers included.
+//!
+//! Not here: bodies (they are bytes), transactions, and any opinion about what a message should cause.
+
+mod build;
+mod edit;
+mod error;
+mod header;
+mod list;
+mod method;
+mod name_addr;
+mod scan;
+mod start_line;
+mod uri;
+mod validate;
+mod via;
+
+use std::fmt;
+
+use bytes::{Buf, Bytes};
+
+pub use build::{Builder, reason_phrase};
+pub use edit::Editor;
+pub use error::ParseError;
+pub use header::Header;
+pub use list::{Params, Values, split_values};
+pub use method::Method;
+pub use name_addr::NameAddr;
+pub use uri::Uri;
+pub use via::{COOKIE, Via};
+
+pub(crate) use scan::{BareBreaks, Progress, Scanner};
+use scan::{Slot, Slots, StartLine};
+
+/// A head is at most as large as the largest datagram: 64 KiB. Real ones have 400 to 4,000 bytes.
+pub const MAX_HEAD_LEN: usize = 65_536;
+
+/// Header fields in one message, at most. Vias, Routes and History-Info of a long path stay far below it.
+pub const MAX_FIELDS: usize = 256;
+
+/// A SIP message: its bytes and an index of its header fields. Cloning shares the bytes.
+#[derive(Clone)]
+pub struct Message {
+    bytes: Bytes,
+    start_line: StartLine,
+    slots: Slots,
+    body: u32,
+}
+
+impl Message {
+    /// Parses a datagram. Octets behind Content-Length are discarded (RFC 3261 §18.3); line breaks before the start line
+    /// are skipped (§7.5); without Content-Length the body is the rest of the datagram.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the message from being read in one way only. A request that is refused can be answered with the help of
+    /// [`Message::parse_lenient`]. That the fields are those a request must have is for [`Message::validate`].
+    pub fn parse(mut datagram: Bytes) -> Result<Message, ParseError> {
+        skip_line_breaks(&mut datagram);
+        let mut scanner = Scanner::new(BareBreaks::Refuse);
+        let body = match scanner.scan(&datagram) {
+            Progress::Head(body) => body,
+            Progress::Incomplete => return Err(ParseError::Unfinished),
+            Progress::Lost(error) => return Err(error),
+        };
+        if let Some(fault) = scanner.length_fault {
+            return Err(fault);
+        }
+        if let Some(length) = scanner.content_length {
+            let end = body.saturating_add(length);
+            if end > datagram.len() {
+                return Err(ParseError::BodyTruncated);
+            }
+            if end < datagram.len() {
+                datagram.truncate(end);
+            }
+        }
+        Message::from_scan(datagram, scanner, body)
+    }
+
+    /// Reads what can be read of a request that [`Message::parse`] refused, so that it can be answered.
+    ///
+    /// The outcome must never be forwarded: others may read those bytes differently. Lines that are malformed are left
+    /// out; `None` where not even a method is known, or for a response.
+    pub fn parse_lenient(mut datagram: Bytes) -> Option<Message> {
+        skip_line_breaks(&mut datagram);
+        let mut scanner = Scanner::new(BareBreaks::SkipLine);
+        let body = match scanner.scan(&datagram) {
+            Progress::Head(body) => body,
+            Progress::Incomplete => {
+                scanner.finish_unended(&datagram);
+                datagram.len()
+            }
+            Progress::Lost(_) => datagram.len(),
+        };
+        Message::partial(datagram, scanner, body)
+    }
+
+    pub(crate) fn from_scan(
+        bytes: Bytes,
+        scanner: Scanner,
+        body: usize,
+    ) -> Result<Message, ParseError> {
+        if let Some(defect) = scanner.defect {
+            return Err(defect);
+        }
+        let start_line = scanner.start_line.ok_or(ParseError::StartLine)?;
+        let head = bytes.get(..body).unwrap_or_default();
+        std::str::from_utf8(head).map_err(|_| ParseError::NotUtf8)?;
+        Ok(Message {
+            bytes,
+            start_line,
+            slots: scanner.slots,
+            body: scan::offset(body),
+        })
+    }
+
+    pub(crate) fn partial(bytes: Bytes, scanner: Scanner, body: usize) -> Option<Message> {
+        match scanner.start_line? {
+            StartLine::Response { .. } => None,
+            start_line @ StartLine::Request { .. } => Some(Message {
+                bytes,
+                start_line,
+                slots: scanner.slots,
+                body: scan::offset(body),
+            }),
+        }
+    }
+
+    /// Returns the whole message as it came, without what followed it.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Tells a request from a response.
+    pub fn is_request(&self) -> bool {
+        matches!(self.start_line, StartLine::Request { .. })
+    }
+
+    /// Returns the request line's method; for a response the one that CSeq names.
+    pub fn method(&self) -> Method {
+        match self.start_line {
+            StartLine::Request { method, .. } => method,
+            StartLine::Response { .. } => self
+                .cseq()
+                .map_or(Method::Other, |cseq| Method::from_name(cseq.method)),
+        }
+    }
+
+    /// Returns the method's name as it is written; for a response the one that CSeq names, `""` if there is none.
+    pub fn method_name(&self) -> &str {
+        match self.start_line {
+            StartLine::Request { name, .. } => self.text(name),
+            StartLine::Response { .. } => self.cseq().map_or("", |cseq| cseq.method),
+        }
+    }
+
+    /// Returns the Request-URI as it is written; `""` for a response.
+    pub fn request_uri(&self) -> &str {
+        match self.start_line {
+            StartLine::Request { uri, .. } => self.text(uri),
+            StartLine::Response { .. } => "",
+        }
+    }
+
+    /// Returns the status code, 100 to 699; 0 for a request.
+    pub fn status(&self) -> u16 {
+        match self.start_line {
+            StartLine::Request { .. } => 0,
+            StartLine::Response { status, .. } => status,
+        }
+    }
+
+    /// Returns the reason phrase, which may be empty; `""` for a request.
+    pub fn reason(&self) -> &str {
+        match self.start_line {
+            StartLine::Request { .. } => "",
+            StartLine::Response { reason, .. } => self.text(reason),
+        }
+    }
+
+    /// Returns the value of the first field of this name, trimmed; a folded value still holds its line breaks.
+    pub fn header(&self, name: Header) -> Option<&str> {
+        self.fields(name).next()
+    }
+
+    /// Returns the value of the first field of this name, for names that [`Header`] does not list. Case does not matter, and
+    /// a compact form stands for its long one.
+    pub fn header_named(&self, name: &str) -> Option<&str> {
+        match Header::from_name(name) {
+            Header::Other => self
+                .slots
+                .iter()
+                .find(|slot| {
+                    slot.header == Header::Other
+                        && self.text(slot.name()).eq_ignore_ascii_case(name)
+                })
+                .map(|slot| self.text(slot.value)),
+            known => self.header(known),
+        }
+    }
+
+    /// Iterates over the values of all fields of this name, one for each field line.
+    pub fn fields(&self, name: Header) -> impl Iterator<Item = &str> {
+        self.slots
+            .iter()
+            .filter(move |slot| slot.header == name)
+            .map(|slot| self.text(slot.value))
+    }
+
+    /// Iterates over name and value of every field, in the order of the message.
+    pub fn all_fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.slots
+            .iter()
+            .map(|slot| (self.text(slot.name()), self.text(slot.value)))
+    }
+
+    /// Iterates over the comma-separated values of all fields of this name, commas in quotes and `<>` respected.
+    ///
+    /// Not for fields whose grammar has no list of values, such as Date or Authorization; see [`Message::fields`].
+    pub fn values(&self, name: Header) -> impl Iterator<Item = &str> {
+        self.fields(name).flat_map(split_values)
+    }
+
+    /// Returns the body, exactly as long as Content-Length says.
+    pub fn body(&self) -> &[u8] {
+        self.bytes.get(self.body as usize..).unwrap_or_default()
+    }
+
+    /// Reads the topmost Via.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseError::Missing`] or [`ParseError::Malformed`].
+    pub fn top_via(&self) -> Result<Via<'_>, ParseError> {
+        Via::parse(
+            self.values(Header::Via)
+                .next()
+                .ok_or(ParseError::Missing(Header::Via))?,
+        )
+    }
+
+    /// Reads From.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseError::Missing`] or [`ParseError::Malformed`].
+    pub fn from(&self) -> Result<NameAddr<'_>, ParseError> {
+        self.name_addr(Header::From)
+    }
+
+    /// Reads To.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseError::Missing`] or [`ParseError::Malformed`].
+    pub fn to(&self) -> Result<NameAddr<'_>, ParseError> {
+        self.name_addr(Header::To)
+    }
+
+    fn name_addr(&self, name: Header) -> Result<NameAddr<'_>, ParseError> {
+        let value = self.header(name).ok_or(ParseError::Missing(name))?;
+        NameAddr::parse(value).map_err(|_| ParseError::Malformed(name))
+    }
+
+    /// Reads CSeq.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseError::Missing`], or [`ParseError::Malformed`] when the number does not fit 32 bits.
+    pub fn cseq(&self) -> Result<CSeq<'_>, ParseError> {
+        let value = self
+            .header(Header::CSeq)
+            .ok_or(ParseError::Missing(Header::CSeq))?;
+        CSeq::parse(value).ok_or(ParseError::Malformed(Header::CSeq))
+    }
+
+    /// Returns the Call-ID; `""` when it is missing, which [`Message::validate`] refuses.
+    pub fn call_id(&self) -> &str {
+        self.header(Header::CallId).unwrap_or_default()
+    }
+
+    /// Reads Max-Forwards; `None` when there is none, as RFC 2543 allows.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseError::Malformed`] above 255 (RFC 3261 §20.22).
+    pub fn max_forwards(&self) -> Result<Option<u8>, ParseError> {
+        self.number(Header::MaxForwards)
+    }
+
+    /// Reads Expires, in seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseError::Malformed`] when the number does not fit 32 bits (RFC 3261 §20.19).
+    pub fn expires(&self) -> Result<Option<u32>, ParseError> {
+        self.number(Header::Expires)
+    }
+
+    fn number<T: TryFrom<u32>>(&self, name: Header) -> Result<Option<T>, ParseError> {
+        let Some(value) = self.header(name) else {
+            return Ok(None);
+        };
+        let number = list::decimal(value).and_then(|number| T::try_from(number).ok());
+        number.map(Some).ok_or(ParseError::Malformed(name))
+    }
+
+    /// Reads the contacts one by one; `*` is a value too, see [`NameAddr::is_wildcard`].
+    pub fn contacts(&self) -> impl Iterator<Item = Result<NameAddr<'_>, ParseError>> {
+        self.values(Header::Contact).map(NameAddr::parse)
+    }
+
+    /// Checks what every request or response must satisfy before it is acted upon; what RFC 4475 answers with 400.
+    ///
+    /// # Errors
+    ///
+    /// The first fault found; [`ParseError::status`] says how to answer it. Faulty responses are dropped.
+    pub fn validate(&self) -> Result<(), ParseError> {
+        validate::validate(self)
+    }
+
+    /// Starts an edited copy of this message.
+    pub fn edit(&self) -> Editor<'_> {
+        Editor::new(self)
+    }
+
+    /// The head was checked to be UTF-8 as a whole, and spans begin and end at ASCII; a span of a partial message may not be
+    /// text, and reads as nothing.
+    fn text(&self, span: scan::Span) -> &str {
+        std::str::from_utf8(span.of(&self.bytes)).unwrap_or_default()
+    }
+
+    /// The bytes of a field's whole line or lines, with their line break.
+    fn line(&self, index: usize) -> &[u8] {
+        let Some(slot) = self.slots.get(index) else {
+            return &[];
+        };
+        let end = self
+            .slots
+            .get(index + 1)
+            .map_or(self.body.saturating_sub(2), |next: &Slot| next.start);
+        scan::Span {
+            start: slot.start,
+            end,
+        }
+        .of(&self.bytes)
+    }
+}
+
+impl fmt::Debug for Message {
+    /// Prints the start line only: headers and bodies hold addresses and secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.start_line {
+            StartLine::Request { .. } => write!(f, "Message({} <uri>)", self.method_name()),
+            StartLine::Response { status, .. } => {
+                write!(f, "Message({status} to {})", self.method_name())
+            }
+        }
+    }
+}
+
+/// CSeq: the number of a request within its dialog, and its method (RFC 3261 §20.16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CSeq<'a> {
+    /// The sequence number. RFC 3261 §8.1.1.5 asks for less than 2^31; all 32 bits are taken.
+    pub number: u32,
+    /// The method's name.
+    pub method: &'a str,
+}
+
+impl<'a> CSeq<'a> {
+    fn parse(value: &'a str) -> Option<CSeq<'a>> {
+        let (number, method) = value.split_once(list::is_space)?;
+        let method = list::trim(method);
+        (!method.is_empty() && method.bytes().all(scan::is_token))
+            .then(|| list::decimal(number).map(|number| CSeq { number, method }))?
+    }
+}
+
+fn skip_line_breaks(bytes: &mut Bytes) {
+    let breaks = bytes
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'))
+        .unwrap_or(bytes.len());
+    if breaks > 0 {
+        bytes.advance(breaks);
+    }
+}

@@ -1,0 +1,184 @@
+//! What values are made of (RFC 3261 §7.3, §25.1): comma-separated lists, parameters, white space, numbers.
+
+use super::scan::is_token;
+
+/// White space within a value, the line breaks of a folded one included.
+pub(super) const fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n')
+}
+
+pub(super) fn trim(text: &str) -> &str {
+    text.trim_matches(is_space)
+}
+
+/// Reads `1*DIGIT` that fits 32 bits; leading zeros do not matter.
+pub(super) fn decimal(text: &str) -> Option<u32> {
+    if text.is_empty() {
+        return None;
+    }
+    text.bytes().try_fold(0_u32, |sum, byte| {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        sum.checked_mul(10)?.checked_add(u32::from(byte - b'0'))
+    })
+}
+
+/// Finds the first of `ends` outside quotes and `<>`. An open quote or bracket reaches to the end.
+pub(super) fn find_unquoted(text: &str, ends: impl Fn(u8) -> bool) -> Option<usize> {
+    let (mut quoted, mut escaped, mut bracketed) = (false, false, false);
+    text.bytes().position(|byte| {
+        if quoted {
+            if escaped {
+                escaped = false;
+            } else if byte == b'\\' {
+                escaped = true;
+            } else if byte == b'"' {
+                quoted = false;
+            }
+            return false;
+        }
+        if bracketed {
+            bracketed = byte != b'>';
+            return false;
+        }
+        if ends(byte) {
+            return true;
+        }
+        quoted = byte == b'"';
+        bracketed = byte == b'<';
+        false
+    })
+}
+
+/// Splits a field's value at its commas, those in quotes and `<>` excepted. Values are trimmed; empty ones are left out.
+pub fn split_values(field: &str) -> Values<'_> {
+    Values { rest: field }
+}
+
+/// Iterator over the values of one field; see [`split_values`].
+#[derive(Debug, Clone)]
+pub struct Values<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        while !self.rest.is_empty() {
+            let (value, rest) = cut(self.rest, find_unquoted(self.rest, |byte| byte == b','));
+            self.rest = rest;
+            let value = trim(value);
+            if !value.is_empty() {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+/// Cuts a text in two around the separator at `at`.
+pub(super) fn cut(text: &str, at: Option<usize>) -> (&str, &str) {
+    match at {
+        Some(at) => (
+            text.get(..at).unwrap_or_default(),
+            text.get(at + 1..).unwrap_or_default(),
+        ),
+        None => (text, ""),
+    }
+}
+
+/// The parameters of a value or a URI: `;name=value;name`, read when asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Params<'a> {
+    /// From the first semicolon, or empty.
+    raw: &'a str,
+}
+
+impl<'a> Params<'a> {
+    /// Takes header parameters, which may be quoted and have white space around `;` and `=`.
+    pub(super) fn parse(raw: &'a str) -> Option<Params<'a>> {
+        let params = Params { raw };
+        let mut rest = raw;
+        while !rest.is_empty() {
+            // Every parameter has a semicolon before it and a token for a name.
+            let after = rest.strip_prefix(';')?;
+            let (param, next) = split_param(after);
+            let (name, value) = name_and_value(param);
+            if name.is_empty()
+                || !name.bytes().all(is_token)
+                || value.is_some_and(|value| !is_param_value(value))
+            {
+                return None;
+            }
+            rest = next;
+        }
+        Some(params)
+    }
+
+    /// Takes URI parameters that were checked already.
+    pub(super) fn unchecked(raw: &'a str) -> Params<'a> {
+        Params { raw }
+    }
+
+    /// Returns the parameters as they are written, from the first semicolon; `""` if there are none.
+    pub fn as_str(&self) -> &'a str {
+        self.raw
+    }
+
+    /// Finds a parameter by name, in any case: `Some(None)` when it has no value. A value keeps its quotes.
+    pub fn find(&self, name: &str) -> Option<Option<&'a str>> {
+        self.iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// Iterates over names and values as they are written.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
+        let mut rest = self.raw;
+        std::iter::from_fn(move || {
+            let (param, next) = split_param(rest.strip_prefix(';')?);
+            rest = next;
+            Some(name_and_value(param))
+        })
+    }
+}
+
+/// Cuts the first parameter off; the rest begins with a semicolon or is empty.
+fn split_param(text: &str) -> (&str, &str) {
+    match find_unquoted(text, |byte| byte == b';') {
+        Some(at) => text.split_at_checked(at).unwrap_or((text, "")),
+        None => (text, ""),
+    }
+}
+
+fn name_and_value(param: &str) -> (&str, Option<&str>) {
+    match param.split_once('=') {
+        Some((name, value)) => (trim(name), Some(trim(value))),
+        None => (trim(param), None),
+    }
+}
+
+/// `token / host / quoted-string`, read leniently: anything without space, quote, comma or bracket, or one closed quoted string.
+fn is_param_value(value: &str) -> bool {
+    if value.starts_with('"') {
+        return quoted_end(value) == Some(value.len());
+    }
+    !value.is_empty()
+        && value
+            .bytes()
+            .all(|byte| byte > b' ' && byte != 0x7f && !matches!(byte, b'"' | b',' | b'<' | b'>'))
+}
+
+/// Finds where the quoted string at the start of the text ends, behind its closing quote.
+pub(super) fn quoted_end(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    let inner = text.strip_prefix('"')?;
+    let close = inner.bytes().position(|byte| {
+        let closes = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        closes
+    })?;
+    Some(close + 2)
+}

@@ -1,0 +1,320 @@
+//! The one pass over a message's head: it finds the lines, the framing and the header index together.
+//!
+//! Datagrams and streams use the same [`Scanner`], so there is never a second reading of Content-Length. It can stop at
+//! the end of what has arrived and go on later from where it stopped, so a stream that trickles in costs linear time.
+
+use smallvec::SmallVec;
+
+use super::{Header, MAX_FIELDS, MAX_HEAD_LEN, Method, ParseError};
+
+/// Header fields up to this number need no allocation. INVITEs of common phones carry 12 to 25.
+pub(crate) const INLINE_FIELDS: usize = 32;
+
+/// Offsets into the message, of a piece of its head.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+impl Span {
+    pub(crate) fn new(start: usize, end: usize) -> Span {
+        Span {
+            start: offset(start),
+            end: offset(end),
+        }
+    }
+
+    pub(crate) fn of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// Heads are bounded far below 4 GiB, so this never saturates; an offset that did would give empty text, not a panic.
+pub(crate) fn offset(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+/// One header field: its line begins at `start`; the line ends where the next one begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) start: u32,
+    pub(crate) value: Span,
+    pub(crate) name_len: u16,
+    pub(crate) header: Header,
+}
+
+impl Slot {
+    pub(crate) fn name(&self) -> Span {
+        Span {
+            start: self.start,
+            end: self.start.saturating_add(u32::from(self.name_len)),
+        }
+    }
+}
+
+pub(crate) type Slots = SmallVec<[Slot; INLINE_FIELDS]>;
+
+/// What the first line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StartLine {
+    /// A request line, with the spans of method and Request-URI.
+    Request {
+        method: Method,
+        name: Span,
+        uri: Span,
+    },
+    /// A status line, with the span of the reason phrase.
+    Response { status: u16, reason: Span },
+}
+
+/// How far a scan came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// The head goes on after the bytes at hand.
+    Incomplete,
+    /// The head ends here; the body begins at this offset.
+    Head(usize),
+    /// Where the head ends, or what its lines are, cannot be told.
+    Lost(ParseError),
+}
+
+/// What to do about a line break that is not CRLF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BareBreaks {
+    /// Give up at once.
+    Refuse,
+    /// Leave the line out of the index and go on; only to answer a message that was refused.
+    SkipLine,
+}
+
+/// The state of a scan over one message.
+#[derive(Debug, Clone)]
+pub(crate) struct Scanner {
+    pub(crate) start_line: Option<StartLine>,
+    pub(crate) slots: Slots,
+    pub(crate) content_length: Option<usize>,
+    /// The first fault that leaves the framing certain.
+    pub(crate) defect: Option<ParseError>,
+    /// The first fault of Content-Length: the head's end is certain, the body's is not.
+    pub(crate) length_fault: Option<ParseError>,
+    bare_breaks: BareBreaks,
+    in_start_line: bool,
+    skip_line: bool,
+    line_start: usize,
+    searched: usize,
+}
+
+impl Scanner {
+    pub(crate) fn new(bare_breaks: BareBreaks) -> Scanner {
+        Scanner {
+            start_line: None,
+            slots: Slots::new(),
+            content_length: None,
+            defect: None,
+            length_fault: None,
+            bare_breaks,
+            in_start_line: true,
+            skip_line: false,
+            line_start: 0,
+            searched: 0,
+        }
+    }
+
+    /// Tells whether nothing was scanned yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.searched == 0
+    }
+
+    /// Scans on. `bytes` begins with the start line and holds at least what it held before.
+    pub(crate) fn scan(&mut self, bytes: &[u8]) -> Progress {
+        loop {
+            let rest = bytes.get(self.searched..).unwrap_or_default();
+            let Some(hit) = memchr::memchr3(b'\r', b'\n', 0, rest) else {
+                self.searched = bytes.len();
+                return self.incomplete();
+            };
+            let at = self.searched + hit;
+            if at > MAX_HEAD_LEN {
+                return Progress::Lost(ParseError::HeadTooLarge);
+            }
+            match (rest.get(hit), bytes.get(at + 1)) {
+                (Some(b'\r'), Some(b'\n')) => {}
+                (Some(b'\r'), None) => {
+                    self.searched = at;
+                    return self.incomplete();
+                }
+                (Some(0), _) => {
+                    // RFC 3261 §25.1 lets a NUL stand in a quoted pair; RFC 4475 §3.1.1.2 uses it.
+                    if at.checked_sub(1).and_then(|before| bytes.get(before)) != Some(&b'\\') {
+                        self.note(ParseError::Nul);
+                        self.skip_line = true;
+                    }
+                    self.searched = at + 1;
+                    continue;
+                }
+                _ => {
+                    if self.bare_breaks == BareBreaks::Refuse {
+                        return Progress::Lost(ParseError::BareLineBreak);
+                    }
+                    self.skip_line = true;
+                    self.searched = at + 1;
+                    continue;
+                }
+            }
+            if at == self.line_start {
+                return Progress::Head(at + 2);
+            }
+            if !self.in_start_line {
+                match bytes.get(at + 2) {
+                    // Whether the line is folded (RFC 3261 §7.3.1) is known with its next byte.
+                    None => {
+                        self.searched = at;
+                        return self.incomplete();
+                    }
+                    Some(b' ' | b'\t') => {
+                        self.searched = at + 2;
+                        continue;
+                    }
+                    Some(_) => {}
+                }
+            }
+            if let Err(lost) = self.take_line(bytes, at) {
+                return Progress::Lost(lost);
+            }
+            self.line_start = at + 2;
+            self.searched = at + 2;
+        }
+    }
+
+    /// Takes what is left as the last line of a head that has no end; only to answer such a message.
+    pub(crate) fn finish_unended(&mut self, bytes: &[u8]) {
+        if self.line_start < bytes.len() {
+            // A head that is lost already can lose no more.
+            let _ = self.take_line(bytes, bytes.len());
+        }
+    }
+
+    fn incomplete(&self) -> Progress {
+        if self.searched > MAX_HEAD_LEN {
+            Progress::Lost(ParseError::HeadTooLarge)
+        } else {
+            Progress::Incomplete
+        }
+    }
+
+    fn note(&mut self, defect: ParseError) {
+        self.defect.get_or_insert(defect);
+    }
+
+    fn take_line(&mut self, bytes: &[u8], end: usize) -> Result<(), ParseError> {
+        let line = bytes.get(self.line_start..end).unwrap_or_default();
+        if self.in_start_line {
+            self.in_start_line = false;
+            let (start_line, defect) = super::start_line::parse(line);
+            self.start_line = start_line.filter(|_| !self.skip_line);
+            if let Some(defect) = defect {
+                self.note(defect);
+            }
+            self.skip_line = false;
+            return Ok(());
+        }
+        if std::mem::take(&mut self.skip_line) {
+            return Ok(());
+        }
+        let Some(slot) = field(line, self.line_start) else {
+            self.note(ParseError::FieldLine);
+            return Ok(());
+        };
+        if self.slots.len() >= MAX_FIELDS {
+            return Err(ParseError::TooManyFields);
+        }
+        if slot.header == Header::ContentLength {
+            self.take_content_length(slot.value.of(bytes));
+        }
+        self.slots.push(slot);
+        Ok(())
+    }
+
+    fn take_content_length(&mut self, value: &[u8]) {
+        match (content_length(value), self.content_length) {
+            (None, _) => {
+                self.length_fault.get_or_insert(ParseError::ContentLength);
+            }
+            (Some(new), Some(old)) if new != old => {
+                self.length_fault
+                    .get_or_insert(ParseError::ContentLengthConflict);
+            }
+            (Some(new), _) => self.content_length = Some(new),
+        }
+    }
+}
+
+/// Reads `1*DIGIT`. More than nine digits are refused: no message is that long, and nothing can wrap.
+fn content_length(value: &[u8]) -> Option<usize> {
+    if value.is_empty() || value.len() > 9 {
+        return None;
+    }
+    value.iter().try_fold(0_usize, |sum, byte| {
+        byte.is_ascii_digit()
+            .then(|| sum * 10 + usize::from(byte - b'0'))
+    })
+}
+
+/// Splits `name *( SP / HTAB ) ":" value`, the line beginning at `start` of the message.
+fn field(line: &[u8], start: usize) -> Option<Slot> {
+    let name_len = line.iter().position(|byte| !is_token(*byte))?;
+    let after = line.get(name_len..)?;
+    let gap = after
+        .iter()
+        .position(|byte| !matches!(byte, b' ' | b'\t'))?;
+    if name_len == 0 || after.get(gap) != Some(&b':') {
+        return None;
+    }
+    let name = line.get(..name_len)?;
+    let colon = name_len + gap;
+    let value = line.get(colon + 1..)?;
+    let lead = value
+        .iter()
+        .position(|byte| !is_space(*byte))
+        .unwrap_or(value.len());
+    let tail = value
+        .iter()
+        .rposition(|byte| !is_space(*byte))
+        .map_or(lead, |last| last + 1);
+    let value_start = start + colon + 1;
+    Some(Slot {
+        start: offset(start),
+        value: Span::new(value_start + lead, value_start + tail),
+        name_len: u16::try_from(name_len).ok()?,
+        header: Header::from_bytes(name),
+    })
+}
+
+/// White space within a value; line breaks are there only where a line is folded.
+pub(crate) const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// Tells whether a byte may be part of a `token` (RFC 3261 §25.1).
+pub(crate) const fn is_token(byte: u8) -> bool {
+    TOKEN[byte as usize]
+}
+
+static TOKEN: [bool; 256] = token_table();
+
+const fn token_table() -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~'
+            );
+        byte += 1;
+    }
+    table
+}

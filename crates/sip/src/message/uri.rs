@@ -1,0 +1,313 @@
+//! SIP and SIPS URIs (RFC 3261 §19.1), and the outer shape of any other.
+
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
+use super::ParseError;
+use super::list::Params;
+
+/// A URI. Of `sip:` and `sips:` all parts are read; of any other scheme only `opaque`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uri<'a> {
+    /// The scheme as it is written.
+    pub scheme: &'a str,
+    /// The user as it is written, escapes included; it may hold semicolons (RFC 4475 §3.1.1.9).
+    pub user: Option<&'a str>,
+    /// The password, which nobody should use (RFC 3261 §19.1.1).
+    pub password: Option<&'a str>,
+    /// The host; an IPv6 address keeps its brackets. `""` for other schemes.
+    pub host: &'a str,
+    /// The port, if it is given.
+    pub port: Option<u16>,
+    /// The parameters.
+    pub params: Params<'a>,
+    /// What follows the question mark, without it; `""` if nothing does. Never act on it in a Request-URI.
+    pub headers: &'a str,
+    /// All behind the scheme's colon.
+    pub opaque: &'a str,
+}
+
+impl<'a> Uri<'a> {
+    /// Reads a URI.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseError::Uri`] when it has no scheme, holds white space or `<>"`, has a bad escape, or is a SIP URI with a host
+    /// or port that cannot be one.
+    pub fn parse(text: &'a str) -> Result<Uri<'a>, ParseError> {
+        Uri::read(text).ok_or(ParseError::Uri)
+    }
+
+    fn read(text: &'a str) -> Option<Uri<'a>> {
+        let (scheme, opaque) = text.split_once(':')?;
+        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+        let is_clean = opaque
+            .bytes()
+            .all(|byte| byte > b' ' && byte != 0x7f && !matches!(byte, b'<' | b'>' | b'"'));
+        if !is_scheme || !is_clean || opaque.is_empty() {
+            return None;
+        }
+        let mut uri = Uri {
+            scheme,
+            user: None,
+            password: None,
+            host: "",
+            port: None,
+            params: Params::default(),
+            headers: "",
+            opaque,
+        };
+        if !uri.is_sip() {
+            return Some(uri);
+        }
+        if !escapes_are_whole(opaque) {
+            return None;
+        }
+        // A user may hold `;`, `?` and `/`; what follows it may not hold `@`. So the first `@` ends it.
+        let rest = match opaque.split_once('@') {
+            Some((userinfo, rest)) => {
+                let (user, password) = match userinfo.split_once(':') {
+                    Some((user, password)) => (user, Some(password)),
+                    None => (userinfo, None),
+                };
+                if user.is_empty() {
+                    return None;
+                }
+                uri.user = Some(user);
+                uri.password = password;
+                rest
+            }
+            None => opaque,
+        };
+        let (rest, headers) = rest.split_once('?').unwrap_or((rest, ""));
+        let (hostport, params) = rest.split_at_checked(rest.find(';').unwrap_or(rest.len()))?;
+        let (host, port) = host_and_port(hostport, false)?;
+        uri.host = host;
+        uri.port = port;
+        uri.params = Params::unchecked(params);
+        uri.headers = headers;
+        Some(uri)
+    }
+
+    /// Tells `sip:` and `sips:` from other schemes.
+    pub fn is_sip(&self) -> bool {
+        self.scheme.eq_ignore_ascii_case("sip") || self.is_sips()
+    }
+
+    /// Tells `sips:` from other schemes.
+    pub fn is_sips(&self) -> bool {
+        self.scheme.eq_ignore_ascii_case("sips")
+    }
+
+    /// Finds a parameter by name, in any case, escapes resolved: `Some(None)` when it has no value.
+    pub fn param(&self, name: &str) -> Option<Option<&'a str>> {
+        self.params
+            .iter()
+            .find(|(known, _)| same(known, name, true))
+            .map(|(_, value)| value)
+    }
+
+    /// Returns the canonical `user@host`: escapes of the user resolved where a character needs none, host in lower case
+    /// and without a final dot; without a user the host only (RFC 3261 §10.3 step 5). For other schemes the URI itself.
+    pub fn address_of_record(&self) -> String {
+        if !self.is_sip() {
+            return format!("{}:{}", self.scheme.to_ascii_lowercase(), self.opaque);
+        }
+        let mut address = String::with_capacity(self.opaque.len());
+        if let Some(user) = self.user {
+            push_canonical_user(&mut address, user);
+            address.push('@');
+        }
+        address.push_str(
+            &self
+                .host
+                .strip_suffix('.')
+                .unwrap_or(self.host)
+                .to_ascii_lowercase(),
+        );
+        address
+    }
+
+    /// Returns the user with all escapes resolved, if that is text.
+    pub fn user_unescaped(&self) -> Option<Cow<'a, str>> {
+        let user = self.user?;
+        if !user.contains('%') {
+            return Some(Cow::Borrowed(user));
+        }
+        String::from_utf8(unescaped(user).collect())
+            .ok()
+            .map(Cow::Owned)
+    }
+
+    /// Compares two URIs as RFC 3261 §19.1.4 says; other schemes are equivalent only when equal.
+    pub fn equivalent(&self, other: &Uri<'_>) -> bool {
+        if !self.is_sip() || !other.is_sip() {
+            return self.scheme.eq_ignore_ascii_case(other.scheme) && self.opaque == other.opaque;
+        }
+        self.scheme.eq_ignore_ascii_case(other.scheme)
+            && same_option(self.user, other.user)
+            && same_option(self.password, other.password)
+            && self.host.eq_ignore_ascii_case(other.host)
+            && self.port == other.port
+            && self.params_cover(other)
+            && other.params_cover(self)
+            && same_headers(self.headers, other.headers)
+    }
+
+    /// Every parameter of ours is the same there, or is absent there and one that may be absent.
+    fn params_cover(&self, other: &Uri<'_>) -> bool {
+        // RFC 3261 §19.1.4: these never match when only one URI has them; transport too, as its absence has no fixed meaning.
+        const DECISIVE: [&str; 5] = ["user", "ttl", "method", "maddr", "transport"];
+        self.params.iter().all(|(name, value)| {
+            match other
+                .params
+                .iter()
+                .find(|(known, _)| same(known, name, true))
+            {
+                Some((_, theirs)) => {
+                    same(value.unwrap_or_default(), theirs.unwrap_or_default(), true)
+                }
+                None => !DECISIVE.iter().any(|decisive| same(decisive, name, true)),
+            }
+        })
+    }
+}
+
+/// Reads `host [":" port]`; `spaced` allows white space around the colon, as Via does.
+pub(super) fn host_and_port(text: &str, spaced: bool) -> Option<(&str, Option<u16>)> {
+    let host_len = match text.strip_prefix('[') {
+        Some(inner) => inner.find(']')? + 2,
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    let (host, rest) = text.split_at_checked(host_len)?;
+    let (host, rest) = if spaced {
+        (super::list::trim(host), super::list::trim(rest))
+    } else {
+        (host, rest)
+    };
+    if !is_host(host) {
+        return None;
+    }
+    if rest.is_empty() {
+        return Some((host, None));
+    }
+    let port = rest.strip_prefix(':')?;
+    let port = if spaced {
+        super::list::trim(port)
+    } else {
+        port
+    };
+    let port = super::list::decimal(port)
+        .filter(|_| port.len() <= 5)
+        .and_then(|port| u16::try_from(port).ok())?;
+    Some((host, Some(port)))
+}
+
+/// A bracketed IPv6 address, or what a host name or IPv4 address is made of. Underscores are common and harmless.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[') {
+        Some(inner) => inner
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => {
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+        }
+    }
+}
+
+fn escapes_are_whole(text: &str) -> bool {
+    text.split('%')
+        .skip(1)
+        .all(|after| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
+}
+
+/// Resolves the escapes of a text whose escapes are whole.
+fn unescaped(text: &str) -> impl Iterator<Item = u8> {
+    let mut bytes = text.bytes();
+    std::iter::from_fn(move || {
+        let byte = bytes.next()?;
+        if byte != b'%' {
+            return Some(byte);
+        }
+        let mut ahead = bytes.clone();
+        match (
+            ahead.next().and_then(hex_digit),
+            ahead.next().and_then(hex_digit),
+        ) {
+            (Some(high), Some(low)) => {
+                bytes = ahead;
+                Some(high << 4 | low)
+            }
+            _ => Some(byte),
+        }
+    })
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+fn push_canonical_user(address: &mut String, user: &str) {
+    const HEX: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
+    ];
+    for byte in unescaped(user) {
+        // `unreserved` and `user-unreserved` of RFC 3261 §25.1.
+        if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&byte) {
+            address.push(char::from(byte));
+        } else {
+            address.push('%');
+            address.extend(
+                [usize::from(byte >> 4), usize::from(byte & 15)]
+                    .iter()
+                    .filter_map(|digit| HEX.get(*digit)),
+            );
+        }
+    }
+}
+
+/// Compares two texts with their escapes resolved.
+fn same(one: &str, other: &str, ignore_case: bool) -> bool {
+    if ignore_case {
+        unescaped(one)
+            .map(|byte| byte.to_ascii_lowercase())
+            .eq(unescaped(other).map(|byte| byte.to_ascii_lowercase()))
+    } else {
+        unescaped(one).eq(unescaped(other))
+    }
+}
+
+fn same_option(one: Option<&str>, other: Option<&str>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => same(one, other, false),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// Header components are never ignored: the same ones must be in both, in any order.
+fn same_headers(one: &str, other: &str) -> bool {
+    let contains_all = |one: &str, other: &str| {
+        one.split('&').all(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            other.split('&').any(|theirs| {
+                let (their_name, their_value) = theirs.split_once('=').unwrap_or((theirs, ""));
+                same(name, their_name, true) && same(value, their_value, false)
+            })
+        })
+    };
+    one.split('&').count() == other.split('&').count()
+        && contains_all(one, other)
+        && contains_all(other, one)
+}

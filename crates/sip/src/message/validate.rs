@@ -1,0 +1,144 @@
+//! What a message must satisfy before anybody acts upon it (RFC 3261 §8.1.1, §16.3; cases of RFC 4475 §3.1.2, §3.3).
+
+use super::{Header, Message, NameAddr, ParseError, Uri, Via, list};
+
+/// Fields that appear exactly once.
+const MANDATORY: [Header; 4] = [Header::From, Header::To, Header::CallId, Header::CSeq];
+
+/// Fields that appear at most once, among those a proxy or registrar acts upon.
+const SINGLE: [Header; 6] = [
+    Header::MaxForwards,
+    Header::Expires,
+    Header::MinExpires,
+    Header::ContentType,
+    Header::RetryAfter,
+    Header::MaxBreadth,
+];
+
+/// Fields whose values are addresses.
+const ADDRESSES: [Header; 6] = [
+    Header::Contact,
+    Header::Route,
+    Header::RecordRoute,
+    Header::Path,
+    Header::ReferTo,
+    Header::ServiceRoute,
+];
+
+pub(super) fn validate(message: &Message) -> Result<(), ParseError> {
+    check_counts(message)?;
+    check_vias(message)?;
+    check_numbers(message)?;
+    for header in [Header::From, Header::To] {
+        let address = message.name_addr(header)?;
+        let tags = address
+            .params
+            .iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("tag"))
+            .count();
+        if tags > 1 || check_uri(address.uri).is_err() {
+            return Err(ParseError::Malformed(header));
+        }
+    }
+    for header in ADDRESSES {
+        for value in message.values(header) {
+            check_address(value).ok_or(ParseError::Malformed(header))?;
+        }
+    }
+    if message.call_id().contains(list::is_space) || message.call_id().is_empty() {
+        return Err(ParseError::Malformed(Header::CallId));
+    }
+    if message.is_request() {
+        check_request(message)
+    } else {
+        Ok(())
+    }
+}
+
+fn check_counts(message: &Message) -> Result<(), ParseError> {
+    for header in MANDATORY {
+        match message.fields(header).take(2).count() {
+            0 => return Err(ParseError::Missing(header)),
+            1 => {}
+            _ => return Err(ParseError::Repeated(header)),
+        }
+    }
+    match SINGLE
+        .iter()
+        .find(|header| message.fields(**header).nth(1).is_some())
+    {
+        Some(header) => Err(ParseError::Repeated(*header)),
+        None => Ok(()),
+    }
+}
+
+fn check_vias(message: &Message) -> Result<(), ParseError> {
+    message.top_via()?;
+    for value in message.values(Header::Via) {
+        let via = Via::parse(value)?;
+        let mut branches = via
+            .params
+            .iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("branch"));
+        // A branch that is the cookie and no more would make one transaction of many (RFC 4475 §3.2.1).
+        let is_bad = |(_, value): (&str, Option<&str>)| {
+            value.is_none_or(|branch| branch == super::via::COOKIE)
+        };
+        if branches.next().is_some_and(is_bad) || branches.next().is_some() {
+            return Err(ParseError::Malformed(Header::Via));
+        }
+    }
+    Ok(())
+}
+
+fn check_numbers(message: &Message) -> Result<(), ParseError> {
+    message.cseq()?;
+    message.max_forwards()?;
+    message.expires()?;
+    for header in [Header::MinExpires, Header::MaxBreadth] {
+        if message
+            .header(header)
+            .is_some_and(|value| list::decimal(value).is_none())
+        {
+            return Err(ParseError::Malformed(header));
+        }
+    }
+    Ok(())
+}
+
+fn check_address(value: &str) -> Option<()> {
+    let address = NameAddr::parse(value).ok()?;
+    if address.is_wildcard() {
+        return Some(());
+    }
+    check_uri(address.uri).ok()?;
+    match address.param("expires") {
+        Some(expires) => list::decimal(expires?).map(|_| ()),
+        None => Some(()),
+    }
+}
+
+/// Other schemes than ours are no fault in themselves (RFC 4475 §3.3.4), but every URI has one.
+fn check_uri(uri: &str) -> Result<(), ParseError> {
+    Uri::parse(uri).map(|_| ())
+}
+
+fn check_request(message: &Message) -> Result<(), ParseError> {
+    if message.cseq()?.method != message.method_name() {
+        return Err(ParseError::CSeqMethod);
+    }
+    let uri = Uri::parse(message.request_uri())?;
+    if uri.is_sip() {
+        // RFC 3261 §19.1.1: headers have no place in a Request-URI, and nobody must act on them.
+        return if uri.headers.is_empty() {
+            Ok(())
+        } else {
+            Err(ParseError::Uri)
+        };
+    }
+    if uri.scheme.eq_ignore_ascii_case("tel") {
+        Ok(())
+    } else {
+        Err(ParseError::Scheme)
+    }
+}
