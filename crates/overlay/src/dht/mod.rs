@@ -1,1 +1,69 @@
-//! TBW
+//! The distributed hash table: who is linked with whom, where records live, how they are found and kept (RFC 6940 §6, §7).
+//!
+//! Kademlia's metric over 256-bit ids, on a bounded mesh of links. Requests travel recursively along links, so they cross NATs;
+//! each hop acknowledges at once and the hop before tries its next candidate when that fails to come. Records live on the
+//! nodes closest to their resource id.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`machine`] | [`Dht`]: the one machine, its inputs and outputs |
+//! | [`message`] | what peers say to each other, and its encoding |
+//! | [`config`] | every bound and period, with its reason |
+//! | [`event`] | commands' answers, wishes to the link layer, timers |
+//! | [`id`] | the metric |
+//!
+//! Pure: no clock, socket, async or randomness of its own. The runtime drives it like this:
+//!
+//! ```
+//! use std::time::Instant;
+//! use meshtone_overlay::dht::{Dht, Event, Now};
+//!
+//! /// Call this after every input (bytes from a link, a link up or down, a command, a timer).
+//! fn drain(dht: &mut Dht, now: Now) -> Option<Instant> {
+//!     while let Some(transmit) = dht.poll_transmit() {
+//!         let _ = (transmit.to, transmit.bytes); // write to the link to that node; drop it if there is none
+//!     }
+//!     while let Some(event) = dht.poll_event() {
+//!         match event {
+//!             Event::Dial { peer } => drop(peer), // open a link, then handle_link_up or handle_dial_failed
+//!             Event::Unlink { node } => { let _ = node; } // close that link, then handle_link_down
+//!             Event::Fetched { id, result } => drop((id, result)), // answer of the command that returned this id
+//!             Event::Stored { id, result } => drop((id, result)),
+//!             Event::Found { id, result } => drop((id, result)),
+//!             Event::Joined => {}
+//!             Event::PeerMisbehaved { node, error } => drop((node, error)), // log it; closing the link is the runtime's choice
+//!         }
+//!     }
+//!     let _ = now;
+//!     // Sleep until then at the latest, then call handle_timeout; ask again after every input.
+//!     dht.poll_timeout().map(|(at, _reason)| at)
+//! }
+//! ```
+
+pub mod config;
+pub mod event;
+pub mod id;
+pub mod machine;
+pub mod message;
+
+pub use config::Config;
+pub use event::{DhtError, Entry, Event, Fetched, OperationId, StoreReceipt, Timer, Transmit};
+pub use id::{Descriptor, Distance, Position};
+pub use machine::Dht;
+
+use std::time::Instant;
+
+/// The two clocks, passed in everywhere: one that only moves forward, and the time of day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// For timers.
+    pub instant: Instant,
+    /// For storage times, in unix milliseconds.
+    pub unix_ms: u64,
+}
+
+/// Where random numbers come from: the system's generator in a node, a seeded one in a simulation.
+pub trait Randomness: Send {
+    /// Returns 64 random bits.
+    fn next_u64(&mut self) -> u64;
+}

@@ -1,1 +1,38 @@
-//! TBW
+//! Signed records: what the overlay stores, who may write it, and how it looks on the wire (RFC 6940 §7).
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`kind`] | the table of kinds: data model, who may write, sizes, lifetimes |
+//! | [`value`] | [`StoredValue`]: encoding, signing input, which of two values is the newer one |
+//! | [`typed`] | what is inside a value of each kind |
+//! | [`validator`] | who may speak for what: the [`Validator`] seam and the one that believes certificates |
+//! | [`writer`] | the writing side: the [`Writer`] seam and the one that signs with a node's key |
+//! | [`cbor`] | deterministic CBOR (RFC 8949 §4.2), the subset that the overlay uses |
+//!
+//! Pure: time comes in, nothing is read or sent. Finding and keeping records is [`dht`](crate::dht)'s business.
+
+pub mod cbor;
+mod error;
+pub mod kind;
+pub mod resource;
+pub mod typed;
+pub mod validator;
+pub mod value;
+pub mod writer;
+
+pub use error::RecordError;
+pub use kind::{DataModel, Kind, KindRules};
+pub use resource::ResourceId;
+pub use typed::{NodeAddress, Role, SipRegistration};
+pub use validator::{CertificateValidator, Validator};
+pub use value::StoredValue;
+pub use writer::{CertifiedWriter, Writer};
+
+use aws_lc_rs::digest;
+
+/// Returns SHA-256 of the bytes.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
+}

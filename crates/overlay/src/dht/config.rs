@@ -1,0 +1,109 @@
+//! Every bound and period of the DHT, with its reason.
+
+use std::time::Duration;
+
+/// Largest message on a link: an answer with a full dictionary and its certificates.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// What one message may carry of records before the rest is left for the next: room for the envelope and node lists.
+pub const MAX_BATCH: usize = 48 * 1024;
+
+/// Siblings: closest nodes that each node keeps links with. More than the replicas, so that a node next to the closest one
+/// still knows all replicas.
+pub const SIBLINGS: usize = 8;
+
+/// Most nodes in one list.
+pub const MAX_NODES: usize = 8;
+
+/// Most hops of a request; 10,000 nodes with 64 links need four, a broken neighbourhood a few more.
+pub const MAX_HOPS: u8 = 20;
+
+/// Next hops that one hop tries before it gives up: three silent neighbours in a row are a partition.
+pub const MAX_TRIES: usize = 4;
+
+/// Bounds of the soft timeout of a hop, which is twice the link's round trip.
+pub const HOP_TIMEOUT: (Duration, Duration) = (Duration::from_millis(60), Duration::from_millis(400));
+
+/// Bounds of the soft timeout of a whole request, which is three times what requests took lately.
+pub const REQUEST_TIMEOUT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(1000));
+
+/// A request is over after this, whatever is still under way: a caller hears something by then.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long a hop remembers a request: as long as anyone may wait for its answer, and a little for late duplicates.
+pub const RELAY_LIFETIME: Duration = Duration::from_secs(5);
+
+/// Requests of others under way through one node: 4096 of up to 64 KiB would be too much memory only for an attacker who owns
+/// every link, and [`MAX_RELAYS_PER_LINK`] stops one who owns a few.
+pub const MAX_RELAYS: usize = 4096;
+
+/// Requests under way that came over one link.
+pub const MAX_RELAYS_PER_LINK: usize = 1024;
+
+/// Commands of our own under way.
+pub const MAX_OPERATIONS: usize = 1024;
+
+/// First hops that are tried before "not found" is believed: with 20 % liars one path finds 49 %, eight find 99 %.
+pub const MAX_PATHS: usize = 8;
+
+/// Candidates one look-up keeps; a liar's list cannot make it longer.
+pub const MAX_SHORTLIST: usize = 32;
+
+/// Nodes remembered without a link to them.
+pub const MAX_CONTACTS: usize = 512;
+
+/// Back-off between dials of one node, and how often before it is forgotten: about an hour in all.
+pub const REDIAL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
+
+/// Failed dials after which a node is forgotten.
+pub const MAX_DIAL_FAILURES: u32 = 20;
+
+/// A dial without an answer counts as failed after this.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What may differ between overlays, nodes and tests.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Nodes that hold each record, 2 to 8.
+    pub replicas: usize,
+    /// Acknowledgements that make a write succeed; all there are when fewer exist.
+    pub write_acknowledgements: usize,
+    /// Replicas that a full read asks.
+    pub read_replicas: usize,
+    /// Most long-lived links.
+    pub max_links: usize,
+    /// Links wished for in each bucket outside the neighbourhood.
+    pub bucket_links: usize,
+    /// Period of looking for closer and further nodes; jittered by a quarter.
+    pub refresh: Duration,
+    /// Period of comparing what is held with those who should hold it too; jittered by a quarter.
+    pub repair: Duration,
+    /// How long changes of the neighbourhood are gathered before records are handed over.
+    pub hand_over_delay: Duration,
+    /// Most values held.
+    pub max_values: usize,
+    /// Most values held of one writer.
+    pub max_values_per_writer: usize,
+    /// Most values this node itself keeps published.
+    pub max_published: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            replicas: 5,
+            write_acknowledgements: 3,
+            read_replicas: 3,
+            max_links: 64,
+            bucket_links: 4,
+            refresh: Duration::from_secs(60),
+            repair: Duration::from_secs(60),
+            hand_over_delay: Duration::from_millis(300),
+            // About 1.5 KiB each with shared certificates: 150 MiB at worst.
+            max_values: 100_000,
+            // An operator's home node writes for all its users; in an overlay of five nodes each holds them all.
+            max_values_per_writer: 50_000,
+            max_published: 100_000,
+        }
+    }
+}

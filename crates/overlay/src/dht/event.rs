@@ -1,0 +1,175 @@
+//! What comes out of the machine: messages to send, answers of commands, wishes to the link layer, and the timers' names.
+
+use bytes::Bytes;
+use meshtone_identity::NodeId;
+
+use super::message::{MessageError, Refusal};
+use super::{Descriptor, Position};
+use crate::record::{Kind, RecordError, ResourceId};
+
+/// Names a command; the event that answers it carries the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(pub u64);
+
+/// Bytes for the link to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// The node at the other end of the link.
+    pub to: NodeId,
+    /// One message.
+    pub bytes: Bytes,
+}
+
+/// What a reader gets of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Who wrote it.
+    pub writer: NodeId,
+    /// The content.
+    pub value: Bytes,
+    /// When it was written, in unix milliseconds by the writer's clock.
+    pub stored_ms: u64,
+    /// When it ends, in unix milliseconds by the writer's clock.
+    pub expires_ms: u64,
+}
+
+/// Answer of a fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Verified values that exist, newest of each writer, in the order of writers' ids. Empty: not found.
+    pub entries: Vec<Entry>,
+    /// Replicas that answered, this node included.
+    pub replicas: usize,
+    /// Requests it took.
+    pub requests: u32,
+    /// Hops of the longest path an answer came from.
+    pub hops: u8,
+}
+
+/// Answer of a successful write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreReceipt {
+    /// Storage time of the value, in unix milliseconds.
+    pub storage_ms: u64,
+    /// Replicas that have acknowledged it so far.
+    pub acknowledgements: usize,
+}
+
+/// What the machine tells its driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A fetch has ended.
+    Fetched {
+        /// Which.
+        id: OperationId,
+        /// What it found.
+        result: Result<Fetched, DhtError>,
+    },
+    /// A store, publish or remove has ended; a publish goes on refreshing whatever the result.
+    Stored {
+        /// Which.
+        id: OperationId,
+        /// How it went.
+        result: Result<StoreReceipt, DhtError>,
+    },
+    /// A find has ended.
+    Found {
+        /// Which.
+        id: OperationId,
+        /// The closest nodes, closest first.
+        result: Result<Vec<Descriptor>, DhtError>,
+    },
+    /// A link to this node is wished for.
+    Dial {
+        /// Whom to dial.
+        peer: Descriptor,
+    },
+    /// The link to this node is no longer wished for.
+    Unlink {
+        /// Whose link to close.
+        node: NodeId,
+    },
+    /// The neighbourhood is known for the first time since there was a link.
+    Joined,
+    /// A peer sent what no peer should.
+    PeerMisbehaved {
+        /// The peer.
+        node: NodeId,
+        /// What is wrong.
+        error: MessageError,
+    },
+}
+
+/// Why a command failed. Each variant says on whose side.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DhtError {
+    /// Ours: too many commands are under way.
+    #[error("this node has too many requests under way")]
+    Busy,
+    /// Ours: the value cannot be written by this node.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The network's: too few nodes could be reached in time.
+    #[error("the overlay did not answer in time: {answered} of {needed} nodes did")]
+    Timeout {
+        /// How many answered as wished.
+        answered: usize,
+        /// How many were needed.
+        needed: usize,
+    },
+    /// The storing nodes': they refuse the value.
+    #[error("node {by} refuses the record: {refusal}")]
+    Refused {
+        /// One of those who refused.
+        by: NodeId,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// Every timer of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// A next hop has not acknowledged a request.
+    Hop {
+        /// Who asks.
+        origin: NodeId,
+        /// The request.
+        request: u64,
+        /// Which try.
+        tries: usize,
+    },
+    /// A request under way is forgotten.
+    Relay {
+        /// Who asks.
+        origin: NodeId,
+        /// The request.
+        request: u64,
+    },
+    /// A node asked by a command of ours is slow: another one is asked.
+    Slow {
+        /// The request.
+        request: u64,
+    },
+    /// A command of ours is over.
+    Operation(OperationId),
+    /// The first of the values held expires.
+    Expiry,
+    /// A published value is stored again: at half life, or sooner when it was not acknowledged.
+    Publish {
+        /// The resource.
+        resource: ResourceId,
+        /// The kind.
+        kind: Kind,
+    },
+    /// Records are handed over after a change of the neighbourhood.
+    HandOver,
+    /// What is held is compared with those who should hold it too.
+    Repair,
+    /// Closer and further nodes are looked for.
+    Refresh,
+    /// Nodes worth a link are dialled, links beyond the bound closed.
+    Links,
+    /// A look-up of the repair for one place.
+    Place(Position),
+}
