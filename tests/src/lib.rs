@@ -1,1 +1,45 @@
-//! End-to-end tests.
+//! The harness of the end-to-end tests: real nodes, real phones, real sound.
+//!
+//! Everything here runs *outside* the program under test. Nodes are processes of the `meshtone` binary, phones are
+//! baresip and SIPp processes or a few lines of hand-written SIP; no crate of the workspace is linked in, so a test can
+//! only see what a user could see.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`node`] | [`MeshNode`], one `meshtone run`; [`Mesh`], several joined by ticket |
+//! | [`phone`] | [`Phone`], one baresip, remote-controlled |
+//! | [`scripted`] | [`ScriptedPhone`], raw SIP for what a well-behaved phone would never do |
+//! | [`sipp`] | running a SIPp scenario of `tests/sipp/` |
+//! | [`tone`] | making a sine tone and finding it in a recording |
+//! | [`ports`], [`wait`] | ports no other test uses; waiting for a condition, never for a time |
+//!
+//! *Invariant:* no test sleeps in order to be in step with something else. It waits for an event or for a condition,
+//! with a deadline that is a generous upper bound and never a measurement.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a harness that cannot go on fails its test, and that is its job"
+)]
+
+pub mod command;
+pub mod node;
+pub mod phone;
+pub mod ports;
+pub mod scripted;
+pub mod sipp;
+pub mod tone;
+pub mod wait;
+
+pub use node::{Mesh, MeshNode};
+pub use phone::{Answer, Phone, PhoneOptions, Transport};
+pub use scripted::ScriptedPhone;
+pub use wait::{eventually, eventually_some};
+
+use std::time::Duration;
+
+/// How long anything that ought to happen "now" may take on a busy two-core machine before a test gives up.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// The domain that the meshes of the tests serve.
+pub const DOMAIN: &str = "mesh.test";

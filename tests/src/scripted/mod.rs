@@ -1,0 +1,461 @@
+//! A phone made of a socket: it sends what a test says, byte for byte, and shows what comes back.
+//!
+//! For everything a well-behaved phone would never do: wrong passwords on purpose, torn messages, unknown methods, two
+//! phones of one person that answer when told. It does the least that SIP needs: retransmits requests over UDP,
+//! acknowledges refused INVITEs, repeats its answer to a repeated request, answers digest challenges (MD5) when it has
+//! been given a password.
+
+pub mod digest;
+pub mod message;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+pub use message::{Dialog, Request, Sip};
+
+use crate::phone::Transport;
+use crate::{DOMAIN, SOON};
+use digest::Credentials;
+
+/// RFC 3261's T1: when a request without any answer is sent again over UDP.
+const RETRANSMIT: Duration = Duration::from_millis(500);
+const READ_SLICE: Duration = Duration::from_millis(20);
+
+/// Session descriptions that offer or take one audio stream; nothing is ever sent on it.
+pub const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+                       m=audio 9 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n";
+
+#[derive(Debug)]
+enum Line {
+    Udp(UdpSocket),
+    Tcp { stream: TcpStream, received: Vec<u8>, closed: bool },
+}
+
+/// A phone under the test's full control.
+#[derive(Debug)]
+pub struct ScriptedPhone {
+    line: Line,
+    server: SocketAddr,
+    local: SocketAddr,
+    user: String,
+    password: Option<String>,
+    inbox: VecDeque<Sip>,
+    /// Our answers by branch and method, to repeat when the request is repeated.
+    answers: HashMap<(String, String), Vec<u8>>,
+    /// Responses seen, so that a retransmitted one is not shown twice.
+    seen: HashSet<Vec<u8>>,
+    nonce_uses: HashMap<String, u32>,
+}
+
+impl ScriptedPhone {
+    /// A phone that talks to the node at `server`, with a port of its own.
+    #[track_caller]
+    pub fn new(transport: Transport, server: SocketAddr) -> ScriptedPhone {
+        let line = match transport {
+            Transport::Udp => Line::Udp(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a UDP socket")),
+            Transport::Tcp => {
+                let stream = TcpStream::connect(server).unwrap_or_else(|error| panic!("connect to {server}: {error}"));
+                stream.set_nodelay(true).expect("no delay");
+                Line::Tcp { stream, received: Vec::new(), closed: false }
+            }
+        };
+        let local = match &line {
+            Line::Udp(socket) => socket.local_addr(),
+            Line::Tcp { stream, .. } => stream.local_addr(),
+        };
+        ScriptedPhone {
+            line,
+            server,
+            local: local.expect("our own address"),
+            user: "nobody".to_owned(),
+            password: None,
+            inbox: VecDeque::new(),
+            answers: HashMap::new(),
+            seen: HashSet::new(),
+            nonce_uses: HashMap::new(),
+        }
+    }
+
+    /// Over UDP.
+    #[track_caller]
+    pub fn udp(server: SocketAddr) -> ScriptedPhone {
+        ScriptedPhone::new(Transport::Udp, server)
+    }
+
+    /// Over TCP.
+    #[track_caller]
+    pub fn tcp(server: SocketAddr) -> ScriptedPhone {
+        ScriptedPhone::new(Transport::Tcp, server)
+    }
+
+    /// Whose phone it is.
+    pub fn of(mut self, user: &str, password: &str) -> ScriptedPhone {
+        self.user = user.to_owned();
+        self.password = Some(password.to_owned());
+        self
+    }
+
+    /// Its address of record, `sip:user@domain`.
+    pub fn address(&self) -> String {
+        format!("sip:{}@{DOMAIN}", self.user)
+    }
+
+    /// Its contact URI.
+    pub fn contact(&self) -> String {
+        let transport = if self.is_udp() { "" } else { ";transport=tcp" };
+        format!("sip:{}@{}{transport}", self.user, self.local)
+    }
+
+    /// Its own socket address.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn is_udp(&self) -> bool {
+        matches!(self.line, Line::Udp(_))
+    }
+
+    // ── registering ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Registers its contact for ten minutes and fails the test unless the node accepts.
+    #[track_caller]
+    pub fn register(&mut self) -> Sip {
+        let answer = self.try_register(600);
+        assert_eq!(answer.status(), 200, "REGISTER of {}:\n{answer}", self.user);
+        answer
+    }
+
+    /// Registers its contact for some seconds and returns the final answer.
+    #[track_caller]
+    pub fn try_register(&mut self, expires: u32) -> Sip {
+        let request = Request::new("REGISTER", &format!("sip:{DOMAIN}"), &self.address(), &self.address())
+            .with("Contact", &format!("<{}>", self.contact()))
+            .with("Expires", &expires.to_string());
+        self.ask(request)
+    }
+
+    // ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// A new request from this phone's user.
+    pub fn request(&self, method: &str, target: &str) -> Request {
+        Request::new(method, target, &self.address(), target).with("Contact", &format!("<{}>", self.contact()))
+    }
+
+    /// Sends a request, answers one challenge if it can, and returns the final answer.
+    #[track_caller]
+    pub fn ask(&mut self, request: Request) -> Sip {
+        let answer = self.ask_once(&request);
+        match self.authorized(&request, &answer) {
+            Some(second) => self.ask_once(&second),
+            None => answer,
+        }
+    }
+
+    /// Sends a request without credentials and returns the final answer.
+    #[track_caller]
+    pub fn ask_once(&mut self, request: &Request) -> Sip {
+        let sent = self.send(request);
+        self.final_answer(&sent)
+    }
+
+    /// Starts an INVITE, answering a challenge, and returns once it is under way (or refused): what comes next is up to
+    /// the test.
+    #[track_caller]
+    pub fn invite(&mut self, target: &str) -> Sent {
+        let request = self.request("INVITE", target).with_body("application/sdp", SDP);
+        let sent = self.send(&request);
+        let first = self.wait_answer(&sent, SOON, |_| true);
+        if first.status() < 200 && first.status() != 100 {
+            self.inbox.push_front(first);
+            return sent;
+        }
+        let answer = if first.status() == 100 { self.wait_answer(&sent, SOON, |_| true) } else { first };
+        let Some(second) = (answer.status() >= 300).then(|| self.authorized(&request, &answer)).flatten() else {
+            self.inbox.push_front(answer);
+            return sent;
+        };
+        self.acknowledge(&sent, &answer);
+        self.send(&second)
+    }
+
+    /// Waits for the final answer to a request. A refused INVITE is acknowledged.
+    #[track_caller]
+    pub fn final_answer(&mut self, sent: &Sent) -> Sip {
+        self.final_answer_within(sent, SOON)
+    }
+
+    /// The same with a deadline.
+    #[track_caller]
+    pub fn final_answer_within(&mut self, sent: &Sent, deadline: Duration) -> Sip {
+        let answer = self.wait_answer(sent, deadline, |answer| answer.status() >= 200);
+        if sent.request.method == "INVITE" && answer.status() >= 300 {
+            self.acknowledge(sent, &answer);
+        }
+        answer
+    }
+
+    /// Waits for an answer with this status.
+    #[track_caller]
+    pub fn wait_status(&mut self, sent: &Sent, status: u16) -> Sip {
+        self.wait_answer(sent, SOON, |answer| answer.status() == status)
+    }
+
+    /// The dialog that a 2xx to an INVITE opened, acknowledged.
+    #[track_caller]
+    pub fn established(&mut self, sent: &Sent) -> Dialog {
+        let answer = self.final_answer(sent);
+        assert_eq!(answer.status(), 200, "INVITE:\n{answer}");
+        let dialog = Dialog::of_caller(&sent.request, &answer);
+        let mut ack = dialog.request("ACK");
+        ack.cseq = sent.request.cseq;
+        self.send(&ack);
+        dialog
+    }
+
+    /// Cancels a request under way.
+    #[track_caller]
+    pub fn cancel(&mut self, sent: &Sent) -> Sip {
+        let mut cancel = sent.request.clone();
+        "CANCEL".clone_into(&mut cancel.method);
+        cancel.headers.retain(|(name, _)| name == "Route");
+        cancel.body = None;
+        let cancelled = self.send_with_branch(&cancel, &sent.branch);
+        self.final_answer(&cancelled)
+    }
+
+    fn authorized(&mut self, request: &Request, answer: &Sip) -> Option<Request> {
+        let (challenge, header) = match answer.status() {
+            401 => (answer.header("WWW-Authenticate")?, "Authorization"),
+            407 => (answer.header("Proxy-Authenticate")?, "Proxy-Authorization"),
+            _ => return None,
+        };
+        let credentials = Credentials { user: self.user.clone(), password: self.password.clone()? };
+        let value = credentials.answer(challenge, &request.method, &request.uri, &mut self.nonce_uses);
+        let mut second = request.clone();
+        second.cseq += 1;
+        Some(second.with(header, &value))
+    }
+
+    /// ACK for a refused INVITE: part of the INVITE's own transaction (RFC 3261 §17.1.1.3).
+    fn acknowledge(&mut self, sent: &Sent, answer: &Sip) {
+        let mut ack = sent.request.clone();
+        "ACK".clone_into(&mut ack.method);
+        ack.to = answer.header("To").unwrap_or_default().to_owned();
+        ack.headers.retain(|(name, _)| name == "Route");
+        ack.body = None;
+        self.send_with_branch(&ack, &sent.branch);
+    }
+
+    /// Sends a request in a transaction of its own.
+    #[track_caller]
+    pub fn send(&mut self, request: &Request) -> Sent {
+        self.send_with_branch(request, &format!("z9hG4bK{}", unique()))
+    }
+
+    #[track_caller]
+    fn send_with_branch(&mut self, request: &Request, branch: &str) -> Sent {
+        let transport = if self.is_udp() { "UDP" } else { "TCP" };
+        let bytes = request.to_bytes(&format!("SIP/2.0/{transport} {};branch={branch};rport", self.local));
+        self.send_bytes(&bytes);
+        Sent { request: request.clone(), branch: branch.to_owned(), bytes }
+    }
+
+    /// Waits for an answer to `sent` that `wanted` accepts, sending the request again over UDP as long as nothing comes.
+    #[track_caller]
+    fn wait_answer(&mut self, sent: &Sent, deadline: Duration, wanted: impl Fn(&Sip) -> bool) -> Sip {
+        let start = Instant::now();
+        let mut next_send = RETRANSMIT;
+        let mut answered = false;
+        loop {
+            let ours = |message: &Sip| message.answers(&sent.branch, &sent.request.method);
+            if let Some(answer) = self.take(|message| ours(message) && wanted(message)) {
+                return answer;
+            }
+            // Provisional answers that nobody waits for only say that the request has arrived.
+            while self.take(|message| ours(message)).is_some() {
+                answered = true;
+            }
+            assert!(
+                start.elapsed() < deadline,
+                "no fitting answer within {deadline:?} to:\n{}",
+                String::from_utf8_lossy(&sent.bytes)
+            );
+            if self.is_udp() && !answered && start.elapsed() > next_send && sent.request.method != "ACK" {
+                next_send = (next_send * 2).min(next_send + Duration::from_secs(4));
+                self.send_bytes(&sent.bytes);
+            }
+            self.receive();
+        }
+    }
+
+    // ── being asked ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Waits for a request with this method.
+    #[track_caller]
+    pub fn incoming(&mut self, method: &str) -> Sip {
+        self.incoming_within(method, SOON)
+            .unwrap_or_else(|| panic!("no {method} came to {}'s phone; there are {:?}", self.user, self.inbox))
+    }
+
+    /// Waits for a request with this method, but not longer than `deadline`.
+    pub fn incoming_within(&mut self, method: &str, deadline: Duration) -> Option<Sip> {
+        let start = Instant::now();
+        loop {
+            if let Some(request) = self.take(|message| message.status() == 0 && message.method() == method) {
+                return Some(request);
+            }
+            if start.elapsed() >= deadline {
+                return None;
+            }
+            self.receive();
+        }
+    }
+
+    /// Answers a request. A body goes as `application/sdp`.
+    #[track_caller]
+    pub fn reply(&mut self, request: &Sip, status: u16, reason: &str, body: &str) {
+        let bytes = request.response(status, reason, &self.contact(), body);
+        let branch = request.branch().unwrap_or_default();
+        self.answers.insert((branch, request.method().to_owned()), bytes.clone());
+        self.send_bytes(&bytes);
+    }
+
+    /// Takes an INVITE: 200 with a session description; returns once the ACK has come.
+    #[track_caller]
+    pub fn accept(&mut self, invite: &Sip) -> Dialog {
+        self.reply(invite, 200, "OK", SDP);
+        self.incoming("ACK");
+        Dialog::of_callee(invite)
+    }
+
+    // ── bytes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Sends exactly these bytes: one datagram, or a piece of the stream.
+    #[track_caller]
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.try_send_bytes(bytes).expect("send to the node");
+    }
+
+    /// Sends exactly these bytes; the node may have closed the connection.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn try_send_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match &mut self.line {
+            Line::Udp(socket) => socket.send_to(bytes, self.server).map(drop),
+            Line::Tcp { stream, .. } => {
+                stream.set_write_timeout(Some(SOON))?;
+                stream.write_all(bytes)
+            }
+        }
+    }
+
+    /// The next message of any kind, if one comes before the deadline.
+    pub fn next(&mut self, deadline: Duration) -> Option<Sip> {
+        let start = Instant::now();
+        while start.elapsed() < deadline {
+            if let Some(message) = self.inbox.pop_front() {
+                return Some(message);
+            }
+            if self.is_closed() {
+                return None;
+            }
+            self.receive();
+        }
+        self.inbox.pop_front()
+    }
+
+    /// Whether the node has closed the connection.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.line, Line::Tcp { closed: true, .. })
+    }
+
+    fn take(&mut self, wanted: impl Fn(&Sip) -> bool) -> Option<Sip> {
+        let position = self.inbox.iter().position(wanted)?;
+        self.inbox.remove(position)
+    }
+
+    /// Reads what comes within a short while.
+    fn receive(&mut self) {
+        let mut buffer = vec![0; 128 * 1024];
+        let mut arrived = Vec::new();
+        match &mut self.line {
+            Line::Udp(socket) => {
+                socket.set_read_timeout(Some(READ_SLICE)).expect("a read timeout");
+                if let Ok(length) = socket.recv(&mut buffer) {
+                    arrived.extend(Sip::parse(&buffer[..length]));
+                }
+            }
+            Line::Tcp { stream, received, closed } => {
+                stream.set_read_timeout(Some(READ_SLICE)).expect("a read timeout");
+                match stream.read(&mut buffer) {
+                    Ok(0) => *closed = true,
+                    Ok(length) => received.extend_from_slice(&buffer[..length]),
+                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                    Err(_) => *closed = true,
+                }
+                while let Some(message) = Sip::take_from_stream(received) {
+                    arrived.push(message);
+                }
+            }
+        }
+        for message in arrived {
+            self.sort_in(message);
+        }
+    }
+
+    fn sort_in(&mut self, message: Sip) {
+        if message.status() == 0 {
+            let key = (message.branch().unwrap_or_default(), message.method().to_owned());
+            if let Some(answer) = self.answers.get(&key).cloned() {
+                self.send_bytes(&answer);
+                return;
+            }
+        }
+        if self.seen.insert(message.raw.clone()) {
+            self.inbox.push_back(message);
+        }
+    }
+}
+
+/// A request that was sent.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// What was sent.
+    pub request: Request,
+    branch: String,
+    bytes: Vec<u8>,
+}
+
+/// A short text that no other call of this function, in any process of this machine, returns.
+pub fn unique() -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    format!("{:x}x{:x}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Whether the node at `server` answers an OPTIONS over this transport: the sign of life after each attack.
+pub fn is_alive(transport: Transport, server: SocketAddr) -> bool {
+    let mut phone = match transport {
+        Transport::Tcp if TcpStream::connect(server).is_err() => return false,
+        Transport::Udp | Transport::Tcp => ScriptedPhone::new(transport, server),
+    };
+    let request =
+        Request::new("OPTIONS", &format!("sip:{server}"), "sip:probe@probe.invalid", &format!("sip:{server}"));
+    let sent = phone.send(&request);
+    let start = Instant::now();
+    let mut again = RETRANSMIT;
+    while start.elapsed() < SOON {
+        if phone.take(|message| message.answers(&sent.branch, "OPTIONS")).is_some() {
+            return true;
+        }
+        if transport == Transport::Udp && start.elapsed() > again {
+            again += RETRANSMIT;
+            phone.send_bytes(&sent.bytes);
+        }
+        phone.receive();
+    }
+    false
+}
