@@ -1,0 +1,54 @@
+//! Key files: secrets and certificates, one file each, readable by their owner only.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{StoreError, write_atomically};
+
+/// The files under `keys/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFile {
+    /// The 32 secret bytes of the link's Ed25519 key.
+    Link,
+    /// The node's P-256 key, PKCS#8.
+    Node,
+    /// The overlay authority's P-256 key, PKCS#8; only where this node is the authority.
+    Authority,
+    /// The overlay authority's certificate, DER.
+    AuthorityCertificate,
+    /// This node's certificate, DER.
+    NodeCertificate,
+    /// This node's home certificate, DER. Written last: where it is, enrolment was completed.
+    HomeCertificate,
+}
+
+impl KeyFile {
+    fn name(self) -> &'static str {
+        match self {
+            KeyFile::Link => "link.key",
+            KeyFile::Node => "node.key",
+            KeyFile::Authority => "authority.key",
+            KeyFile::AuthorityCertificate => "authority.der",
+            KeyFile::NodeCertificate => "node.der",
+            KeyFile::HomeCertificate => "home.der",
+        }
+    }
+}
+
+pub(super) fn folder(data: &Path) -> PathBuf {
+    data.join("keys")
+}
+
+pub(super) fn read(data: &Path, file: KeyFile) -> Result<Option<Vec<u8>>, StoreError> {
+    let path = folder(data).join(file.name());
+    match fs::read(&path) {
+        Ok(contents) => Ok(Some(contents)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::Io { path, source }),
+    }
+}
+
+pub(super) fn write(data: &Path, file: KeyFile, contents: &[u8]) -> Result<(), StoreError> {
+    write_atomically(&folder(data).join(file.name()), contents, 0o600)
+}
