@@ -21,10 +21,7 @@ pub struct StreamLimits {
 impl Default for StreamLimits {
     /// A head as large as a datagram may be, and as much again for a body: an SDP has 2 KiB, a picture in a MESSAGE no place.
     fn default() -> StreamLimits {
-        StreamLimits {
-            head_len: MAX_HEAD_LEN,
-            message_len: 2 * MAX_HEAD_LEN,
-        }
+        StreamLimits { head_len: MAX_HEAD_LEN, message_len: 2 * MAX_HEAD_LEN }
     }
 }
 
@@ -77,14 +74,7 @@ impl StreamDecoder {
     /// Makes a decoder for one connection.
     pub fn new(limits: StreamLimits) -> StreamDecoder {
         let scanner = Scanner::new(BareBreaks::Refuse);
-        StreamDecoder {
-            limits,
-            buffer: Vec::new(),
-            start: 0,
-            scanner,
-            framed: None,
-            lost: false,
-        }
+        StreamDecoder { limits, buffer: Vec::new(), start: 0, scanner, framed: None, lost: false }
     }
 
     /// Takes bytes that arrived.
@@ -110,10 +100,7 @@ impl StreamDecoder {
     /// # Errors
     ///
     /// [`FramingError`], once; after it there is nothing more.
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "it fails and may go on after `None`, which no iterator does"
-    )]
+    #[allow(clippy::should_implement_trait, reason = "it fails and may go on after `None`, which no iterator does")]
     pub fn next(&mut self) -> Result<Option<StreamItem>, FramingError> {
         if self.lost {
             return Ok(None);
@@ -152,13 +139,11 @@ impl StreamDecoder {
         let bytes = Bytes::copy_from_slice(bytes);
         self.start += len;
         self.framed = None;
-        let scanner = std::mem::replace(&mut self.scanner, Scanner::new(BareBreaks::Refuse));
-        Ok(Some(
-            match Message::from_scan(bytes.clone(), scanner.clone(), head) {
-                Ok(message) => StreamItem::Message(message),
-                Err(error) => StreamItem::Bad(error, Message::partial(bytes, scanner, head)),
-            },
-        ))
+        let mut scanner = std::mem::replace(&mut self.scanner, Scanner::new(BareBreaks::Refuse));
+        Ok(Some(match Message::from_scan(bytes.clone(), &mut scanner, head) {
+            Ok(message) => StreamItem::Message(message),
+            Err(error) => StreamItem::Bad(error, Message::partial(bytes, &mut scanner, head)),
+        }))
     }
 
     /// Takes line breaks between messages. One alone may be the first half of a ping, so it waits for what follows.
@@ -176,32 +161,25 @@ impl StreamDecoder {
         Some(Some(item))
     }
 
-    fn message_len(&self, head: usize) -> Result<usize, FramingError> {
+    fn message_len(&mut self, head: usize) -> Result<usize, FramingError> {
         if let Some(fault) = self.scanner.length_fault {
             return Err(self.fail(fault));
         }
-        let length = self
-            .scanner
-            .content_length
-            .ok_or_else(|| self.fail(ParseError::ContentLengthMissing))?;
+        let Some(length) = self.scanner.content_length else {
+            return Err(self.fail(ParseError::ContentLengthMissing));
+        };
         if head > self.limits.head_len {
             return Err(self.fail(ParseError::HeadTooLarge));
         }
-        match head
-            .checked_add(length)
-            .filter(|len| *len <= self.limits.message_len)
-        {
+        match head.checked_add(length).filter(|len| *len <= self.limits.message_len) {
             Some(len) => Ok(len),
             None => Err(self.fail(ParseError::MessageTooLarge)),
         }
     }
 
-    fn fail(&self, error: ParseError) -> FramingError {
+    fn fail(&mut self, error: ParseError) -> FramingError {
         let bytes = Bytes::copy_from_slice(self.buffer.get(self.start..).unwrap_or_default());
         let body = bytes.len();
-        FramingError {
-            error,
-            partial: Message::partial(bytes, self.scanner.clone(), body),
-        }
+        FramingError { error, partial: Message::partial(bytes, &mut self.scanner, body) }
     }
 }

@@ -24,29 +24,19 @@ impl Builder {
     pub fn request(method: &str, uri: &str) -> Builder {
         let mut writer = Writer::with_capacity(1024);
         writer.request_line(&single_line(method), &single_line(uri));
-        Builder {
-            writer,
-            body: Vec::new(),
-            to: None,
-        }
+        Builder { writer, body: Vec::new(), to: None }
     }
 
     /// Begins a response to a request: Via, From, To, Call-ID and CSeq are copied as they are (RFC 3261 §8.2.6.2), and
     /// Timestamp into a 100 (§8.2.6.1). An empty reason stands for the usual phrase.
     pub fn response(request: &Message, status: u16, reason: &str) -> Builder {
         let mut writer = Writer::with_capacity(1024);
-        let reason = if reason.is_empty() {
-            reason_phrase(status)
-        } else {
-            reason
-        };
+        let reason = if reason.is_empty() { reason_phrase(status) } else { reason };
         writer.status_line(status.clamp(100, 699), &single_line(reason));
         let mut to = None;
         for (index, slot) in request.slots.iter().enumerate() {
             match slot.header {
-                Header::Via | Header::From | Header::CallId | Header::CSeq => {
-                    writer.copy_line(request, index)
-                }
+                Header::Via | Header::From | Header::CallId | Header::CSeq => writer.copy_line(request, index),
                 Header::Timestamp if status == 100 => writer.copy_line(request, index),
                 Header::To if to.is_none() => {
                     let tagged = request.to().is_ok_and(|to| to.tag().is_some());
@@ -60,11 +50,7 @@ impl Builder {
                 _ => {}
             }
         }
-        Builder {
-            writer,
-            body: Vec::new(),
-            to: to.filter(|(value, _)| !value.is_empty()),
-        }
+        Builder { writer, body: Vec::new(), to: to.filter(|(value, _)| !value.is_empty()) }
     }
 
     /// Gives To this tag, if the request had none; not in a 100 (RFC 3261 §8.2.6.2).
@@ -90,9 +76,7 @@ impl Builder {
             Header::Other => {
                 let mut builder = self;
                 builder.write_to();
-                builder
-                    .writer
-                    .field(Header::Other, name, &single_line(value));
+                builder.writer.field(Header::Other, name, &single_line(value));
                 builder
             }
             known => self.header(known, value),
@@ -101,11 +85,7 @@ impl Builder {
 
     /// Sets the body and its Content-Type.
     pub fn body(self, content_type: &str, body: &[u8]) -> Builder {
-        let mut builder = if body.is_empty() {
-            self
-        } else {
-            self.header(Header::ContentType, content_type)
-        };
+        let mut builder = if body.is_empty() { self } else { self.header(Header::ContentType, content_type) };
         builder.body = body.to_vec();
         builder
     }
@@ -118,10 +98,7 @@ impl Builder {
 
     fn write_to(&mut self) {
         match self.to.take() {
-            Some((value, Some(tag))) => {
-                self.writer
-                    .field(Header::To, "", &single_line(&format!("{value};tag={tag}")))
-            }
+            Some((value, Some(tag))) => self.writer.field(Header::To, "", &single_line(&format!("{value};tag={tag}"))),
             Some((value, None)) => self.writer.field(Header::To, "", &single_line(&value)),
             None => {}
         }
@@ -138,15 +115,8 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn with_capacity(capacity: usize) -> Writer {
-        let start_line = StartLine::Response {
-            status: 0,
-            reason: Span::default(),
-        };
-        Writer {
-            out: Vec::with_capacity(capacity),
-            slots: Slots::new(),
-            start_line,
-        }
+        let start_line = StartLine::Response { status: 0, reason: Span::default() };
+        Writer { out: Vec::with_capacity(capacity), slots: Slots::new(), start_line }
     }
 
     pub(super) fn request_line(&mut self, method: &str, uri: &str) {
@@ -154,11 +124,7 @@ impl Writer {
         self.put(" ");
         let uri = self.put(uri);
         self.put(" SIP/2.0\r\n");
-        self.start_line = StartLine::Request {
-            method: Method::from_name(method),
-            name,
-            uri,
-        };
+        self.start_line = StartLine::Request { method: Method::from_name(method), name, uri };
     }
 
     pub(super) fn status_line(&mut self, status: u16, reason: &str) {
@@ -178,24 +144,13 @@ impl Writer {
         let start = offset(self.out.len());
         self.out.extend_from_slice(message.line(index));
         let moved = |at: u32| at.saturating_sub(slot.start).saturating_add(start);
-        let value = Span {
-            start: moved(slot.value.start),
-            end: moved(slot.value.end),
-        };
-        self.slots.push(Slot {
-            start,
-            value,
-            ..*slot
-        });
+        let value = Span { start: moved(slot.value.start), end: moved(slot.value.end) };
+        self.slots.push(Slot { start, value, ..*slot });
     }
 
     /// Writes a field; `name` counts where the header is [`Header::Other`]. A name that is no token is left out.
     pub(super) fn field(&mut self, header: Header, name: &str, value: &str) {
-        let name = if header == Header::Other {
-            name
-        } else {
-            header.as_str()
-        };
+        let name = if header == Header::Other { name } else { header.as_str() };
         let Ok(name_len) = u16::try_from(name.len()) else {
             return;
         };
@@ -206,40 +161,21 @@ impl Writer {
         self.put(": ");
         let value = self.put(super::list::trim(value));
         self.put("\r\n");
-        self.slots.push(Slot {
-            start,
-            value,
-            name_len,
-            header,
-        });
+        self.slots.push(Slot { start, value, name_len, header });
     }
 
     pub(super) fn finish(mut self, body: &[u8]) -> Message {
-        if !self
-            .slots
-            .iter()
-            .any(|slot| slot.header == Header::ContentLength)
-        {
+        if !self.slots.iter().any(|slot| slot.header == Header::ContentLength) {
             let start = self.put("Content-Length").start;
             self.put(": ");
             let value = self.put_number(body.len());
             self.put("\r\n");
-            self.slots.push(Slot {
-                start,
-                value,
-                name_len: 14,
-                header: Header::ContentLength,
-            });
+            self.slots.push(Slot { start, value, name_len: 14, header: Header::ContentLength });
         }
         self.put("\r\n");
         let head = offset(self.out.len());
         self.out.extend_from_slice(body);
-        Message {
-            bytes: Bytes::from(self.out),
-            start_line: self.start_line,
-            slots: self.slots,
-            body: head,
-        }
+        Message { bytes: Bytes::from(self.out), start_line: self.start_line, slots: self.slots, body: head }
     }
 
     fn put(&mut self, text: &str) -> Span {
@@ -260,8 +196,7 @@ impl Writer {
             }
         }
         let start = self.out.len();
-        self.out
-            .extend_from_slice(digits.get(first..).unwrap_or_default());
+        self.out.extend_from_slice(digits.get(first..).unwrap_or_default());
         Span::new(start, self.out.len())
     }
 }

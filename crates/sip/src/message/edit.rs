@@ -29,11 +29,7 @@ enum Line {
     /// The field of this index, unchanged.
     Kept(usize, Header),
     /// A field of ours; `name` is empty where the header has a name of its own.
-    New {
-        header: Header,
-        name: Span,
-        value: Span,
-    },
+    New { header: Header, name: Span, value: Span },
 }
 
 impl Line {
@@ -46,19 +42,8 @@ impl Line {
 
 impl<'a> Editor<'a> {
     pub(super) fn new(message: &'a Message) -> Editor<'a> {
-        let lines = message
-            .slots
-            .iter()
-            .enumerate()
-            .map(|(index, slot)| Line::Kept(index, slot.header))
-            .collect();
-        Editor {
-            message,
-            texts: SmallVec::new(),
-            lines,
-            request_uri: None,
-            body: None,
-        }
+        let lines = message.slots.iter().enumerate().map(|(index, slot)| Line::Kept(index, slot.header)).collect();
+        Editor { message, texts: SmallVec::new(), lines, request_uri: None, body: None }
     }
 
     /// Replaces the Request-URI; nothing happens to a response.
@@ -78,11 +63,7 @@ impl<'a> Editor<'a> {
     /// Adds a field line behind the last of this name; without one, at the end of the head.
     pub fn append(&mut self, header: Header, value: &str) -> &mut Self {
         let line = self.line(header, value);
-        let at = self
-            .lines
-            .iter()
-            .rposition(|line| line.header() == header)
-            .map_or(self.lines.len(), |last| last + 1);
+        let at = self.lines.iter().rposition(|line| line.header() == header).map_or(self.lines.len(), |last| last + 1);
         self.lines.insert(at, line);
         self
     }
@@ -91,11 +72,7 @@ impl<'a> Editor<'a> {
     pub fn append_named(&mut self, name: &str, value: &str) -> &mut Self {
         match Header::from_name(name) {
             Header::Other => {
-                let line = Line::New {
-                    header: Header::Other,
-                    name: self.keep(name),
-                    value: self.keep(value),
-                };
+                let line = Line::New { header: Header::Other, name: self.keep(name), value: self.keep(value) };
                 self.lines.push(line);
                 self
             }
@@ -157,15 +134,10 @@ impl<'a> Editor<'a> {
                 let (message, texts) = (self.message, &self.texts);
                 self.lines.retain(|line| {
                     let known = match line {
-                        Line::Kept(index, Header::Other) => message
-                            .slots
-                            .get(*index)
-                            .map_or("", |slot| message.text(slot.name())),
-                        Line::New {
-                            header: Header::Other,
-                            name,
-                            ..
-                        } => text(texts, *name),
+                        Line::Kept(index, Header::Other) => {
+                            message.slots.get(*index).map_or("", |slot| message.text(slot.name()))
+                        }
+                        Line::New { header: Header::Other, name, .. } => text(texts, *name),
                         Line::Kept(..) | Line::New { .. } => return true,
                     };
                     !known.eq_ignore_ascii_case(name)
@@ -180,43 +152,27 @@ impl<'a> Editor<'a> {
     pub fn body(&mut self, content_type: &str, body: &[u8]) -> &mut Self {
         self.body = Some(body.to_vec());
         self.remove(Header::ContentLength);
-        if body.is_empty() {
-            self.remove(Header::ContentType)
-        } else {
-            self.set(Header::ContentType, content_type)
-        }
+        if body.is_empty() { self.remove(Header::ContentType) } else { self.set(Header::ContentType, content_type) }
     }
 
     /// Writes the edited message, in one allocation.
     pub fn finish(&self) -> Message {
         let message = self.message;
         let body = self.body.as_deref().unwrap_or(message.body());
-        let mut writer = Writer::with_capacity(
-            message.bytes.len() + self.texts.len() + self.lines.len() * 4 + body.len() + 64,
-        );
+        let mut writer =
+            Writer::with_capacity(message.bytes.len() + self.texts.len() + self.lines.len() * 4 + body.len() + 64);
         match message.start_line {
             StartLine::Request { name, .. } => {
-                let uri = self
-                    .request_uri
-                    .map_or(message.request_uri(), |uri| text(&self.texts, uri));
+                let uri = self.request_uri.map_or(message.request_uri(), |uri| text(&self.texts, uri));
                 writer.request_line(message.text(name), uri);
             }
-            StartLine::Response { status, reason } => {
-                writer.status_line(status, message.text(reason))
-            }
+            StartLine::Response { status, reason } => writer.status_line(status, message.text(reason)),
         }
         for line in &self.lines {
             match line {
                 Line::Kept(index, _) => writer.copy_line(message, *index),
-                Line::New {
-                    header: Header::ContentLength,
-                    ..
-                } => {}
-                Line::New {
-                    header,
-                    name,
-                    value,
-                } => {
+                Line::New { header: Header::ContentLength, .. } => {}
+                Line::New { header, name, value } => {
                     writer.field(*header, text(&self.texts, *name), text(&self.texts, *value));
                 }
             }
@@ -245,11 +201,9 @@ impl<'a> Editor<'a> {
     /// What follows the first value of a line, as it is written.
     fn behind_first_value(&self, at: usize) -> String {
         let value = match self.lines.get(at) {
-            Some(Line::Kept(index, _)) => self
-                .message
-                .slots
-                .get(*index)
-                .map_or("", |slot| self.message.text(slot.value)),
+            Some(Line::Kept(index, _)) => {
+                self.message.slots.get(*index).map_or("", |slot| self.message.text(slot.value))
+            }
             Some(Line::New { value, .. }) => text(&self.texts, *value),
             None => "",
         };
@@ -265,11 +219,7 @@ impl<'a> Editor<'a> {
     }
 
     fn line(&mut self, header: Header, value: &str) -> Line {
-        Line::New {
-            header,
-            name: Span::default(),
-            value: self.keep(value),
-        }
+        Line::New { header, name: Span::default(), value: self.keep(value) }
     }
 
     fn keep(&mut self, value: &str) -> Span {
@@ -286,9 +236,5 @@ fn text(texts: &[u8], span: Span) -> &str {
 /// Takes away what would end a line or a text early: a line break of a folded value, or of an attack.
 pub(super) fn single_line(value: &str) -> Cow<'_, str> {
     let breaks = |c: char| matches!(c, '\r' | '\n' | '\0');
-    if value.contains(breaks) {
-        Cow::Owned(value.replace(breaks, ""))
-    } else {
-        Cow::Borrowed(value)
-    }
+    if value.contains(breaks) { Cow::Owned(value.replace(breaks, "")) } else { Cow::Borrowed(value) }
 }

@@ -77,9 +77,7 @@ impl ParseError {
     /// Returns the status that answers a request with this fault.
     pub const fn status(&self) -> u16 {
         match self {
-            ParseError::HeadTooLarge | ParseError::MessageTooLarge | ParseError::TooManyFields => {
-                513
-            }
+            ParseError::HeadTooLarge | ParseError::MessageTooLarge | ParseError::TooManyFields => 513,
             ParseError::Version => 505,
             ParseError::Scheme => 416,
             ParseError::Unfinished

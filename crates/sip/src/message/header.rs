@@ -116,10 +116,7 @@ impl Header {
             return Header::Other;
         };
         let mut place = hash(name.len(), *first, *last);
-        while let Some((known, header)) = TABLE
-            .get(place)
-            .and_then(|entry| NAMES.get(usize::from(*entry)))
-        {
+        while let Some((known, header)) = TABLE.get(place).and_then(|entry| NAMES.get(usize::from(*entry))) {
             if known.as_bytes().eq_ignore_ascii_case(name) {
                 return *header;
             }

@@ -81,10 +81,7 @@ impl<'a> Iterator for Values<'a> {
 /// Cuts a text in two around the separator at `at`.
 pub(super) fn cut(text: &str, at: Option<usize>) -> (&str, &str) {
     match at {
-        Some(at) => (
-            text.get(..at).unwrap_or_default(),
-            text.get(at + 1..).unwrap_or_default(),
-        ),
+        Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 1..).unwrap_or_default()),
         None => (text, ""),
     }
 }
@@ -106,10 +103,7 @@ impl<'a> Params<'a> {
             let after = rest.strip_prefix(';')?;
             let (param, next) = split_param(after);
             let (name, value) = name_and_value(param);
-            if name.is_empty()
-                || !name.bytes().all(is_token)
-                || value.is_some_and(|value| !is_param_value(value))
-            {
+            if name.is_empty() || !name.bytes().all(is_token) || value.is_some_and(|value| !is_param_value(value)) {
                 return None;
             }
             rest = next;
@@ -129,9 +123,7 @@ impl<'a> Params<'a> {
 
     /// Finds a parameter by name, in any case: `Some(None)` when it has no value. A value keeps its quotes.
     pub fn find(&self, name: &str) -> Option<Option<&'a str>> {
-        self.iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Iterates over names and values as they are written.
@@ -166,9 +158,7 @@ fn is_param_value(value: &str) -> bool {
         return quoted_end(value) == Some(value.len());
     }
     !value.is_empty()
-        && value
-            .bytes()
-            .all(|byte| byte > b' ' && byte != 0x7f && !matches!(byte, b'"' | b',' | b'<' | b'>'))
+        && value.bytes().all(|byte| byte > b' ' && byte != 0x7f && !matches!(byte, b'"' | b',' | b'<' | b'>'))
 }
 
 /// Finds where the quoted string at the start of the text ends, behind its closing quote.

@@ -79,7 +79,7 @@ impl Message {
                 datagram.truncate(end);
             }
         }
-        Message::from_scan(datagram, scanner, body)
+        Message::from_scan(datagram, &mut scanner, body)
     }
 
     /// Reads what can be read of a request that [`Message::parse`] refused, so that it can be answered.
@@ -97,37 +97,29 @@ impl Message {
             }
             Progress::Lost(_) => datagram.len(),
         };
-        Message::partial(datagram, scanner, body)
+        Message::partial(datagram, &mut scanner, body)
     }
 
-    pub(crate) fn from_scan(
-        bytes: Bytes,
-        scanner: Scanner,
-        body: usize,
-    ) -> Result<Message, ParseError> {
+    /// Takes what a scan found; with an error the scan keeps it, for [`Message::partial`].
+    pub(crate) fn from_scan(bytes: Bytes, scanner: &mut Scanner, body: usize) -> Result<Message, ParseError> {
         if let Some(defect) = scanner.defect {
             return Err(defect);
         }
         let start_line = scanner.start_line.ok_or(ParseError::StartLine)?;
         let head = bytes.get(..body).unwrap_or_default();
         std::str::from_utf8(head).map_err(|_| ParseError::NotUtf8)?;
-        Ok(Message {
-            bytes,
-            start_line,
-            slots: scanner.slots,
-            body: scan::offset(body),
-        })
+        let slots = std::mem::take(&mut scanner.slots);
+        Ok(Message { bytes, start_line, slots, body: scan::offset(body) })
     }
 
-    pub(crate) fn partial(bytes: Bytes, scanner: Scanner, body: usize) -> Option<Message> {
+    /// Takes what a scan found of a request that is refused, to answer it.
+    pub(crate) fn partial(bytes: Bytes, scanner: &mut Scanner, body: usize) -> Option<Message> {
         match scanner.start_line? {
             StartLine::Response { .. } => None,
-            start_line @ StartLine::Request { .. } => Some(Message {
-                bytes,
-                start_line,
-                slots: scanner.slots,
-                body: scan::offset(body),
-            }),
+            start_line @ StartLine::Request { .. } => {
+                let slots = std::mem::take(&mut scanner.slots);
+                Some(Message { bytes, start_line, slots, body: scan::offset(body) })
+            }
         }
     }
 
@@ -145,9 +137,7 @@ impl Message {
     pub fn method(&self) -> Method {
         match self.start_line {
             StartLine::Request { method, .. } => method,
-            StartLine::Response { .. } => self
-                .cseq()
-                .map_or(Method::Other, |cseq| Method::from_name(cseq.method)),
+            StartLine::Response { .. } => self.cseq().map_or(Method::Other, |cseq| Method::from_name(cseq.method)),
         }
     }
 
@@ -195,10 +185,7 @@ impl Message {
             Header::Other => self
                 .slots
                 .iter()
-                .find(|slot| {
-                    slot.header == Header::Other
-                        && self.text(slot.name()).eq_ignore_ascii_case(name)
-                })
+                .find(|slot| slot.header == Header::Other && self.text(slot.name()).eq_ignore_ascii_case(name))
                 .map(|slot| self.text(slot.value)),
             known => self.header(known),
         }
@@ -206,17 +193,12 @@ impl Message {
 
     /// Iterates over the values of all fields of this name, one for each field line.
     pub fn fields(&self, name: Header) -> impl Iterator<Item = &str> {
-        self.slots
-            .iter()
-            .filter(move |slot| slot.header == name)
-            .map(|slot| self.text(slot.value))
+        self.slots.iter().filter(move |slot| slot.header == name).map(|slot| self.text(slot.value))
     }
 
     /// Iterates over name and value of every field, in the order of the message.
     pub fn all_fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.slots
-            .iter()
-            .map(|slot| (self.text(slot.name()), self.text(slot.value)))
+        self.slots.iter().map(|slot| (self.text(slot.name()), self.text(slot.value)))
     }
 
     /// Iterates over the comma-separated values of all fields of this name, commas in quotes and `<>` respected.
@@ -237,11 +219,7 @@ impl Message {
     ///
     /// [`ParseError::Missing`] or [`ParseError::Malformed`].
     pub fn top_via(&self) -> Result<Via<'_>, ParseError> {
-        Via::parse(
-            self.values(Header::Via)
-                .next()
-                .ok_or(ParseError::Missing(Header::Via))?,
-        )
+        Via::parse(self.values(Header::Via).next().ok_or(ParseError::Missing(Header::Via))?)
     }
 
     /// Reads From.
@@ -273,9 +251,7 @@ impl Message {
     ///
     /// [`ParseError::Missing`], or [`ParseError::Malformed`] when the number does not fit 32 bits.
     pub fn cseq(&self) -> Result<CSeq<'_>, ParseError> {
-        let value = self
-            .header(Header::CSeq)
-            .ok_or(ParseError::Missing(Header::CSeq))?;
+        let value = self.header(Header::CSeq).ok_or(ParseError::Missing(Header::CSeq))?;
         CSeq::parse(value).ok_or(ParseError::Malformed(Header::CSeq))
     }
 
@@ -340,15 +316,8 @@ impl Message {
         let Some(slot) = self.slots.get(index) else {
             return &[];
         };
-        let end = self
-            .slots
-            .get(index + 1)
-            .map_or(self.body.saturating_sub(2), |next: &Slot| next.start);
-        scan::Span {
-            start: slot.start,
-            end,
-        }
-        .of(&self.bytes)
+        let end = self.slots.get(index + 1).map_or(self.body.saturating_sub(2), |next: &Slot| next.start);
+        scan::Span { start: slot.start, end }.of(&self.bytes)
     }
 }
 
@@ -383,10 +352,7 @@ impl<'a> CSeq<'a> {
 }
 
 fn skip_line_breaks(bytes: &mut Bytes) {
-    let breaks = bytes
-        .iter()
-        .position(|byte| !matches!(byte, b'\r' | b'\n'))
-        .unwrap_or(bytes.len());
+    let breaks = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
     if breaks > 0 {
         bytes.advance(breaks);
     }

@@ -38,9 +38,7 @@ impl<'a> NameAddr<'a> {
             Some(at) if value.as_bytes().get(at) == Some(&b'<') => {
                 let (display, rest) = value.split_at_checked(at)?;
                 let display = trim(display);
-                if display.bytes().any(|byte| {
-                    matches!(byte, b',' | b'>' | 0x7f) || (byte < b' ' && !is_break(byte))
-                }) {
+                if display.bytes().any(|byte| matches!(byte, b',' | b'>' | 0x7f) || (byte < b' ' && !is_break(byte))) {
                     return None;
                 }
                 NameAddr::bracketed((!display.is_empty()).then_some(display), rest)
@@ -57,20 +55,12 @@ impl<'a> NameAddr<'a> {
     fn bracketed(display: Option<&'a str>, rest: &'a str) -> Option<NameAddr<'a>> {
         let (uri, params) = rest.strip_prefix('<')?.split_once('>')?;
         is_uri_text(uri).then_some(())?;
-        Some(NameAddr {
-            display,
-            uri,
-            params: Params::parse(trim(params))?,
-        })
+        Some(NameAddr { display, uri, params: Params::parse(trim(params))? })
     }
 
     fn bare(uri: &'a str, params: &'a str) -> Option<NameAddr<'a>> {
         (is_uri_text(uri) && !uri.contains(['?', ','])).then_some(())?;
-        Some(NameAddr {
-            display: None,
-            uri,
-            params: Params::parse(params)?,
-        })
+        Some(NameAddr { display: None, uri, params: Params::parse(params)? })
     }
 
     /// Tells whether this is the `*` of a Contact that removes all bindings (RFC 3261 §10.2.2).
@@ -94,8 +84,5 @@ fn is_break(byte: u8) -> bool {
 }
 
 fn is_uri_text(uri: &str) -> bool {
-    !uri.is_empty()
-        && uri
-            .bytes()
-            .all(|byte| byte > b' ' && byte != 0x7f && !matches!(byte, b'<' | b'>' | b'"'))
+    !uri.is_empty() && uri.bytes().all(|byte| byte > b' ' && byte != 0x7f && !matches!(byte, b'<' | b'>' | b'"'))
 }

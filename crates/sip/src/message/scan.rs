@@ -19,16 +19,11 @@ pub(crate) struct Span {
 
 impl Span {
     pub(crate) fn new(start: usize, end: usize) -> Span {
-        Span {
-            start: offset(start),
-            end: offset(end),
-        }
+        Span { start: offset(start), end: offset(end) }
     }
 
     pub(crate) fn of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        bytes
-            .get(self.start as usize..self.end as usize)
-            .unwrap_or_default()
+        bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 }
 
@@ -48,10 +43,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn name(&self) -> Span {
-        Span {
-            start: self.start,
-            end: self.start.saturating_add(u32::from(self.name_len)),
-        }
+        Span { start: self.start, end: self.start.saturating_add(u32::from(self.name_len)) }
     }
 }
 
@@ -61,11 +53,7 @@ pub(crate) type Slots = SmallVec<[Slot; INLINE_FIELDS]>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StartLine {
     /// A request line, with the spans of method and Request-URI.
-    Request {
-        method: Method,
-        name: Span,
-        uri: Span,
-    },
+    Request { method: Method, name: Span, uri: Span },
     /// A status line, with the span of the reason phrase.
     Response { status: u16, reason: Span },
 }
@@ -198,11 +186,7 @@ impl Scanner {
     }
 
     fn incomplete(&self) -> Progress {
-        if self.searched > MAX_HEAD_LEN {
-            Progress::Lost(ParseError::HeadTooLarge)
-        } else {
-            Progress::Incomplete
-        }
+        if self.searched > MAX_HEAD_LEN { Progress::Lost(ParseError::HeadTooLarge) } else { Progress::Incomplete }
     }
 
     fn note(&mut self, defect: ParseError) {
@@ -244,8 +228,7 @@ impl Scanner {
                 self.length_fault.get_or_insert(ParseError::ContentLength);
             }
             (Some(new), Some(old)) if new != old => {
-                self.length_fault
-                    .get_or_insert(ParseError::ContentLengthConflict);
+                self.length_fault.get_or_insert(ParseError::ContentLengthConflict);
             }
             (Some(new), _) => self.content_length = Some(new),
         }
@@ -257,33 +240,22 @@ fn content_length(value: &[u8]) -> Option<usize> {
     if value.is_empty() || value.len() > 9 {
         return None;
     }
-    value.iter().try_fold(0_usize, |sum, byte| {
-        byte.is_ascii_digit()
-            .then(|| sum * 10 + usize::from(byte - b'0'))
-    })
+    value.iter().try_fold(0_usize, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + usize::from(byte - b'0')))
 }
 
 /// Splits `name *( SP / HTAB ) ":" value`, the line beginning at `start` of the message.
 fn field(line: &[u8], start: usize) -> Option<Slot> {
     let name_len = line.iter().position(|byte| !is_token(*byte))?;
     let after = line.get(name_len..)?;
-    let gap = after
-        .iter()
-        .position(|byte| !matches!(byte, b' ' | b'\t'))?;
+    let gap = after.iter().position(|byte| !matches!(byte, b' ' | b'\t'))?;
     if name_len == 0 || after.get(gap) != Some(&b':') {
         return None;
     }
     let name = line.get(..name_len)?;
     let colon = name_len + gap;
     let value = line.get(colon + 1..)?;
-    let lead = value
-        .iter()
-        .position(|byte| !is_space(*byte))
-        .unwrap_or(value.len());
-    let tail = value
-        .iter()
-        .rposition(|byte| !is_space(*byte))
-        .map_or(lead, |last| last + 1);
+    let lead = value.iter().position(|byte| !is_space(*byte)).unwrap_or(value.len());
+    let tail = value.iter().rposition(|byte| !is_space(*byte)).map_or(lead, |last| last + 1);
     let value_start = start + colon + 1;
     Some(Slot {
         start: offset(start),
@@ -310,10 +282,7 @@ const fn token_table() -> [bool; 256] {
     let mut byte = 0_u8;
     while byte < 128 {
         table[byte as usize] = byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~'
-            );
+            || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
         byte += 1;
     }
     table

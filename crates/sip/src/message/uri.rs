@@ -41,12 +41,8 @@ impl<'a> Uri<'a> {
     fn read(text: &'a str) -> Option<Uri<'a>> {
         let (scheme, opaque) = text.split_once(':')?;
         let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
-        let is_clean = opaque
-            .bytes()
-            .all(|byte| byte > b' ' && byte != 0x7f && !matches!(byte, b'<' | b'>' | b'"'));
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+        let is_clean = opaque.bytes().all(|byte| byte > b' ' && byte != 0x7f && !matches!(byte, b'<' | b'>' | b'"'));
         if !is_scheme || !is_clean || opaque.is_empty() {
             return None;
         }
@@ -104,10 +100,7 @@ impl<'a> Uri<'a> {
 
     /// Finds a parameter by name, in any case, escapes resolved: `Some(None)` when it has no value.
     pub fn param(&self, name: &str) -> Option<Option<&'a str>> {
-        self.params
-            .iter()
-            .find(|(known, _)| same(known, name, true))
-            .map(|(_, value)| value)
+        self.params.iter().find(|(known, _)| same(known, name, true)).map(|(_, value)| value)
     }
 
     /// Returns the canonical `user@host`: escapes of the user resolved where a character needs none, host in lower case
@@ -121,13 +114,7 @@ impl<'a> Uri<'a> {
             push_canonical_user(&mut address, user);
             address.push('@');
         }
-        address.push_str(
-            &self
-                .host
-                .strip_suffix('.')
-                .unwrap_or(self.host)
-                .to_ascii_lowercase(),
-        );
+        address.push_str(&self.host.strip_suffix('.').unwrap_or(self.host).to_ascii_lowercase());
         address
     }
 
@@ -137,9 +124,7 @@ impl<'a> Uri<'a> {
         if !user.contains('%') {
             return Some(Cow::Borrowed(user));
         }
-        String::from_utf8(unescaped(user).collect())
-            .ok()
-            .map(Cow::Owned)
+        String::from_utf8(unescaped(user).collect()).ok().map(Cow::Owned)
     }
 
     /// Compares two URIs as RFC 3261 §19.1.4 says; other schemes are equivalent only when equal.
@@ -161,17 +146,9 @@ impl<'a> Uri<'a> {
     fn params_cover(&self, other: &Uri<'_>) -> bool {
         // RFC 3261 §19.1.4: these never match when only one URI has them; transport too, as its absence has no fixed meaning.
         const DECISIVE: [&str; 5] = ["user", "ttl", "method", "maddr", "transport"];
-        self.params.iter().all(|(name, value)| {
-            match other
-                .params
-                .iter()
-                .find(|(known, _)| same(known, name, true))
-            {
-                Some((_, theirs)) => {
-                    same(value.unwrap_or_default(), theirs.unwrap_or_default(), true)
-                }
-                None => !DECISIVE.iter().any(|decisive| same(decisive, name, true)),
-            }
+        self.params.iter().all(|(name, value)| match other.params.iter().find(|(known, _)| same(known, name, true)) {
+            Some((_, theirs)) => same(value.unwrap_or_default(), theirs.unwrap_or_default(), true),
+            None => !DECISIVE.iter().any(|decisive| same(decisive, name, true)),
         })
     }
 }
@@ -183,11 +160,7 @@ pub(super) fn host_and_port(text: &str, spaced: bool) -> Option<(&str, Option<u1
         None => text.find(':').unwrap_or(text.len()),
     };
     let (host, rest) = text.split_at_checked(host_len)?;
-    let (host, rest) = if spaced {
-        (super::list::trim(host), super::list::trim(rest))
-    } else {
-        (host, rest)
-    };
+    let (host, rest) = if spaced { (super::list::trim(host), super::list::trim(rest)) } else { (host, rest) };
     if !is_host(host) {
         return None;
     }
@@ -195,36 +168,24 @@ pub(super) fn host_and_port(text: &str, spaced: bool) -> Option<(&str, Option<u1
         return Some((host, None));
     }
     let port = rest.strip_prefix(':')?;
-    let port = if spaced {
-        super::list::trim(port)
-    } else {
-        port
-    };
-    let port = super::list::decimal(port)
-        .filter(|_| port.len() <= 5)
-        .and_then(|port| u16::try_from(port).ok())?;
+    let port = if spaced { super::list::trim(port) } else { port };
+    let port = super::list::decimal(port).filter(|_| port.len() <= 5).and_then(|port| u16::try_from(port).ok())?;
     Some((host, Some(port)))
 }
 
 /// A bracketed IPv6 address, or what a host name or IPv4 address is made of. Underscores are common and harmless.
 fn is_host(host: &str) -> bool {
     match host.strip_prefix('[') {
-        Some(inner) => inner
-            .strip_suffix(']')
-            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        Some(inner) => inner.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
         None => {
             !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
         }
     }
 }
 
 fn escapes_are_whole(text: &str) -> bool {
-    text.split('%')
-        .skip(1)
-        .all(|after| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
+    text.split('%').skip(1).all(|after| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
 }
 
 /// Resolves the escapes of a text whose escapes are whole.
@@ -236,10 +197,7 @@ fn unescaped(text: &str) -> impl Iterator<Item = u8> {
             return Some(byte);
         }
         let mut ahead = bytes.clone();
-        match (
-            ahead.next().and_then(hex_digit),
-            ahead.next().and_then(hex_digit),
-        ) {
+        match (ahead.next().and_then(hex_digit), ahead.next().and_then(hex_digit)) {
             (Some(high), Some(low)) => {
                 bytes = ahead;
                 Some(high << 4 | low)
@@ -259,20 +217,14 @@ fn hex_digit(byte: u8) -> Option<u8> {
 }
 
 fn push_canonical_user(address: &mut String, user: &str) {
-    const HEX: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
-    ];
+    const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
     for byte in unescaped(user) {
         // `unreserved` and `user-unreserved` of RFC 3261 §25.1.
         if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&byte) {
             address.push(char::from(byte));
         } else {
             address.push('%');
-            address.extend(
-                [usize::from(byte >> 4), usize::from(byte & 15)]
-                    .iter()
-                    .filter_map(|digit| HEX.get(*digit)),
-            );
+            address.extend([usize::from(byte >> 4), usize::from(byte & 15)].iter().filter_map(|digit| HEX.get(*digit)));
         }
     }
 }
@@ -280,9 +232,7 @@ fn push_canonical_user(address: &mut String, user: &str) {
 /// Compares two texts with their escapes resolved.
 fn same(one: &str, other: &str, ignore_case: bool) -> bool {
     if ignore_case {
-        unescaped(one)
-            .map(|byte| byte.to_ascii_lowercase())
-            .eq(unescaped(other).map(|byte| byte.to_ascii_lowercase()))
+        unescaped(one).map(|byte| byte.to_ascii_lowercase()).eq(unescaped(other).map(|byte| byte.to_ascii_lowercase()))
     } else {
         unescaped(one).eq(unescaped(other))
     }
@@ -307,7 +257,5 @@ fn same_headers(one: &str, other: &str) -> bool {
             })
         })
     };
-    one.split('&').count() == other.split('&').count()
-        && contains_all(one, other)
-        && contains_all(other, one)
+    one.split('&').count() == other.split('&').count() && contains_all(one, other) && contains_all(other, one)
 }

@@ -16,14 +16,8 @@ const SINGLE: [Header; 6] = [
 ];
 
 /// Fields whose values are addresses.
-const ADDRESSES: [Header; 6] = [
-    Header::Contact,
-    Header::Route,
-    Header::RecordRoute,
-    Header::Path,
-    Header::ReferTo,
-    Header::ServiceRoute,
-];
+const ADDRESSES: [Header; 6] =
+    [Header::Contact, Header::Route, Header::RecordRoute, Header::Path, Header::ReferTo, Header::ServiceRoute];
 
 pub(super) fn validate(message: &Message) -> Result<(), ParseError> {
     check_counts(message)?;
@@ -31,11 +25,7 @@ pub(super) fn validate(message: &Message) -> Result<(), ParseError> {
     check_numbers(message)?;
     for header in [Header::From, Header::To] {
         let address = message.name_addr(header)?;
-        let tags = address
-            .params
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case("tag"))
-            .count();
+        let tags = address.params.iter().filter(|(name, _)| name.eq_ignore_ascii_case("tag")).count();
         if tags > 1 || check_uri(address.uri).is_err() {
             return Err(ParseError::Malformed(header));
         }
@@ -48,11 +38,7 @@ pub(super) fn validate(message: &Message) -> Result<(), ParseError> {
     if message.call_id().contains(list::is_space) || message.call_id().is_empty() {
         return Err(ParseError::Malformed(Header::CallId));
     }
-    if message.is_request() {
-        check_request(message)
-    } else {
-        Ok(())
-    }
+    if message.is_request() { check_request(message) } else { Ok(()) }
 }
 
 fn check_counts(message: &Message) -> Result<(), ParseError> {
@@ -63,10 +49,7 @@ fn check_counts(message: &Message) -> Result<(), ParseError> {
             _ => return Err(ParseError::Repeated(header)),
         }
     }
-    match SINGLE
-        .iter()
-        .find(|header| message.fields(**header).nth(1).is_some())
-    {
+    match SINGLE.iter().find(|header| message.fields(**header).nth(1).is_some()) {
         Some(header) => Err(ParseError::Repeated(*header)),
         None => Ok(()),
     }
@@ -76,14 +59,9 @@ fn check_vias(message: &Message) -> Result<(), ParseError> {
     message.top_via()?;
     for value in message.values(Header::Via) {
         let via = Via::parse(value)?;
-        let mut branches = via
-            .params
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case("branch"));
+        let mut branches = via.params.iter().filter(|(name, _)| name.eq_ignore_ascii_case("branch"));
         // A branch that is the cookie and no more would make one transaction of many (RFC 4475 §3.2.1).
-        let is_bad = |(_, value): (&str, Option<&str>)| {
-            value.is_none_or(|branch| branch == super::via::COOKIE)
-        };
+        let is_bad = |(_, value): (&str, Option<&str>)| value.is_none_or(|branch| branch == super::via::COOKIE);
         if branches.next().is_some_and(is_bad) || branches.next().is_some() {
             return Err(ParseError::Malformed(Header::Via));
         }
@@ -96,10 +74,7 @@ fn check_numbers(message: &Message) -> Result<(), ParseError> {
     message.max_forwards()?;
     message.expires()?;
     for header in [Header::MinExpires, Header::MaxBreadth] {
-        if message
-            .header(header)
-            .is_some_and(|value| list::decimal(value).is_none())
-        {
+        if message.header(header).is_some_and(|value| list::decimal(value).is_none()) {
             return Err(ParseError::Malformed(header));
         }
     }
@@ -112,10 +87,9 @@ fn check_address(value: &str) -> Option<()> {
         return Some(());
     }
     check_uri(address.uri).ok()?;
-    match address.param("expires") {
-        Some(expires) => list::decimal(expires?).map(|_| ()),
-        None => Some(()),
-    }
+    // A value that is no number counts as an hour (RFC 3261 §20.10); a number that does not fit has no meaning.
+    let is_overlarge = |value: &str| value.bytes().all(|byte| byte.is_ascii_digit()) && list::decimal(value).is_none();
+    (!address.param("expires").flatten().is_some_and(is_overlarge)).then_some(())
 }
 
 /// Other schemes than ours are no fault in themselves (RFC 4475 §3.3.4), but every URI has one.
@@ -130,15 +104,7 @@ fn check_request(message: &Message) -> Result<(), ParseError> {
     let uri = Uri::parse(message.request_uri())?;
     if uri.is_sip() {
         // RFC 3261 §19.1.1: headers have no place in a Request-URI, and nobody must act on them.
-        return if uri.headers.is_empty() {
-            Ok(())
-        } else {
-            Err(ParseError::Uri)
-        };
+        return if uri.headers.is_empty() { Ok(()) } else { Err(ParseError::Uri) };
     }
-    if uri.scheme.eq_ignore_ascii_case("tel") {
-        Ok(())
-    } else {
-        Err(ParseError::Scheme)
-    }
+    if uri.scheme.eq_ignore_ascii_case("tel") { Ok(()) } else { Err(ParseError::Scheme) }
 }

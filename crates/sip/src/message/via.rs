@@ -36,21 +36,13 @@ impl<'a> Via<'a> {
         let rest = rest.trim_start_matches(super::list::is_space);
         let (transport, rest) = rest.split_once(super::list::is_space)?;
         let is_name = |text: &str| !text.is_empty() && text.bytes().all(is_token);
-        if !trim(protocol).eq_ignore_ascii_case("SIP")
-            || !is_name(trim(version))
-            || !is_name(transport)
-        {
+        if !trim(protocol).eq_ignore_ascii_case("SIP") || !is_name(trim(version)) || !is_name(transport) {
             return None;
         }
         let params = rest.find(';').unwrap_or(rest.len());
         let (sent_by, params) = rest.split_at_checked(params)?;
         let (host, port) = uri::host_and_port(trim(sent_by), true)?;
-        Some(Via {
-            transport,
-            host,
-            port,
-            params: Params::parse(params)?,
-        })
+        Some(Via { transport, host, port, params: Params::parse(params)? })
     }
 
     /// Returns the branch; it identifies the transaction when it begins with [`COOKIE`].
