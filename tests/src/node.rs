@@ -74,6 +74,12 @@ impl MeshNode {
     #[track_caller]
     pub fn run(&mut self, extra: &[&str]) {
         self.launch(extra);
+        self.wait_ready();
+    }
+
+    /// Waits until a launched process says `ready`.
+    #[track_caller]
+    pub fn wait_ready(&mut self) {
         let (name, log) = (self.name.clone(), self.log());
         let out = self.file("out");
         let child = self.child.as_mut().expect("just launched");
@@ -184,9 +190,8 @@ impl MeshNode {
     /// Makes a single-use ticket for a further home node.
     #[track_caller]
     pub fn invite(&self) -> String {
-        let printed = self.must(&["invite", "--role", "home", "--json"]);
-        let value: Value = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
-        value["ticket"].as_str().unwrap_or_else(|| panic!("no ticket in {printed}")).to_owned()
+        let printed = self.must(&["invite", "--role", "home"]);
+        ticket_in(&printed)
     }
 
     /// `status --json`.
@@ -254,6 +259,11 @@ impl MeshNode {
         self.child.as_ref().expect("a running node").id()
     }
 
+    /// Whether it was started, and not ended by the test.
+    pub fn is_started(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Whether the process runs.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_none()))
@@ -286,6 +296,13 @@ fn password_in(printed: &str) -> String {
     value["password"].as_str().unwrap_or_else(|| panic!("no password in {printed}")).to_owned()
 }
 
+/// The ticket in what `invite` prints.
+#[track_caller]
+pub fn ticket_in(printed: &str) -> String {
+    let ticket = printed.split_whitespace().find(|word| word.starts_with("mt1-"));
+    ticket.unwrap_or_else(|| panic!("no ticket in {printed}")).to_owned()
+}
+
 /// Several home nodes of [`DOMAIN`], joined by ticket and linked with each other.
 #[derive(Debug)]
 pub struct Mesh {
@@ -310,7 +327,7 @@ impl Mesh {
     /// Waits until every running node is linked with all other running ones.
     #[track_caller]
     pub fn wait_linked(&self) {
-        let running: Vec<&MeshNode> = self.nodes.iter().filter(|node| node.child.is_some()).collect();
+        let running: Vec<&MeshNode> = self.nodes.iter().filter(|node| node.is_started()).collect();
         for node in &running {
             let what = format!("node {} to be linked with the {} others", node.name, running.len() - 1);
             eventually(START_DEADLINE, &what, || node.links() + 1 >= running.len());
@@ -322,10 +339,27 @@ impl Mesh {
     pub fn user(&self, user: &str) -> String {
         let password = self.nodes[0].user_add(user);
         let known = |node: &MeshNode| node.must(&["user", "list"]).split_whitespace().any(|word| names(word, user));
-        for node in self.nodes.iter().filter(|node| node.child.is_some()) {
+        for node in self.nodes.iter().filter(|node| node.is_started()) {
             eventually(SOON, &format!("user {user} to be known at {}", node.name), || known(node));
         }
         password
+    }
+}
+
+impl Mesh {
+    /// The node with this number, counted from 1 as in `n1`.
+    pub fn node(&self, number: usize) -> &MeshNode {
+        &self.nodes[number - 1]
+    }
+
+    /// The same, to be killed or restarted.
+    pub fn node_mut(&mut self, number: usize) -> &mut MeshNode {
+        &mut self.nodes[number - 1]
+    }
+
+    /// Where phones reach the node with this number.
+    pub fn sip(&self, number: usize) -> SocketAddr {
+        self.node(number).sip()
     }
 }
 

@@ -139,6 +139,14 @@ impl ScriptedPhone {
 
     // ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────
 
+    /// Sends a request, answering one challenge, and returns without waiting for what comes of it.
+    #[track_caller]
+    pub fn start(&mut self, request: &Request) -> Sent {
+        let challenged = self.ask_once(request);
+        let authorized = self.authorize(request, &challenged);
+        self.send(&authorized)
+    }
+
     /// A new request from this phone's user.
     pub fn request(&self, method: &str, target: &str) -> Request {
         Request::new(method, target, &self.address(), target).with("Contact", &format!("<{}>", self.contact()))
@@ -224,6 +232,13 @@ impl ScriptedPhone {
         cancel.body = None;
         let cancelled = self.send_with_branch(&cancel, &sent.branch);
         self.final_answer(&cancelled)
+    }
+
+    /// The request again, with credentials that answer the challenge in `answer`.
+    #[track_caller]
+    pub fn authorize(&mut self, request: &Request, answer: &Sip) -> Request {
+        self.authorized(request, answer)
+            .unwrap_or_else(|| panic!("no challenge that {} can answer:\n{answer}", self.user))
     }
 
     fn authorized(&mut self, request: &Request, answer: &Sip) -> Option<Request> {
