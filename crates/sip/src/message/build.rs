@@ -142,7 +142,11 @@ impl Writer {
             return;
         };
         let start = offset(self.out.len());
-        self.out.extend_from_slice(message.line(index));
+        let line = message.line(slot);
+        self.out.extend_from_slice(line);
+        if !line.ends_with(b"\r\n") {
+            self.put("\r\n");
+        }
         let moved = |at: u32| at.saturating_sub(slot.start).saturating_add(start);
         let value = Span { start: moved(slot.value.start), end: moved(slot.value.end) };
         self.slots.push(Slot { start, value, ..*slot });

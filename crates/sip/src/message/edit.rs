@@ -180,8 +180,10 @@ impl<'a> Editor<'a> {
         writer.finish(body)
     }
 
+    /// Other names are not one header, so they are never meant.
     fn position(&self, header: Header) -> Option<usize> {
-        self.lines.iter().position(|line| line.header() == header)
+        let is_it = |line: &Line| line.header() == header && header != Header::Other;
+        self.lines.iter().position(is_it)
     }
 
     fn replace(&mut self, at: usize, line: Option<Line>) -> &mut Self {

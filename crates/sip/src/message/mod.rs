@@ -15,6 +15,8 @@ mod method;
 mod name_addr;
 mod scan;
 mod start_line;
+#[cfg(test)]
+mod tests;
 mod uri;
 mod validate;
 mod via;
@@ -311,13 +313,21 @@ impl Message {
         std::str::from_utf8(span.of(&self.bytes)).unwrap_or_default()
     }
 
-    /// The bytes of a field's whole line or lines, with their line break.
-    fn line(&self, index: usize) -> &[u8] {
-        let Some(slot) = self.slots.get(index) else {
-            return &[];
-        };
-        let end = self.slots.get(index + 1).map_or(self.body.saturating_sub(2), |next: &Slot| next.start);
-        scan::Span { start: slot.start, end }.of(&self.bytes)
+    /// The bytes of a field's line or lines with their line break, which a head that was cut off may lack.
+    ///
+    /// Behind the trimmed value there is only white space up to the end. The next field's start would not do: in a partial
+    /// message there may be a line between that was left out.
+    fn line(&self, slot: &Slot) -> &[u8] {
+        let head = self.bytes.get(slot.start as usize..).unwrap_or_default();
+        let mut end = slot.value.end.saturating_sub(slot.start) as usize;
+        loop {
+            match head.get(end..).unwrap_or_default() {
+                [b' ' | b'\t', ..] => end += 1,
+                [b'\r', b'\n', b' ' | b'\t', ..] => end += 3,
+                [b'\r', b'\n', ..] => return head.get(..end + 2).unwrap_or_default(),
+                _ => return head.get(..end).unwrap_or_default(),
+            }
+        }
     }
 }
 
