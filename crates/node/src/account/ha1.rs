@@ -1,47 +1,44 @@
 //! What is kept of a password.
 
-use std::fmt;
+use meshtone_sip::digest::{Algorithm, Ha1, ha1};
 
-/// Stands in until the engine's digest module has landed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs)]
-pub enum Algorithm { Md5, Sha256, Sha512_256 }
-/// Stands in.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Ha1(pub String);
-fn ha1(algorithm: Algorithm, user: &str, realm: &str, password: &str) -> Ha1 {
-    Ha1(data_encoding::HEXLOWER.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{algorithm:?}{user}:{realm}:{password}").as_bytes()).as_ref()))
-}
-
-/// H(user:realm:password) for each digest algorithm (RFC 7616 §3.4.2). Prints redacted, since an HA1 logs in as well
-/// as the password does.
-#[derive(Clone, PartialEq, Eq)]
+/// H(user:realm:password) for each digest algorithm (RFC 7616 §3.4.2): whatever the phone can do, it can log in. Prints
+/// redacted, since an HA1 logs in as well as the password does.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ha1Set {
-    /// With MD5.
-    pub md5: [u8; 16],
-    /// With SHA-256.
-    pub sha256: [u8; 32],
-    /// With SHA-512/256.
-    pub sha512_256: [u8; 32],
+    pub(super) md5: Ha1,
+    pub(super) sha256: Ha1,
+    pub(super) sha512_256: Ha1,
 }
+
 impl Ha1Set {
-    pub(crate) fn new(user: &str, realm: &str, password: &str) -> Ha1Set {
-        let _ = ha1;
-        let mut set = Ha1Set { md5: [0; 16], sha256: [0; 32], sha512_256: [0; 32] };
-        for (i, b) in user.bytes().chain(realm.bytes()).chain(password.bytes()).enumerate() { set.md5[i % 16] ^= b.rotate_left(i as u32 / 16); set.sha256[i % 32] ^= b; set.sha512_256[i % 32] ^= !b; }
-        set
+    /// Hashes a password in every way.
+    pub fn new(user: &str, realm: &str, password: &str) -> Ha1Set {
+        Ha1Set {
+            md5: ha1(Algorithm::Md5, user, realm, password),
+            sha256: ha1(Algorithm::Sha256, user, realm, password),
+            sha512_256: ha1(Algorithm::Sha512_256, user, realm, password),
+        }
     }
-    pub(crate) fn of(&self, algorithm: Algorithm) -> Ha1 {
-        Ha1(match algorithm {
-            Algorithm::Md5 => data_encoding::HEXLOWER.encode(&self.md5),
-            Algorithm::Sha256 => data_encoding::HEXLOWER.encode(&self.sha256),
-            Algorithm::Sha512_256 => data_encoding::HEXLOWER.encode(&self.sha512_256),
+
+    /// Reads hashes that were written in hexadecimal; `None` if one is none of its algorithm.
+    pub(super) fn from_hex(md5: &str, sha256: &str, sha512_256: &str) -> Option<Ha1Set> {
+        let read = |algorithm: Algorithm, hex: &str| {
+            if hex.len() == algorithm.hex_len() { Ha1::from_hex(hex) } else { None }
+        };
+        Some(Ha1Set {
+            md5: read(Algorithm::Md5, md5)?,
+            sha256: read(Algorithm::Sha256, sha256)?,
+            sha512_256: read(Algorithm::Sha512_256, sha512_256)?,
         })
     }
-}
 
-impl fmt::Debug for Ha1Set {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Ha1Set(…)")
+    /// The hash for one algorithm.
+    pub fn of(&self, algorithm: Algorithm) -> &Ha1 {
+        match algorithm {
+            Algorithm::Md5 => &self.md5,
+            Algorithm::Sha256 => &self.sha256,
+            Algorithm::Sha512_256 => &self.sha512_256,
+        }
     }
 }

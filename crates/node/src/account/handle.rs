@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::HEXLOWER;
 use meshtone_identity::NodeId;
+use meshtone_sip::digest::{Algorithm, Ha1};
 use tokio::sync::broadcast;
 
-use super::ha1::{Algorithm, Ha1, Ha1Set};
+use super::ha1::Ha1Set;
 use super::session::{Message, Outcome, PeerMisbehaved, Session};
 use super::table::{Account, Entry, Full, Replica};
 use super::{AccountError, Password, Random, name, wire};
@@ -195,7 +196,7 @@ impl Accounts {
     /// What verifies a user's digest with that algorithm. The name is taken as it is: a digest is made over the name
     /// as the phone spelt it.
     pub fn ha1(&self, user: &str, algorithm: Algorithm) -> Option<Ha1> {
-        self.lock().table.ha1(user).map(|set| set.of(algorithm))
+        self.lock().table.ha1(user).map(|set| set.of(algorithm).clone())
     }
 
     /// How many users there are.

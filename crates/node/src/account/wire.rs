@@ -2,6 +2,7 @@
 //! in which equal entries have equal bytes.
 
 use meshtone_identity::NodeId;
+use meshtone_sip::digest::Algorithm;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Stamp;
@@ -19,9 +20,9 @@ pub struct BadEntry(pub(super) String);
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct WireStamp(u64, u32, Octets<32>);
 
-/// (number, md5, sha256, sha512-256, created_ms, settings sorted by name)
+/// (number, md5, sha256, sha512-256, created_ms, settings sorted by name); the hashes in hexadecimal, as digests use them
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct WireAccount(Option<String>, Octets<16>, Octets<32>, Octets<32>, u64, Vec<(String, String)>);
+struct WireAccount(Option<String>, String, String, String, u64, Vec<(String, String)>);
 
 /// (user, stamp, account or null)
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,12 +60,12 @@ impl From<&Entry> for WireEntry {
     fn from(entry: &Entry) -> WireEntry {
         let account = entry.account.as_ref().map(|account| {
             let settings = account.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-            let Ha1Set { md5, sha256, sha512_256 } = account.ha1;
+            let hex = |algorithm| account.ha1.of(algorithm).as_str().to_owned();
             WireAccount(
                 account.number.clone(),
-                Octets(md5),
-                Octets(sha256),
-                Octets(sha512_256),
+                hex(Algorithm::Md5),
+                hex(Algorithm::Sha256),
+                hex(Algorithm::Sha512_256),
                 account.created_ms,
                 settings,
             )
@@ -80,16 +81,19 @@ impl TryFrom<WireEntry> for Entry {
         if !name::is_user(&user) {
             return Err(BadEntry(format!("{user:?} is no user name")));
         }
-        let account = account.map(|WireAccount(number, md5, sha256, sha512_256, created_ms, settings)| Account {
-            user: user.clone(),
-            number,
-            ha1: Ha1Set { md5: md5.0, sha256: sha256.0, sha512_256: sha512_256.0 },
-            created_ms,
-            settings: settings.into_iter().collect(),
-        });
-        if account.as_ref().is_some_and(|account| !account.is_sound()) {
-            return Err(BadEntry(format!("the account of {user} is out of bounds")));
-        }
+        let account = match account {
+            None => None,
+            Some(WireAccount(number, md5, sha256, sha512_256, created_ms, settings)) => {
+                let ha1 = Ha1Set::from_hex(&md5, &sha256, &sha512_256)
+                    .ok_or_else(|| BadEntry(format!("what is kept of the password of {user} is no hash")))?;
+                let account =
+                    Account { user: user.clone(), number, ha1, created_ms, settings: settings.into_iter().collect() };
+                if !account.is_sound() {
+                    return Err(BadEntry(format!("the account of {user} is out of bounds")));
+                }
+                Some(account)
+            }
+        };
         Ok(Entry { user, stamp: stamp.into(), account })
     }
 }

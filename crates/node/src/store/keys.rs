@@ -24,7 +24,7 @@ pub enum KeyFile {
 }
 
 impl KeyFile {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             KeyFile::Link => "link.key",
             KeyFile::Node => "node.key",

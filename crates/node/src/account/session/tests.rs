@@ -17,7 +17,7 @@ fn account(user: &str, secret: u8) -> Account {
     Account {
         user: user.to_owned(),
         number: None,
-        ha1: Ha1Set { md5: [secret; 16], sha256: [secret; 32], sha512_256: [secret; 32] },
+        ha1: Ha1Set::new(user, "example.org", &secret.to_string()),
         created_ms: 1,
         settings: BTreeMap::new(),
     }
@@ -79,7 +79,7 @@ fn both_ends_learn_what_they_lack() {
     b.change(5, "carol", None).unwrap();
     converse(&mut a, &mut b);
     assert_equal(&a, &b);
-    assert_eq!(b.table.ha1("shared").unwrap().md5, [2; 16]);
+    assert_eq!(b.table.ha1("shared"), Some(&Ha1Set::new("shared", "example.org", "2")));
     assert!(a.table.account("bob").is_some());
 }
 

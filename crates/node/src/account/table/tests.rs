@@ -11,7 +11,7 @@ fn account(user: &str, number: Option<&str>, created_ms: u64) -> Account {
     Account {
         user: user.to_owned(),
         number: number.map(str::to_owned),
-        ha1: Ha1Set { md5: [1; 16], sha256: [2; 32], sha512_256: [3; 32] },
+        ha1: Ha1Set::new(user, "example.org", "secret"),
         created_ms,
         settings: BTreeMap::new(),
     }

@@ -1,0 +1,260 @@
+//! The inviting side: makes tickets, and answers those who show them.
+//!
+//! Of a ticket only the hash of its token is kept. A ticket admits one machine: the first link key that shows it; the
+//! same machine may ask again, because its answer may have been lost on the way, and gets the same answer.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
+use meshtone_identity::authority::NODE_LIFETIME;
+use meshtone_identity::ticket::{MAX_ADDRESSES, TICKET_VERSION};
+use meshtone_identity::{Authority, EnrolRequest, Error as IdentityError, LinkKey, Role, Ticket};
+
+use super::error::{InviteError, Refusal};
+use super::wire::{Reply, Request, encode_refusal};
+use super::{Identity, error::EnrolError};
+use crate::account::Random;
+use crate::store::cbor::{Blob, Octets, to_cbor};
+use crate::store::{Store, StoreError, Table};
+
+/// The longest time a ticket may be valid; one lost longer ago should not let anybody in.
+pub const MAX_VALIDITY: Duration = Duration::from_secs(30 * 86_400);
+
+/// Tickets that may be open at a time: all are compared for every request, and nobody invites more machines at once.
+pub const MAX_OPEN_INVITES: usize = 256;
+
+/// Makes tickets and answers requests to join. Holds the authority, where this node has it.
+pub struct Inviter {
+    store: Store,
+    authority: Option<Arc<Authority>>,
+    overlay: meshtone_identity::OverlayId,
+    link_key: LinkKey,
+    domain: String,
+    random: Box<dyn Random>,
+    now: fn() -> u64,
+    /// By the hash of the token.
+    invitations: Mutex<BTreeMap<[u8; 32], Invitation>>,
+}
+
+/// What is kept of a ticket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Invitation {
+    domain: String,
+    expires: u64,
+    used: Option<Use>,
+}
+
+/// Who joined with it, and the answer to give again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Use {
+    link_key: LinkKey,
+    /// SHA-256 of the key that was certified.
+    key: [u8; 32],
+    reply: Vec<u8>,
+}
+
+impl Inviter {
+    /// Takes up the tickets in the store. `now` gives unix seconds.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`].
+    pub fn new(
+        store: Store,
+        identity: &Identity,
+        now: fn() -> u64,
+        random: Box<dyn Random>,
+    ) -> Result<Inviter, StoreError> {
+        let mut invitations = BTreeMap::new();
+        for (key, bytes) in store.load(Table::Tickets)? {
+            let hash = HEXLOWER.decode(key.as_bytes()).ok().and_then(|hash| hash.try_into().ok());
+            // A ticket that cannot be read admits nobody; another one is made in its place.
+            if let (Some(hash), Some(invitation)) = (hash, Invitation::decode(&bytes)) {
+                invitations.insert(hash, invitation);
+            }
+        }
+        Ok(Inviter {
+            store,
+            authority: identity.issuer.clone(),
+            overlay: identity.overlay(),
+            link_key: identity.link_key(),
+            domain: identity.domain().to_owned(),
+            random,
+            now,
+            invitations: Mutex::new(invitations),
+        })
+    }
+
+    /// Makes a ticket that admits one machine as a home node of our domain. Durable on return.
+    ///
+    /// `addresses` are those under which the new machine can reach our link.
+    ///
+    /// # Errors
+    /// [`InviteError`].
+    pub fn invite(&self, valid: Duration, addresses: &[SocketAddr]) -> Result<Ticket, InviteError> {
+        if self.authority.is_none() {
+            return Err(InviteError::NoAuthority);
+        }
+        if addresses.is_empty() {
+            return Err(InviteError::NoAddress);
+        }
+        if valid > MAX_VALIDITY || valid.as_secs() == 0 {
+            return Err(InviteError::BadValidity);
+        }
+        let now = (self.now)();
+        let mut token = [0; 16];
+        self.random.fill(&mut token)?;
+        let expires = now.saturating_add(valid.as_secs());
+        {
+            let mut invitations = self.invitations.lock().unwrap_or_else(PoisonError::into_inner);
+            invitations.retain(|hash, invitation| {
+                let is_open = invitation.expires >= now;
+                if !is_open {
+                    self.store.put(Table::Tickets, &HEXLOWER.encode(hash), None);
+                }
+                is_open
+            });
+            if invitations.len() >= MAX_OPEN_INVITES {
+                return Err(InviteError::TooMany);
+            }
+            let invitation = Invitation { domain: self.domain.clone(), expires, used: None };
+            self.keep(hash_of(&token), &invitation);
+            invitations.insert(hash_of(&token), invitation);
+        }
+        self.store.flush()?;
+        Ok(Ticket {
+            version: TICKET_VERSION,
+            overlay: self.overlay,
+            inviter: self.link_key,
+            addresses: addresses.iter().take(MAX_ADDRESSES).copied().collect(),
+            token,
+            expires,
+            role: Role::Home,
+            domain: self.domain.clone(),
+        })
+    }
+
+    /// Answers a request to join that came over a link of this key. Blocks for an `fsync` when it admits somebody.
+    pub fn handle(&self, link_key: LinkKey, request: &[u8]) -> Vec<u8> {
+        match self.admit(link_key, request) {
+            Ok(reply) => reply,
+            Err(refusal) => {
+                tracing::warn!(peer = %link_key.short(), %refusal, "a request to join was refused");
+                encode_refusal(refusal)
+            }
+        }
+    }
+
+    fn admit(&self, link_key: LinkKey, request: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let authority = self.authority.as_deref().ok_or(Refusal::Unknown)?;
+        let request = Request::decode(request).ok_or(Refusal::BadRequest)?;
+        // Locked until the use is noted, so that of two machines with one ticket one is refused.
+        let mut invitations = self.invitations.lock().unwrap_or_else(PoisonError::into_inner);
+        let (hash, invitation) = find(&mut invitations, &request.token).ok_or(Refusal::Unknown)?;
+        let now = (self.now)();
+        if now > invitation.expires {
+            return Err(Refusal::Expired);
+        }
+        let certification = EnrolRequest::parse(&request.certification).map_err(|_| Refusal::BadRequest)?;
+        if certification.link_key() != link_key {
+            return Err(Refusal::BadRequest);
+        }
+        let key = sha256(certification.public_key().as_bytes());
+        if let Some(used) = &invitation.used {
+            return if used.link_key == link_key && used.key == key { Ok(used.reply.clone()) } else { Err(Refusal::Used) };
+        }
+        let reply = self.issue(authority, &certification, &invitation.domain, now).map_err(|error| {
+            tracing::error!(%error, "no certificate could be issued");
+            Refusal::Failed
+        })?;
+        let used = Invitation { used: Some(Use { link_key, key, reply: reply.clone() }), ..invitation.clone() };
+        self.keep(hash, &used);
+        // Once the answer is out, the ticket must be spent, whatever happens to us.
+        self.store.flush().map_err(|error| {
+            tracing::error!(%error, "the use of a ticket could not be kept");
+            Refusal::Failed
+        })?;
+        *invitation = used;
+        tracing::info!(peer = %link_key.short(), domain = self.domain, "a machine joined as a home node");
+        Ok(reply)
+    }
+
+    fn issue(
+        &self,
+        authority: &Authority,
+        certification: &EnrolRequest,
+        domain: &str,
+        now: u64,
+    ) -> Result<Vec<u8>, EnrolError> {
+        let mut salt = [0; 16];
+        self.random.fill(&mut salt)?;
+        let issue = || -> Result<Vec<u8>, IdentityError> {
+            let node = authority.issue_node(certification, salt, now, NODE_LIFETIME)?;
+            let home = authority.issue_home(&node, domain, now, NODE_LIFETIME)?;
+            let authority = authority.certificate().der().to_vec();
+            Ok(Reply { authority, node: node.der().to_vec(), home: home.der().to_vec() }.encode())
+        };
+        Ok(issue()?)
+    }
+
+    fn keep(&self, hash: [u8; 32], invitation: &Invitation) {
+        self.store.put(Table::Tickets, &HEXLOWER.encode(&hash), Some(invitation.encode()));
+    }
+}
+
+impl std::fmt::Debug for Inviter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Inviter").field("domain", &self.domain).finish_non_exhaustive()
+    }
+}
+
+/// Compares with every open ticket, in the same time whatever the token.
+fn find<'a>(
+    invitations: &'a mut BTreeMap<[u8; 32], Invitation>,
+    token: &[u8; 16],
+) -> Option<([u8; 32], &'a mut Invitation)> {
+    let shown = hash_of(token);
+    let mut found = None;
+    for (hash, invitation) in invitations {
+        if verify_slices_are_equal(hash, &shown).is_ok() {
+            found = Some((*hash, invitation));
+        }
+    }
+    found
+}
+
+fn hash_of(token: &[u8; 16]) -> [u8; 32] {
+    sha256(token)
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}
+
+/// (domain, expires, use or null)
+type Stored = (String, u64, Option<(Octets<32>, Octets<32>, Blob)>);
+
+impl Invitation {
+    fn encode(&self) -> Vec<u8> {
+        let used = self.used.as_ref();
+        let used = used.map(|used| (Octets(*used.link_key.as_bytes()), Octets(used.key), Blob(used.reply.clone())));
+        let stored: Stored = (self.domain.clone(), self.expires, used);
+        to_cbor(&stored)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Invitation> {
+        let (domain, expires, used): Stored = ciborium::from_reader(bytes).ok()?;
+        let used = used.map(|(link_key, key, reply)| Use {
+            link_key: LinkKey::from_bytes(link_key.0),
+            key: key.0,
+            reply: reply.0,
+        });
+        Some(Invitation { domain, expires, used })
+    }
+}

@@ -1,0 +1,49 @@
+//! The joining side: shows the ticket, checks what comes back, and only then keeps it.
+
+
+use meshtone_identity::{
+    AuthorityCertificate, EnrolRequest, HomeCertificate, NodeCertificate, Ticket,
+};
+use meshtone_overlay::{PeerAddress, enrol};
+
+use super::wire::{Reply, Request, decode_reply};
+use super::{EnrolError, Identity, Keys};
+use crate::account::Random;
+use crate::store::Store;
+
+pub(super) async fn join(
+    store: &Store,
+    ticket: &Ticket,
+    now: u64,
+    random: &dyn Random,
+) -> Result<Identity, EnrolError> {
+    let keys = Keys::make(store, random)?;
+    let inviter = PeerAddress { link_key: ticket.inviter, addrs: ticket.addresses.clone() };
+    let reply = enrol::ask(keys.link_secret, inviter.clone(), &request(&keys, ticket)?).await?;
+    accept(store, keys, ticket, inviter, &reply, now)
+}
+
+pub(super) fn request(keys: &Keys, ticket: &Ticket) -> Result<Vec<u8>, EnrolError> {
+    let certification = EnrolRequest::encode(&*keys.signer, keys.link_key()?)?;
+    Ok(Request { token: ticket.token, certification }.encode())
+}
+
+/// Believes nothing but what the ticket's fingerprint vouches for.
+pub(super) fn accept(
+    store: &Store,
+    keys: Keys,
+    ticket: &Ticket,
+    inviter: PeerAddress,
+    reply: &[u8],
+    now: u64,
+) -> Result<Identity, EnrolError> {
+    let reply = decode_reply(reply).ok_or(EnrolError::BadReply)?;
+    let Reply { authority, node, home } = reply.map_err(EnrolError::Refused)?;
+    let authority = AuthorityCertificate::verify(&authority, &ticket.overlay, now)?;
+    let certificate = NodeCertificate::verify(&node, &authority, now)?;
+    let home = HomeCertificate::verify(&home, &authority, now)?;
+    if home.domain() != ticket.domain {
+        return Err(EnrolError::OtherDomain { ours: home.domain().to_owned(), asked: ticket.domain.clone() });
+    }
+    keys.keep(store, authority, certificate, home, None, Some(inviter))
+}

@@ -1,0 +1,231 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::error::Refusal;
+use super::*;
+use crate::account::SystemRandom;
+
+const NOW: u64 = 1_800_000_000;
+const HOUR: Duration = Duration::from_secs(3600);
+
+struct Folder {
+    store: Store,
+    _folder: TempDir,
+}
+
+fn folder() -> Folder {
+    let folder = TempDir::new().unwrap();
+    Folder { store: Store::open(folder.path()).unwrap(), _folder: folder }
+}
+
+fn address() -> SocketAddr {
+    "192.0.2.1:6084".parse().unwrap()
+}
+
+struct Founder {
+    identity: Identity,
+    inviter: Inviter,
+    folder: Folder,
+}
+
+fn founder() -> Founder {
+    let folder = folder();
+    let identity = found(&folder.store, "example.org", NOW, &SystemRandom).unwrap();
+    let inviter = Inviter::new(folder.store.clone(), &identity, || NOW, Box::new(SystemRandom)).unwrap();
+    Founder { identity, inviter, folder }
+}
+
+fn ticket(founder: &Founder) -> Ticket {
+    let ticket = founder.inviter.invite(HOUR, &[address()]).unwrap();
+    ticket.to_string().parse().unwrap()
+}
+
+/// A machine that wants to join: its keys, and the bytes it would send.
+fn joiner(folder: &Folder, ticket: &Ticket) -> (Keys, LinkKey, Vec<u8>) {
+    let keys = Keys::make(&folder.store, &SystemRandom).unwrap();
+    let link_key = keys.link_key().unwrap();
+    let request = join::request(&keys, ticket).unwrap();
+    (keys, link_key, request)
+}
+
+fn accept(folder: &Folder, keys: Keys, ticket: &Ticket, reply: &[u8]) -> Result<Identity, EnrolError> {
+    let inviter = PeerAddress { link_key: ticket.inviter, addrs: ticket.addresses.clone() };
+    join::accept(&folder.store, keys, ticket, inviter, reply, NOW)
+}
+
+fn refusal(reply: &[u8]) -> Refusal {
+    wire::decode_reply(reply).unwrap().unwrap_err()
+}
+
+#[test]
+fn a_first_run_founds_an_overlay_and_the_next_one_finds_it() {
+    let folder = folder();
+    assert_eq!(enrolled(&folder.store, NOW).unwrap(), None);
+    let first = found(&folder.store, "example.org", NOW, &SystemRandom).unwrap();
+    assert!(first.is_new && first.issuer.is_some());
+
+    let second = load(&folder.store, NOW).unwrap().unwrap();
+    assert!(!second.is_new && second.issuer.is_some());
+    assert_eq!((second.node(), second.overlay()), (first.node(), first.overlay()));
+    assert_eq!(second.link_secret, first.link_secret);
+    assert_eq!(enrolled(&folder.store, NOW).unwrap(), Some(("example.org".to_owned(), first.node())));
+}
+
+#[test]
+fn an_interrupted_first_run_goes_on_with_the_keys_it_made() {
+    let folder = folder();
+    let keys = Keys::make(&folder.store, &SystemRandom).unwrap();
+    let authority = authority(&folder.store, NOW).unwrap();
+    let identity = found(&folder.store, "example.org", NOW, &SystemRandom).unwrap();
+    assert_eq!(identity.link_secret, keys.link_secret);
+    assert_eq!(identity.overlay(), authority.certificate().overlay());
+}
+
+#[test]
+fn a_machine_with_a_ticket_becomes_a_home_node_of_the_domain() {
+    let (founder, folder) = (founder(), folder());
+    let ticket = ticket(&founder);
+    let (keys, link_key, request) = joiner(&folder, &ticket);
+    let reply = founder.inviter.handle(link_key, &request);
+    let joined = accept(&folder, keys, &ticket, &reply).unwrap();
+
+    assert_eq!(joined.overlay(), founder.identity.overlay());
+    assert_eq!(joined.domain(), "example.org");
+    assert_ne!(joined.node(), founder.identity.node());
+    assert!(joined.issuer.is_none(), "the authority's key does not travel");
+    let again = load(&folder.store, NOW).unwrap().unwrap();
+    assert_eq!(again.node(), joined.node());
+    let peers = known_peers(&folder.store).unwrap();
+    assert_eq!(peers, [PeerAddress { link_key: founder.identity.link_key(), addrs: vec![address()] }]);
+}
+
+#[test]
+fn a_ticket_admits_one_machine_and_answers_it_alike_when_asked_again() {
+    let (founder, first, second) = (founder(), folder(), folder());
+    let ticket = ticket(&founder);
+    let (_, link_key, request) = joiner(&first, &ticket);
+    let reply = founder.inviter.handle(link_key, &request);
+    assert_eq!(founder.inviter.handle(link_key, &request), reply);
+
+    let (_, other_key, other_request) = joiner(&second, &ticket);
+    assert_eq!(refusal(&founder.inviter.handle(other_key, &other_request)), Refusal::Used);
+
+    // Even after a restart of the inviter.
+    let restarted =
+        Inviter::new(founder.folder.store.clone(), &founder.identity, || NOW, Box::new(SystemRandom)).unwrap();
+    assert_eq!(restarted.handle(link_key, &request), reply);
+    assert_eq!(refusal(&restarted.handle(other_key, &other_request)), Refusal::Used);
+}
+
+#[test]
+fn an_expired_ticket_admits_nobody() {
+    let (founder, folder) = (founder(), folder());
+    let ticket = ticket(&founder);
+    let late =
+        Inviter::new(founder.folder.store.clone(), &founder.identity, || NOW + 3601, Box::new(SystemRandom)).unwrap();
+    let (_, link_key, request) = joiner(&folder, &ticket);
+    assert_eq!(refusal(&late.handle(link_key, &request)), Refusal::Expired);
+}
+
+#[test]
+fn requests_without_a_ticket_or_a_proof_are_refused() {
+    let (founder, folder) = (founder(), folder());
+    let ticket = ticket(&founder);
+    let (_, link_key, request) = joiner(&folder, &ticket);
+
+    let mut guessed = ticket.clone();
+    guessed.token[0] ^= 1;
+    let (_, _, wrong_token) = joiner(&folder, &guessed);
+    assert_eq!(refusal(&founder.inviter.handle(link_key, &wrong_token)), Refusal::Unknown);
+
+    let other_link = LinkKey::from_bytes([9; 32]);
+    assert_eq!(refusal(&founder.inviter.handle(other_link, &request)), Refusal::BadRequest);
+
+    let mut torn = wire::Request::decode(&request).unwrap();
+    let last = torn.certification.last_mut().unwrap();
+    *last ^= 1;
+    assert_eq!(refusal(&founder.inviter.handle(link_key, &torn.encode())), Refusal::BadRequest);
+    assert_eq!(refusal(&founder.inviter.handle(link_key, b"")), Refusal::BadRequest);
+
+    // None of this has spent the ticket.
+    assert!(wire::decode_reply(&founder.inviter.handle(link_key, &request)).unwrap().is_ok());
+}
+
+#[test]
+fn certificates_of_another_overlay_are_not_taken_and_nothing_is_kept() {
+    let (honest, liar, folder) = (founder(), founder(), folder());
+    let real = ticket(&honest);
+    let mut stolen = ticket(&liar);
+    let (keys, link_key, request) = joiner(&folder, &stolen);
+    let reply = liar.inviter.handle(link_key, &request);
+    stolen.overlay = real.overlay;
+    let error = accept(&folder, keys, &stolen, &reply).unwrap_err();
+    assert!(matches!(error, EnrolError::Identity(meshtone_identity::Error::OtherOverlay { .. })), "{error}");
+    assert!(load(&folder.store, NOW).unwrap().is_none());
+}
+
+#[test]
+fn certificates_for_somebody_else_are_not_taken() {
+    let (founder, first, second) = (founder(), folder(), folder());
+    let ticket = ticket(&founder);
+    let (_, link_key, request) = joiner(&first, &ticket);
+    let reply = founder.inviter.handle(link_key, &request);
+    let (keys, _, _) = joiner(&second, &ticket);
+    assert!(matches!(accept(&second, keys, &ticket, &reply), Err(EnrolError::NotOurs)));
+    assert!(matches!(accept(&second, joiner(&second, &ticket).0, &ticket, b"?"), Err(EnrolError::BadReply)));
+}
+
+#[test]
+fn a_node_without_the_authority_invites_nobody() {
+    let (founder, folder) = (founder(), folder());
+    let ticket = ticket(&founder);
+    let (keys, link_key, request) = joiner(&folder, &ticket);
+    let joined = accept(&folder, keys, &ticket, &founder.inviter.handle(link_key, &request)).unwrap();
+    let inviter = Inviter::new(folder.store.clone(), &joined, || NOW, Box::new(SystemRandom)).unwrap();
+    assert!(matches!(inviter.invite(HOUR, &[address()]), Err(InviteError::NoAuthority)));
+}
+
+#[test]
+fn tickets_are_bounded_in_time_and_number() {
+    let founder = founder();
+    assert!(matches!(founder.inviter.invite(HOUR * 24 * 365, &[address()]), Err(InviteError::BadValidity)));
+    assert!(matches!(founder.inviter.invite(Duration::ZERO, &[address()]), Err(InviteError::BadValidity)));
+    assert!(matches!(founder.inviter.invite(HOUR, &[]), Err(InviteError::NoAddress)));
+    let now = || NOW;
+    let later = Inviter::new(founder.folder.store.clone(), &founder.identity, now, Box::new(SystemRandom)).unwrap();
+    for _ in 0..invite::MAX_OPEN_INVITES {
+        later.invite(HOUR, &[address()]).unwrap();
+    }
+    assert!(matches!(later.invite(HOUR, &[address()]), Err(InviteError::TooMany)));
+}
+
+#[test]
+fn nothing_of_a_token_is_in_the_store() {
+    let founder = founder();
+    let ticket = ticket(&founder);
+    for (key, value) in founder.folder.store.load(crate::store::Table::Tickets).unwrap() {
+        assert!(!key.contains(&data_encoding::HEXLOWER.encode(&ticket.token)));
+        assert!(!value.windows(16).any(|window| window == ticket.token));
+    }
+}
+
+#[tokio::test]
+async fn a_node_does_not_change_its_domain_or_overlay_by_mistake() {
+    let (founder, other) = (founder(), founder());
+    let store = &founder.folder.store;
+    let ask = async |domain: Option<&str>, ticket: Option<&str>| {
+        identity(store, domain, ticket, NOW, &SystemRandom).await
+    };
+    let own = ticket(&founder).to_string();
+    let foreign = ticket(&other).to_string();
+    assert_eq!(ask(None, None).await.unwrap().node(), founder.identity.node());
+    assert_eq!(ask(Some("Example.org"), Some(&own)).await.unwrap().node(), founder.identity.node());
+    assert!(matches!(ask(Some("example.net"), None).await, Err(EnrolError::OtherDomain { .. })));
+    assert!(matches!(ask(None, Some(&foreign)).await, Err(EnrolError::AlreadyEnrolled { .. })));
+    assert!(matches!(ask(None, Some("mt1-xyz")).await, Err(EnrolError::Ticket(_))));
+    assert!(matches!(ask(Some("a b"), None).await, Err(EnrolError::Identity(_))));
+}
