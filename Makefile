@@ -1,0 +1,71 @@
+# Everything that a person or a CI machine does with this repository. `make` or `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test test-tools build lint format deny-tool advisories fuzz
+
+# What `meshtone run` is given: make run ARGS="--domain home.example"
+ARGS ?=
+# Tests start several nodes and phones each; more at once than this makes two cores stumble.
+TEST_THREADS ?= 3
+# What `cargo test` is given besides: make test ONLY="--test calls"
+ONLY ?=
+FUZZ_SECONDS ?= 600
+
+# The phones and tools that the tests drive, as program:package.
+TOOLS := baresip:baresip-core sipp:sip-tester
+# Outside of root, packages are installed through sudo.
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo,)
+DENY_VERSION := 0.20.2
+
+help: ## Show this list
+	@echo "Meshtone: usage: make <target>"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 14
+
+run: ## Build the program and start a node here (pass flags with ARGS="...")
+	@echo "Building meshtone (the first time takes some minutes), then starting a node; Ctrl-C ends it."
+	cargo build --release --locked --package meshtone
+	"$${CARGO_TARGET_DIR:-target}"/release/meshtone run $(ARGS)
+
+build: ## Build everything for the tests
+	cargo build --workspace --locked
+
+test: test-tools build ## Install what the tests need, then run every test, with real phones
+	@echo "Running all tests; those in tests/ start nodes and phones on 127.0.0.1."
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked $(ONLY)
+
+test-tools: ## Install the phones that the tests drive (Debian, Ubuntu)
+	@missing=(); \
+	for tool in $(TOOLS); do command -v "$${tool%%:*}" > /dev/null || missing+=("$${tool##*:}"); done; \
+	if [ "$${#missing[@]}" -gt 0 ]; then \
+		echo "Installing $${missing[*]}: the phones of the end-to-end tests."; \
+		$(SUDO) apt-get update -qq; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"; \
+	fi
+
+lint: deny-tool ## Check format, Clippy, purity of the cores, licences
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	scripts/purity.sh
+	cargo deny --all-features check --allow duplicate bans licenses sources
+
+format: ## Format all code
+	cargo fmt --all
+
+deny-tool:
+	@cargo deny --version > /dev/null 2>&1 || { \
+		echo "Installing cargo-deny (a minute): it checks licences and dependencies."; \
+		cargo install --locked --debug --quiet --version $(DENY_VERSION) cargo-deny; }
+
+advisories: deny-tool ## Check the dependencies against the RustSec database (needs github.com)
+	cargo deny --all-features check advisories
+
+fuzz: ## Feed every parser random input (FUZZ_SECONDS=600 each)
+	@cargo fuzz --version > /dev/null 2>&1 || { \
+		echo "Installing cargo-fuzz."; cargo install --locked --quiet cargo-fuzz; }
+	@# libFuzzer's flags are unstable; the stable compiler accepts them when told that it may.
+	@for target in $$(RUSTC_BOOTSTRAP=1 cargo fuzz list); do \
+		echo "Fuzzing $$target for $(FUZZ_SECONDS) s."; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048; \
+	done
