@@ -49,6 +49,9 @@ pub const MAX_PATHS: usize = 8;
 /// Candidates one look-up keeps; a liar's list cannot make it longer.
 pub const MAX_SHORTLIST: usize = 32;
 
+/// Values one answer to a read is looked at for: a full dictionary.
+pub const MAX_VALUES_READ: usize = 64;
+
 /// Nodes remembered without a link to them.
 pub const MAX_CONTACTS: usize = 512;
 

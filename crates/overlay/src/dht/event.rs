@@ -4,7 +4,7 @@ use bytes::Bytes;
 use meshtone_identity::NodeId;
 
 use super::message::{MessageError, Refusal};
-use super::{Descriptor, Position};
+use super::Descriptor;
 use crate::record::{Kind, RecordError, ResourceId};
 
 /// Names a command; the event that answers it carries the same.
@@ -170,6 +170,6 @@ pub enum Timer {
     Refresh,
     /// Nodes worth a link are dialled, links beyond the bound closed.
     Links,
-    /// A look-up of the repair for one place.
-    Place(Position),
+    /// The repair goes on to the next place.
+    RepairNext,
 }

@@ -1,19 +1,53 @@
 //! The machine: inputs, outputs and commands of the DHT.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 
+use super::hand_over::HandOver;
+use super::lookup::{Operation, Pending};
+use super::message::{Message, MessageError};
+use super::publish::Published;
+use super::relay::{Relay, RelayKey};
+use super::storage::Storage;
+use super::table::Table;
+use super::timers::Timers;
 use super::{Config, Descriptor, Event, Now, OperationId, Position, Randomness, Timer, Transmit};
-use crate::record::{Kind, RecordError, Validator, Writer};
+use crate::record::{Kind, ResourceId, Validator, Writer};
 
 /// One node's part of the distributed hash table.
+///
+/// Feed it inputs, then drain [`poll_transmit`](Self::poll_transmit), [`poll_event`](Self::poll_event) and
+/// [`poll_timeout`](Self::poll_timeout); the module's page shows the loop.
 pub struct Dht {
+    pub(super) config: Config,
+    pub(super) me: Descriptor,
+    pub(super) position: Position,
+    pub(super) writer: Arc<dyn Writer>,
+    pub(super) validator: Arc<dyn Validator>,
+    pub(super) randomness: Box<dyn Randomness>,
+    pub(super) table: Table,
+    pub(super) relays: BTreeMap<RelayKey, Relay>,
+    pub(super) relays_of_link: BTreeMap<NodeId, usize>,
+    pub(super) pending: BTreeMap<u64, Pending>,
+    pub(super) operations: BTreeMap<OperationId, Operation>,
+    /// How long requests of our own took lately, smoothed.
+    pub(super) request_time: Duration,
+    pub(super) storage: Storage,
+    pub(super) hand_over: HandOver,
+    pub(super) published: BTreeMap<(ResourceId, Kind), Published>,
+    /// Siblings as we last told them.
+    pub(super) told: BTreeSet<NodeId>,
+    pub(super) joined: bool,
+    /// Refreshes since there was a first link.
+    pub(super) refreshes: u32,
+    pub(super) timers: Timers,
     events: VecDeque<Event>,
     transmits: VecDeque<Transmit>,
+    next_operation: u64,
 }
 
 impl Dht {
@@ -26,38 +60,96 @@ impl Dht {
         randomness: Box<dyn Randomness>,
         now: Now,
     ) -> Self {
-        let _ = (config, me, writer, validator, randomness, now);
-        Self { events: VecDeque::new(), transmits: VecDeque::new() }
+        let position = Position::from(me.node);
+        let mut dht = Self {
+            config,
+            position,
+            me,
+            writer,
+            validator,
+            randomness,
+            table: Table::new(position),
+            relays: BTreeMap::new(),
+            relays_of_link: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            operations: BTreeMap::new(),
+            request_time: Duration::from_millis(200),
+            storage: Storage::default(),
+            hand_over: HandOver::default(),
+            published: BTreeMap::new(),
+            told: BTreeSet::new(),
+            joined: false,
+            refreshes: 0,
+            timers: Timers::default(),
+            events: VecDeque::new(),
+            transmits: VecDeque::new(),
+            next_operation: 0,
+        };
+        let (refresh, repair) = (dht.config.refresh, dht.config.repair);
+        dht.set_jittered(now.instant, refresh, Timer::Refresh);
+        dht.set_jittered(now.instant, repair, Timer::Repair);
+        dht
     }
 
     /// Takes a message that came over the link to `from`.
     pub fn handle_input(&mut self, now: Now, from: NodeId, bytes: &[u8]) {
-        let _ = (now, from, bytes);
+        let Some(link) = self.table.link_mut(from) else { return };
+        link.suspect = false;
+        match Message::decode(bytes) {
+            Ok(Message::Request(request)) => self.on_request(now, from, request),
+            Ok(Message::Answer(answer)) => self.on_answer(now, from, bytes, answer),
+            Ok(Message::Acknowledge { origin, request }) => self.on_acknowledge(now, from, (origin, request)),
+            Ok(Message::Neighbours(nodes)) => self.on_neighbours(now, from, &nodes),
+            Err(error) => self.misbehaved(from, error),
+        }
     }
 
     /// Takes note of a link, whoever opened it; once for each node.
     pub fn handle_link_up(&mut self, now: Now, peer: Descriptor) {
-        let _ = (now, peer);
+        self.on_link_up(now, peer);
     }
 
     /// Takes note that a link is gone, for whatever reason.
     pub fn handle_link_down(&mut self, now: Now, node: NodeId) {
-        let _ = (now, node);
+        self.on_link_down(now, node);
     }
 
     /// Takes note that a dial wished for did not come to a link.
     pub fn handle_dial_failed(&mut self, now: Now, node: NodeId) {
-        let _ = (now, node);
+        self.table.failed(now.instant, node);
+        self.mend_links_soon(now);
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
-        let _ = now;
+        while let Some(timer) = self.timers.pop_due(now.instant) {
+            match timer {
+                Timer::Hop { origin, request, tries } => self.on_hop_timeout(now, (origin, request), tries),
+                Timer::Relay { origin, request } => self.on_relay_timeout(now, (origin, request)),
+                Timer::Slow { request } => self.on_slow(now, request),
+                Timer::Operation(id) => self.on_operation_timeout(now, id),
+                Timer::Expiry => self.on_expiry(now),
+                Timer::Publish { resource, kind } => self.on_publish_due(now, resource, kind),
+                Timer::HandOver => self.on_hand_over_due(now),
+                Timer::Repair => self.on_repair_due(now),
+                Timer::Refresh => self.on_refresh_due(now),
+                Timer::Links => self.on_links_due(now),
+                Timer::RepairNext => self.on_repair_next_due(now),
+            }
+        }
     }
 
     /// Takes note that others reach this node otherwise than before.
     pub fn set_address(&mut self, address: Bytes) {
-        let _ = address;
+        self.me.address = address;
+    }
+
+    /// Takes note of nodes that may be dialled, such as those of the last run.
+    pub fn add_known_peers(&mut self, now: Now, peers: &[Descriptor]) {
+        for peer in peers {
+            self.table.learn(peer);
+        }
+        self.mend_links_soon(now);
     }
 
     /// Returns the next message to send.
@@ -72,68 +164,62 @@ impl Dht {
 
     /// Returns when [`handle_timeout`](Self::handle_timeout) is due, and for what.
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        None
-    }
-
-    /// Reads all values of the kind at this name: asks several replicas and merges by newest.
-    /// Answered by [`Event::Fetched`].
-    pub fn fetch(&mut self, now: Now, kind: Kind, name: &str) -> OperationId {
-        let _ = (now, kind, name);
-        OperationId(0)
-    }
-
-    /// As [`fetch`](Self::fetch), but ends with the first verified value.
-    pub fn fetch_first(&mut self, now: Now, kind: Kind, name: &str) -> OperationId {
-        let _ = (now, kind, name);
-        OperationId(0)
-    }
-
-    /// Writes a value once. Answered by [`Event::Stored`].
-    ///
-    /// # Errors
-    /// When this node cannot write it.
-    pub fn store(&mut self, now: Now, kind: Kind, name: &str, content: Bytes, lifetime: Duration) -> Result<OperationId, RecordError> {
-        let _ = (now, kind, name, content, lifetime);
-        Ok(OperationId(0))
-    }
-
-    /// Writes a value and keeps it stored: again at half life, and soon again when too few replicas acknowledged, until
-    /// [`remove`](Self::remove). Answered by one [`Event::Stored`] for the first round.
-    ///
-    /// # Errors
-    /// When this node cannot write it.
-    pub fn publish(&mut self, now: Now, kind: Kind, name: &str, content: Bytes, lifetime: Duration) -> Result<OperationId, RecordError> {
-        let _ = (now, kind, name, content, lifetime);
-        Ok(OperationId(0))
-    }
-
-    /// Stores a removal in the place of this node's value, and stops publishing it. Answered by [`Event::Stored`].
-    ///
-    /// # Errors
-    /// When this node cannot write it.
-    pub fn remove(&mut self, now: Now, kind: Kind, name: &str) -> Result<OperationId, RecordError> {
-        let _ = (now, kind, name);
-        Ok(OperationId(0))
-    }
-
-    /// Looks for the nodes closest to a place. Answered by [`Event::Found`].
-    pub fn find(&mut self, now: Now, target: Position) -> OperationId {
-        let _ = (now, target);
-        OperationId(0)
+        self.timers.next()
     }
 
     /// Returns how many values are held of each kind, removals not counted.
     pub fn records_held(&self) -> Vec<(Kind, usize)> {
-        Vec::new()
+        Kind::ALL.into_iter().map(|kind| (kind, self.storage.count(kind))).collect()
     }
 
     /// Returns the nodes that links exist to, in the order of their ids.
     pub fn links(&self) -> Vec<Descriptor> {
-        Vec::new()
+        self.table.links().values().map(|link| link.descriptor.clone()).collect()
     }
 
     /// Returns nodes worth dialling at the next start: those linked, then those known.
     pub fn known_peers(&self) -> Vec<Descriptor> {
-        Vec::new()
+        let mut peers = self.links();
+        peers.extend(self.table.contacts());
+        peers
+    }
+
+    pub(super) fn send(&mut self, to: NodeId, message: &Message) {
+        self.send_bytes(to, message.encode());
+    }
+
+    pub(super) fn send_bytes(&mut self, to: NodeId, bytes: Bytes) {
+        self.transmits.push_back(Transmit { to, bytes });
+    }
+
+    pub(super) fn emit(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    pub(super) fn misbehaved(&mut self, node: NodeId, error: MessageError) {
+        self.emit(Event::PeerMisbehaved { node, error });
+    }
+
+    pub(super) fn new_operation(&mut self) -> OperationId {
+        self.next_operation += 1;
+        OperationId(self.next_operation)
+    }
+
+    /// Sets a periodic timer a quarter of its period early or late, so that nodes do not act in step.
+    pub(super) fn set_jittered(&mut self, now: Instant, period: Duration, timer: Timer) {
+        let quarter = u64::try_from(period.as_millis() / 4).unwrap_or_default().max(1);
+        let jitter = Duration::from_millis(self.randomness.next_u64() % (2 * quarter));
+        self.timers.set_by(now + period - Duration::from_millis(quarter) + jitter, timer);
+    }
+
+    fn on_expiry(&mut self, now: Now) {
+        self.storage.expire(now.instant);
+        self.set_expiry_timer();
+    }
+
+    pub(super) fn set_expiry_timer(&mut self) {
+        if let Some(at) = self.storage.next_expiry() {
+            self.timers.set_by(at, Timer::Expiry);
+        }
     }
 }

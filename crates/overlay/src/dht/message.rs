@@ -1,8 +1,159 @@
 //! What peers say to each other, and its encoding.
+//!
+//! A request is forwarded with its body untouched, an answer byte for byte; only the ends look inside ([`body`]).
+//!
+//! [`body`]: super::body
 
 use std::fmt;
 
+use bytes::Bytes;
+use meshtone_identity::NodeId;
+
+use super::config::{MAX_MESSAGE, MAX_NODES};
+use super::id::MAX_ADDRESS;
+use super::{Descriptor, Position};
 use crate::record::RecordError;
+use crate::record::cbor::{CborError, Decoder, Encoder};
+
+const REQUEST: u64 = 0;
+const ANSWER: u64 = 1;
+const ACKNOWLEDGE: u64 = 2;
+const NEIGHBOURS: u64 = 3;
+
+/// One message on a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Something is asked, of the node closest to a place or of one node.
+    Request(Request),
+    /// The answer; it goes back the way its request came.
+    Answer(Answer),
+    /// A hop has taken charge of a request.
+    Acknowledge {
+        /// Who asked.
+        origin: NodeId,
+        /// The request.
+        request: u64,
+    },
+    /// The nodes that the sender counts as its siblings.
+    Neighbours(Vec<Descriptor>),
+}
+
+/// A request under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Who asks.
+    pub origin: NodeId,
+    /// Its number, random, unique at its origin.
+    pub request: u64,
+    /// Where it goes.
+    pub target: Position,
+    /// Whether only the node at the very place may answer, or whoever is closest.
+    pub exact: bool,
+    /// Links it has crossed.
+    pub hops: u8,
+    /// What is asked, encoded.
+    pub body: Bytes,
+}
+
+/// An answer under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Who asked.
+    pub origin: NodeId,
+    /// The request.
+    pub request: u64,
+    /// Who answers. Not signed: nothing that matters is believed for it.
+    pub responder: NodeId,
+    /// Links the request had crossed.
+    pub hops: u8,
+    /// Nodes that the answerer is linked with and itself, closest to the place asked about.
+    pub nodes: Vec<Descriptor>,
+    /// What is answered, encoded.
+    pub body: Bytes,
+}
+
+impl Message {
+    /// Returns the encoded message.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Encoder::new();
+        match self {
+            Self::Request(request) => {
+                out.array(7).unsigned(REQUEST).bytes(request.origin.as_bytes()).unsigned(request.request);
+                out.bytes(&request.target.0).boolean(request.exact).unsigned(request.hops.into()).bytes(&request.body);
+            }
+            Self::Answer(answer) => {
+                out.array(7).unsigned(ANSWER).bytes(answer.origin.as_bytes()).unsigned(answer.request);
+                out.bytes(answer.responder.as_bytes()).unsigned(answer.hops.into());
+                encode_nodes(&answer.nodes, &mut out);
+                out.bytes(&answer.body);
+            }
+            Self::Acknowledge { origin, request } => {
+                out.array(3).unsigned(ACKNOWLEDGE).bytes(origin.as_bytes()).unsigned(*request);
+            }
+            Self::Neighbours(nodes) => {
+                out.array(2).unsigned(NEIGHBOURS);
+                encode_nodes(nodes, &mut out);
+            }
+        }
+        out.finish().into()
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`MessageError`], always the peer's fault.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        if bytes.len() > MAX_MESSAGE {
+            return Err(MessageError::TooLong(bytes.len()));
+        }
+        let mut input = Decoder::new(bytes);
+        let items = input.array(7)?;
+        let message = match (input.unsigned()?, items) {
+            (REQUEST, 7) => Self::Request(Request {
+                origin: NodeId::from_bytes(input.fixed()?),
+                request: input.unsigned()?,
+                target: Position(input.fixed()?),
+                exact: input.boolean()?,
+                hops: input.narrow()?,
+                body: Bytes::copy_from_slice(input.bytes(MAX_MESSAGE)?),
+            }),
+            (ANSWER, 7) => Self::Answer(Answer {
+                origin: NodeId::from_bytes(input.fixed()?),
+                request: input.unsigned()?,
+                responder: NodeId::from_bytes(input.fixed()?),
+                hops: input.narrow()?,
+                nodes: decode_nodes(&mut input)?,
+                body: Bytes::copy_from_slice(input.bytes(MAX_MESSAGE)?),
+            }),
+            (ACKNOWLEDGE, 3) => {
+                Self::Acknowledge { origin: NodeId::from_bytes(input.fixed()?), request: input.unsigned()? }
+            }
+            (NEIGHBOURS, 2) => Self::Neighbours(decode_nodes(&mut input)?),
+            (REQUEST | ANSWER | ACKNOWLEDGE | NEIGHBOURS, _) => return Err(CborError("wrong number of items").into()),
+            (other, _) => return Err(MessageError::UnknownType(other)),
+        };
+        input.finish()?;
+        Ok(message)
+    }
+}
+
+fn encode_nodes(nodes: &[Descriptor], out: &mut Encoder) {
+    out.array(nodes.len());
+    for node in nodes {
+        out.array(2).bytes(node.node.as_bytes()).bytes(&node.address);
+    }
+}
+
+fn decode_nodes(input: &mut Decoder<'_>) -> Result<Vec<Descriptor>, CborError> {
+    let count = input.array(MAX_NODES)?;
+    (0..count)
+        .map(|_| {
+            input.array_of(2)?;
+            let node = NodeId::from_bytes(input.fixed()?);
+            Ok(Descriptor { node, address: Bytes::copy_from_slice(input.bytes(MAX_ADDRESS)?) })
+        })
+        .collect()
+}
 
 /// What is wrong with a message; always the peer's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,7 +163,7 @@ pub enum MessageError {
     TooLong(usize),
     /// Not a message.
     #[error("the peer's message is malformed: {0}")]
-    Malformed(#[from] crate::record::cbor::CborError),
+    Malformed(#[from] CborError),
     /// Of a type that is unknown here.
     #[error("the peer's message is of type {0}, which is unknown here")]
     UnknownType(u64),

@@ -7,7 +7,14 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`machine`] | [`Dht`]: the one machine, its inputs and outputs |
-//! | [`message`] | what peers say to each other, and its encoding |
+//! | [`message`], [`body`] | what peers say to each other, and its encoding |
+//! | `table` | links and known nodes, and which links are worth having |
+//! | `membership` | joining, siblings, buckets, closing what is too much |
+//! | `relay` | requests under way: next hops, soft timeouts, the way back |
+//! | `lookup`, `fetch`, `store` | this node's own commands |
+//! | `publish` | what this node keeps stored as its owner |
+//! | `serve`, `storage` | what others ask of it, and what it holds for them |
+//! | `hand_over` | moving records when neighbours change, and repair |
 //! | [`config`] | every bound and period, with its reason |
 //! | [`event`] | commands' answers, wishes to the link layer, timers |
 //! | [`id`] | the metric |
@@ -40,11 +47,23 @@
 //! }
 //! ```
 
+pub mod body;
 pub mod config;
 pub mod event;
+mod fetch;
+mod hand_over;
 pub mod id;
+mod lookup;
 pub mod machine;
+mod membership;
 pub mod message;
+mod publish;
+mod relay;
+mod serve;
+mod storage;
+mod store;
+mod table;
+mod timers;
 
 pub use config::Config;
 pub use event::{DhtError, Entry, Event, Fetched, OperationId, StoreReceipt, Timer, Transmit};

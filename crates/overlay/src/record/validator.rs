@@ -166,6 +166,10 @@ impl Validator for CertificateValidator {
         certificates: &[Bytes],
     ) -> Result<(), RecordError> {
         check_form(now_ms, resource, value)?;
+        let needed = if value.kind == Kind::SipRegistration { 2 } else { 1 };
+        if certificates.len() > needed {
+            return Err(RecordError::Content("more certificates than it needs"));
+        }
         let now = now_ms / 1000;
         let der = certificates.first().ok_or(RecordError::MissingCertificate("writer's node certificate"))?;
         let node = self.node_certificate(now, der)?;

@@ -1,0 +1,333 @@
+//! What is inside requests and answers: find, fetch, store, offer.
+
+use crate::record::cbor::{CborError, Decoder, Encoder};
+use crate::record::value::Record;
+use crate::record::{Kind, RecordError, ResourceId};
+
+use super::Position;
+use super::message::{MessageError, Refusal, RefusalReason};
+
+const FIND: u64 = 0;
+const FETCH: u64 = 1;
+const STORE: u64 = 2;
+const OFFER: u64 = 3;
+
+const FAILED: u64 = 0;
+const NODES: u64 = 1;
+const VALUES: u64 = 2;
+const STORED: u64 = 3;
+const OFFERED: u64 = 4;
+
+/// Most values in one message; the size of a message is the tighter bound for all but removals.
+pub const MAX_VALUES: usize = 128;
+
+/// Most entries in one offer: 256 of at most 128 bytes are half a message.
+pub const MAX_OFFERS: usize = 256;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Which nodes are closest to this place?
+    Find(Position),
+    /// Which values of this kind are held at this resource?
+    Fetch {
+        /// The resource.
+        resource: ResourceId,
+        /// The kind.
+        kind: Kind,
+    },
+    /// Hold these values.
+    Store(Vec<Handed>),
+    /// Which of these values are missing or older there?
+    Offer(Vec<Offer>),
+}
+
+/// A value with how long it is still to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handed {
+    /// Seconds left, at most its lifetime.
+    pub remaining_s: u32,
+    /// The value and its certificates.
+    pub record: Record,
+}
+
+/// Tells of a value without showing it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Offer {
+    /// The resource.
+    pub resource: ResourceId,
+    /// The kind.
+    pub kind: Kind,
+    /// The key within a dictionary.
+    pub key: Vec<u8>,
+    /// When it was written.
+    pub storage_ms: u64,
+    /// SHA-256 of the value.
+    pub digest: [u8; 32],
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The request did not get to where it was sent.
+    Failed(Failure),
+    /// Only the list of nodes.
+    Nodes,
+    /// The values held, removals included.
+    Values(Vec<Record>),
+    /// For each value whether it is held now.
+    Stored(Vec<Result<(), Refusal>>),
+    /// For each entry what the receiver has, and the values of which it has a newer one.
+    Offered {
+        /// In the order of the offer.
+        states: Vec<OfferState>,
+        /// The newer ones.
+        newer: Vec<Handed>,
+    },
+}
+
+/// Why a request did not get where it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody on the way has a link to that node.
+    Unreachable,
+    /// A hop has too many requests under way.
+    Busy,
+    /// It crossed too many links.
+    TooManyHops,
+    /// The receiver does not understand the body.
+    NotUnderstood,
+}
+
+/// What a receiver has of an offered value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfferState {
+    /// The same.
+    Same,
+    /// None or an older one.
+    Wanted,
+    /// A newer one.
+    Newer,
+    /// It will not hold this.
+    Refused,
+}
+
+impl Ask {
+    /// Returns the encoded body.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        match self {
+            Self::Find(place) => {
+                out.array(2).unsigned(FIND).bytes(&place.0);
+            }
+            Self::Fetch { resource, kind } => {
+                out.array(3).unsigned(FETCH).bytes(resource.as_bytes()).unsigned(kind.number());
+            }
+            Self::Store(values) => {
+                out.array(2).unsigned(STORE);
+                encode_handed(values, &mut out);
+            }
+            Self::Offer(offers) => {
+                out.array(2).unsigned(OFFER).array(offers.len());
+                for offer in offers {
+                    out.array(5).bytes(offer.resource.as_bytes()).unsigned(offer.kind.number()).bytes(&offer.key);
+                    out.unsigned(offer.storage_ms).bytes(&offer.digest);
+                }
+            }
+        }
+        out.finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`MessageError`], the origin's fault.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let mut input = Decoder::new(bytes);
+        let items = input.array(3)?;
+        let ask = match (input.unsigned()?, items) {
+            (FIND, 2) => Self::Find(Position(input.fixed()?)),
+            (FETCH, 3) => Self::Fetch { resource: ResourceId::from_bytes(input.fixed()?), kind: decode_kind(&mut input)? },
+            (STORE, 2) => Self::Store(decode_handed(&mut input)?),
+            (OFFER, 2) => {
+                let count = input.array(MAX_OFFERS)?;
+                Self::Offer((0..count).map(|_| decode_offer(&mut input)).collect::<Result<_, MessageError>>()?)
+            }
+            (FIND | FETCH | STORE | OFFER, _) => return Err(CborError("wrong number of items").into()),
+            (other, _) => return Err(MessageError::UnknownType(other)),
+        };
+        input.finish()?;
+        Ok(ask)
+    }
+
+    /// Returns the place that the list of nodes in the answer shall be about, if one place is meant.
+    pub fn place(&self) -> Option<Position> {
+        match self {
+            Self::Find(place) => Some(*place),
+            Self::Fetch { resource, .. } => Some((*resource).into()),
+            Self::Store(values) => values.first().map(|value| value.record.value.resource().into()),
+            Self::Offer(_) => None,
+        }
+    }
+}
+
+impl Reply {
+    /// Returns the encoded body.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        match self {
+            Self::Failed(failure) => {
+                let code = match failure {
+                    Failure::Unreachable => 0,
+                    Failure::Busy => 1,
+                    Failure::TooManyHops => 2,
+                    Failure::NotUnderstood => 3,
+                };
+                out.array(2).unsigned(FAILED).unsigned(code);
+            }
+            Self::Nodes => {
+                out.array(1).unsigned(NODES);
+            }
+            Self::Values(records) => {
+                out.array(2).unsigned(VALUES).array(records.len());
+                for record in records {
+                    record.encode_into(&mut out);
+                }
+            }
+            Self::Stored(results) => {
+                out.array(2).unsigned(STORED).array(results.len());
+                for result in results {
+                    match result {
+                        Ok(()) => out.null(),
+                        Err(refusal) => out.array(2).unsigned(refusal.reason.code()).unsigned(refusal.newest_ms),
+                    };
+                }
+            }
+            Self::Offered { states, newer } => {
+                out.array(3).unsigned(OFFERED).array(states.len());
+                for state in states {
+                    out.unsigned(match state {
+                        OfferState::Same => 0,
+                        OfferState::Wanted => 1,
+                        OfferState::Newer => 2,
+                        OfferState::Refused => 3,
+                    });
+                }
+                encode_handed(newer, &mut out);
+            }
+        }
+        out.finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`MessageError`], the answerer's fault.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let mut input = Decoder::new(bytes);
+        let items = input.array(3)?;
+        let reply = match (input.unsigned()?, items) {
+            (FAILED, 2) => Self::Failed(match input.unsigned()? {
+                0 => Failure::Unreachable,
+                1 => Failure::Busy,
+                2 => Failure::TooManyHops,
+                3 => Failure::NotUnderstood,
+                _ => return Err(CborError("unknown failure").into()),
+            }),
+            (NODES, 1) => Self::Nodes,
+            (VALUES, 2) => {
+                let count = input.array(MAX_VALUES)?;
+                Self::Values((0..count).map(|_| Record::decode_from(&mut input)).collect::<Result<_, RecordError>>()?)
+            }
+            (STORED, 2) => {
+                let count = input.array(MAX_VALUES)?;
+                Self::Stored((0..count).map(|_| decode_result(&mut input)).collect::<Result<_, CborError>>()?)
+            }
+            (OFFERED, 3) => {
+                let count = input.array(MAX_OFFERS)?;
+                let states = (0..count).map(|_| decode_state(&mut input)).collect::<Result<_, CborError>>()?;
+                Self::Offered { states, newer: decode_handed(&mut input)? }
+            }
+            (FAILED | NODES | VALUES | STORED | OFFERED, _) => return Err(CborError("wrong number of items").into()),
+            (other, _) => return Err(MessageError::UnknownType(other)),
+        };
+        input.finish()?;
+        Ok(reply)
+    }
+}
+
+impl RefusalReason {
+    const fn code(self) -> u64 {
+        match self {
+            Self::Malformed => 0,
+            Self::NotEntitled => 1,
+            Self::TooOld => 2,
+            Self::FromTheFuture => 3,
+            Self::Expired => 4,
+            Self::Full => 5,
+            Self::NotResponsible => 6,
+        }
+    }
+}
+
+fn decode_kind(input: &mut Decoder<'_>) -> Result<Kind, MessageError> {
+    let number = input.unsigned()?;
+    Kind::from_number(number).ok_or_else(|| RecordError::UnknownKind(number).into())
+}
+
+fn decode_offer(input: &mut Decoder<'_>) -> Result<Offer, MessageError> {
+    input.array_of(5)?;
+    Ok(Offer {
+        resource: ResourceId::from_bytes(input.fixed()?),
+        kind: decode_kind(input)?,
+        key: input.bytes(32)?.to_vec(),
+        storage_ms: input.unsigned()?,
+        digest: input.fixed()?,
+    })
+}
+
+fn decode_state(input: &mut Decoder<'_>) -> Result<OfferState, CborError> {
+    match input.unsigned()? {
+        0 => Ok(OfferState::Same),
+        1 => Ok(OfferState::Wanted),
+        2 => Ok(OfferState::Newer),
+        3 => Ok(OfferState::Refused),
+        _ => Err(CborError("unknown state of an offer")),
+    }
+}
+
+fn decode_result(input: &mut Decoder<'_>) -> Result<Result<(), Refusal>, CborError> {
+    if input.null() {
+        return Ok(Ok(()));
+    }
+    input.array_of(2)?;
+    let reason = match input.unsigned()? {
+        0 => RefusalReason::Malformed,
+        1 => RefusalReason::NotEntitled,
+        2 => RefusalReason::TooOld,
+        3 => RefusalReason::FromTheFuture,
+        4 => RefusalReason::Expired,
+        5 => RefusalReason::Full,
+        6 => RefusalReason::NotResponsible,
+        _ => return Err(CborError("unknown reason of a refusal")),
+    };
+    Ok(Err(Refusal { reason, newest_ms: input.unsigned()? }))
+}
+
+fn encode_handed(values: &[Handed], out: &mut Encoder) {
+    out.array(values.len());
+    for value in values {
+        out.array(2).unsigned(value.remaining_s.into());
+        value.record.encode_into(out);
+    }
+}
+
+fn decode_handed(input: &mut Decoder<'_>) -> Result<Vec<Handed>, MessageError> {
+    let count = input.array(MAX_VALUES)?;
+    (0..count)
+        .map(|_| {
+            input.array_of(2)?;
+            Ok(Handed { remaining_s: input.narrow()?, record: Record::decode_from(input)? })
+        })
+        .collect()
+}

@@ -1,0 +1,155 @@
+//! Reading: asking replicas, verifying what they say, merging by newest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meshtone_identity::NodeId;
+
+use super::body::{Ask, Handed};
+use super::config::{MAX_PATHS, MAX_VALUES_READ};
+use super::lookup::{Operation, Purpose, State};
+use super::{Dht, DhtError, Entry, Event, Fetched, Now, OperationId};
+use crate::record::value::Record;
+use crate::record::{Kind, RecordError, ResourceId};
+
+/// What a read has found so far.
+#[derive(Debug)]
+pub(super) struct Reading {
+    resource: ResourceId,
+    kind: Kind,
+    /// The first verified value ends it.
+    first: bool,
+    /// Newest verified value of each key, removals included.
+    newest: BTreeMap<Vec<u8>, Record>,
+    /// Storage times that each replica answered, to mend those that lag behind.
+    answers: BTreeMap<NodeId, BTreeMap<Vec<u8>, u64>>,
+}
+
+impl Reading {
+    pub(super) fn ask(&self) -> Ask {
+        Ask::Fetch { resource: self.resource, kind: self.kind }
+    }
+
+    fn found(&self) -> bool {
+        self.newest.values().any(|record| record.value.exists)
+    }
+}
+
+impl Dht {
+    /// Reads all values of the kind at this name: asks several replicas and merges by newest.
+    /// Answered by [`Event::Fetched`].
+    pub fn fetch(&mut self, now: Now, kind: Kind, name: &str) -> OperationId {
+        self.read(now, kind, name, false)
+    }
+
+    /// As [`fetch`](Self::fetch), but ends with the first verified value.
+    pub fn fetch_first(&mut self, now: Now, kind: Kind, name: &str) -> OperationId {
+        self.read(now, kind, name, true)
+    }
+
+    fn read(&mut self, now: Now, kind: Kind, name: &str, first: bool) -> OperationId {
+        let resource = ResourceId::of_name(name);
+        let reading = Reading { resource, kind, first, newest: BTreeMap::new(), answers: BTreeMap::new() };
+        self.start(now, resource.into(), self.config.replicas, Purpose::Fetch(reading), false)
+    }
+
+    /// Enough was read: a value where the first one is enough, else something from as many replicas as a write overlaps with; and
+    /// nothing only when every replica and every path said so.
+    pub(super) fn reading_finished(&self, operation: &Operation, reading: &Reading) -> bool {
+        if reading.first && reading.found() {
+            return true;
+        }
+        if !reading.newest.is_empty() && self.answered(operation) >= self.config.read_replicas {
+            return true;
+        }
+        operation.settled() && operation.closest().next().is_some() && !self.reading_wants_path(operation, reading)
+    }
+
+    pub(super) fn reading_parallel(&self, operation: &Operation, reading: &Reading) -> usize {
+        let answered = self.answered(operation);
+        if reading.newest.is_empty() && answered >= self.config.read_replicas {
+            return operation.count;
+        }
+        self.config.read_replicas.saturating_sub(answered).max(1)
+    }
+
+    /// Nothing found where it should be: other ways are tried, for whoever answered may have lied or not known.
+    pub(super) fn reading_wants_path(&self, operation: &Operation, reading: &Reading) -> bool {
+        let unanswered = operation.paths_answered == 0 && operation.paths_waiting == 0;
+        let absent = reading.newest.is_empty() && self.answered(operation) >= self.config.read_replicas;
+        let links = self.table.links().keys();
+        // Whoever answered by name needs not be asked as a path.
+        let another = links.copied().any(|node| {
+            let candidate = operation.shortlist.get(&operation.place.distance(node.into()));
+            let asked = candidate.is_some_and(|candidate| matches!(candidate.state, State::Answered | State::Failed));
+            !asked && !operation.paths.contains(&node)
+        });
+        another && operation.paths.len() < MAX_PATHS && (unanswered && !operation.settled() || absent)
+    }
+
+    /// Takes what a replica holds. False when it is a lie: what does not verify, or is something else, was not asked for.
+    pub(super) fn take_values(&mut self, now: Now, reading: &mut Reading, node: NodeId, records: Vec<Record>) -> bool {
+        let mut times = BTreeMap::new();
+        for record in records.into_iter().take(MAX_VALUES_READ) {
+            let value = &record.value;
+            if value.kind != reading.kind {
+                return false;
+            }
+            match self.validator.validate(now.unix_ms, reading.resource, value, &record.certificates) {
+                Ok(()) => {}
+                // Clocks differ a little: not a lie, and no value either.
+                Err(RecordError::Expired) => continue,
+                Err(_) => return false,
+            }
+            times.insert(value.key.clone(), value.storage_ms);
+            let newer = reading.newest.get(&value.key).is_none_or(|newest| value.supersedes(&newest.value));
+            if newer {
+                reading.newest.insert(value.key.clone(), record);
+            }
+        }
+        reading.answers.insert(node, times);
+        true
+    }
+
+    pub(super) fn report_read(&mut self, now: Now, id: OperationId, operation: &mut Operation, error: Option<DhtError>) {
+        let replicas = self.answered(operation);
+        let Purpose::Fetch(reading) = &operation.purpose else { return };
+        let entries = reading.newest.values().filter(|record| record.value.exists).map(|record| Entry {
+            writer: record.value.signer,
+            value: record.value.content.clone(),
+            stored_ms: record.value.storage_ms,
+            expires_ms: record.value.expires_ms(),
+        });
+        let fetched = Fetched { entries: entries.collect(), replicas, requests: operation.requests, hops: operation.hops };
+        let result = match error {
+            Some(error) => Err(error),
+            None if replicas == 0 && reading.newest.is_empty() => Err(DhtError::Timeout { answered: 0, needed: 1 }),
+            None => Ok(fetched),
+        };
+        self.mend_replicas(now, operation);
+        self.emit(Event::Fetched { id, result });
+    }
+
+    /// Gives the newest values to those of the closest that answered without them.
+    fn mend_replicas(&mut self, now: Now, operation: &Operation) {
+        let Purpose::Fetch(reading) = &operation.purpose else { return };
+        let closest: BTreeSet<NodeId> = operation.closest().map(|candidate| candidate.descriptor.node).collect();
+        for (node, times) in &reading.answers {
+            if !closest.contains(node) || *node == self.me.node {
+                continue;
+            }
+            let lagging = reading.newest.iter().filter(|(key, record)| times.get(*key).is_none_or(|time| *time < record.value.storage_ms));
+            let handed: Vec<Handed> = lagging
+                .map(|(_, record)| {
+                    let remaining = record.value.remaining(now.unix_ms).as_secs();
+                    Handed { remaining_s: u32::try_from(remaining).unwrap_or(u32::MAX).max(1), record: record.clone() }
+                })
+                .collect();
+            self.hand_values(now, *node, handed);
+        }
+    }
+
+    /// Returns how many of the closest candidates have answered.
+    fn answered(&self, operation: &Operation) -> usize {
+        operation.closest().filter(|candidate| candidate.state == State::Answered).count()
+    }
+}

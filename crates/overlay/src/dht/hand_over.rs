@@ -1,0 +1,219 @@
+//! Keeping records where they belong: handing them over when neighbours come and go, and a slow repair that finds what was missed.
+//!
+//! A record is first offered by its digest; what the other side lacks or has older is then handed to it, and what it has newer comes
+//! back. A node that no longer belongs to the replicas forgets a record only once all of them have confirmed that they hold it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use meshtone_identity::NodeId;
+
+use super::body::{Ask, Handed, MAX_OFFERS, MAX_VALUES, Offer, OfferState, Reply};
+use super::config::MAX_BATCH;
+use super::lookup::{PendingPurpose, Purpose};
+use super::storage::size;
+use super::{Descriptor, Dht, Now, Position, Timer};
+use crate::record::ResourceId;
+
+/// Pause between two places of the repair: a node that holds thousands must not be busy with nothing else.
+const REPAIR_PACE: Duration = Duration::from_millis(50);
+
+/// What is to be handed over, and what may be forgotten.
+#[derive(Debug, Default)]
+pub(super) struct HandOver {
+    /// Resources to be offered, by node.
+    offers: BTreeMap<NodeId, BTreeSet<ResourceId>>,
+    /// Places whose replicas the repair still has to look up.
+    places: VecDeque<ResourceId>,
+    /// Resources that belong elsewhere, and who has confirmed to hold them.
+    leaving: BTreeMap<ResourceId, BTreeSet<NodeId>>,
+}
+
+impl Dht {
+    /// A node has come: it is offered what it should hold.
+    pub(super) fn hand_to_newcomer(&mut self, now: Now, node: NodeId) {
+        let resources: Vec<ResourceId> = self.storage.resources().collect();
+        for resource in resources {
+            if self.table.rank(resource.into(), node.into()) < self.config.replicas {
+                self.offer_soon(now, node, resource);
+            }
+        }
+    }
+
+    /// A node has gone: whoever takes its place as a replica is offered what it held.
+    pub(super) fn replace_replica(&mut self, now: Now, gone: NodeId) {
+        let replicas = self.config.replicas;
+        let resources: Vec<ResourceId> = self.storage.resources().collect();
+        for resource in resources {
+            let place = Position::from(resource);
+            let rank = self.table.rank(place, gone.into()) + usize::from(place.distance(self.position) < place.distance(gone.into()));
+            if rank < replicas {
+                // This node may be the last of the replicas that are left, or the first of those that are not.
+                let closest = self.replicas_of(place);
+                if let Some(last) = closest.last().copied() {
+                    self.offer_soon(now, last, resource);
+                }
+            }
+        }
+    }
+
+    /// It is time to offer what has gathered.
+    pub(super) fn on_hand_over_due(&mut self, now: Now) {
+        let offers = std::mem::take(&mut self.hand_over.offers);
+        for (node, resources) in offers {
+            let mut batch = Vec::new();
+            for resource in resources {
+                for (slot, held) in self.storage.at(resource) {
+                    let (kind, key) = slot.clone();
+                    batch.push(Offer { resource, kind, key, storage_ms: held.record.value.storage_ms, digest: held.digest });
+                }
+            }
+            for chunk in batch.chunks(MAX_OFFERS) {
+                let body = Ask::Offer(chunk.to_vec()).encode();
+                self.send_aside(now, node, PendingPurpose::Offer(node, chunk.to_vec()), body);
+            }
+        }
+    }
+
+    /// A node has told what it has of an offer.
+    pub(super) fn on_offer_answered(&mut self, now: Now, node: NodeId, offers: &[Offer], reply: Reply) {
+        let Reply::Offered { states, newer } = reply else { return };
+        let mut wanted = Vec::new();
+        for (offer, state) in offers.iter().zip(states) {
+            match state {
+                OfferState::Same | OfferState::Newer => self.confirmed(node, offer.resource),
+                OfferState::Wanted => {
+                    if let Some(held) = self.storage.get(offer.resource, &(offer.kind, offer.key.clone())) {
+                        wanted.push(held.handed(now.instant));
+                    }
+                }
+                OfferState::Refused => {}
+            }
+        }
+        for handed in newer {
+            // Refused when it is not right; then ours stands.
+            let _ = self.take(now, handed);
+        }
+        self.hand_values(now, node, wanted);
+    }
+
+    /// Hands values to a node, as many in a message as it takes.
+    pub(super) fn hand_values(&mut self, now: Now, node: NodeId, values: Vec<Handed>) {
+        let mut batch = Vec::new();
+        let mut room = MAX_BATCH;
+        for handed in values {
+            let size = size(&handed.record);
+            if size > room || batch.len() >= MAX_VALUES {
+                self.send_batch(now, node, std::mem::take(&mut batch));
+                room = MAX_BATCH;
+            }
+            room = room.saturating_sub(size);
+            batch.push(handed);
+        }
+        self.send_batch(now, node, batch);
+    }
+
+    /// A node has taken what was handed to it, or not.
+    pub(super) fn on_handed(&mut self, _now: Now, node: NodeId, resources: &[ResourceId], reply: &Reply) {
+        let Reply::Stored(results) = reply else { return };
+        for (resource, result) in resources.iter().zip(results) {
+            if result.is_ok() {
+                self.confirmed(node, *resource);
+            }
+        }
+    }
+
+    /// The repair begins: everything is offered to the neighbours who should hold it too, and where this node is the closest, the
+    /// replicas are looked up, in case they are not all our neighbours.
+    pub(super) fn on_repair_due(&mut self, now: Now) {
+        let period = self.config.repair;
+        self.set_jittered(now.instant, period, Timer::Repair);
+        let replicas = self.config.replicas;
+        let resources: Vec<ResourceId> = self.storage.resources().collect();
+        self.hand_over.leaving.clear();
+        for resource in &resources {
+            let place = Position::from(*resource);
+            let rank = self.table.rank(place, self.position);
+            // One more than the replicas may hold it, so that small disagreements do not move it to and fro.
+            if rank > replicas {
+                self.hand_over.leaving.insert(*resource, BTreeSet::new());
+            }
+            for node in self.replicas_of(place) {
+                self.offer_soon(now, node, *resource);
+            }
+            if rank == 0 && !self.hand_over.places.contains(resource) {
+                self.hand_over.places.push_back(*resource);
+            }
+        }
+        self.timers.set_by(now.instant + REPAIR_PACE, Timer::RepairNext);
+    }
+
+    /// The repair looks up the replicas of the next place.
+    pub(super) fn on_repair_next_due(&mut self, now: Now) {
+        let Some(resource) = self.hand_over.places.pop_front() else { return };
+        if self.storage.at(resource).next().is_some() {
+            self.start(now, resource.into(), self.config.replicas, Purpose::Repair, false);
+        }
+        if !self.hand_over.places.is_empty() {
+            self.timers.set_by(now.instant + REPAIR_PACE, Timer::RepairNext);
+        }
+    }
+
+    /// The replicas of a place are known: they are offered what is held here.
+    pub(super) fn on_place_known(&mut self, now: Now, place: Position, closest: &[Descriptor]) {
+        let resource = ResourceId::from_bytes(place.0);
+        for peer in closest {
+            self.offer_soon(now, peer.node, resource);
+        }
+    }
+
+    fn offer_soon(&mut self, now: Now, node: NodeId, resource: ResourceId) {
+        if node == self.me.node {
+            return;
+        }
+        self.hand_over.offers.entry(node).or_default().insert(resource);
+        let delay = self.config.hand_over_delay;
+        let jitter = Duration::from_millis(self.randomness.next_u64() % 100);
+        self.timers.set_by(now.instant + delay + jitter, Timer::HandOver);
+    }
+
+    fn send_batch(&mut self, now: Now, node: NodeId, batch: Vec<Handed>) {
+        if batch.is_empty() {
+            return;
+        }
+        let resources = batch.iter().map(|handed| handed.record.value.resource()).collect();
+        let body = Ask::Store(batch).encode();
+        self.send_aside(now, node, PendingPurpose::Hand(node, resources), body);
+    }
+
+    /// Sends a request that belongs to no command; should it get lost, the repair comes round again.
+    fn send_aside(&mut self, now: Now, node: NodeId, purpose: PendingPurpose, body: Vec<u8>) {
+        let number = self.new_pending(now, purpose);
+        if !self.send_request(now, number, node.into(), true, body, None) {
+            self.pending.remove(&number);
+        }
+    }
+
+    /// A node holds a record now. What belongs elsewhere is forgotten once all its replicas do.
+    fn confirmed(&mut self, node: NodeId, resource: ResourceId) {
+        let Some(holders) = self.hand_over.leaving.get_mut(&resource) else { return };
+        holders.insert(node);
+        let replicas = self.replicas_of(resource.into());
+        let Some(holders) = self.hand_over.leaving.get(&resource) else { return };
+        let elsewhere = !replicas.contains(&self.me.node);
+        if elsewhere && replicas.iter().all(|replica| holders.contains(replica)) {
+            self.hand_over.leaving.remove(&resource);
+            self.storage.forget(resource);
+        }
+    }
+
+    /// Returns the nodes that should hold what belongs to a place, as far as this node sees, itself included, closest first.
+    fn replicas_of(&self, place: Position) -> Vec<NodeId> {
+        let replicas = self.config.replicas;
+        let mut nodes: Vec<NodeId> = self.table.closest(place, replicas).into_iter().map(|peer| peer.node).collect();
+        let rank = nodes.iter().filter(|node| place.distance((**node).into()) < place.distance(self.position)).count();
+        nodes.insert(rank, self.me.node);
+        nodes.truncate(replicas);
+        nodes
+    }
+}

@@ -1,0 +1,132 @@
+//! Being part of the overlay: joining, keeping links to the closest nodes and some in every bucket, closing what is too much.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use meshtone_identity::NodeId;
+
+use super::config::SIBLINGS;
+use super::lookup::Purpose;
+use super::message::Message;
+use super::{Descriptor, Dht, Event, Now, Position, Timer};
+
+/// Changes of the links are gathered for this long before something is done about them.
+const LINKS_DELAY: Duration = Duration::from_millis(50);
+
+/// Pause between the first refreshes, while the neighbourhood is still being found.
+const JOIN_PACE: Duration = Duration::from_secs(1);
+
+/// How many refreshes follow the first link at that pace.
+const JOIN_REFRESHES: u32 = 3;
+
+/// Most buckets that one refresh looks into.
+const REFRESHED_BUCKETS: usize = 8;
+
+impl Dht {
+    pub(super) fn on_link_up(&mut self, now: Now, peer: Descriptor) {
+        let node = peer.node;
+        if node == self.me.node {
+            return;
+        }
+        let first = self.table.links().is_empty();
+        self.table.link_up(now.instant, peer);
+        if first {
+            self.refreshes = 0;
+            self.timers.set_by(now.instant + LINKS_DELAY, Timer::Refresh);
+        }
+        self.hand_to_newcomer(now, node);
+        self.mend_links_soon(now);
+    }
+
+    pub(super) fn on_link_down(&mut self, now: Now, node: NodeId) {
+        if !self.table.link_down(now.instant, node) {
+            return;
+        }
+        self.reroute(now, node);
+        self.replace_replica(now, node);
+        self.mend_links_soon(now);
+    }
+
+    /// A peer tells its siblings: nodes worth knowing, and whether it needs the link with us.
+    pub(super) fn on_neighbours(&mut self, now: Now, from: NodeId, nodes: &[Descriptor]) {
+        let needs_us = nodes.iter().any(|node| node.node == self.me.node);
+        if let Some(link) = self.table.link_mut(from) {
+            link.needs_us = needs_us;
+        }
+        for node in nodes {
+            if self.table.learn(node) {
+                self.mend_links_soon(now);
+            }
+        }
+    }
+
+    /// Looks at the links again shortly.
+    pub(super) fn mend_links_soon(&mut self, now: Now) {
+        self.timers.set_by(now.instant + LINKS_DELAY, Timer::Links);
+    }
+
+    /// Dials whom it wants, closes what is too much, tells new siblings.
+    pub(super) fn on_links_due(&mut self, now: Now) {
+        for peer in self.table.wanted(now.instant, &self.config) {
+            self.emit(Event::Dial { peer });
+        }
+        for node in self.table.surplus(&self.config) {
+            self.emit(Event::Unlink { node });
+        }
+        let siblings = self.table.siblings();
+        if siblings != self.told {
+            self.tell_siblings(&siblings);
+        }
+        if let Some(at) = self.table.next_dial() {
+            self.timers.set_by(at.max(now.instant + LINKS_DELAY), Timer::Links);
+        }
+    }
+
+    /// Looks for closer nodes, for nodes in buckets that have too few, and for one that was lost.
+    pub(super) fn on_refresh_due(&mut self, now: Now) {
+        self.refreshes = self.refreshes.saturating_add(1);
+        let period = if self.refreshes <= JOIN_REFRESHES { JOIN_PACE } else { self.config.refresh };
+        self.set_jittered(now.instant, period, Timer::Refresh);
+        let choice = self.randomness.next_u64();
+        if let Some(peer) = self.table.lost(now.instant, choice) {
+            self.emit(Event::Dial { peer });
+        }
+        if self.table.links().is_empty() {
+            return;
+        }
+        let own = Purpose::Refresh { own: true };
+        self.start(now, self.position, SIBLINGS, own, false);
+        for bucket in self.table.sparse_buckets(&self.config).into_iter().take(REFRESHED_BUCKETS) {
+            let mut noise = [0; 32];
+            for chunk in noise.chunks_mut(8) {
+                chunk.copy_from_slice(&self.randomness.next_u64().to_be_bytes());
+            }
+            let place = self.position.in_bucket(bucket, noise);
+            self.start(now, place, SIBLINGS, Purpose::Refresh { own: false }, false);
+        }
+        let siblings = self.table.siblings();
+        self.tell_siblings(&siblings);
+    }
+
+    /// A refresh has ended; the nodes it found are known by now.
+    pub(super) fn on_refreshed(&mut self, now: Now, own: bool, closest: &[Descriptor]) {
+        if own && !closest.is_empty() && !self.joined {
+            self.joined = true;
+            self.emit(Event::Joined);
+        }
+        self.mend_links_soon(now);
+    }
+
+    /// Tells siblings, and those who no longer are, whom this node counts as such.
+    fn tell_siblings(&mut self, siblings: &BTreeSet<NodeId>) {
+        let links = self.table.links();
+        let mut nodes: Vec<Descriptor> = siblings.iter().filter_map(|node| links.get(node)).map(|link| link.descriptor.clone()).collect();
+        nodes.sort_by_key(|node| self.position.distance(Position::from(node.node)));
+        let message = Message::Neighbours(nodes).encode();
+        let hearers: BTreeSet<NodeId> = siblings.union(&self.told).copied().filter(|node| links.contains_key(node)).collect();
+        for node in hearers {
+            self.send_bytes(node, message.clone());
+        }
+        self.told = siblings.clone();
+    }
+}

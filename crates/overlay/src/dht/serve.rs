@@ -1,0 +1,112 @@
+//! What others ask of this node: lists of nodes, values, room for values.
+
+use meshtone_identity::NodeId;
+
+use super::body::{Ask, Failure, Handed, Offer, OfferState, Reply};
+use super::config::MAX_BATCH;
+use super::message::{MessageError, Refusal, RefusalReason, Request};
+use super::storage::size;
+use super::{Dht, Now, Position};
+use crate::record::RecordError;
+
+impl Dht {
+    /// Answers a request that has come to its end here.
+    pub(super) fn serve(&mut self, now: Now, from: NodeId, request: &Request) {
+        match Ask::decode(&request.body) {
+            Ok(ask) => {
+                let place = ask.place();
+                let reply = self.reply(now, ask);
+                self.answer(from, request, place, &reply);
+            }
+            Err(MessageError::Record(error)) => {
+                let refusal = refusal_of(&error);
+                self.answer(from, request, None, &Reply::Stored(vec![Err(refusal)]));
+            }
+            Err(MessageError::Malformed(_) | MessageError::TooLong(_) | MessageError::UnknownType(_)) => {
+                self.answer(from, request, None, &Reply::Failed(Failure::NotUnderstood));
+            }
+        }
+    }
+
+    /// Does what is asked.
+    pub(super) fn reply(&mut self, now: Now, ask: Ask) -> Reply {
+        self.storage.expire(now.instant);
+        match ask {
+            Ask::Find(_) => Reply::Nodes,
+            Ask::Fetch { resource, kind } => Reply::Values(self.storage.values(resource, kind)),
+            Ask::Store(values) => Reply::Stored(values.into_iter().map(|handed| self.take(now, handed)).collect()),
+            Ask::Offer(offers) => self.reply_to_offer(now, &offers),
+        }
+    }
+
+    /// Takes a value into the storage, if it is right and belongs here.
+    pub(super) fn take(&mut self, now: Now, handed: Handed) -> Result<(), Refusal> {
+        let value = &handed.record.value;
+        let resource = value.resource();
+        if !self.responsible(resource.into()) {
+            return Err(Refusal { reason: RefusalReason::NotResponsible, newest_ms: 0 });
+        }
+        self.validator
+            .validate(now.unix_ms, resource, value, &handed.record.certificates)
+            .map_err(|error| refusal_of(&error))?;
+        self.storage.put(now, &self.config, resource, handed)?;
+        self.set_expiry_timer();
+        Ok(())
+    }
+
+    /// Whether a value at this place may be held here: unless many linked nodes are closer. Twice the replicas, since no two
+    /// nodes see exactly the same neighbours.
+    fn responsible(&self, place: Position) -> bool {
+        self.table.rank(place, self.position) < 2 * self.config.replicas
+    }
+
+    fn reply_to_offer(&mut self, now: Now, offers: &[Offer]) -> Reply {
+        let mut newer = Vec::new();
+        let mut room = MAX_BATCH;
+        let mut states = Vec::with_capacity(offers.len());
+        for offer in offers {
+            let held = self.storage.get(offer.resource, &(offer.kind, offer.key.clone()));
+            let state = match held {
+                Some(held) if held.digest == offer.digest => OfferState::Same,
+                Some(held) if offered_is_newer(held, offer) => OfferState::Wanted,
+                Some(held) => {
+                    if let Some(left) = room.checked_sub(size(&held.record)) {
+                        room = left;
+                        newer.push(held.handed(now.instant));
+                    }
+                    OfferState::Newer
+                }
+                None if self.responsible(offer.resource.into()) => OfferState::Wanted,
+                None => OfferState::Refused,
+            };
+            states.push(state);
+        }
+        Reply::Offered { states, newer }
+    }
+}
+
+/// As [`StoredValue::supersedes`](crate::record::StoredValue::supersedes), with what an offer tells. Of two values of one time
+/// both are shown to the other side: the offer is wanted, and the full rule decides there.
+fn offered_is_newer(held: &super::storage::Held, offer: &Offer) -> bool {
+    offer.storage_ms >= held.record.value.storage_ms
+}
+
+fn refusal_of(error: &RecordError) -> Refusal {
+    let (reason, newest_ms) = match error {
+        RecordError::Malformed(_)
+        | RecordError::UnknownKind(_)
+        | RecordError::Name(_)
+        | RecordError::Content(_)
+        | RecordError::TooLarge { .. }
+        | RecordError::Lifetime { .. } => (RefusalReason::Malformed, 0),
+        RecordError::MissingCertificate(_)
+        | RecordError::Certificate(_)
+        | RecordError::NotEntitled(_)
+        | RecordError::Signature
+        | RecordError::Signing(_) => (RefusalReason::NotEntitled, 0),
+        RecordError::FromTheFuture { .. } => (RefusalReason::FromTheFuture, 0),
+        RecordError::Expired => (RefusalReason::Expired, 0),
+        RecordError::TooOld { newest_ms } => (RefusalReason::TooOld, *newest_ms),
+    };
+    Refusal { reason, newest_ms }
+}

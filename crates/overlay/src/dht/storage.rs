@@ -1,0 +1,184 @@
+//! What a node holds of the overlay's records: merging, bounds, expiry.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use meshtone_identity::NodeId;
+
+use super::body::Handed;
+use super::config::MAX_BATCH;
+use super::message::{Refusal, RefusalReason};
+use super::{Config, Now};
+use crate::record::value::Record;
+use crate::record::{Kind, ResourceId};
+
+/// Names a value held at a resource.
+pub(super) type Slot = (Kind, Vec<u8>);
+
+/// A value held.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) record: Record,
+    pub(super) digest: [u8; 32],
+    pub(super) expires: Instant,
+}
+
+/// All values held.
+#[derive(Debug, Default)]
+pub(super) struct Storage {
+    resources: BTreeMap<ResourceId, BTreeMap<Slot, Held>>,
+    expiry: BTreeSet<(Instant, ResourceId, Slot)>,
+    per_writer: BTreeMap<NodeId, usize>,
+    count: usize,
+    /// Certificates held, each once; values share them.
+    certificates: BTreeSet<Bytes>,
+}
+
+impl Held {
+    /// Returns the value as it is handed over, with the time it has left.
+    pub(super) fn handed(&self, now: Instant) -> Handed {
+        let remaining = self.expires.saturating_duration_since(now).as_secs();
+        Handed { remaining_s: u32::try_from(remaining).unwrap_or(u32::MAX).max(1), record: self.record.clone() }
+    }
+}
+
+impl Storage {
+    /// Takes a value that was validated. A value held already is taken again without effect.
+    ///
+    /// A removal is kept at least as long as what it removes, or that could come back from a node that was away.
+    pub(super) fn put(&mut self, now: Now, config: &Config, resource: ResourceId, handed: Handed) -> Result<(), Refusal> {
+        let value = &handed.record.value;
+        let slot = (value.kind, value.key.clone());
+        let remaining = Duration::from_secs(handed.remaining_s.into()).min(value.remaining(now.unix_ms));
+        let mut expires = now.instant + remaining;
+        let held = self.resources.get(&resource).and_then(|slots| slots.get(&slot));
+        let digest = value.digest();
+        match held {
+            Some(held) if held.digest == digest => return Ok(()),
+            Some(held) if !value.supersedes(&held.record.value) => {
+                let newest_ms = held.record.value.storage_ms;
+                return Err(Refusal { reason: RefusalReason::TooOld, newest_ms });
+            }
+            Some(held) => {
+                if !value.exists {
+                    expires = expires.max(held.expires);
+                }
+                self.remove(resource, &slot);
+            }
+            None => self.check_room(config, resource, value.kind, value.signer)?,
+        }
+        *self.per_writer.entry(value.signer).or_default() += 1;
+        self.count += 1;
+        self.expiry.insert((expires, resource, slot.clone()));
+        let mut record = handed.record;
+        record.certificates = record.certificates.drain(..).map(|der| self.intern(der)).collect();
+        self.resources.entry(resource).or_default().insert(slot, Held { record, digest, expires });
+        Ok(())
+    }
+
+    /// Returns a value held.
+    pub(super) fn get(&self, resource: ResourceId, slot: &Slot) -> Option<&Held> {
+        self.resources.get(&resource)?.get(slot)
+    }
+
+    /// Returns the values of a kind at a resource, removals included, newest first and no more than one message takes.
+    pub(super) fn values(&self, resource: ResourceId, kind: Kind) -> Vec<Record> {
+        let slots = self.resources.get(&resource);
+        let mut held: Vec<&Held> =
+            slots.into_iter().flatten().filter(|((of, _), _)| *of == kind).map(|(_, held)| held).collect();
+        held.sort_by_key(|held| std::cmp::Reverse(held.record.value.storage_ms));
+        let mut room = MAX_BATCH;
+        let fits = held.into_iter().take_while(|held| {
+            let size = size(&held.record);
+            let fits = size <= room;
+            room = room.saturating_sub(size);
+            fits
+        });
+        fits.map(|held| held.record.clone()).collect()
+    }
+
+    /// Returns everything held at a resource.
+    pub(super) fn at(&self, resource: ResourceId) -> impl Iterator<Item = (&Slot, &Held)> {
+        self.resources.get(&resource).into_iter().flatten()
+    }
+
+    /// Returns the resources at which something is held, in their order.
+    pub(super) fn resources(&self) -> impl Iterator<Item = ResourceId> {
+        self.resources.keys().copied()
+    }
+
+    /// Returns how many values of a kind exist here, removals not counted.
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        let held = self.resources.values().flatten();
+        held.filter(|((of, _), held)| *of == kind && held.record.value.exists).count()
+    }
+
+    /// Forgets everything at a resource.
+    pub(super) fn forget(&mut self, resource: ResourceId) {
+        let slots: Vec<Slot> = self.at(resource).map(|(slot, _)| slot.clone()).collect();
+        for slot in slots {
+            self.remove(resource, &slot);
+        }
+    }
+
+    /// Forgets what has expired, and certificates that nothing needs any more.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let mut any = false;
+        while let Some((at, resource, slot)) = self.expiry.first().cloned()
+            && at <= now
+        {
+            self.remove(resource, &slot);
+            any = true;
+        }
+        if any {
+            self.certificates.retain(|der| !der.is_unique());
+        }
+    }
+
+    /// Returns when the next value expires.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.expiry.first().map(|(at, _, _)| *at)
+    }
+
+    fn check_room(&self, config: &Config, resource: ResourceId, kind: Kind, writer: NodeId) -> Result<(), Refusal> {
+        let here = self.at(resource).filter(|((of, _), _)| *of == kind).count();
+        let written = self.per_writer.get(&writer).copied().unwrap_or_default();
+        if here >= kind.rules().max_count || self.count >= config.max_values || written >= config.max_values_per_writer {
+            return Err(Refusal { reason: RefusalReason::Full, newest_ms: 0 });
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, resource: ResourceId, slot: &Slot) {
+        let Some(slots) = self.resources.get_mut(&resource) else { return };
+        let Some(held) = slots.remove(slot) else { return };
+        if slots.is_empty() {
+            self.resources.remove(&resource);
+        }
+        self.expiry.remove(&(held.expires, resource, slot.clone()));
+        self.count = self.count.saturating_sub(1);
+        let writer = held.record.value.signer;
+        if let Some(count) = self.per_writer.get_mut(&writer) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_writer.remove(&writer);
+            }
+        }
+    }
+
+    fn intern(&mut self, der: Bytes) -> Bytes {
+        if let Some(shared) = self.certificates.get(&der) {
+            return shared.clone();
+        }
+        self.certificates.insert(der.clone());
+        der
+    }
+}
+
+/// Returns about how many bytes a record takes in a message.
+pub(super) fn size(record: &Record) -> usize {
+    let value = &record.value;
+    // Heads, numbers, signer and signature take less than 200.
+    200 + value.name.len() + value.content.len() + record.certificates.iter().map(|der| der.len() + 4).sum::<usize>()
+}

@@ -1,0 +1,105 @@
+//! Writing: the value goes to all replicas at once, and counts as written when enough have acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use meshtone_identity::NodeId;
+
+use super::lookup::{Operation, Purpose, State};
+use super::message::{Refusal, RefusalReason};
+use super::{Dht, DhtError, Event, Now, OperationId, StoreReceipt};
+use crate::record::value::{MAX_AHEAD, Record, next_storage_time};
+use crate::record::{Kind, RecordError, writer};
+
+/// A write under way.
+#[derive(Debug)]
+pub(super) struct Writing {
+    pub(super) record: Record,
+    acknowledged: BTreeSet<NodeId>,
+    refused: BTreeMap<NodeId, Refusal>,
+    /// The value was dated anew, after one that was already there.
+    redated: bool,
+    /// Whether anybody waits for the event.
+    announced: bool,
+}
+
+impl Dht {
+    /// Writes a value once. Answered by [`Event::Stored`].
+    ///
+    /// # Errors
+    /// When this node cannot write it.
+    pub fn store(&mut self, now: Now, kind: Kind, name: &str, content: Bytes, lifetime: Duration) -> Result<OperationId, RecordError> {
+        let record = writer::write(&*self.writer, kind, name, Some(content), lifetime, now.unix_ms)?;
+        Ok(self.write(now, record, true))
+    }
+
+    /// Sends a signed value to its replicas.
+    pub(super) fn write(&mut self, now: Now, record: Record, announced: bool) -> OperationId {
+        let place = record.value.resource().into();
+        let writing = Writing { record, acknowledged: BTreeSet::new(), refused: BTreeMap::new(), redated: false, announced };
+        self.start(now, place, self.config.replicas, Purpose::Store(writing), false)
+    }
+
+    /// Takes a replica's answer. True when the value was dated anew and has to go to all again.
+    pub(super) fn take_stored(&mut self, now: Now, writing: &mut Writing, node: NodeId, results: &[Result<(), Refusal>]) -> bool {
+        let refusal = match results.first() {
+            Some(Ok(())) => {
+                writing.acknowledged.insert(node);
+                writing.refused.remove(&node);
+                return false;
+            }
+            Some(Err(refusal)) => *refusal,
+            None => Refusal { reason: RefusalReason::Malformed, newest_ms: 0 },
+        };
+        writing.refused.insert(node, refusal);
+        refusal.reason == RefusalReason::TooOld && self.redate(now, writing, refusal.newest_ms)
+    }
+
+    /// Our clock went back, or we forgot what we wrote: the value gets a time after the one that is held (RFC 6940 §7). Done once,
+    /// and only as far ahead as any storing node accepts, so that a liar cannot lead us into the future.
+    fn redate(&mut self, now: Now, writing: &mut Writing, newest_ms: u64) -> bool {
+        let max_ahead_ms = u64::try_from(MAX_AHEAD.as_millis()).unwrap_or(u64::MAX);
+        if writing.redated || newest_ms >= now.unix_ms.saturating_add(max_ahead_ms) {
+            return false;
+        }
+        let value = &mut writing.record.value;
+        value.storage_ms = next_storage_time(now.unix_ms, Some(newest_ms.max(value.storage_ms)));
+        let Ok(signature) = self.writer.sign(&value.signing_input()) else { return false };
+        value.signature = signature;
+        writing.redated = true;
+        writing.acknowledged.clear();
+        writing.refused.clear();
+        true
+    }
+
+    /// Reports a write as soon as enough replicas have it; the others are still waited for.
+    pub(super) fn report_if_acknowledged(&mut self, now: Now, id: OperationId, operation: &mut Operation) {
+        let Purpose::Store(writing) = &operation.purpose else { return };
+        if !operation.reported && writing.acknowledged.len() >= self.config.write_acknowledgements {
+            operation.reported = true;
+            self.report_written(now, id, operation, None);
+        }
+    }
+
+    pub(super) fn report_written(&mut self, now: Now, id: OperationId, operation: &mut Operation, error: Option<DhtError>) {
+        let exist = operation.closest().filter(|candidate| matches!(candidate.state, State::Answered | State::New | State::Asked)).count();
+        let settled = operation.settled();
+        let Purpose::Store(writing) = &operation.purpose else { return };
+        let acknowledgements = writing.acknowledged.len();
+        // Where fewer nodes exist than acknowledgements are wished for, all of them are enough.
+        let wished = self.config.write_acknowledgements;
+        let needed = if settled { wished.min(exist).max(1) } else { wished };
+        let refused = writing.refused.iter().next().map(|(by, refusal)| DhtError::Refused { by: *by, refusal: *refusal });
+        let result = match error {
+            Some(error) => Err(error),
+            None if acknowledgements >= needed => Ok(StoreReceipt { storage_ms: writing.record.value.storage_ms, acknowledgements }),
+            None => Err(refused.unwrap_or(DhtError::Timeout { answered: acknowledgements, needed })),
+        };
+        let (announced, value) = (writing.announced, &writing.record.value);
+        self.on_written(now, value.resource(), value.kind, value.storage_ms, result.is_ok());
+        if announced {
+            self.emit(Event::Stored { id, result });
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The routing table: links there are, nodes known without one, and which links are worth having.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use meshtone_identity::NodeId;
+
+use super::config::{DIAL_TIMEOUT, HOP_TIMEOUT, MAX_CONTACTS, MAX_DIAL_FAILURES, REDIAL, SIBLINGS};
+use super::{Config, Descriptor, Position};
+
+/// Round trip assumed of a link before it was measured.
+const ASSUMED_RTT: Duration = Duration::from_millis(100);
+
+/// A link that lasted this long was no accident: the back-off of its node starts anew.
+const LASTING: Duration = Duration::from_secs(60);
+
+/// A link that is up.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) descriptor: Descriptor,
+    pub(super) up: Instant,
+    pub(super) rtt: Duration,
+    /// It let a request time out and has said nothing since.
+    pub(super) suspect: bool,
+    /// It counts us among its siblings.
+    pub(super) needs_us: bool,
+    /// Dials that failed before it came up.
+    failures: u32,
+}
+
+/// A node known, with no link to it.
+#[derive(Debug)]
+struct Contact {
+    descriptor: Descriptor,
+    failures: u32,
+    dialled: Option<Instant>,
+    not_before: Option<Instant>,
+}
+
+/// Links and contacts of one node.
+#[derive(Debug)]
+pub(super) struct Table {
+    own: Position,
+    links: BTreeMap<NodeId, Link>,
+    contacts: BTreeMap<NodeId, Contact>,
+}
+
+impl Link {
+    /// Returns how long the peer may take to acknowledge a request before the next one is tried.
+    pub(super) fn soft_timeout(&self) -> Duration {
+        (self.rtt * 2).clamp(HOP_TIMEOUT.0, HOP_TIMEOUT.1)
+    }
+
+    /// Takes a measurement, smoothed as TCP does (RFC 6298 §2.3).
+    pub(super) fn measured(&mut self, rtt: Duration) {
+        self.rtt = (self.rtt * 7 + rtt) / 8;
+    }
+}
+
+impl Table {
+    pub(super) fn new(own: Position) -> Self {
+        Self { own, links: BTreeMap::new(), contacts: BTreeMap::new() }
+    }
+
+    pub(super) fn links(&self) -> &BTreeMap<NodeId, Link> {
+        &self.links
+    }
+
+    pub(super) fn link_mut(&mut self, node: NodeId) -> Option<&mut Link> {
+        self.links.get_mut(&node)
+    }
+
+    /// Returns the descriptors of nodes known without a link, those that answered last first.
+    pub(super) fn contacts(&self) -> Vec<Descriptor> {
+        let mut contacts: Vec<&Contact> = self.contacts.values().collect();
+        contacts.sort_by_key(|contact| contact.failures);
+        contacts.into_iter().map(|contact| contact.descriptor.clone()).collect()
+    }
+
+    /// Returns up to `count` linked nodes closest to the place, those that are silent left out.
+    pub(super) fn closest(&self, place: Position, count: usize) -> Vec<Descriptor> {
+        let mut links: Vec<&Link> = self.links.values().filter(|link| !link.suspect).collect();
+        links.sort_by_key(|link| place.distance(link.descriptor.node.into()));
+        links.into_iter().take(count).map(|link| link.descriptor.clone()).collect()
+    }
+
+    /// Returns how many linked nodes are closer to the place than `node` is.
+    pub(super) fn rank(&self, place: Position, node: Position) -> usize {
+        let own = place.distance(node);
+        self.links.values().filter(|link| !link.suspect && place.distance(link.descriptor.node.into()) < own).count()
+    }
+
+    /// Returns the next hop towards a place: the closest link that is not excluded, silent ones last. Unless `anywhere`, only
+    /// links that are closer than this node count, so that no request runs in circles.
+    pub(super) fn next_hop(&self, place: Position, anywhere: bool, excluded: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        let own = place.distance(self.own);
+        let links = self.links.iter().filter(|(node, _)| !excluded(**node));
+        links
+            .map(|(node, link)| (link.suspect, place.distance((*node).into()), *node))
+            .filter(|(_, distance, _)| anywhere || *distance < own)
+            .min()
+            .map(|(_, _, node)| node)
+    }
+
+    pub(super) fn link_up(&mut self, now: Instant, peer: Descriptor) {
+        let failures = self.contacts.remove(&peer.node).map_or(0, |contact| contact.failures);
+        let link = Link { descriptor: peer, up: now, rtt: ASSUMED_RTT, suspect: false, needs_us: false, failures };
+        self.links.insert(link.descriptor.node, link);
+    }
+
+    /// Takes a link away; its node stays known and is dialled again after a while.
+    pub(super) fn link_down(&mut self, now: Instant, node: NodeId) -> bool {
+        let Some(link) = self.links.remove(&node) else { return false };
+        let failures = if now.saturating_duration_since(link.up) >= LASTING { 0 } else { link.failures };
+        self.make_room();
+        let contact = Contact { descriptor: link.descriptor, failures, dialled: None, not_before: None };
+        self.contacts.insert(node, contact);
+        self.failed(now, node);
+        true
+    }
+
+    /// Takes note that a node could not be reached.
+    pub(super) fn failed(&mut self, now: Instant, node: NodeId) {
+        let Some(contact) = self.contacts.get_mut(&node) else { return };
+        contact.dialled = None;
+        contact.failures += 1;
+        let back_off = REDIAL.0.saturating_mul(1 << contact.failures.saturating_sub(1).min(16)).min(REDIAL.1);
+        contact.not_before = Some(now + back_off);
+        if contact.failures > MAX_DIAL_FAILURES {
+            self.contacts.remove(&node);
+        }
+    }
+
+    /// Takes note of a node that a peer told of. Hearsay does not revive one that failed, unless it moved.
+    pub(super) fn learn(&mut self, peer: &Descriptor) -> bool {
+        if Position::from(peer.node) == self.own || self.links.contains_key(&peer.node) {
+            return false;
+        }
+        if let Some(contact) = self.contacts.get_mut(&peer.node) {
+            if contact.descriptor.address == peer.address {
+                return false;
+            }
+            contact.descriptor = peer.clone();
+            contact.failures = contact.failures.min(1);
+            return true;
+        }
+        self.make_room();
+        let contact = Contact { descriptor: peer.clone(), failures: 0, dialled: None, not_before: None };
+        self.contacts.insert(peer.node, contact);
+        true
+    }
+
+    /// Returns the linked nodes closest to this one.
+    pub(super) fn siblings(&self) -> BTreeSet<NodeId> {
+        let mut nodes: Vec<NodeId> = self.links.keys().copied().collect();
+        nodes.sort_by_key(|node| self.own.distance((*node).into()));
+        nodes.into_iter().take(SIBLINGS).collect()
+    }
+
+    /// Returns the buckets outside the neighbourhood that have fewer links than wished for.
+    pub(super) fn sparse_buckets(&self, config: &Config) -> Vec<usize> {
+        let siblings = self.siblings();
+        let deepest = siblings.iter().map(|node| self.bucket(*node)).min().unwrap_or(0);
+        let counts = self.bucket_counts();
+        (0..=deepest).filter(|bucket| counts.get(bucket).copied().unwrap_or(0) < config.bucket_links).collect()
+    }
+
+    /// Returns whom to dial now: nodes that would be siblings, then those that fill buckets. They count as dialled.
+    pub(super) fn wanted(&mut self, now: Instant, config: &Config) -> Vec<Descriptor> {
+        let overdue = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some_and(|at| now >= at + DIAL_TIMEOUT));
+        for node in overdue.map(|(node, _)| *node).collect::<Vec<_>>() {
+            self.failed(now, node);
+        }
+        let mut dials = self.wanted_siblings(now);
+        // A quarter is left for those who want a link with us.
+        let budget = (config.max_links - config.max_links / 4).saturating_sub(self.links.len() + dials.len());
+        dials.extend(self.wanted_in_buckets(now, config, budget));
+        for node in &dials {
+            if let Some(contact) = self.contacts.get_mut(node) {
+                contact.dialled = Some(now);
+            }
+        }
+        dials.iter().filter_map(|node| self.contacts.get(node)).map(|contact| contact.descriptor.clone()).collect()
+    }
+
+    /// Returns a node that was lost and may be dialled again, `choice` deciding which: after a partition the other side has to be
+    /// found again, even where it is nobody's sibling.
+    pub(super) fn lost(&mut self, now: Instant, choice: u64) -> Option<Descriptor> {
+        let lost = self.contacts.iter().filter(|(_, contact)| contact.failures > 0 && contact.ready(now));
+        let lost: Vec<NodeId> = lost.map(|(node, _)| *node).collect();
+        let index = usize::try_from(choice).unwrap_or_default().checked_rem(lost.len())?;
+        let contact = self.contacts.get_mut(lost.get(index)?)?;
+        contact.dialled = Some(now);
+        Some(contact.descriptor.clone())
+    }
+
+    /// Returns the links to close when there are more than the bound: in the fullest bucket the youngest, never a sibling on
+    /// either side while there is any other.
+    pub(super) fn surplus(&self, config: &Config) -> Vec<NodeId> {
+        let siblings = self.siblings();
+        let mut counts = self.bucket_counts();
+        let mut left: Vec<(NodeId, &Link)> = self.links.iter().map(|(node, link)| (*node, link)).collect();
+        let mut surplus = Vec::new();
+        while left.len() > config.max_links {
+            let worst = left.iter().enumerate().max_by_key(|(_, (node, link))| {
+                let kept = siblings.contains(node) || link.needs_us;
+                let crowd = counts.get(&self.bucket(*node)).copied().unwrap_or(0);
+                (!kept, !siblings.contains(node), crowd, link.up, *node)
+            });
+            let Some((index, _)) = worst else { break };
+            let (node, _) = left.remove(index);
+            if let Some(count) = counts.get_mut(&self.bucket(node)) {
+                *count -= 1;
+            }
+            surplus.push(node);
+        }
+        surplus
+    }
+
+    /// Returns when the next contact may be dialled again or counts as failed.
+    pub(super) fn next_dial(&self) -> Option<Instant> {
+        let times = self.contacts.values().filter_map(|contact| match contact.dialled {
+            Some(at) => Some(at + DIAL_TIMEOUT),
+            None => contact.not_before,
+        });
+        times.min()
+    }
+
+    fn wanted_siblings(&self, now: Instant) -> Vec<NodeId> {
+        let linked = self.links.keys().map(|node| (self.own.distance((*node).into()), *node, true));
+        let known = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some() || contact.ready(now));
+        let known = known.map(|(node, _)| (self.own.distance((*node).into()), *node, false));
+        let mut all: Vec<_> = linked.chain(known).collect();
+        all.sort_unstable();
+        let wanted = all.into_iter().take(SIBLINGS).filter(|(_, _, linked)| !linked).map(|(_, node, _)| node);
+        wanted.filter(|node| self.contacts.get(node).is_some_and(|contact| contact.dialled.is_none())).collect()
+    }
+
+    fn wanted_in_buckets(&self, now: Instant, config: &Config, budget: usize) -> Vec<NodeId> {
+        let mut counts = self.bucket_counts();
+        let dialling = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some());
+        for (node, _) in dialling {
+            *counts.entry(self.bucket(*node)).or_default() += 1;
+        }
+        let mut ready: Vec<(u32, NodeId)> = self.contacts.iter().filter(|(_, contact)| contact.ready(now)).map(|(node, contact)| (contact.failures, *node)).collect();
+        ready.sort_unstable();
+        let mut wanted = Vec::new();
+        for (_, node) in ready {
+            let count = counts.entry(self.bucket(node)).or_default();
+            if wanted.len() < budget && *count < config.bucket_links {
+                *count += 1;
+                wanted.push(node);
+            }
+        }
+        wanted
+    }
+
+    fn bucket(&self, node: NodeId) -> usize {
+        self.own.distance(node.into()).bucket()
+    }
+
+    fn bucket_counts(&self) -> BTreeMap<usize, usize> {
+        let mut counts = BTreeMap::new();
+        for node in self.links.keys() {
+            *counts.entry(self.bucket(*node)).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Lets the contact go that failed most, of those the farthest.
+    fn make_room(&mut self) {
+        if self.contacts.len() >= MAX_CONTACTS {
+            let worst = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_none());
+            let worst = worst.max_by_key(|(node, contact)| (contact.failures, self.own.distance((**node).into())));
+            if let Some(node) = worst.map(|(node, _)| *node) {
+                self.contacts.remove(&node);
+            }
+        }
+    }
+}
+
+impl Contact {
+    fn ready(&self, now: Instant) -> bool {
+        self.dialled.is_none() && self.not_before.is_none_or(|at| now >= at)
+    }
+}
