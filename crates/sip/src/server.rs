@@ -3,14 +3,25 @@
 //! Messages go in with the time and the flow they came from; what to send, what happened and when to wake up next
 //! are polled out. Every [`Event::Request`] wants exactly one answer: [`Server::respond`], [`Server::reject`],
 //! [`Server::forward`] or [`Server::accept`]. An answer to a request that is over meanwhile does nothing.
+//!
+//! Inside: `requests` (what arrives), `answers` (what the node answers), `outcomes` (what becomes of forwarded requests),
+//! `calls` (our own agent).
 
+mod answers;
+mod calls;
+mod outcomes;
+mod requests;
+
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::agent::DialogId;
+use crate::agent::{Agent, DialogId};
 use crate::message::{Header, Message, ParseError};
-use crate::proxy::{Routing, Target};
-use crate::transaction::{TimerReason, TransactionId};
-use crate::transport::{Flow, Locals, Randomness, Transmit};
+use crate::proxy::context::{Patience, ResponseContext};
+use crate::proxy::flow_token::TokenKey;
+use crate::proxy::{Routing, Target, via};
+use crate::transaction::{TimerQueue, TimerReason, TimerSettings, TransactionId, TransactionLayer, earlier};
+use crate::transport::{Destination, Flow, Locals, Randomness, Transmit};
 
 /// Number of a request that awaits, or has got, the node's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,87 +117,192 @@ pub enum Event {
     },
 }
 
+/// A request that is not over: the node has yet to answer, or its branches have.
+struct OpenRequest {
+    /// As the node saw it.
+    request: Message,
+    /// Where it came from.
+    flow: Flow,
+    /// Over the request as it arrived, for the branches of its copies.
+    loop_hash: u64,
+    context: ResponseContext,
+    /// The dialog of our own agent that it belongs to.
+    dialog: Option<DialogId>,
+    is_forwarded: bool,
+    /// Whether 100, or anything better, was sent.
+    is_trying: bool,
+    armed: Option<Instant>,
+}
+
 /// Transactions, proxy core and agent of one worker.
 pub struct Server {
     config: ServerConfig,
     locals: Box<dyn Locals>,
     randomness: Box<dyn Randomness>,
+    tokens: TokenKey,
+    layer: TransactionLayer,
+    agent: Agent,
+    requests: HashMap<TransactionId, OpenRequest>,
+    request_timers: TimerQueue<TransactionId>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
 }
 
 impl Server {
     /// A server without any state yet.
     pub fn new(config: ServerConfig, locals: Box<dyn Locals>, randomness: Box<dyn Randomness>) -> Server {
-        Server { config, locals, randomness }
+        let settings = TimerSettings { t1: config.t1, t2: config.t2, t4: config.t4 };
+        Server {
+            tokens: TokenKey::new(&config.flow_token_key),
+            layer: TransactionLayer::new(settings, config.max_transactions),
+            agent: Agent::new(settings),
+            requests: HashMap::new(),
+            request_timers: TimerQueue::new(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            config,
+            locals,
+            randomness,
+        }
     }
 
     /// Takes a message that arrived over `flow`.
     pub fn handle_message(&mut self, now: Instant, flow: Flow, message: Message) {
-        let _ = (now, flow, message);
-        todo!()
+        if message.is_request() {
+            self.handle_request(now, flow, message);
+        } else {
+            self.handle_response(now, &message);
+        }
+        self.settle(now);
     }
 
     /// Answers a message that could not be read, when enough of it could (`partial`) to do so safely.
-    pub fn handle_bad_message(&mut self, now: Instant, flow: Flow, error: &ParseError, partial: Option<Message>) {
-        let _ = (now, flow, error, partial);
-        todo!()
+    pub fn handle_bad_message(&mut self, _now: Instant, flow: Flow, error: &ParseError, partial: Option<Message>) {
+        if let Some(partial) = partial {
+            self.refuse_unread(&flow, &partial, error);
+        }
     }
 
     /// Takes the news that a [`Transmit`] of this origin could not be sent.
     pub fn handle_transport_error(&mut self, now: Instant, origin: TransactionId) {
-        let _ = (now, origin);
-        todo!()
+        self.layer.handle_transport_error(origin);
+        self.settle(now);
     }
 
     /// Lets all timers due at `now` fire.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        self.layer.handle_timeout(now);
+        while let Some(id) = self.request_timers.pop_due(now) {
+            let mut actions = Vec::new();
+            if let Some(open) = self.requests.get_mut(&id) {
+                open.armed = None;
+                open.context.handle_timeout(now, &mut actions);
+            }
+            self.carry_out(now, id, actions);
+        }
+        let mut actions = Vec::new();
+        self.agent.handle_timeout(now, &mut actions);
+        self.carry_out_for_agent(now, actions);
+        self.settle(now);
     }
 
     /// When [`Server::handle_timeout`] wants to be called next, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, TimerReason)> {
-        todo!()
+        earlier(earlier(self.layer.poll_timeout(), self.request_timers.next()), self.agent.poll_timeout())
     }
 
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        todo!()
+        let mut transmit = self.layer.poll_transmit().or_else(|| self.transmits.pop_front())?;
+        if let Destination::Flow(flow) = &transmit.destination
+            && flow.transport().is_reliable()
+            && !self.locals.flow_is_open(flow)
+        {
+            transmit.destination = match flow {
+                Flow::Peer { host } => Destination::Peer(host.clone()),
+                Flow::Stream { .. } if !transmit.message.is_request() => match transmit.message.top_via() {
+                    Ok(via) => via::reply_without_flow(flow, &via),
+                    Err(_) => transmit.destination,
+                },
+                // A request for a lost connection fails, and its transaction learns so from the transport.
+                Flow::Stream { .. } | Flow::Udp { .. } => transmit.destination,
+            };
+        }
+        Some(transmit)
     }
 
     /// The next thing to tell the node.
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        self.events.pop_front()
     }
 
     /// Answers a request with a response of the node's own; a To tag is added when it has none.
+    ///
+    /// A provisional response leaves the request open. A final one ends it, even when it was forwarded: branches that
+    /// still run are cancelled.
     pub fn respond(&mut self, now: Instant, id: RequestId, response: Message) {
-        let _ = (now, id, response);
-        todo!()
+        self.answer(now, id.0, response);
+        self.settle(now);
     }
 
-    /// Answers a request with a response made of a status, a reason and further header fields.
+    /// Answers a request with a response made of a status, a reason (empty for the usual one) and further fields.
     pub fn reject(&mut self, now: Instant, id: RequestId, status: u16, reason: &str, extra: &[(Header, String)]) {
-        let _ = (now, id, status, reason, extra);
-        todo!()
+        if let Some(open) = self.requests.get(&id.0) {
+            let response = self.make_response(&open.request, status, reason, extra);
+            self.answer(now, id.0, response);
+            self.settle(now);
+        }
     }
 
-    /// Forwards a request to all of `targets` at once (RFC 3261 §16.6). With `more`, no final failure goes upstream
-    /// yet: further targets may follow by another call.
+    /// Forwards a request to all of `targets` at once (RFC 3261 §16.6). With `more`, no failure goes upstream yet:
+    /// further targets may follow by another call, and [`Event::TargetsExhausted`] asks for them.
+    ///
+    /// A request that must not be forwarded is answered instead: 483 (Max-Forwards), 420 (Proxy-Require). Without any
+    /// target at all it ends with 480.
     pub fn forward(&mut self, now: Instant, id: RequestId, targets: Vec<Target>, more: bool) {
-        let _ = (now, id, targets, more);
-        todo!()
+        self.forward_to(now, id.0, &targets, more);
+        self.settle(now);
     }
 
     /// Answers an INVITE here: 200 with this contact URI and body (content type, bytes), retransmitted until its ACK.
-    /// When the INVITE cannot be accepted any more, [`Event::DialogEnded`] follows at once.
+    ///
+    /// When the INVITE cannot be accepted (it is over, asks for extensions, has no Contact), it is refused and
+    /// [`Event::DialogEnded`] follows at once.
     pub fn accept(&mut self, now: Instant, id: RequestId, contact: &str, body: (&str, &[u8])) -> DialogId {
-        let _ = (now, id, contact, body);
-        todo!()
+        let dialog = self.accept_call(now, id.0, contact, body);
+        self.settle(now);
+        dialog
     }
 
-    /// Ends a dialog of our own agent by BYE.
+    /// Ends a dialog of our own agent by BYE; one that is not acknowledged yet as soon as it is (RFC 3261 §15).
     pub fn hang_up(&mut self, now: Instant, dialog: DialogId) {
-        let _ = (now, dialog);
-        todo!()
+        if self.agent.may_hang_up(dialog) {
+            self.send_bye(now, dialog);
+        }
+        self.settle(now);
+    }
+
+    /// How many transactions there are, finished ones included.
+    pub fn transaction_count(&self) -> usize {
+        self.layer.len()
+    }
+
+    /// A request that just arrived, open until it is answered.
+    fn open(&mut self, id: TransactionId, request: Message, flow: Flow, loop_hash: u64, dialog: Option<DialogId>) {
+        let patience = Patience { timer_c: self.config.timer_c, after_cancel: self.config.t1.saturating_mul(64) };
+        let is_invite = request.method() == crate::message::Method::Invite;
+        self.requests.insert(
+            id,
+            OpenRequest {
+                request,
+                flow,
+                loop_hash,
+                context: ResponseContext::new(patience, is_invite),
+                dialog,
+                is_forwarded: false,
+                is_trying: false,
+                armed: None,
+            },
+        );
     }
 }

@@ -88,14 +88,8 @@ impl FromStr for Transport {
 
     /// Reads a Via token or a `transport` parameter, in any case of letters.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const ALL: [Transport; 6] = [
-            Transport::Udp,
-            Transport::Tcp,
-            Transport::Tls,
-            Transport::Ws,
-            Transport::Wss,
-            Transport::Peer,
-        ];
+        const ALL: [Transport; 6] =
+            [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss, Transport::Peer];
         ALL.into_iter().find(|transport| transport.uri_param().eq_ignore_ascii_case(text)).ok_or(UnknownTransport)
     }
 }

@@ -1,5 +1,18 @@
 //! A stateful, forking, record-routing proxy (RFC 3261 §16, RFC 5626 §5, RFC 5658).
 
+//!
+//! [`Target`] and [`Routing`] are what the node sees. Inside: where a request came from (`via`), what its Routes say
+//! (`route`, `flow_token`), the copies that leave (`outgoing`, `branch`), and what becomes of their responses (`context`,
+//! `best`).
+
+pub(crate) mod best;
+pub(crate) mod branch;
+pub(crate) mod context;
+pub(crate) mod flow_token;
+pub(crate) mod outgoing;
+pub(crate) mod route;
+pub(crate) mod via;
+
 use std::time::Duration;
 
 use crate::message::Header;

@@ -1,12 +1,91 @@
 //! Transactions: a request, its responses and their retransmissions (RFC 3261 §17, corrected by RFC 6026).
 //!
-//! Four machines, one a file; [`layer::TransactionLayer`] finds the machine that a message belongs to and drives
-//! their timers. Nothing here knows what a request is for.
+//! Four machines, one a file; [`TransactionLayer`] finds the machine that a message belongs to and drives their
+//! timers. Nothing here knows what a request is for.
+//!
+//! A machine answers each input with a *step*: at most one message to send and one event. Steps are returned
+//! rather than queued inside the machine, so that a finished transaction stays small: it keeps a deadline and, only
+//! where it must repeat itself, the bytes of one message.
 
+mod derived;
+mod invite_client;
+mod invite_server;
+mod key;
+mod layer;
+mod other_client;
+mod other_server;
 mod timer;
 
-pub use timer::{TimerReason, TimerSettings};
+pub use invite_client::InviteClient;
+pub use invite_server::InviteServer;
+pub use layer::{Arrival, LayerEvent, Owner, TransactionLayer};
+pub use other_client::{OtherClient, Waiting};
+pub use other_server::OtherServer;
+pub use timer::{Backoff, TimerReason, TimerSettings};
+pub(crate) use timer::{TimerQueue, earlier};
+
+use crate::message::Message;
 
 /// Number of a transaction, client or server, never used again within one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransactionId(pub(crate) u64);
+
+/// What a client transaction tells its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientEvent {
+    /// The response just handled is new to the user.
+    Response,
+    /// Timer B or F fired.
+    Timeout,
+    /// The request could not be sent.
+    TransportError,
+}
+
+/// What follows from an input to a client transaction.
+#[derive(Debug, Default)]
+pub struct ClientStep {
+    /// To send where the request went.
+    pub transmit: Option<Message>,
+    /// To tell the user.
+    pub event: Option<ClientEvent>,
+}
+
+impl ClientStep {
+    fn event(event: ClientEvent) -> ClientStep {
+        ClientStep { transmit: None, event: Some(event) }
+    }
+
+    fn transmit(transmit: Option<Message>) -> ClientStep {
+        ClientStep { transmit, event: None }
+    }
+}
+
+/// What a server transaction tells its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerEvent {
+    /// The ACK just handled is for a 2xx, and so the user's business.
+    Ack,
+    /// There was no response within 200 ms: 100 (Trying) is due.
+    TryingDue,
+    /// Timer H fired: nobody acknowledged the final response.
+    NoAck,
+}
+
+/// What follows from an input to a server transaction.
+#[derive(Debug, Default)]
+pub struct ServerStep {
+    /// To send where the request came from.
+    pub transmit: Option<Message>,
+    /// To tell the user.
+    pub event: Option<ServerEvent>,
+}
+
+impl ServerStep {
+    fn event(event: ServerEvent) -> ServerStep {
+        ServerStep { transmit: None, event: Some(event) }
+    }
+
+    fn transmit(transmit: Option<Message>) -> ServerStep {
+        ServerStep { transmit, event: None }
+    }
+}

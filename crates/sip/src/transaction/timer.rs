@@ -43,3 +43,112 @@ pub enum TimerReason {
     /// Ends a dialog of our own agent whose 2xx was never acknowledged, 64*T1 (§13.3.1.4).
     AckWait,
 }
+
+/// The three values that all others are made of (RFC 3261 table 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimerSettings {
+    /// Estimate of the round trip.
+    pub t1: Duration,
+    /// Longest pause between retransmissions.
+    pub t2: Duration,
+    /// How long a message may stay in the network.
+    pub t4: Duration,
+}
+
+impl TimerSettings {
+    /// 64*T1: how long a transaction may wait for the other side.
+    pub fn patience(&self) -> Duration {
+        self.t1.saturating_mul(64)
+    }
+
+    /// Timer D: at least 32 s over an unreliable transport (§17.1.1.2).
+    pub(super) fn timer_d(&self) -> Duration {
+        self.patience().max(Duration::from_secs(32))
+    }
+}
+
+impl Default for TimerSettings {
+    fn default() -> Self {
+        TimerSettings { t1: Duration::from_millis(500), t2: Duration::from_secs(4), t4: Duration::from_secs(5) }
+    }
+}
+
+/// A retransmission that is due, and the pause that led to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// When to send again.
+    pub(crate) at: Instant,
+    pause: Duration,
+}
+
+impl Backoff {
+    /// The first retransmission, T1 after the message itself.
+    pub(crate) fn start(now: Instant, settings: &TimerSettings) -> Backoff {
+        Backoff { at: now + settings.t1, pause: settings.t1 }
+    }
+
+    /// The next one, after twice the pause and at most `longest`.
+    pub(crate) fn next(self, now: Instant, longest: Duration) -> Backoff {
+        let pause = self.pause.saturating_mul(2).min(longest);
+        Backoff { at: now + pause, pause }
+    }
+
+    /// A pause that is at its longest from now on.
+    pub(crate) fn steady(self, pause: Duration) -> Backoff {
+        Backoff { at: self.at, pause }
+    }
+}
+
+/// The earlier of two timers.
+pub(crate) fn earlier(
+    a: Option<(Instant, TimerReason)>,
+    b: Option<(Instant, TimerReason)>,
+) -> Option<(Instant, TimerReason)> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b.0 < a.0 { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Orders the next timer of many machines, one entry each; equal instants go by key, so that runs repeat exactly.
+///
+/// The owner of a machine keeps the instant it is `armed` for, which spares a second table here.
+#[derive(Debug)]
+pub(crate) struct TimerQueue<K> {
+    entries: BTreeMap<(Instant, K), TimerReason>,
+}
+
+impl<K: Ord + Copy> TimerQueue<K> {
+    pub(crate) fn new() -> Self {
+        TimerQueue { entries: BTreeMap::new() }
+    }
+
+    /// Replaces the entry of `key`, armed so far for `armed`, by `next`.
+    pub(crate) fn rearm(&mut self, key: K, armed: &mut Option<Instant>, next: Option<(Instant, TimerReason)>) {
+        let at = next.map(|(at, _)| at);
+        if *armed != at
+            && let Some(old) = armed.take()
+        {
+            self.entries.remove(&(old, key));
+        }
+        if let Some((at, reason)) = next {
+            self.entries.insert((at, key), reason);
+        }
+        *armed = at;
+    }
+
+    /// The earliest entry.
+    pub(crate) fn next(&self) -> Option<(Instant, TimerReason)> {
+        self.entries.first_key_value().map(|((at, _), reason)| (*at, *reason))
+    }
+
+    /// Takes out the earliest entry when it is due; its owner must forget that it is armed.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<K> {
+        let entry = self.entries.first_entry()?;
+        let (at, key) = *entry.key();
+        (at <= now).then(|| {
+            entry.remove();
+            key
+        })
+    }
+}

@@ -1,0 +1,241 @@
+//! Flow tokens (RFC 5626 §5.2): what our Record-Route remembers about one side of a dialog, under our own seal.
+//!
+//! A token is `base64url(HMAC-SHA-256-80 ‖ flow)`. The seal covers the Call-ID too, so that whoever has seen the token of
+//! one call cannot reach that phone by another. For a peer link the flow is left out of the text but not out of the
+//! seal: the next Route, or the Request-URI, names the peer, and must name the sealed one.
+
+use std::net::{IpAddr, SocketAddr};
+
+use aws_lc_rs::{constant_time, hmac};
+use data_encoding::BASE64URL_NOPAD;
+
+use crate::transport::{Flow, PeerHost, Transport};
+
+/// 80 bits, as RFC 5626 §5.2 suggests: nobody guesses them online.
+const SEAL_LEN: usize = 10;
+
+/// Longest token that is looked at; ours have at most 60 characters.
+const TOKEN_MAX: usize = 96;
+
+const KIND_UDP: u8 = 0;
+const KIND_STREAM: u8 = 1;
+const KIND_PEER: u8 = 2;
+
+/// The key that seals tokens.
+pub(crate) struct TokenKey(hmac::Key);
+
+/// What a genuine token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// That side of the dialog is reached over this flow.
+    Flow(Flow),
+    /// That side of the dialog is this peer.
+    Peer(PeerHost),
+}
+
+/// A token that this node never made, or not for this call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Forged;
+
+impl TokenKey {
+    pub(crate) fn new(key: &[u8; 32]) -> TokenKey {
+        TokenKey(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// Makes the token of one side of a call.
+    pub(crate) fn issue(&self, flow: &Flow, call_id: &str) -> String {
+        let plain = encode(flow);
+        let peer = match flow {
+            Flow::Peer { host } => host.as_str(),
+            Flow::Udp { .. } | Flow::Stream { .. } => "",
+        };
+        let mut token = self.seal(&plain, peer, call_id).to_vec();
+        token.extend_from_slice(&plain);
+        BASE64URL_NOPAD.encode(&token)
+    }
+
+    /// Opens a token; `next_host` is whom the request goes to next by its own account.
+    pub(crate) fn open(&self, token: &str, call_id: &str, next_host: Option<&str>) -> Result<Token, Forged> {
+        if token.len() > TOKEN_MAX {
+            return Err(Forged);
+        }
+        let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).map_err(|_| Forged)?;
+        let (seal, plain) = bytes.split_at_checked(SEAL_LEN).ok_or(Forged)?;
+        let peer = if plain == [KIND_PEER] { Some(next_host.and_then(PeerHost::parse).ok_or(Forged)?) } else { None };
+        let expected = self.seal(plain, peer.as_ref().map_or("", PeerHost::as_str), call_id);
+        constant_time::verify_slices_are_equal(seal, &expected).map_err(|_| Forged)?;
+        match peer {
+            Some(host) => Ok(Token::Peer(host)),
+            None => decode(plain).map(Token::Flow).ok_or(Forged),
+        }
+    }
+
+    /// A tag for a response of our own: the same for every retransmission of a request, and not to be guessed.
+    pub(crate) fn to_tag(&self, parts: &[&str]) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(b"tag");
+        for part in parts {
+            context.update(&[0]);
+            context.update(part.as_bytes());
+        }
+        let digest = context.sign();
+        data_encoding::HEXLOWER.encode(digest.as_ref().get(..SEAL_LEN).unwrap_or_default())
+    }
+
+    fn seal(&self, plain: &[u8], peer: &str, call_id: &str) -> [u8; SEAL_LEN] {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in [b"flow".as_slice(), plain, peer.as_bytes()] {
+            // The length keeps one part from running into the next.
+            context.update(&part.len().to_be_bytes());
+            context.update(part);
+        }
+        context.update(call_id.as_bytes());
+        let mut seal = [0; SEAL_LEN];
+        for (place, byte) in seal.iter_mut().zip(context.sign().as_ref()) {
+            *place = *byte;
+        }
+        seal
+    }
+}
+
+fn encode(flow: &Flow) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32);
+    match flow {
+        Flow::Udp { listener, remote } => {
+            out.push(KIND_UDP);
+            out.extend_from_slice(&listener.to_be_bytes());
+            encode_address(&mut out, remote);
+        }
+        Flow::Stream { transport, listener, connection, remote } => {
+            out.extend_from_slice(&[KIND_STREAM, transport_code(*transport)]);
+            out.extend_from_slice(&listener.to_be_bytes());
+            out.extend_from_slice(&connection.to_be_bytes());
+            encode_address(&mut out, remote);
+        }
+        Flow::Peer { .. } => out.push(KIND_PEER),
+    }
+    out
+}
+
+fn encode_address(out: &mut Vec<u8>, address: &SocketAddr) {
+    out.extend_from_slice(&address.port().to_be_bytes());
+    match address.ip() {
+        IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+    }
+}
+
+fn decode(plain: &[u8]) -> Option<Flow> {
+    let (kind, rest) = plain.split_first()?;
+    match *kind {
+        KIND_UDP => {
+            let (listener, rest) = rest.split_first_chunk::<2>()?;
+            Some(Flow::Udp { listener: u16::from_be_bytes(*listener), remote: decode_address(rest)? })
+        }
+        KIND_STREAM => {
+            let (transport, rest) = rest.split_first()?;
+            let (listener, rest) = rest.split_first_chunk::<2>()?;
+            let (connection, rest) = rest.split_first_chunk::<8>()?;
+            Some(Flow::Stream {
+                transport: transport_of(*transport)?,
+                listener: u16::from_be_bytes(*listener),
+                connection: u64::from_be_bytes(*connection),
+                remote: decode_address(rest)?,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn decode_address(bytes: &[u8]) -> Option<SocketAddr> {
+    let (port, ip) = bytes.split_first_chunk::<2>()?;
+    let ip: IpAddr = match ip.len() {
+        4 => <[u8; 4]>::try_from(ip).ok()?.into(),
+        16 => <[u8; 16]>::try_from(ip).ok()?.into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, u16::from_be_bytes(*port)))
+}
+
+fn transport_code(transport: Transport) -> u8 {
+    match transport {
+        Transport::Udp => 0,
+        Transport::Tcp => 1,
+        Transport::Tls => 2,
+        Transport::Ws => 3,
+        Transport::Wss => 4,
+        Transport::Peer => 5,
+    }
+}
+
+fn transport_of(code: u8) -> Option<Transport> {
+    match code {
+        1 => Some(Transport::Tcp),
+        2 => Some(Transport::Tls),
+        3 => Some(Transport::Ws),
+        4 => Some(Transport::Wss),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn key() -> TokenKey {
+        TokenKey::new(&[7; 32])
+    }
+
+    fn flows() -> Vec<Flow> {
+        vec![
+            Flow::Udp { listener: 3, remote: "192.0.2.9:5062".parse().unwrap() },
+            Flow::Udp { listener: 0, remote: "[2001:db8::9]:5060".parse().unwrap() },
+            Flow::Stream {
+                transport: Transport::Tcp,
+                listener: 1,
+                connection: u64::MAX,
+                remote: "192.0.2.9:40000".parse().unwrap(),
+            },
+        ]
+    }
+
+    #[test]
+    fn a_token_gives_its_flow_back_in_its_own_call_only() {
+        for flow in flows() {
+            let token = key().issue(&flow, "call-1");
+            assert!(token.len() <= TOKEN_MAX);
+            assert_eq!(key().open(&token, "call-1", None), Ok(Token::Flow(flow)));
+            assert_eq!(key().open(&token, "call-2", None), Err(Forged));
+            assert_eq!(TokenKey::new(&[8; 32]).open(&token, "call-1", None), Err(Forged));
+        }
+    }
+
+    #[test]
+    fn a_changed_character_makes_a_token_worthless() {
+        let token = key().issue(&flows()[0], "call-1");
+        for at in 0..token.len() {
+            let mut changed = token.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert_eq!(key().open(&changed, "call-1", None), Err(Forged), "character {at}");
+        }
+    }
+
+    #[test]
+    fn rubbish_is_no_token() {
+        for rubbish in ["", "p", "alice", "====", &"A".repeat(64), &"A".repeat(10_000)] {
+            assert_eq!(key().open(rubbish, "call-1", Some("a.peer.alt")), Err(Forged));
+        }
+    }
+
+    #[test]
+    fn a_peer_token_vouches_for_that_peer_only() {
+        let host = PeerHost::parse("b0b.peer.alt").unwrap();
+        let token = key().issue(&Flow::Peer { host: host.clone() }, "call-1");
+        assert_eq!(key().open(&token, "call-1", Some("B0B.peer.alt")), Ok(Token::Peer(host)));
+        assert_eq!(key().open(&token, "call-1", Some("eve.peer.alt")), Err(Forged));
+        assert_eq!(key().open(&token, "call-1", Some("192.0.2.1")), Err(Forged));
+        assert_eq!(key().open(&token, "call-1", None), Err(Forged));
+    }
+}

@@ -1,0 +1,97 @@
+//! The copy of a request that goes to one target (RFC 3261 §16.6 items 1 to 8).
+
+use super::Target;
+use super::flow_token::TokenKey;
+use crate::message::{Header, Message, Method, NameAddr, Uri};
+use crate::transport::{Destination, Flow, Locals};
+
+/// What Max-Forwards becomes where there was none (RFC 3261 §16.6 item 3).
+const MAX_FORWARDS: u8 = 70;
+
+/// Whether a request may open a dialog, or refresh its target, so that we want to stay in its path.
+pub(crate) fn forms_dialog(method: Method) -> bool {
+    match method {
+        Method::Invite | Method::Subscribe | Method::Refer | Method::Notify => true,
+        Method::Ack
+        | Method::Bye
+        | Method::Cancel
+        | Method::Register
+        | Method::Options
+        | Method::Info
+        | Method::Update
+        | Method::Prack
+        | Method::Publish
+        | Method::Message
+        | Method::Other => false,
+    }
+}
+
+/// Max-Forwards of the copy; `None` when the request must go no further.
+pub(crate) fn next_max_forwards(request: &Message) -> Option<u8> {
+    match request.max_forwards() {
+        Ok(None) => Some(MAX_FORWARDS),
+        Ok(Some(hops)) => hops.checked_sub(1),
+        Err(_) => None,
+    }
+}
+
+/// Writes the copy of `request`, which came over `upstream`, for one target.
+pub(crate) fn copy_for(
+    request: &Message,
+    upstream: &Flow,
+    target: &Target,
+    branch: &str,
+    max_forwards: u8,
+    locals: &dyn Locals,
+    tokens: &TokenKey,
+) -> Message {
+    let mut editor = request.edit();
+    editor.request_uri(&target.uri).set(Header::MaxForwards, &max_forwards.to_string());
+    if forms_dialog(request.method()) {
+        // Always two, even where the transports are the same: each carries the flow of its own side, and which one a
+        // request pops last tells its direction (RFC 5658 §3, RFC 5626 §5.2). The callee's side goes on top.
+        let call_id = request.call_id();
+        let caller_side = record_route(&Destination::Flow(upstream.clone()), call_id, locals, tokens);
+        let callee_side = record_route(&target.destination, call_id, locals, tokens);
+        editor.prepend(Header::RecordRoute, &caller_side).prepend(Header::RecordRoute, &callee_side);
+    }
+    for (header, value) in &target.extra {
+        editor.append(*header, value);
+    }
+    let first_route = target.prepend_route.as_deref().or_else(|| request.values(Header::Route).next());
+    match first_route.and_then(strict_router) {
+        Some(strict) => {
+            // A strict router wants itself in the Request-URI and the real one as the last Route (§16.6 item 6).
+            if target.prepend_route.is_none() {
+                editor.pop_value(Header::Route);
+            }
+            editor.append(Header::Route, &format!("<{}>", target.uri)).request_uri(strict);
+        }
+        None => {
+            if let Some(route) = &target.prepend_route {
+                editor.prepend(Header::Route, route);
+            }
+        }
+    }
+    let transport = target.destination.transport().via_token();
+    let sent_by = locals.sent_by(&target.destination);
+    editor.prepend(Header::Via, &format!("SIP/2.0/{transport} {sent_by};branch={branch}"));
+    editor.finish()
+}
+
+/// The URI of a Route value without `lr`.
+fn strict_router(route: &str) -> Option<&str> {
+    let address = NameAddr::parse(route).ok()?;
+    let uri = Uri::parse(address.uri).ok()?;
+    (uri.is_sip() && uri.param("lr").is_none()).then_some(address.uri)
+}
+
+fn record_route(side: &Destination, call_id: &str, locals: &dyn Locals, tokens: &TokenKey) -> String {
+    let user = match side {
+        Destination::Flow(flow) => tokens.issue(flow, call_id) + "@",
+        Destination::Peer(host) => tokens.issue(&Flow::Peer { host: host.clone() }, call_id) + "@",
+        // No flow exists yet. Without a token the dialog comes back by its Request-URI, under the node's policy.
+        Destination::Address { .. } => String::new(),
+    };
+    format!("<sip:{user}{};transport={};lr>", locals.sent_by(side), side.transport().uri_param())
+}

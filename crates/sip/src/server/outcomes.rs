@@ -1,0 +1,134 @@
+//! What becomes of forwarded requests: responses, time-outs and errors on their way upstream.
+
+use std::time::Instant;
+
+use super::{Event, RequestId, Server};
+use crate::message::{Header, Message, Method};
+use crate::proxy::best::Outcome;
+use crate::proxy::context::Action;
+use crate::proxy::via;
+use crate::transaction::{LayerEvent, Owner, TransactionId};
+use crate::transport::{Destination, Transmit};
+
+/// Stands for a response that lost the Vias it should have brought back.
+const BAD_GATEWAY: u16 = 502;
+
+impl Server {
+    /// Takes a response; one that is not for us, or answers nothing, is dropped (RFC 3261 §18.1.2, RFC 6026 §7.3).
+    pub(super) fn handle_response(&mut self, now: Instant, response: &Message) {
+        if response.validate().is_err() {
+            return;
+        }
+        let is_ours = response.top_via().is_ok_and(|via| self.locals.is_local(via.host, via.port));
+        if is_ours {
+            self.layer.handle_response(now, response);
+        }
+    }
+
+    /// Handles what the transactions have to say, until they have no more.
+    pub(super) fn settle(&mut self, now: Instant) {
+        while let Some(event) = self.layer.poll_event() {
+            match event {
+                LayerEvent::Response { owner: Owner::Branch { request, index }, response, .. } => {
+                    self.handle_branch_response(now, request, index, &response);
+                }
+                LayerEvent::Timeout { owner: Owner::Branch { request, index }, .. } => {
+                    self.handle_branch_failure(now, request, index, 408);
+                }
+                // As if it had answered 503 (RFC 3261 §16.9).
+                LayerEvent::TransportError { owner: Owner::Branch { request, index }, .. } => {
+                    self.handle_branch_failure(now, request, index, 503);
+                }
+                LayerEvent::TryingDue { id } => self.send_trying(now, id),
+                LayerEvent::Response { owner: Owner::Nobody, .. }
+                | LayerEvent::Timeout { owner: Owner::Nobody, .. }
+                | LayerEvent::TransportError { owner: Owner::Nobody, .. } => {}
+            }
+        }
+    }
+
+    fn handle_branch_response(&mut self, now: Instant, id: TransactionId, index: usize, response: &Message) {
+        if response.values(Header::Via).nth(1).is_none() {
+            // Without a Via of whoever asked us it must not be forwarded (§16.7 item 3).
+            if response.status() >= 200 {
+                self.handle_branch_failure(now, id, index, BAD_GATEWAY);
+            }
+            return;
+        }
+        let response = response.edit().pop_value(Header::Via).finish();
+        let mut actions = Vec::new();
+        match self.requests.get_mut(&id) {
+            Some(open) => open.context.handle_response(now, index, response, &mut actions),
+            // All branches are done; a 2xx of another phone behind one of them may still come (RFC 6026 §8.1).
+            None if self.layer.is_accepted(id) && (200..300).contains(&response.status()) => {
+                self.layer.respond(now, id, response);
+            }
+            None => {}
+        }
+        self.carry_out(now, id, actions);
+    }
+
+    fn handle_branch_failure(&mut self, now: Instant, id: TransactionId, index: usize, status: u16) {
+        let mut actions = Vec::new();
+        if let Some(open) = self.requests.get_mut(&id) {
+            open.context.handle_failure(index, status, &mut actions);
+        }
+        self.carry_out(now, id, actions);
+    }
+
+    /// Does what a response context decided, then forgets a request that is over.
+    pub(super) fn carry_out(&mut self, now: Instant, id: TransactionId, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Forward(response) => self.send_upstream(now, id, response),
+                Action::Finish(Outcome::Received(response)) => self.send_upstream(now, id, response),
+                Action::Finish(Outcome::Local(status)) => self.finish_locally(now, id, status),
+                Action::Cancel(client) => {
+                    self.layer.cancel(now, client);
+                }
+                Action::Abandon(client) => self.layer.abandon(client),
+                Action::Exhausted(status) => {
+                    self.events.push_back(Event::TargetsExhausted { id: RequestId(id), status });
+                }
+            }
+        }
+        let Some(open) = self.requests.get_mut(&id) else { return };
+        if open.context.is_over() {
+            if let Some(mut open) = self.requests.remove(&id) {
+                self.request_timers.rearm(id, &mut open.armed, None);
+            }
+        } else {
+            self.request_timers.rearm(id, &mut open.armed, open.context.poll_timeout());
+        }
+    }
+
+    fn finish_locally(&mut self, now: Instant, id: TransactionId, status: u16) {
+        let Some(open) = self.requests.get(&id) else { return };
+        let response = self.make_response(&open.request, status, "", &[]);
+        if let Some(dialog) = open.dialog {
+            self.agent.handle_reinvite_answer(now, dialog, id, &response);
+        }
+        self.send_upstream(now, id, response);
+    }
+
+    fn send_upstream(&mut self, now: Instant, id: TransactionId, response: Message) {
+        let Some(open) = self.requests.get_mut(&id) else { return };
+        open.is_trying = true;
+        let status = response.status();
+        let is_first_final = status >= 200 && self.layer.awaits_answer(id);
+        if is_first_final && open.is_forwarded {
+            self.events.push_back(Event::Finished { id: RequestId(id), status });
+        }
+        let is_late_success = (200..300).contains(&status)
+            && response.method() == Method::Invite
+            && !self.layer.awaits_answer(id)
+            && !self.layer.is_accepted(id);
+        if !is_late_success {
+            self.layer.respond(now, id, response);
+        } else if let Ok(via) = response.top_via() {
+            // A failure went upstream before; the 2xx goes there without state (RFC 3261 §16.7 item 9).
+            let destination = Destination::Flow(via::reply_flow(&open.flow, &via));
+            self.transmits.push_back(Transmit { destination, message: response, origin: None });
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What arrives: requests, ACK and CANCEL on their way to the node, to our agent, or straight on.
+
+use std::time::Instant;
+
+use super::{Event, RequestId, Server};
+use crate::agent::{ALLOW, Verdict};
+use crate::message::{Header, Message, Method, ParseError, Uri};
+use crate::proxy::route::{Routed, route};
+use crate::proxy::{Routing, branch, outgoing, via};
+use crate::transaction::{Arrival, TransactionId};
+use crate::transport::{Destination, Flow, Transmit};
+
+/// What Retry-After says when there is no room, in seconds: a transaction lasts 32 s at most, most of them far less.
+const RETRY_AFTER: &str = "5";
+
+impl Server {
+    pub(super) fn handle_request(&mut self, now: Instant, flow: Flow, message: Message) {
+        if let Err(error) = message.validate() {
+            self.refuse_unread(&flow, &message, &error);
+            return;
+        }
+        let request = via::stamp(&message, &flow).unwrap_or(message);
+        match request.method() {
+            Method::Ack => self.handle_ack(now, &flow, &request),
+            Method::Cancel => self.handle_cancel(now, &flow, &request),
+            _ => self.handle_new(now, flow, request),
+        }
+    }
+
+    /// Answers what cannot be handled, without any state. An ACK is never answered (RFC 3261 §17.1.1.3).
+    pub(super) fn refuse_unread(&mut self, flow: &Flow, request: &Message, error: &ParseError) {
+        let is_answerable = request.is_request()
+            && request.method() != Method::Ack
+            && request.top_via().is_ok()
+            && [Header::From, Header::To, Header::CallId, Header::CSeq]
+                .iter()
+                .all(|needed| request.header(*needed).is_some());
+        if is_answerable {
+            let stamped = via::stamp(request, flow);
+            let request = stamped.as_ref().unwrap_or(request);
+            self.refuse_statelessly(flow, request, error.status(), error.reason(), &[]);
+        }
+    }
+
+    fn refuse_statelessly(
+        &mut self,
+        flow: &Flow,
+        request: &Message,
+        status: u16,
+        reason: &str,
+        extra: &[(Header, String)],
+    ) {
+        let Ok(via) = request.top_via() else { return };
+        let destination = Destination::Flow(via::reply_flow(flow, &via));
+        let message = self.make_response(request, status, reason, extra);
+        self.transmits.push_back(Transmit { destination, message, origin: None });
+    }
+
+    fn handle_new(&mut self, now: Instant, flow: Flow, request: Message) {
+        let Some(id) = self.arrive(now, &flow, &request) else { return };
+        let loop_hash = branch::loop_hash(&request);
+        if branch::is_loop(&request, self.locals.as_ref(), loop_hash) {
+            self.answer_at_once(now, id, &request, 482, &[]);
+            return;
+        }
+        if let Some(verdict) = self.agent.handle_request(id, &request, &flow) {
+            self.obey(now, id, flow, request, loop_hash, verdict);
+            return;
+        }
+        let Ok(Routed { request, routing }) = route(&request, &flow, self.locals.as_ref(), &self.tokens) else {
+            // Somebody made up a flow token (RFC 5626 §5.3).
+            self.answer_at_once(now, id, &request, 403, &[]);
+            return;
+        };
+        if matches!(routing, Routing::Initial) && self.is_for_lost_dialog(&request) {
+            self.answer_at_once(now, id, &request, 481, &[]);
+            return;
+        }
+        self.open(id, request.clone(), flow.clone(), loop_hash, None);
+        if flow.transport().is_reliable() && request.method() == Method::Invite {
+            self.send_trying(now, id);
+        }
+        self.events.push_back(Event::Request { id: RequestId(id), request, flow, routing });
+    }
+
+    /// Finds or opens the transaction of a request; `None` when there is nothing more to do for it.
+    fn arrive(&mut self, now: Instant, flow: &Flow, request: &Message) -> Option<TransactionId> {
+        let reply = via::reply_flow(flow, &request.top_via().ok()?);
+        match self.layer.handle_request(now, reply, request) {
+            Arrival::New(id) => return Some(id),
+            Arrival::Repeated => {}
+            Arrival::Full => {
+                let later = [(Header::RetryAfter, RETRY_AFTER.to_owned())];
+                self.refuse_statelessly(flow, request, 503, "", &later);
+            }
+            Arrival::Unreadable => self.refuse_statelessly(flow, request, 400, "", &[]),
+        }
+        None
+    }
+
+    /// Whether a request belongs to a dialog with this node itself that does not exist (any more).
+    fn is_for_lost_dialog(&self, request: &Message) -> bool {
+        // Some phones leave the old To tag in when they register again.
+        request.method() != Method::Register
+            && request.to().is_ok_and(|to| to.tag().is_some())
+            && Uri::parse(request.request_uri()).is_ok_and(|uri| self.locals.is_local(uri.host, uri.port))
+    }
+
+    fn obey(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        flow: Flow,
+        request: Message,
+        loop_hash: u64,
+        verdict: Verdict,
+    ) {
+        let allow = (Header::Allow, ALLOW.to_owned());
+        match verdict {
+            Verdict::Answer(status @ (200 | 405 | 501)) => self.answer_at_once(now, id, &request, status, &[allow]),
+            Verdict::Answer(status) => self.answer_at_once(now, id, &request, status, &[]),
+            Verdict::Busy => {
+                let mut byte = [0];
+                self.randomness.fill(&mut byte);
+                let [byte] = byte;
+                // Between 0 and 10 seconds, by chance (RFC 3261 §14.2).
+                let later = (Header::RetryAfter, (byte % 11).to_string());
+                self.answer_at_once(now, id, &request, 500, &[later]);
+            }
+            Verdict::End(dialog, open) => {
+                self.answer_at_once(now, id, &request, 200, &[]);
+                self.dialog_is_over(now, dialog, open);
+            }
+            Verdict::Reinvite(dialog) => {
+                self.open(id, request.clone(), flow, loop_hash, Some(dialog));
+                self.events.push_back(Event::Reinvite { id: RequestId(id), dialog, request });
+            }
+        }
+    }
+
+    fn handle_ack(&mut self, now: Instant, flow: &Flow, ack: &Message) {
+        if self.layer.handle_ack(now, ack) {
+            return;
+        }
+        let mut actions = Vec::new();
+        if self.agent.handle_ack(ack, &mut actions) {
+            self.carry_out_for_agent(now, actions);
+            return;
+        }
+        // The ACK of a 2xx travels end to end, without any state on the way (RFC 3261 §16.11). Whatever nothing vouches
+        // for is dropped: an ACK cannot be answered.
+        let Ok(Routed { request, routing: Routing::Dialog(target) }) =
+            route(ack, flow, self.locals.as_ref(), &self.tokens)
+        else {
+            return;
+        };
+        let Some(hops) = outgoing::next_max_forwards(&request) else { return };
+        let branch = branch::stateless(ack);
+        let message = outgoing::copy_for(&request, flow, &target, &branch, hops, self.locals.as_ref(), &self.tokens);
+        self.transmits.push_back(Transmit { destination: target.destination, message, origin: None });
+    }
+
+    fn handle_cancel(&mut self, now: Instant, flow: &Flow, cancel: &Message) {
+        let Some(invite) = self.layer.find_cancelled(cancel) else {
+            self.refuse_statelessly(flow, cancel, 481, "", &[]);
+            return;
+        };
+        let Some(id) = self.arrive(now, flow, cancel) else { return };
+        self.answer_at_once(now, id, cancel, 200, &[]);
+        let mut actions = Vec::new();
+        if let Some(open) = self.requests.get_mut(&invite)
+            && open.request.method() == Method::Invite
+            && !open.context.is_answered()
+        {
+            if open.context.awaits_targets() {
+                self.events.push_back(Event::Cancelled { id: RequestId(invite) });
+            }
+            open.context.handle_cancel(now, &mut actions);
+        }
+        self.carry_out(now, invite, actions);
+    }
+}

@@ -1,0 +1,38 @@
+//! Requests that follow from another one: the ACK of a failure (RFC 3261 §17.1.1.3) and CANCEL (§9.1).
+
+use bytes::Bytes;
+
+use crate::message::{Builder, Header, Message};
+
+/// A hop-by-hop request is not forwarded far, but must carry the field (RFC 3261 §8.1.1.6).
+const MAX_FORWARDS: &str = "70";
+
+/// A message kept as bytes, for sending it again.
+pub(super) fn again(bytes: &Bytes) -> Option<Message> {
+    Message::parse(bytes.clone()).ok()
+}
+
+/// The ACK of a final response other than 2xx.
+pub(super) fn ack(invite: &Message, response: &Message) -> Option<Message> {
+    derive(invite, "ACK", response.header(Header::To)?)
+}
+
+/// The CANCEL of an INVITE.
+pub(super) fn cancel(invite: &Message) -> Option<Message> {
+    derive(invite, "CANCEL", invite.header(Header::To)?)
+}
+
+fn derive(invite: &Message, method: &str, to: &str) -> Option<Message> {
+    let number = invite.cseq().ok()?.number;
+    let mut builder = Builder::request(method, invite.request_uri())
+        .header(Header::Via, invite.values(Header::Via).next()?)
+        .header(Header::MaxForwards, MAX_FORWARDS)
+        .header(Header::From, invite.header(Header::From)?)
+        .header(Header::To, to)
+        .header(Header::CallId, invite.call_id())
+        .header(Header::CSeq, &format!("{number} {method}"));
+    for route in invite.fields(Header::Route) {
+        builder = builder.header(Header::Route, route);
+    }
+    Some(builder.finish())
+}

@@ -1,0 +1,425 @@
+//! Finds the transaction that a message belongs to, drives all timers, and bounds their number.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::derived::{again, cancel};
+use super::key::{As, client_key, server_key};
+use super::{
+    ClientEvent, ClientStep, InviteClient, InviteServer, OtherClient, OtherServer, ServerEvent, ServerStep, TimerQueue,
+    TimerReason, TimerSettings, TransactionId,
+};
+use crate::message::{Message, Method};
+use crate::transport::{Destination, Flow, Transmit};
+
+/// What may still open a transaction when the layer is full has this share of the maximum on top: requests that
+/// end calls free more than they take.
+const RESERVE_SHARE: usize = 8;
+
+/// On whose behalf a client transaction runs; handed back with each of its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A branch of a forwarded request.
+    Branch {
+        /// The server transaction of that request.
+        request: TransactionId,
+        /// Which branch.
+        index: usize,
+    },
+    /// Nobody waits for the outcome: CANCEL, or the BYE of our own agent.
+    Nobody,
+}
+
+/// What a request turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// The first of its transaction.
+    New(TransactionId),
+    /// A retransmission, dealt with.
+    Repeated,
+    /// There is no room for another transaction.
+    Full,
+    /// Its key fields cannot be read.
+    Unreadable,
+}
+
+/// What happened to a transaction.
+#[derive(Debug, Clone)]
+pub enum LayerEvent {
+    /// A response for the owner of a client transaction.
+    Response {
+        /// The client transaction.
+        id: TransactionId,
+        /// Its owner.
+        owner: Owner,
+        /// The response.
+        response: Message,
+    },
+    /// A request had no final response in time.
+    Timeout {
+        /// The client transaction.
+        id: TransactionId,
+        /// Its owner.
+        owner: Owner,
+    },
+    /// A request could not be sent.
+    TransportError {
+        /// The client transaction.
+        id: TransactionId,
+        /// Its owner.
+        owner: Owner,
+    },
+    /// An INVITE has waited 200 ms for its first response.
+    TryingDue {
+        /// The server transaction.
+        id: TransactionId,
+    },
+}
+
+#[derive(Debug)]
+enum ClientMachine {
+    Invite(InviteClient),
+    Other(OtherClient),
+}
+
+#[derive(Debug)]
+struct Client {
+    machine: ClientMachine,
+    key: Arc<str>,
+    destination: Destination,
+    owner: Owner,
+    armed: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum ServerMachine {
+    Invite(InviteServer),
+    Other(OtherServer),
+}
+
+#[derive(Debug)]
+struct Server {
+    machine: ServerMachine,
+    key: Arc<str>,
+    reply: Flow,
+    armed: Option<Instant>,
+}
+
+/// All transactions of one worker.
+#[derive(Debug)]
+pub struct TransactionLayer {
+    settings: TimerSettings,
+    limit: usize,
+    last_id: u64,
+    clients: HashMap<TransactionId, Client>,
+    servers: HashMap<TransactionId, Server>,
+    client_keys: HashMap<Arc<str>, TransactionId>,
+    server_keys: HashMap<Arc<str>, TransactionId>,
+    timers: TimerQueue<TransactionId>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<LayerEvent>,
+}
+
+impl TransactionLayer {
+    /// A layer without transactions, for at most `limit` at a time.
+    pub fn new(settings: TimerSettings, limit: usize) -> TransactionLayer {
+        TransactionLayer {
+            settings,
+            limit,
+            last_id: 0,
+            clients: HashMap::new(),
+            servers: HashMap::new(),
+            client_keys: HashMap::new(),
+            server_keys: HashMap::new(),
+            timers: TimerQueue::new(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// How many transactions there are, finished ones included.
+    pub fn len(&self) -> usize {
+        self.clients.len() + self.servers.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes a request other than ACK; `reply` is the flow that its responses take.
+    pub fn handle_request(&mut self, now: Instant, reply: Flow, request: &Message) -> Arrival {
+        let Ok(key) = server_key(request, As::Itself) else { return Arrival::Unreadable };
+        if let Some(id) = self.server_keys.get(key.as_str()).copied() {
+            self.step_server(id, |machine, _, _| match machine {
+                ServerMachine::Invite(invite) => invite.handle_request(),
+                ServerMachine::Other(other) => other.handle_request(),
+            });
+            return Arrival::Repeated;
+        }
+        if self.len() >= self.room_for(request) {
+            return Arrival::Full;
+        }
+        let id = self.fresh_id();
+        let key: Arc<str> = key.into();
+        let machine = match request.method() {
+            Method::Invite => ServerMachine::Invite(InviteServer::new(now)),
+            _ => ServerMachine::Other(OtherServer::Trying),
+        };
+        self.server_keys.insert(key.clone(), id);
+        self.servers.insert(id, Server { machine, key, reply, armed: None });
+        self.rearm_server(id);
+        Arrival::New(id)
+    }
+
+    /// Takes an ACK; false when it is for a 2xx or for nothing known, and so not the layer's business.
+    pub fn handle_ack(&mut self, now: Instant, ack: &Message) -> bool {
+        let Ok(key) = server_key(ack, As::Itself) else { return false };
+        let Some(id) = self.server_keys.get(key.as_str()).copied() else { return false };
+        let event = self.step_server(id, |machine, settings, reliable| match machine {
+            ServerMachine::Invite(invite) => invite.handle_ack(now, settings, reliable),
+            ServerMachine::Other(_) => ServerStep::default(),
+        });
+        event != Some(ServerEvent::Ack)
+    }
+
+    /// Finds the INVITE that a CANCEL is for (RFC 3261 §9.2).
+    pub fn find_cancelled(&self, cancel: &Message) -> Option<TransactionId> {
+        let key = server_key(cancel, As::Invite).ok()?;
+        self.server_keys.get(key.as_str()).copied()
+    }
+
+    /// Takes a response; false when it belongs to no transaction.
+    pub fn handle_response(&mut self, now: Instant, response: &Message) -> bool {
+        let Ok(key) = client_key(response) else { return false };
+        let Some(id) = self.client_keys.get(key.as_str()).copied() else { return false };
+        self.step_client(id, Some(response), |machine, settings, reliable| match machine {
+            ClientMachine::Invite(invite) => invite.handle_response(now, settings, response, reliable),
+            ClientMachine::Other(other) => other.handle_response(now, settings, response, reliable),
+        });
+        true
+    }
+
+    /// Opens a client transaction and sends its request; `None` when its key fields cannot be read.
+    pub fn send_request(
+        &mut self,
+        now: Instant,
+        destination: Destination,
+        request: Message,
+        owner: Owner,
+    ) -> Option<TransactionId> {
+        let key: Arc<str> = client_key(&request).ok()?.into();
+        let id = self.fresh_id();
+        let reliable = destination.transport().is_reliable();
+        let machine = match request.method() {
+            Method::Invite => ClientMachine::Invite(InviteClient::new(now, &self.settings, &request, reliable)),
+            _ => ClientMachine::Other(OtherClient::new(now, &self.settings, &request, reliable)),
+        };
+        self.client_keys.insert(key.clone(), id);
+        self.clients.insert(id, Client { machine, key, destination: destination.clone(), owner, armed: None });
+        self.rearm_client(id);
+        self.transmits.push_back(Transmit { destination, message: request, origin: Some(id) });
+        Some(id)
+    }
+
+    /// Sends CANCEL for an INVITE that had a provisional response; false while there was none, or when it is over.
+    pub fn cancel(&mut self, now: Instant, id: TransactionId) -> bool {
+        let Some(client) = self.clients.get(&id) else { return false };
+        let ClientMachine::Invite(InviteClient::Proceeding { request }) = &client.machine else { return false };
+        let Some(cancel) = again(request).and_then(|invite| cancel(&invite)) else { return false };
+        let destination = client.destination.clone();
+        self.send_request(now, destination, cancel, Owner::Nobody);
+        true
+    }
+
+    /// Ends a client transaction without further ado; responses that still come are strays.
+    pub fn abandon(&mut self, id: TransactionId) {
+        self.remove_client(id);
+    }
+
+    /// Sends a response by its server transaction; false when that is over.
+    pub fn respond(&mut self, now: Instant, id: TransactionId, response: Message) -> bool {
+        if !self.servers.contains_key(&id) {
+            return false;
+        }
+        self.step_server(id, |machine, settings, reliable| match machine {
+            ServerMachine::Invite(invite) => invite.respond(now, settings, response, reliable),
+            ServerMachine::Other(other) => other.respond(now, settings, response, reliable),
+        });
+        true
+    }
+
+    /// Whether a server transaction still waits for its final response.
+    pub fn awaits_answer(&self, id: TransactionId) -> bool {
+        self.servers.get(&id).is_some_and(|server| match &server.machine {
+            ServerMachine::Invite(invite) => !invite.is_answered(),
+            ServerMachine::Other(other) => !other.is_answered(),
+        })
+    }
+
+    /// Whether an INVITE server transaction passes 2xx on.
+    pub fn is_accepted(&self, id: TransactionId) -> bool {
+        self.servers.get(&id).is_some_and(|server| match &server.machine {
+            ServerMachine::Invite(InviteServer::Accepted { .. }) => true,
+            ServerMachine::Invite(
+                InviteServer::Proceeding { .. }
+                | InviteServer::Completed { .. }
+                | InviteServer::Confirmed { .. }
+                | InviteServer::Terminated,
+            )
+            | ServerMachine::Other(_) => false,
+        })
+    }
+
+    /// Takes the news that a message of this transaction could not be sent.
+    pub fn handle_transport_error(&mut self, id: TransactionId) {
+        // The request of a server transaction is not lost with one response: its client may come back over another
+        // connection, so only the client side ends.
+        self.step_client(id, None, |machine, _, _| match machine {
+            ClientMachine::Invite(invite) => invite.handle_transport_error(),
+            ClientMachine::Other(other) => other.handle_transport_error(),
+        });
+    }
+
+    /// Lets all timers due at `now` fire.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(id) = self.timers.pop_due(now) {
+            if let Some(client) = self.clients.get_mut(&id) {
+                client.armed = None;
+                self.step_client(id, None, |machine, settings, _| match machine {
+                    ClientMachine::Invite(invite) => invite.handle_timeout(now, settings),
+                    ClientMachine::Other(other) => other.handle_timeout(now, settings),
+                });
+            } else if let Some(server) = self.servers.get_mut(&id) {
+                server.armed = None;
+                let event = self.step_server(id, |machine, settings, _| match machine {
+                    ServerMachine::Invite(invite) => invite.handle_timeout(now, settings),
+                    ServerMachine::Other(other) => other.handle_timeout(now),
+                });
+                match event {
+                    Some(ServerEvent::TryingDue) => self.events.push_back(LayerEvent::TryingDue { id }),
+                    // A proxy need not act on a missing ACK (RFC 3261 §16.7 item 9).
+                    Some(ServerEvent::NoAck | ServerEvent::Ack) | None => {}
+                }
+            }
+        }
+    }
+
+    /// The next timer.
+    pub fn poll_timeout(&self) -> Option<(Instant, TimerReason)> {
+        self.timers.next()
+    }
+
+    /// The next message to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<LayerEvent> {
+        self.events.pop_front()
+    }
+
+    fn fresh_id(&mut self) -> TransactionId {
+        self.last_id += 1;
+        TransactionId(self.last_id)
+    }
+
+    fn room_for(&self, request: &Message) -> usize {
+        let ends_something = match request.method() {
+            Method::Cancel => true,
+            Method::Bye => request.to().is_ok_and(|to| to.tag().is_some()),
+            _ => false,
+        };
+        if ends_something { self.limit + self.limit / RESERVE_SHARE + 1 } else { self.limit }
+    }
+
+    /// Runs one input through a client machine, then carries out what follows.
+    fn step_client(
+        &mut self,
+        id: TransactionId,
+        response: Option<&Message>,
+        input: impl FnOnce(&mut ClientMachine, &TimerSettings, bool) -> ClientStep,
+    ) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let reliable = client.destination.transport().is_reliable();
+        let step = input(&mut client.machine, &self.settings, reliable);
+        let owner = client.owner;
+        if let Some(message) = step.transmit {
+            self.transmits.push_back(Transmit { destination: client.destination.clone(), message, origin: Some(id) });
+        }
+        match (step.event, response) {
+            (Some(ClientEvent::Response), Some(response)) => {
+                self.events.push_back(LayerEvent::Response { id, owner, response: response.clone() });
+            }
+            (Some(ClientEvent::Timeout), _) => self.events.push_back(LayerEvent::Timeout { id, owner }),
+            (Some(ClientEvent::TransportError), _) => self.events.push_back(LayerEvent::TransportError { id, owner }),
+            (Some(ClientEvent::Response), None) | (None, _) => {}
+        }
+        let over = match &client.machine {
+            ClientMachine::Invite(invite) => matches!(invite, InviteClient::Terminated),
+            ClientMachine::Other(other) => matches!(other, OtherClient::Terminated),
+        };
+        if over { self.remove_client(id) } else { self.rearm_client(id) }
+    }
+
+    /// Runs one input through a server machine, then carries out what follows.
+    fn step_server(
+        &mut self,
+        id: TransactionId,
+        input: impl FnOnce(&mut ServerMachine, &TimerSettings, bool) -> ServerStep,
+    ) -> Option<ServerEvent> {
+        let server = self.servers.get_mut(&id)?;
+        let reliable = server.reply.transport().is_reliable();
+        let step = input(&mut server.machine, &self.settings, reliable);
+        if let Some(message) = step.transmit {
+            let destination = Destination::Flow(server.reply.clone());
+            self.transmits.push_back(Transmit { destination, message, origin: Some(id) });
+        }
+        let over = match &server.machine {
+            ServerMachine::Invite(invite) => matches!(invite, InviteServer::Terminated),
+            ServerMachine::Other(other) => matches!(other, OtherServer::Terminated),
+        };
+        if over {
+            self.remove_server(id)
+        } else {
+            self.rearm_server(id)
+        }
+        step.event
+    }
+
+    fn rearm_client(&mut self, id: TransactionId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            let next = match &client.machine {
+                ClientMachine::Invite(invite) => invite.poll_timeout(),
+                ClientMachine::Other(other) => other.poll_timeout(),
+            };
+            self.timers.rearm(id, &mut client.armed, next);
+        }
+    }
+
+    fn rearm_server(&mut self, id: TransactionId) {
+        if let Some(server) = self.servers.get_mut(&id) {
+            let next = match &server.machine {
+                ServerMachine::Invite(invite) => invite.poll_timeout(),
+                ServerMachine::Other(other) => other.poll_timeout(),
+            };
+            self.timers.rearm(id, &mut server.armed, next);
+        }
+    }
+
+    fn remove_client(&mut self, id: TransactionId) {
+        if let Some(mut client) = self.clients.remove(&id) {
+            self.timers.rearm(id, &mut client.armed, None);
+            self.client_keys.remove(&client.key);
+        }
+    }
+
+    fn remove_server(&mut self, id: TransactionId) {
+        if let Some(mut server) = self.servers.remove(&id) {
+            self.timers.rearm(id, &mut server.armed, None);
+            self.server_keys.remove(&server.key);
+        }
+    }
+}
