@@ -29,7 +29,7 @@ run: ## Build the program and start a node here (pass flags with ARGS="...")
 	"$${CARGO_TARGET_DIR:-target}"/release/meshtone run $(ARGS)
 
 build: ## Build everything for the tests
-	cargo build --workspace --locked
+	cargo build --workspace --all-targets --locked
 
 test: test-tools build ## Install what the tests need, then run every test, with real phones
 	@echo "Running all tests; those in tests/ start nodes and phones on 127.0.0.1."

@@ -121,7 +121,7 @@ impl PhoneOptions {
     /// Starts the phone and waits only until it takes commands.
     #[track_caller]
     pub fn start_anyway(self) -> Phone {
-        need("baresip", "baresip");
+        need("baresip", "baresip-core");
         let folder = tempfile::Builder::new().prefix(&format!("phone-{}-", self.user)).tempdir().expect("a folder");
         let ports = PortBlock::reserve();
         self.write_configuration(folder.path(), &ports);
