@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyUsagePurpose,
-    SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyUsagePurpose, SanType,
+    SerialNumber,
 };
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -19,8 +19,8 @@ use crate::certificate::{AUTHORITY, DOMAIN_URI, HOME, LINK_URI, NODE, NODE_URI, 
 use crate::id::{SALT_LENGTH, sha256};
 use crate::x509::{X509Signer, X509Subject};
 use crate::{
-    AuthorityCertificate, EnrolRequest, Error, Es256, HomeCertificate, LinkKey, NodeCertificate,
-    NodeId, PublicKey, Signer, SigningKey, Verifier, domain,
+    AuthorityCertificate, EnrolRequest, Error, Es256, HomeCertificate, LinkKey, NodeCertificate, NodeId, PublicKey,
+    Signer, SigningKey, Verifier, domain,
 };
 
 /// How long an authority's certificate is valid: an overlay cannot change it without becoming another.
@@ -50,38 +50,20 @@ impl Authority {
     pub fn create(now: u64) -> Result<(Self, Zeroizing<Vec<u8>>), Error> {
         let key = SigningKey::generate()?;
         let pkcs8 = key.to_pkcs8()?;
-        Ok((
-            Self::create_with(Arc::new(key), Arc::new(Es256), now)?,
-            pkcs8,
-        ))
+        Ok((Self::create_with(Arc::new(key), Arc::new(Es256), now)?, pkcs8))
     }
 
     /// Founds an overlay with a given signer and judge of signatures.
     ///
     /// # Errors
     /// [`Error::PrivateKey`], [`Error::Encode`].
-    pub fn create_with(
-        signer: Arc<dyn Signer>,
-        verifier: Arc<dyn Verifier>,
-        now: u64,
-    ) -> Result<Self, Error> {
+    pub fn create_with(signer: Arc<dyn Signer>, verifier: Arc<dyn Verifier>, now: u64) -> Result<Self, Error> {
         let mut params = authority_params();
-        set_validity(
-            AUTHORITY,
-            &mut params,
-            now,
-            now.saturating_add(AUTHORITY_LIFETIME.as_secs()),
-        )?;
+        set_validity(AUTHORITY, &mut params, now, now.saturating_add(AUTHORITY_LIFETIME.as_secs()))?;
         params.serial_number = Some(serial(signer.public_key(), AUTHORITY, now));
-        let der = params
-            .self_signed(&X509Signer(&*signer))
-            .map_err(|error| encode(AUTHORITY, &error))?;
+        let der = params.self_signed(&X509Signer(&*signer)).map_err(|error| encode(AUTHORITY, &error))?;
         let certificate = AuthorityCertificate::parse_with(&*verifier, der.der())?;
-        Ok(Self {
-            certificate,
-            signer,
-            verifier,
-        })
+        Ok(Self { certificate, signer, verifier })
     }
 
     /// Takes up an authority that was made earlier.
@@ -92,15 +74,9 @@ impl Authority {
         let certificate = AuthorityCertificate::parse(der)?;
         let key = SigningKey::from_pkcs8(pkcs8)?;
         if key.public_key() != certificate.public_key() {
-            return Err(Error::PrivateKey(
-                "not the key of this authority certificate",
-            ));
+            return Err(Error::PrivateKey("not the key of this authority certificate"));
         }
-        Ok(Self {
-            certificate,
-            signer: Arc::new(key),
-            verifier: Arc::new(Es256),
-        })
+        Ok(Self { certificate, signer: Arc::new(key), verifier: Arc::new(Es256) })
     }
 
     /// Returns the authority's certificate.
@@ -119,13 +95,7 @@ impl Authority {
         now: u64,
         lifetime: Duration,
     ) -> Result<NodeCertificate, Error> {
-        self.certify_node(
-            request.public_key(),
-            request.link_key(),
-            salt,
-            now,
-            lifetime,
-        )
+        self.certify_node(request.public_key(), request.link_key(), salt, now, lifetime)
     }
 
     /// Issues a node certificate for a key whose possession is known, such as our own.
@@ -159,18 +129,8 @@ impl Authority {
         lifetime: Duration,
     ) -> Result<HomeCertificate, Error> {
         let domain = domain::normalise(domain)?;
-        let uris = [
-            format!("{DOMAIN_URI}{domain}"),
-            format!("{NODE_URI}{}", node.node_id()),
-        ];
-        let der = self.issue(
-            HOME,
-            node.public_key(),
-            &node.node_id(),
-            &uris,
-            now,
-            lifetime,
-        )?;
+        let uris = [format!("{DOMAIN_URI}{domain}"), format!("{NODE_URI}{}", node.node_id())];
+        let der = self.issue(HOME, node.public_key(), &node.node_id(), &uris, now, lifetime)?;
         HomeCertificate::verify_with(&*self.verifier, &der, &self.certificate, now)
     }
 
@@ -184,9 +144,7 @@ impl Authority {
         lifetime: Duration,
     ) -> Result<Vec<u8>, Error> {
         let mut params = CertificateParams::default();
-        let end = now
-            .saturating_add(lifetime.as_secs())
-            .min(self.certificate.not_after());
+        let end = now.saturating_add(lifetime.as_secs()).min(self.certificate.not_after());
         set_validity(what, &mut params, now, end)?;
         params.distinguished_name = named(&format!("Meshtone node {}", node_id.short()));
         params.is_ca = IsCa::ExplicitNoCa;
@@ -200,18 +158,14 @@ impl Authority {
             .map_err(|error| encode(what, &error))?;
         let issuer_params = authority_params();
         let issuer = Issuer::from_params(&issuer_params, X509Signer(&*self.signer));
-        let certificate = params
-            .signed_by(&X509Subject(key), &issuer)
-            .map_err(|error| encode(what, &error))?;
+        let certificate = params.signed_by(&X509Subject(key), &issuer).map_err(|error| encode(what, &error))?;
         Ok(certificate.der().to_vec())
     }
 }
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority")
-            .field("certificate", &self.certificate)
-            .finish_non_exhaustive()
+        f.debug_struct("Authority").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }
 
@@ -230,20 +184,12 @@ fn named(common_name: &str) -> DistinguishedName {
     name
 }
 
-fn set_validity(
-    what: &'static str,
-    params: &mut CertificateParams,
-    now: u64,
-    end: u64,
-) -> Result<(), Error> {
+fn set_validity(what: &'static str, params: &mut CertificateParams, now: u64, end: u64) -> Result<(), Error> {
     let time = |seconds: u64| {
         i64::try_from(seconds)
             .ok()
             .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
-            .ok_or(Error::Encode {
-                what,
-                why: "its time is out of range".to_owned(),
-            })
+            .ok_or(Error::Encode { what, why: "its time is out of range".to_owned() })
     };
     params.not_before = time(now.saturating_sub(BACKDATE))?;
     params.not_after = time(end)?;
@@ -261,8 +207,5 @@ fn serial(key: &PublicKey, what: &str, now: u64) -> SerialNumber {
 }
 
 pub(crate) fn encode(what: &'static str, error: &rcgen::Error) -> Error {
-    Error::Encode {
-        what,
-        why: error.to_string(),
-    }
+    Error::Encode { what, why: error.to_string() }
 }

@@ -51,10 +51,7 @@ impl AuthorityCertificate {
     pub fn verify(der: &[u8], expected: &OverlayId, now: u64) -> Result<Self, Error> {
         let found = OverlayId::of_certificate(der);
         if found != *expected {
-            return Err(Error::OtherOverlay {
-                expected: *expected,
-                found,
-            });
+            return Err(Error::OtherOverlay { expected: *expected, found });
         }
         let certificate = Self::parse(der)?;
         certificate.check_time(now)?;
@@ -143,9 +140,8 @@ impl NodeCertificate {
         let [link_key, salt] = parsed.names([LINK_URI, SALT_URI])?;
         let malformed = |why| Error::Malformed { what: NODE, why };
         let mut salt_bytes = [0; SALT_LENGTH];
-        let salt = data_encoding::HEXLOWER
-            .decode(salt.as_bytes())
-            .map_err(|_| malformed("its salt is not hexadecimal"))?;
+        let salt =
+            data_encoding::HEXLOWER.decode(salt.as_bytes()).map_err(|_| malformed("its salt is not hexadecimal"))?;
         if salt.len() != SALT_LENGTH {
             return Err(malformed("its salt is not 16 bytes"));
         }
@@ -154,9 +150,7 @@ impl NodeCertificate {
             der: der.into(),
             node_id: NodeId::derive(&parsed.public_key, &salt_bytes),
             public_key: parsed.public_key,
-            link_key: link_key
-                .parse()
-                .map_err(|_| malformed("its link key cannot be read"))?,
+            link_key: link_key.parse().map_err(|_| malformed("its link key cannot be read"))?,
             not_before: parsed.not_before,
             not_after: parsed.not_after,
         })
@@ -243,9 +237,7 @@ impl HomeCertificate {
             der: der.into(),
             domain: name.to_owned(),
             public_key: parsed.public_key,
-            node_id: node
-                .parse()
-                .map_err(|_| malformed("its node id cannot be read"))?,
+            node_id: node.parse().map_err(|_| malformed("its node id cannot be read"))?,
             not_before: parsed.not_before,
             not_after: parsed.not_after,
         })
@@ -295,10 +287,7 @@ impl HomeCertificate {
     /// [`Error::NotPermitted`] when key or node id differ.
     pub fn check_holder(&self, node: &NodeCertificate) -> Result<(), Error> {
         if self.node_id != node.node_id || self.public_key != node.public_key {
-            return Err(Error::NotPermitted {
-                what: HOME,
-                why: "it is another node's",
-            });
+            return Err(Error::NotPermitted { what: HOME, why: "it is another node's" });
         }
         Ok(())
     }
@@ -323,18 +312,10 @@ fn verify_end_entity<'a>(
 /// RFC 5280 §4.1.2.5: both ends belong to the period.
 fn check_time(what: &'static str, not_before: u64, not_after: u64, now: u64) -> Result<(), Error> {
     if now < not_before {
-        return Err(Error::NotYetValid {
-            what,
-            not_before,
-            now,
-        });
+        return Err(Error::NotYetValid { what, not_before, now });
     }
     if now > not_after {
-        return Err(Error::Expired {
-            what,
-            not_after,
-            now,
-        });
+        return Err(Error::Expired { what, not_after, now });
     }
     Ok(())
 }

@@ -24,10 +24,7 @@ impl DangerousSigner {
         for (slot, byte) in bytes.iter_mut().skip(1).zip(first.iter().chain(&second)) {
             *slot = *byte;
         }
-        Self {
-            public: PublicKey::from_sec1(&bytes)
-                .unwrap_or_else(|_| unreachable!("built with the right prefix")),
-        }
+        Self { public: PublicKey::from_sec1(&bytes).unwrap_or_else(|_| unreachable!("built with the right prefix")) }
     }
 }
 
@@ -47,11 +44,7 @@ pub struct DangerousVerifier;
 
 impl Verifier for DangerousVerifier {
     fn verify(&self, key: &PublicKey, message: &[u8], signature: &Signature) -> Result<(), Error> {
-        if fake(key, message) == *signature {
-            Ok(())
-        } else {
-            Err(Error::Signature)
-        }
+        if fake(key, message) == *signature { Ok(()) } else { Err(Error::Signature) }
     }
 }
 
@@ -76,35 +69,16 @@ mod tests {
 
     #[test]
     fn the_same_number_signs_alike_at_every_run() {
-        let (one, again, two) = (
-            DangerousSigner::new(1),
-            DangerousSigner::new(1),
-            DangerousSigner::new(2),
-        );
+        let (one, again, two) = (DangerousSigner::new(1), DangerousSigner::new(1), DangerousSigner::new(2));
         assert_eq!(one.sign(b"x").unwrap(), again.sign(b"x").unwrap());
-        DangerousVerifier
-            .verify(one.public_key(), b"x", &again.sign(b"x").unwrap())
-            .unwrap();
-        assert!(
-            DangerousVerifier
-                .verify(two.public_key(), b"x", &one.sign(b"x").unwrap())
-                .is_err()
-        );
-        assert!(
-            DangerousVerifier
-                .verify(one.public_key(), b"y", &one.sign(b"x").unwrap())
-                .is_err()
-        );
+        DangerousVerifier.verify(one.public_key(), b"x", &again.sign(b"x").unwrap()).unwrap();
+        assert!(DangerousVerifier.verify(two.public_key(), b"x", &one.sign(b"x").unwrap()).is_err());
+        assert!(DangerousVerifier.verify(one.public_key(), b"y", &one.sign(b"x").unwrap()).is_err());
     }
 
     #[test]
     fn the_real_verifier_believes_none_of_it() {
         let signer = DangerousSigner::new(1);
-        assert!(
-            signer
-                .public_key()
-                .verify(b"x", &signer.sign(b"x").unwrap())
-                .is_err()
-        );
+        assert!(signer.public_key().verify(b"x", &signer.sign(b"x").unwrap()).is_err());
     }
 }

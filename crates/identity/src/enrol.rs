@@ -11,7 +11,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::authority::encode;
 use crate::certificate::LINK_URI;
-use crate::x509::{Extensions, MAX_DER, X509Signer, names, read_key, read_signature};
+use crate::x509::{Extensions, MAX_DER, X509Signer, check_envelope, names, read_key, read_signature};
 use crate::{Error, Es256, LinkKey, PublicKey, Signer, Verifier};
 
 const REQUEST: &str = "certification request";
@@ -29,14 +29,11 @@ impl EnrolRequest {
     /// # Errors
     /// [`Error::PrivateKey`], [`Error::Encode`].
     pub fn encode(signer: &dyn Signer, link_key: LinkKey) -> Result<Vec<u8>, Error> {
-        let uri = Ia5String::try_from(format!("{LINK_URI}{link_key}"))
-            .map_err(|error| encode(REQUEST, &error))?;
+        let uri = Ia5String::try_from(format!("{LINK_URI}{link_key}")).map_err(|error| encode(REQUEST, &error))?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![SanType::URI(uri)];
-        let request = params
-            .serialize_request(&X509Signer(signer))
-            .map_err(|error| encode(REQUEST, &error))?;
+        let request = params.serialize_request(&X509Signer(signer)).map_err(|error| encode(REQUEST, &error))?;
         Ok(request.der().to_vec())
     }
 
@@ -49,18 +46,14 @@ impl EnrolRequest {
         if der.len() > MAX_DER {
             return Err(malformed("larger than 4 KiB"));
         }
-        let (rest, request) =
-            X509CertificationRequest::from_der(der).map_err(|_| malformed("not PKCS#10"))?;
+        let (rest, request) = X509CertificationRequest::from_der(der).map_err(|_| malformed("not PKCS#10"))?;
         if !rest.is_empty() {
             return Err(malformed("bytes after its end"));
         }
-        let signature = read_signature(
-            REQUEST,
-            &request.signature_algorithm,
-            &request.signature_value,
-        )?;
+        let signature = read_signature(REQUEST, &request.signature_algorithm, &request.signature_value)?;
         let info = request.certification_request_info;
         let public_key = read_key(REQUEST, &info.subject_pki)?;
+        check_envelope(REQUEST, der, info.raw, &signature)?;
         Es256.verify(&public_key, info.raw, &signature)?;
         let [attribute] = info.attributes() else {
             return Err(malformed("not exactly one attribute"));
@@ -70,13 +63,8 @@ impl EnrolRequest {
         };
         let extensions = Extensions::read(REQUEST, &requested.extensions)?;
         let [link_key] = names(REQUEST, &extensions.uris, [LINK_URI])?;
-        let link_key = link_key
-            .parse()
-            .map_err(|_| malformed("its link key cannot be read"))?;
-        Ok(Self {
-            public_key,
-            link_key,
-        })
+        let link_key = link_key.parse().map_err(|_| malformed("its link key cannot be read"))?;
+        Ok(Self { public_key, link_key })
     }
 
     /// Returns the key to be certified.

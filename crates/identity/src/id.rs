@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use aws_lc_rs::digest;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::{Error, PublicKey};
 
@@ -84,6 +85,16 @@ impl LinkKey {
         Self(bytes)
     }
 
+    /// Returns the public key of a link secret (an Ed25519 seed, RFC 8032 §5.1.5).
+    ///
+    /// # Errors
+    /// [`Error::PrivateKey`] when the crypto library refuses it.
+    pub fn from_secret(secret: &[u8; 32]) -> Result<Self, Error> {
+        let refuse = Error::PrivateKey("not a link secret");
+        let pair = Ed25519KeyPair::from_seed_unchecked(secret).map_err(|_| refuse.clone())?;
+        pair.public_key().as_ref().try_into().map(Self).map_err(|_| refuse)
+    }
+
     /// Returns the bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -137,10 +148,7 @@ impl FromStr for NodeId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        from_base36(text).map(Self).map_err(|why| Error::Text {
-            what: "node id",
-            why,
-        })
+        from_base36(text).map(Self).map_err(|why| Error::Text { what: "node id", why })
     }
 }
 
@@ -148,10 +156,7 @@ impl FromStr for OverlayId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        from_base36(text).map(Self).map_err(|why| Error::Text {
-            what: "overlay id",
-            why,
-        })
+        from_base36(text).map(Self).map_err(|why| Error::Text { what: "overlay id", why })
     }
 }
 
@@ -159,13 +164,9 @@ impl FromStr for LinkKey {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let refuse = |why| Error::Text {
-            what: "link key",
-            why,
-        };
-        let bytes = data_encoding::HEXLOWER
-            .decode(text.as_bytes())
-            .map_err(|_| refuse("not lower-case hexadecimal"))?;
+        let refuse = |why| Error::Text { what: "link key", why };
+        let bytes =
+            data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| refuse("not lower-case hexadecimal"))?;
         let bytes = bytes.try_into().map_err(|_| refuse("not 32 bytes"))?;
         Ok(Self(bytes))
     }
@@ -265,39 +266,28 @@ mod tests {
     #[test]
     fn texts_that_are_no_id_are_refused() {
         let largest_plus_one = "6dp5qcb22im238nr3wvp0ic7q99w035jmy2iw7i6n43d37jtog";
-        for text in [
-            "",
-            "0",
-            &"0".repeat(49),
-            &"0".repeat(51),
-            &"z".repeat(50),
-            &"A".repeat(50),
-            largest_plus_one,
-        ] {
-            assert!(
-                text.parse::<NodeId>().is_err(),
-                "{text} was taken for an id"
-            );
+        for text in ["", "0", &"0".repeat(49), &"0".repeat(51), &"z".repeat(50), &"A".repeat(50), largest_plus_one] {
+            assert!(text.parse::<NodeId>().is_err(), "{text} was taken for an id");
         }
         assert!("-".repeat(50).parse::<OverlayId>().is_err());
         assert!("é".repeat(25).parse::<OverlayId>().is_err());
     }
 
     #[test]
+    fn a_link_secret_gives_the_key_of_rfc_8032() {
+        // RFC 8032 §7.1, test 1.
+        let secret = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+        let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let secret: [u8; 32] = data_encoding::HEXLOWER.decode(secret.as_bytes()).unwrap().try_into().unwrap();
+        assert_eq!(LinkKey::from_secret(&secret).unwrap().to_string(), public);
+    }
+
+    #[test]
     fn a_link_key_reads_back_and_nothing_else_is_one() {
         let key = LinkKey::from_bytes([0xab; 32]);
         assert_eq!(key.to_string().parse::<LinkKey>().unwrap(), key);
-        for text in [
-            "",
-            "ab",
-            &"AB".repeat(32),
-            &"ab".repeat(33),
-            &"zz".repeat(32),
-        ] {
-            assert!(
-                text.parse::<LinkKey>().is_err(),
-                "{text} was taken for a link key"
-            );
+        for text in ["", "ab", &"AB".repeat(32), &"ab".repeat(33), &"zz".repeat(32)] {
+            assert!(text.parse::<LinkKey>().is_err(), "{text} was taken for a link key");
         }
     }
 }

@@ -8,8 +8,7 @@ use std::fmt;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
-    UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
 };
 use zeroize::Zeroizing;
 
@@ -154,10 +153,7 @@ impl SigningKey {
     /// # Errors
     /// [`Error::PrivateKey`] when the crypto library refuses.
     pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let document = self
-            .pair
-            .to_pkcs8v1()
-            .map_err(|_| Error::PrivateKey("cannot be exported"))?;
+        let document = self.pair.to_pkcs8v1().map_err(|_| Error::PrivateKey("cannot be exported"))?;
         Ok(Zeroizing::new(document.as_ref().to_vec()))
     }
 
@@ -173,19 +169,15 @@ impl Signer for SigningKey {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Signature, Error> {
-        let signature = self
-            .pair
-            .sign(&SystemRandom::new(), message)
-            .map_err(|_| Error::PrivateKey("signing failed"))?;
+        let signature =
+            self.pair.sign(&SystemRandom::new(), message).map_err(|_| Error::PrivateKey("signing failed"))?;
         Signature::from_slice(signature.as_ref())
     }
 }
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey")
-            .field("public", &self.public)
-            .finish_non_exhaustive()
+        f.debug_struct("SigningKey").field("public", &self.public).finish_non_exhaustive()
     }
 }
 
@@ -197,20 +189,11 @@ mod tests {
 
     #[test]
     fn a_signature_verifies_for_its_key_and_message_only() {
-        let (alice, mallory) = (
-            SigningKey::generate().unwrap(),
-            SigningKey::generate().unwrap(),
-        );
+        let (alice, mallory) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
         let signature = alice.sign(b"hello").unwrap();
         alice.public_key().verify(b"hello", &signature).unwrap();
-        assert_eq!(
-            alice.public_key().verify(b"hullo", &signature),
-            Err(Error::Signature)
-        );
-        assert_eq!(
-            mallory.public_key().verify(b"hello", &signature),
-            Err(Error::Signature)
-        );
+        assert_eq!(alice.public_key().verify(b"hullo", &signature), Err(Error::Signature));
+        assert_eq!(mallory.public_key().verify(b"hello", &signature), Err(Error::Signature));
     }
 
     #[test]
@@ -227,10 +210,7 @@ mod tests {
         let mut bytes = [7; PUBLIC_KEY_LENGTH];
         bytes[0] = 4;
         let key = PublicKey::from_sec1(&bytes).unwrap();
-        assert_eq!(
-            key.verify(b"", &Signature::from_bytes([1; 64])),
-            Err(Error::Signature)
-        );
+        assert_eq!(key.verify(b"", &Signature::from_bytes([1; 64])), Err(Error::Signature));
     }
 
     #[test]

@@ -74,12 +74,7 @@ pub enum TicketError {
 
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "mt{}-{}",
-            self.version,
-            base32().encode(&self.to_bytes())
-        )
+        write!(f, "mt{}-{}", self.version, base32().encode(&self.to_bytes()))
     }
 }
 
@@ -106,24 +101,17 @@ impl FromStr for Ticket {
         if text.len() > MAX_TEXT {
             return Err(TicketError::NotATicket);
         }
-        let (version, body) = text
-            .strip_prefix("mt")
-            .and_then(|rest| rest.split_once('-'))
-            .ok_or(TicketError::NotATicket)?;
-        match version
-            .parse::<u32>()
-            .map_err(|_| TicketError::NotATicket)?
-        {
+        let (version, body) =
+            text.strip_prefix("mt").and_then(|rest| rest.split_once('-')).ok_or(TicketError::NotATicket)?;
+        match version.parse::<u32>().map_err(|_| TicketError::NotATicket)? {
             1 => {}
             0 => return Err(TicketError::NotATicket),
             newer => return Err(TicketError::NewerVersion(newer)),
         }
-        let bytes = base32()
-            .decode(body.as_bytes())
-            .map_err(|error| match error.kind {
-                DecodeKind::Length | DecodeKind::Trailing => TicketError::CutShort,
-                DecodeKind::Symbol | DecodeKind::Padding => TicketError::Mistyped,
-            })?;
+        let bytes = base32().decode(body.as_bytes()).map_err(|error| match error.kind {
+            DecodeKind::Length | DecodeKind::Trailing => TicketError::CutShort,
+            DecodeKind::Symbol | DecodeKind::Padding => TicketError::Mistyped,
+        })?;
         Self::from_bytes(&bytes)
     }
 }
@@ -164,9 +152,7 @@ impl Ticket {
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, TicketError> {
-        let (length, _) = bytes
-            .split_first_chunk::<2>()
-            .ok_or(TicketError::CutShort)?;
+        let (length, _) = bytes.split_first_chunk::<2>().ok_or(TicketError::CutShort)?;
         let end = 2 + usize::from(u16::from_be_bytes(*length));
         let whole = end + CHECKSUM;
         if bytes.len() < whole {
@@ -203,10 +189,7 @@ struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     fn array<const N: usize>(&mut self) -> Result<[u8; N], TicketError> {
-        let (array, rest) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or(TicketError::Invalid("a field is missing"))?;
+        let (array, rest) = self.0.split_first_chunk::<N>().ok_or(TicketError::Invalid("a field is missing"))?;
         self.0 = rest;
         Ok(*array)
     }
@@ -217,13 +200,9 @@ impl Reader<'_> {
 
     fn domain(&mut self) -> Result<String, TicketError> {
         let length = usize::from(self.byte()?);
-        let (text, rest) = self
-            .0
-            .split_at_checked(length)
-            .ok_or(TicketError::Invalid("a field is missing"))?;
+        let (text, rest) = self.0.split_at_checked(length).ok_or(TicketError::Invalid("a field is missing"))?;
         self.0 = rest;
-        let text =
-            std::str::from_utf8(text).map_err(|_| TicketError::Invalid("its domain is none"))?;
+        let text = std::str::from_utf8(text).map_err(|_| TicketError::Invalid("its domain is none"))?;
         domain::normalise(text).map_err(|_| TicketError::Invalid("its domain is none"))
     }
 
@@ -248,12 +227,8 @@ impl Reader<'_> {
 /// RFC 4648 §6 in lower case and without padding.
 fn base32() -> Encoding {
     let mut specification = Specification::new();
-    specification
-        .symbols
-        .push_str("abcdefghijklmnopqrstuvwxyz234567");
-    specification
-        .encoding()
-        .unwrap_or(data_encoding::BASE32_NOPAD)
+    specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+    specification.encoding().unwrap_or(data_encoding::BASE32_NOPAD)
 }
 
 #[cfg(test)]
@@ -267,10 +242,7 @@ mod tests {
             version: TICKET_VERSION,
             overlay: OverlayId::from_bytes([1; 32]),
             inviter: LinkKey::from_bytes([2; 32]),
-            addresses: vec![
-                "192.0.2.7:6084".parse().unwrap(),
-                "[2001:db8::7]:6084".parse().unwrap(),
-            ],
+            addresses: vec!["192.0.2.7:6084".parse().unwrap(), "[2001:db8::7]:6084".parse().unwrap()],
             token: [0xA5; 16],
             expires: 1_800_000_000,
             role: Role::Home,
@@ -283,23 +255,14 @@ mod tests {
         let text = ticket().to_string();
         assert!(text.starts_with("mt1-"));
         assert_eq!(text.parse::<Ticket>().unwrap(), ticket());
-        assert_eq!(
-            format!(" {}\n", text.to_ascii_uppercase())
-                .parse::<Ticket>()
-                .unwrap(),
-            ticket()
-        );
+        assert_eq!(format!(" {}\n", text.to_ascii_uppercase()).parse::<Ticket>().unwrap(), ticket());
     }
 
     #[test]
     fn a_ticket_cut_anywhere_is_called_cut_short() {
         let text = ticket().to_string();
         for end in 4..text.len() {
-            assert_eq!(
-                text[..end].parse::<Ticket>(),
-                Err(TicketError::CutShort),
-                "cut at {end}"
-            );
+            assert_eq!(text[..end].parse::<Ticket>(), Err(TicketError::CutShort), "cut at {end}");
         }
     }
 
@@ -310,42 +273,20 @@ mod tests {
             let mut wrong = text.clone().into_bytes();
             wrong[position] = if wrong[position] == b'a' { b'b' } else { b'a' };
             let result = String::from_utf8(wrong).unwrap().parse::<Ticket>();
-            assert!(
-                matches!(result, Err(TicketError::Mistyped | TicketError::CutShort)),
-                "{position}: {result:?}"
-            );
+            assert!(matches!(result, Err(TicketError::Mistyped | TicketError::CutShort)), "{position}: {result:?}");
         }
-        assert_eq!(
-            format!("{text}1").parse::<Ticket>(),
-            Err(TicketError::Mistyped)
-        );
+        assert_eq!(format!("{text}1").parse::<Ticket>(), Err(TicketError::Mistyped));
     }
 
     #[test]
     fn a_later_version_is_named() {
-        assert_eq!(
-            "mt2-abc".parse::<Ticket>(),
-            Err(TicketError::NewerVersion(2))
-        );
+        assert_eq!("mt2-abc".parse::<Ticket>(), Err(TicketError::NewerVersion(2)));
     }
 
     #[test]
     fn other_texts_are_no_tickets() {
-        for text in [
-            "",
-            "mt",
-            "mt1",
-            "hello-world",
-            "mt-abc",
-            "mt0-abc",
-            "mtx-abc",
-            &"a".repeat(5000),
-        ] {
-            assert_eq!(
-                text.parse::<Ticket>(),
-                Err(TicketError::NotATicket),
-                "{text}"
-            );
+        for text in ["", "mt", "mt1", "hello-world", "mt-abc", "mt0-abc", "mtx-abc", &"a".repeat(5000)] {
+            assert_eq!(text.parse::<Ticket>(), Err(TicketError::NotATicket), "{text}");
         }
     }
 

@@ -6,9 +6,7 @@
 use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
-use x509_parser::oid_registry::{
-    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG_ECDSA_WITH_SHA256,
-};
+use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG_ECDSA_WITH_SHA256};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Version};
 
@@ -47,16 +45,11 @@ impl<'a> Parsed<'a> {
         if der.len() > MAX_DER {
             return Err(malformed("larger than 4 KiB"));
         }
-        let (rest, certificate) =
-            X509Certificate::from_der(der).map_err(|_| malformed("not an X.509 certificate"))?;
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| malformed("not an X.509 certificate"))?;
         if !rest.is_empty() {
             return Err(malformed("bytes after its end"));
         }
-        let signature = read_signature(
-            what,
-            &certificate.signature_algorithm,
-            &certificate.signature_value,
-        )?;
+        let signature = read_signature(what, &certificate.signature_algorithm, &certificate.signature_value)?;
         let tbs = certificate.tbs_certificate;
         if tbs.version != X509Version::V3 {
             return Err(malformed("not version 3"));
@@ -64,6 +57,8 @@ impl<'a> Parsed<'a> {
         if tbs.signature != certificate.signature_algorithm {
             return Err(malformed("two different signature algorithms"));
         }
+        let signed = signed_part(der, tbs.as_ref());
+        check_envelope(what, der, signed, &signature)?;
         let seconds = |time: i64| u64::try_from(time).map_err(|_| malformed("a time before 1970"));
         Ok(Self {
             what,
@@ -73,33 +68,23 @@ impl<'a> Parsed<'a> {
             not_after: seconds(tbs.validity.not_after.timestamp())?,
             extensions: Extensions::read(what, tbs.extensions())?,
             issuer: tbs.issuer.as_raw(),
-            signed: signed_part(der, tbs.as_ref()),
+            signed,
             signature,
         })
     }
 
     /// Checks that the holder of `key`, named `subject`, issued this certificate.
-    pub(crate) fn check_issuer(
-        &self,
-        verifier: &dyn Verifier,
-        subject: &[u8],
-        key: &PublicKey,
-    ) -> Result<(), Error> {
+    pub(crate) fn check_issuer(&self, verifier: &dyn Verifier, subject: &[u8], key: &PublicKey) -> Result<(), Error> {
         let refuse = Error::Issuer { what: self.what };
         if self.issuer != subject {
             return Err(refuse);
         }
-        verifier
-            .verify(key, self.signed, &self.signature)
-            .map_err(|_| refuse)
+        verifier.verify(key, self.signed, &self.signature).map_err(|_| refuse)
     }
 
     /// Checks that this is an authority's certificate: it may sign certificates, and only of end entities.
     pub(crate) fn check_authority(&self) -> Result<(), Error> {
-        let refuse = |why| Error::NotPermitted {
-            what: self.what,
-            why,
-        };
+        let refuse = |why| Error::NotPermitted { what: self.what, why };
         match self.extensions.constraints {
             Some((true, Some(0))) => {}
             Some((true, _)) => return Err(refuse("it allows intermediate authorities")),
@@ -113,13 +98,8 @@ impl<'a> Parsed<'a> {
 
     /// Checks that this is an end entity's certificate: it may sign, but no certificates.
     pub(crate) fn check_end_entity(&self) -> Result<(), Error> {
-        let refuse = |why| Error::NotPermitted {
-            what: self.what,
-            why,
-        };
-        if matches!(self.extensions.constraints, Some((true, _)))
-            || self.extensions.sign_certificates
-        {
+        let refuse = |why| Error::NotPermitted { what: self.what, why };
+        if matches!(self.extensions.constraints, Some((true, _))) || self.extensions.sign_certificates {
             return Err(refuse("it claims to be an authority's"));
         }
         if !self.extensions.digital_signature {
@@ -140,11 +120,7 @@ impl Extensions {
         let malformed = |why| Error::Malformed { what, why };
         let mut extensions = Self::default();
         for (index, extension) in list.iter().enumerate() {
-            if list
-                .iter()
-                .skip(index + 1)
-                .any(|later| later.oid == extension.oid)
-            {
+            if list.iter().skip(index + 1).any(|later| later.oid == extension.oid) {
                 return Err(malformed("an extension appears twice"));
             }
             // Every other kind of extension is treated alike, whether the parser has a name for it or not.
@@ -154,8 +130,7 @@ impl Extensions {
                     return Err(malformed("an extension cannot be read"));
                 }
                 ParsedExtension::BasicConstraints(constraints) => {
-                    extensions.constraints =
-                        Some((constraints.ca, constraints.path_len_constraint));
+                    extensions.constraints = Some((constraints.ca, constraints.path_len_constraint));
                 }
                 ParsedExtension::KeyUsage(usage) => {
                     extensions.digital_signature = usage.digital_signature();
@@ -169,8 +144,7 @@ impl Extensions {
                         extensions.uris.push((*uri).to_owned());
                     }
                 }
-                ParsedExtension::SubjectKeyIdentifier(_)
-                | ParsedExtension::AuthorityKeyIdentifier(_) => {}
+                ParsedExtension::SubjectKeyIdentifier(_) | ParsedExtension::AuthorityKeyIdentifier(_) => {}
                 _ if extension.critical => return Err(malformed("an unknown critical extension")),
                 _ => {}
             }
@@ -188,10 +162,8 @@ pub(crate) fn names<'a, const N: usize>(
     let malformed = |why| Error::Malformed { what, why };
     let mut found = [None; N];
     for uri in uris {
-        let Some((slot, value)) = found
-            .iter_mut()
-            .zip(prefixes)
-            .find_map(|(slot, prefix)| Some((slot, uri.strip_prefix(prefix)?)))
+        let Some((slot, value)) =
+            found.iter_mut().zip(prefixes).find_map(|(slot, prefix)| Some((slot, uri.strip_prefix(prefix)?)))
         else {
             return Err(malformed("an alternative name it should not have"));
         };
@@ -207,19 +179,9 @@ pub(crate) fn names<'a, const N: usize>(
 }
 
 /// Reads a P-256 key (RFC 5480 §2).
-pub(crate) fn read_key(
-    what: &'static str,
-    info: &SubjectPublicKeyInfo<'_>,
-) -> Result<PublicKey, Error> {
-    let refuse = Error::Malformed {
-        what,
-        why: "its key is not a P-256 key",
-    };
-    let curve = info
-        .algorithm
-        .parameters
-        .as_ref()
-        .and_then(|parameters| parameters.as_oid().ok());
+pub(crate) fn read_key(what: &'static str, info: &SubjectPublicKeyInfo<'_>) -> Result<PublicKey, Error> {
+    let refuse = Error::Malformed { what, why: "its key is not a P-256 key" };
+    let curve = info.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
     if info.algorithm.algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY || curve != Some(OID_EC_P256) {
         return Err(refuse);
     }
@@ -236,21 +198,41 @@ pub(crate) fn read_signature(
     value: &x509_parser::asn1_rs::BitString<'_>,
 ) -> Result<Signature, Error> {
     let malformed = |why| Error::Malformed { what, why };
-    if algorithm.algorithm != OID_SIG_ECDSA_WITH_SHA256
-        || algorithm.parameters.is_some()
-        || value.unused_bits != 0
-    {
+    if algorithm.algorithm != OID_SIG_ECDSA_WITH_SHA256 || algorithm.parameters.is_some() || value.unused_bits != 0 {
         return Err(malformed("not signed with ECDSA and SHA-256"));
     }
     signature_from_der(&value.data).ok_or(malformed("its signature cannot be read"))
 }
 
+/// Checks that the unsigned part around what is signed has the one form that DER gives it. The parser is lenient there, and
+/// a certificate that can be rewritten without breaking its signature would have many fingerprints.
+pub(crate) fn check_envelope(
+    what: &'static str,
+    der: &[u8],
+    signed: &[u8],
+    signature: &Signature,
+) -> Result<(), Error> {
+    // SEQUENCE { OBJECT IDENTIFIER ecdsa-with-SHA256 } (RFC 5758 §3.2).
+    const ALGORITHM: [u8; 12] = [SEQUENCE, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+    let signature = signature_to_der(signature);
+    let mut expected = signed.to_vec();
+    expected.extend(ALGORITHM);
+    expected.extend([BIT_STRING, (signature.len() + 1) as u8, 0]);
+    expected.extend(signature);
+    let length = expected.len();
+    let head = match u8::try_from(length) {
+        Ok(short @ ..0x80) => vec![SEQUENCE, short],
+        Ok(byte) => vec![SEQUENCE, 0x81, byte],
+        Err(_) => [&[SEQUENCE, 0x82][..], &(length as u16).to_be_bytes()].concat(),
+    };
+    let same = der.split_at_checked(head.len()).is_some_and(|(start, rest)| start == head && rest == expected);
+    if same { Ok(()) } else { Err(Error::Malformed { what, why: "not DER" }) }
+}
+
 /// The part of `der` that is signed, borrowed from `der` itself so that it outlives the parser's own structures.
 fn signed_part<'a>(der: &'a [u8], tbs: &[u8]) -> &'a [u8] {
     let offset = (tbs.as_ptr() as usize).wrapping_sub(der.as_ptr() as usize);
-    der.get(offset..)
-        .and_then(|rest| rest.get(..tbs.len()))
-        .unwrap_or_default()
+    der.get(offset..).and_then(|rest| rest.get(..tbs.len())).unwrap_or_default()
 }
 
 /// Lets any [`Signer`] sign what rcgen writes.
@@ -268,10 +250,7 @@ impl PublicKeyData for X509Signer<'_> {
 
 impl rcgen::SigningKey for X509Signer<'_> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.0
-            .sign(message)
-            .map(|signature| signature_to_der(&signature))
-            .map_err(|_| rcgen::Error::RemoteKeyError)
+        self.0.sign(message).map(|signature| signature_to_der(&signature)).map_err(|_| rcgen::Error::RemoteKeyError)
     }
 }
 
@@ -290,6 +269,7 @@ impl PublicKeyData for X509Subject<'_> {
 
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
 
 /// Writes r ‖ s as SEQUENCE { INTEGER r, INTEGER s } (RFC 3279 §2.2.3). No length exceeds 127, so each is one byte.
 fn signature_to_der(signature: &Signature) -> Vec<u8> {
@@ -354,21 +334,12 @@ mod tests {
 
     #[test]
     fn signatures_survive_the_way_to_der_and_back() {
-        for fill in [
-            [0x00_u8, 0x01],
-            [0x7f, 0xff],
-            [0x80, 0x00],
-            [0xff, 0x80],
-            [0x00, 0x00],
-        ] {
+        for fill in [[0x00_u8, 0x01], [0x7f, 0xff], [0x80, 0x00], [0xff, 0x80], [0x00, 0x00]] {
             let mut bytes = [fill[0]; 64];
             bytes[1] = fill[1];
             bytes[33] = fill[1];
             let signature = Signature::from_bytes(bytes);
-            assert_eq!(
-                signature_from_der(&signature_to_der(&signature)),
-                Some(signature)
-            );
+            assert_eq!(signature_from_der(&signature_to_der(&signature)), Some(signature));
         }
     }
 
@@ -379,15 +350,7 @@ mod tests {
         let padded = [0x30, 7, 2, 2, 0, 1, 2, 1, 1];
         let trailing = [0x30, 7, 2, 1, 1, 2, 1, 1, 0];
         let empty = [0x30, 5, 2, 0, 2, 1, 1];
-        for der in [
-            &long_form[..],
-            &negative,
-            &padded,
-            &trailing,
-            &empty,
-            &[],
-            &[0x30],
-        ] {
+        for der in [&long_form[..], &negative, &padded, &trailing, &empty, &[], &[0x30]] {
             assert_eq!(signature_from_der(der), None, "{der:?} was read");
         }
         assert!(signature_from_der(&[0x30, 6, 2, 1, 1, 2, 1, 1]).is_some());

@@ -13,5 +13,6 @@ pub mod record;
 
 pub use link::enrol;
 pub use link::{IncomingStream, LinkEvent, LinkStatus, Path, PeerAddress, Protocol, RecvStream, SendStream};
+pub use link::enrol::EnrolHandler;
 pub use node::{Config, Entry, Error, Overlay};
 pub use record::{Kind, ResourceId};

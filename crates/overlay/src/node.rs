@@ -1,24 +1,48 @@
 //! The running overlay node: [`Overlay`], a handle that may be cloned, and the task behind it.
 //!
-//! One task drives the pure DHT core with the messages that links bring and the time; links, dialling and records of our
-//! own are looked after beside it.
+//! One task drives the pure DHT core with the messages that links bring and the time. Beside the records of its users it
+//! keeps the node's own: where it is reached, and which domains it is a home of.
 
 mod config;
+mod driver;
 mod error;
+mod keeper;
+mod own;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
 use meshtone_identity::{NodeId, OverlayId};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::timeout;
 
-use crate::link::{IncomingStream, LinkEvent, LinkStatus, PeerAddress, Protocol, RecvStream, SendStream};
-use crate::record::Kind;
+use crate::dht::{self, Descriptor, Dht, Randomness};
+use crate::link::{
+    IncomingStream, LinkConfig, LinkError, LinkEvent, LinkStatus, Links, PeerAddress, Protocol, RecvStream, SendStream,
+};
+use crate::record::{CertificateValidator, CertifiedWriter, Kind, NodeAddress};
 
-pub use config::{Config, DEFAULT_REPLICAS, EnrolHandler};
+use driver::{Command, Driver, Snapshot};
+use keeper::Keeper;
+use own::OwnRecords;
+
+pub use config::{Config, DEFAULT_REPLICAS};
 pub use error::Error;
+
+/// Commands that wait for the driver; then callers wait.
+const MAX_COMMANDS: usize = 256;
+
+/// Link events that a slow listener may be behind before it misses some; every link twice.
+const MAX_EVENTS: usize = 256;
+
+/// How long the overlay is asked where a node is before it is dialled where it was seen last.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a node may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A value that was found, verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +57,27 @@ pub struct Entry {
     pub expires_ms: u64,
 }
 
-/// A node of the overlay, running. Clones are the same node.
+impl From<dht::Entry> for Entry {
+    fn from(entry: dht::Entry) -> Self {
+        let dht::Entry { writer, value, stored_ms, expires_ms } = entry;
+        Self { writer, value, stored_ms, expires_ms }
+    }
+}
+
+/// A node of the overlay, running. Clones are the same node; it stops when the last is gone.
 #[derive(Clone)]
 pub struct Overlay {
     inner: Arc<Inner>,
 }
 
-struct Inner {}
+struct Inner {
+    node: NodeId,
+    overlay: OverlayId,
+    links: Links,
+    commands: mpsc::Sender<Command>,
+    events: broadcast::Sender<LinkEvent>,
+    snapshot: Arc<Mutex<Snapshot>>,
+}
 
 impl Overlay {
     /// Opens the sockets and starts; links to the bootstrap nodes come up afterwards, by themselves.
@@ -47,47 +85,88 @@ impl Overlay {
     /// # Errors
     /// [`Error::Config`] when certificates, key and overlay do not fit together; [`Error::Socket`].
     pub async fn start(config: Config) -> Result<Self, Error> {
-        let _ = config;
-        Err(Error::Stopped)
+        config.check()?;
+        let mut randomness = SystemRandomness(SystemRandom::new());
+        let (node, overlay) = (config.certificate.node_id(), config.authority.overlay());
+        let link_key = config.certificate.link_key();
+        let (links, inputs) = Links::start(LinkConfig {
+            bind: config.bind,
+            link_secret: config.link_secret,
+            authority: config.authority.clone(),
+            certificate: config.certificate.clone(),
+            homes: config.homes.clone(),
+            incarnation: randomness.next_u64(),
+            enrol: config.enrol,
+        })
+        .await
+        .map_err(|error| Error::Socket(error.to_string()))?;
+        let own = OwnRecords::new(node, link_key, &links.addresses(), config.homes.clone(), config.version);
+        let dht = Dht::new(
+            dht::Config { replicas: config.replicas, ..dht::Config::default() },
+            Descriptor { node, address: own.address().encode() },
+            Arc::new(CertifiedWriter::new(config.signer, config.certificate, config.homes)),
+            Arc::new(CertificateValidator::new(config.authority)),
+            Box::new(randomness),
+            driver::now(),
+        );
+        let (commands, receiver) = mpsc::channel(MAX_COMMANDS);
+        let events = broadcast::Sender::new(MAX_EVENTS);
+        let snapshot = Arc::new(Mutex::new(Snapshot::default()));
+        let keeper = Keeper::new(Instant::now(), link_key, &config.bootstrap);
+        let driver =
+            Driver::new(dht, links.clone(), inputs, receiver, keeper, own, events.clone(), Arc::clone(&snapshot));
+        tokio::spawn(driver.run());
+        Ok(Self { inner: Arc::new(Inner { node, overlay, links, commands, events, snapshot }) })
     }
 
     /// Returns our node id.
     pub fn node_id(&self) -> NodeId {
-        todo!()
+        self.inner.node
     }
 
     /// Returns the overlay's id.
     pub fn overlay_id(&self) -> OverlayId {
-        todo!()
+        self.inner.overlay
     }
 
-    /// Signs a value and stores it in the overlay; returns when three nodes hold it, or all there are.
+    /// Signs a value and stores it in the overlay once; returns when three nodes hold it, or all there are.
     ///
-    /// It is stored again by itself before its neighbourhood forgets it, until its lifetime ends.
+    /// Who holds it sees to it that as many do as there should, until its lifetime ends.
     ///
     /// # Errors
-    /// [`Error::Record`], [`Error::Refused`], [`Error::Timeout`], [`Error::Stopped`].
+    /// [`Error::Record`], [`Error::Refused`], [`Error::Timeout`], [`Error::Busy`], [`Error::Stopped`].
     pub async fn store(&self, kind: Kind, name: &str, value: Bytes, lifetime: Duration) -> Result<(), Error> {
-        let _ = (kind, name, value, lifetime, &self.inner);
-        Err(Error::Stopped)
+        let name = name.to_owned();
+        self.ask(|reply| Command::Store { kind, name, value, lifetime, keep: false, reply }).await?
     }
 
-    /// Removes our value: stores a tombstone in its place.
+    /// As [`store`](Self::store), and then again at half of its lifetime, until it is removed or this node stops.
+    ///
+    /// An error is that of the first time; it is tried again all the same, but for [`Error::Record`].
+    ///
+    /// # Errors
+    /// Those of [`store`](Self::store).
+    pub async fn publish(&self, kind: Kind, name: &str, value: Bytes, lifetime: Duration) -> Result<(), Error> {
+        let name = name.to_owned();
+        self.ask(|reply| Command::Store { kind, name, value, lifetime, keep: true, reply }).await?
+    }
+
+    /// Removes our value, stored or published: a removal takes its place.
     ///
     /// # Errors
     /// Those of [`store`](Self::store).
     pub async fn remove(&self, kind: Kind, name: &str) -> Result<(), Error> {
-        let _ = (kind, name);
-        Err(Error::Stopped)
+        let name = name.to_owned();
+        self.ask(|reply| Command::Remove { kind, name, reply }).await?
     }
 
     /// Reads what stands under a name: verified, the newest of each writer, removals left out.
     ///
     /// # Errors
-    /// [`Error::Timeout`], [`Error::Stopped`]. Nothing found is no error but an empty list.
+    /// [`Error::Timeout`], [`Error::Busy`], [`Error::Stopped`]. Nothing found is no error but an empty list.
     pub async fn fetch(&self, kind: Kind, name: &str) -> Result<Vec<Entry>, Error> {
-        let _ = (kind, name);
-        Err(Error::Stopped)
+        let name = name.to_owned();
+        self.ask(|reply| Command::Fetch { kind, name, first: false, reply }).await?
     }
 
     /// As [`fetch`](Self::fetch), but returns at the first verified answer.
@@ -95,37 +174,44 @@ impl Overlay {
     /// # Errors
     /// Those of [`fetch`](Self::fetch).
     pub async fn fetch_first(&self, kind: Kind, name: &str) -> Result<Vec<Entry>, Error> {
-        let _ = (kind, name);
-        Err(Error::Stopped)
+        let name = name.to_owned();
+        self.ask(|reply| Command::Fetch { kind, name, first: true, reply }).await?
     }
 
     /// Returns the links that are up, by node id.
     pub fn links(&self) -> Vec<LinkStatus> {
-        Vec::new()
+        self.inner.links.status()
     }
 
-    /// Returns how many values we hold of each kind.
+    /// Returns how many values we hold of each kind, as of a moment ago.
     pub fn records_held(&self) -> Vec<(Kind, usize)> {
-        Vec::new()
+        self.snapshot().records.clone()
     }
 
-    /// Returns how many other nodes are known.
+    /// Returns how many other nodes are known, as of a moment ago.
     pub fn nodes_known(&self) -> usize {
-        0
+        self.snapshot().nodes_known
     }
 
     /// Tells of links that come and go from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<LinkEvent> {
-        todo!()
+        self.inner.events.subscribe()
     }
 
     /// Makes sure that there is a link to this node: finds its addresses in the overlay and dials it if need be.
     ///
     /// # Errors
-    /// [`Error::NoAddress`], [`Error::Unreachable`], [`Error::Timeout`], [`Error::Stopped`].
+    /// [`Error::NoAddress`], [`Error::Unreachable`], [`Error::Busy`], [`Error::Stopped`].
     pub async fn connect(&self, node: NodeId) -> Result<(), Error> {
-        let _ = node;
-        Err(Error::Stopped)
+        if self.inner.links.is_linked(node) {
+            return Ok(());
+        }
+        let address = self.resolve(node).await?;
+        match self.inner.links.dial(&address).await {
+            Ok(found) if found == node => Ok(()),
+            Ok(found) => Err(Error::Unreachable { node, why: format!("node {} answers there", found.short()) }),
+            Err(error) => Err(Error::unreachable(node, &error)),
+        }
     }
 
     /// Opens a stream to this node, over a link that is made if need be.
@@ -133,26 +219,83 @@ impl Overlay {
     /// # Errors
     /// Those of [`connect`](Self::connect).
     pub async fn open_stream(&self, node: NodeId, protocol: Protocol) -> Result<(SendStream, RecvStream), Error> {
-        let _ = (node, protocol);
-        Err(Error::Stopped)
+        match self.inner.links.open_stream(node, protocol).await {
+            Ok(stream) => return Ok(stream),
+            Err(error @ LinkError::Busy(_)) => return Err(Error::unreachable(node, &error)),
+            // No link, or one that has just ended.
+            Err(_) => {}
+        }
+        self.connect(node).await?;
+        self.inner.links.open_stream(node, protocol).await.map_err(|error| Error::unreachable(node, &error))
     }
 
     /// Returns the streams of this protocol that other nodes open. Asked a second time, the first receiver ends.
     pub fn accept_streams(&self, protocol: Protocol) -> mpsc::Receiver<IncomingStream> {
-        let _ = protocol;
-        todo!()
+        self.inner.links.accept_streams(protocol)
     }
 
     /// Returns the addresses at which our links are reached: real ones, even when bound to all of them.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        Vec::new()
+        self.inner.links.addresses()
     }
 
-    /// Returns the peers that are known, linked ones first, to be dialled at the next start.
+    /// Returns the peers that are known, linked ones first, to be dialled at the next start; as of a moment ago.
     pub fn host_cache(&self) -> Vec<PeerAddress> {
-        Vec::new()
+        self.snapshot().host_cache.clone()
     }
 
-    /// Says goodbye on all links, so that peers know at once, and closes the sockets.
-    pub async fn shutdown(self) {}
+    /// Says goodbye on all links, so that peers know at once, and closes the sockets. All clones stop working.
+    pub async fn shutdown(self) {
+        let stopped = self.ask(|reply| Command::Stop { reply });
+        // A node that has stopped already, or does not come to an end, is as good as stopped.
+        let _ = timeout(STOP_TIMEOUT, stopped).await;
+    }
+
+    /// Finds out where a node is: what the overlay says, and where it was seen last.
+    async fn resolve(&self, node: NodeId) -> Result<PeerAddress, Error> {
+        let name = node.to_string();
+        let asked = timeout(RESOLVE_TIMEOUT, self.fetch_first(Kind::NodeAddress, &name)).await;
+        let entries = match asked {
+            Ok(Err(Error::Stopped)) => return Err(Error::Stopped),
+            Ok(Ok(entries)) => entries,
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        let seen = self.ask(|reply| Command::Seen { node, reply }).await?;
+        let told = entries
+            .iter()
+            .filter(|entry| entry.writer == node)
+            .find_map(|entry| NodeAddress::decode(&entry.value).ok())
+            .map(|address| PeerAddress { link_key: address.link_key, addrs: address.addresses });
+        match (told, seen) {
+            (Some(mut told), Some(seen)) if told.link_key == seen.link_key => {
+                told.merge(&seen.addrs);
+                Ok(told)
+            }
+            (Some(address), _) | (None, Some(address)) => Ok(address),
+            (None, None) => Err(Error::NoAddress(node)),
+        }
+    }
+
+    /// Sends a command and waits for its answer.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.commands.send(command(reply)).await.map_err(|_| Error::Stopped)?;
+        answer.await.map_err(|_| Error::Stopped)
+    }
+
+    fn snapshot(&self) -> MutexGuard<'_, Snapshot> {
+        self.inner.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The system's randomness, for the core that has none of its own.
+struct SystemRandomness(SystemRandom);
+
+impl Randomness for SystemRandomness {
+    fn next_u64(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        // It fails on no system this runs on once it is up; and what comes of it here need not be secret.
+        let _ = self.0.fill(&mut bytes);
+        u64::from_ne_bytes(bytes)
+    }
 }

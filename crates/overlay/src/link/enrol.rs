@@ -1,11 +1,31 @@
 //! Enrolment: how a machine that holds a ticket, but no certificate yet, asks a node for one.
+//!
+//! ALPN `meshtone-join/1`, one stream: the whole request, then the whole reply. Both are opaque here. Who asks is known
+//! by its link key; whether it may join is the [`EnrolHandler`]'s to say.
 
-use super::PeerAddress;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Why an enrolment came to nothing.
+use iroh::Endpoint;
+use iroh::endpoint::{Connection, VarInt};
+use meshtone_identity::LinkKey;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::limits::{ENROLMENT_RATE, ENROLMENT_TIMEOUT, GOODBYE_TIMEOUT, MAX_ENROLMENT, MAX_ENROLMENTS};
+use super::{JOIN_ALPN, LinkError, PeerAddress, code, endpoint};
+
+/// Answers a request for enrolment: who asks (proved by the connection), the request's bytes; returns the reply's.
+///
+/// It is called on a thread that may block.
+pub type EnrolHandler = Arc<dyn Fn(LinkKey, Vec<u8>) -> Vec<u8> + Send + Sync>;
+
+/// Why an enrolment came to nothing. Each variant says on whose side.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnrolError {
-    /// Our side: no socket.
+    /// Ours: no socket.
     #[error("cannot open a socket: {0}")]
     Local(String),
     /// The network, or the inviter is not running.
@@ -14,7 +34,7 @@ pub enum EnrolError {
     /// The inviter hung up on us.
     #[error("the inviting node broke off: {0}")]
     BrokenOff(String),
-    /// Too large a request or reply.
+    /// Ours or the inviter's: too large a request or reply.
     #[error("larger than {0} bytes")]
     TooLarge(usize),
 }
@@ -26,6 +46,129 @@ pub enum EnrolError {
 /// # Errors
 /// See [`EnrolError`].
 pub async fn ask(link_secret: [u8; 32], inviter: PeerAddress, request: &[u8]) -> Result<Vec<u8>, EnrolError> {
-    let _ = (link_secret, inviter, request);
-    Err(EnrolError::Unreachable("not built yet".to_owned()))
+    if request.len() > MAX_ENROLMENT {
+        return Err(EnrolError::TooLarge(MAX_ENROLMENT));
+    }
+    let endpoint = match endpoint::bind(&any_port(&inviter), link_secret, &[]).await {
+        Ok(endpoint) => endpoint,
+        Err(error) => return Err(EnrolError::Local(error.to_string())),
+    };
+    let asked = timeout(ENROLMENT_TIMEOUT, exchange(&endpoint, &inviter, request)).await;
+    // The reply is here; whether the inviter hears our goodbye matters little.
+    let _ = timeout(GOODBYE_TIMEOUT, endpoint.close()).await;
+    asked.unwrap_or_else(|_| Err(EnrolError::Unreachable("it took too long".to_owned())))
+}
+
+/// One socket for each family that the inviter has addresses of: a machine without IPv6 has none to bind.
+fn any_port(inviter: &PeerAddress) -> Vec<SocketAddr> {
+    let mut bind: Vec<SocketAddr> = Vec::new();
+    if inviter.addrs.iter().any(SocketAddr::is_ipv4) {
+        bind.push((Ipv4Addr::UNSPECIFIED, 0).into());
+    }
+    if inviter.addrs.iter().any(SocketAddr::is_ipv6) {
+        bind.push((Ipv6Addr::UNSPECIFIED, 0).into());
+    }
+    bind
+}
+
+async fn exchange(endpoint: &Endpoint, inviter: &PeerAddress, request: &[u8]) -> Result<Vec<u8>, EnrolError> {
+    let unreachable = |error: String| EnrolError::Unreachable(error);
+    let address = endpoint::dial_address(inviter).map_err(|error| unreachable(error.to_string()))?;
+    let connection = endpoint.connect(address, JOIN_ALPN).await.map_err(|error| unreachable(format!("{error:#}")))?;
+    let broken = |_| EnrolError::BrokenOff(endpoint::why_closed(&connection).to_string());
+    let (mut send, mut recv) = connection.open_bi().await.map_err(|_| broken(()))?;
+    send.write_all(request).await.map_err(|_| broken(()))?;
+    send.finish().map_err(|_| broken(()))?;
+    let reply = recv.read_to_end(MAX_ENROLMENT).await.map_err(|_| broken(()))?;
+    endpoint::close(&connection, code::GOODBYE);
+    Ok(reply)
+}
+
+/// Where enrolments are answered, at a bounded pace.
+pub(super) struct Desk {
+    handler: EnrolHandler,
+    places: Semaphore,
+    pace: Mutex<Pace>,
+}
+
+impl Desk {
+    pub(super) fn new(handler: EnrolHandler) -> Self {
+        Self { handler, places: Semaphore::new(MAX_ENROLMENTS), pace: Mutex::default() }
+    }
+
+    /// Answers one request, then waits for the asker to hang up, so that the reply arrives whole.
+    pub(super) async fn serve(&self, connection: &Connection) {
+        let asker = endpoint::remote_key(connection);
+        let allowed = self.pace.lock().unwrap_or_else(PoisonError::into_inner).allow(Instant::now());
+        let Some(_place) = self.places.try_acquire().ok().filter(|_| allowed) else {
+            debug!(asker = %asker.short(), "an enrolment was turned away, too many");
+            return endpoint::close(connection, code::BUSY);
+        };
+        let served = timeout(ENROLMENT_TIMEOUT, self.answer(asker, connection)).await;
+        if !matches!(served, Ok(Ok(()))) {
+            debug!(asker = %asker.short(), "an enrolment was broken off");
+            endpoint::close(connection, code::MALFORMED);
+        }
+    }
+
+    async fn answer(&self, asker: LinkKey, connection: &Connection) -> Result<(), LinkError> {
+        let ended = || endpoint::why_closed(connection);
+        let (mut send, mut recv) = connection.accept_bi().await.map_err(|_| ended())?;
+        let request = recv.read_to_end(MAX_ENROLMENT).await.map_err(|_| ended())?;
+        let handler = Arc::clone(&self.handler);
+        let reply = tokio::task::spawn_blocking(move || handler(asker, request))
+            .await
+            .map_err(|_| LinkError::Local("the enrolment could not be answered".to_owned()))?;
+        if send.write_all(&reply).await.is_err() || send.finish().is_err() {
+            let _ = send.reset(VarInt::from_u32(code::ABORTED));
+            return Err(ended());
+        }
+        connection.closed().await;
+        Ok(())
+    }
+}
+
+/// A bucket of enrolments that fills up slowly.
+#[derive(Default)]
+struct Pace {
+    used: u32,
+    since: Option<Instant>,
+}
+
+impl Pace {
+    fn allow(&mut self, now: Instant) -> bool {
+        let (burst, period) = ENROLMENT_RATE;
+        let since = *self.since.get_or_insert(now);
+        let refilled = now.saturating_duration_since(since).as_secs() / period.as_secs().max(1);
+        let refilled = u32::try_from(refilled).unwrap_or(u32::MAX);
+        if refilled >= self.used {
+            self.used = 0;
+            self.since = Some(now);
+        } else {
+            self.used -= refilled;
+            self.since = since.checked_add(Duration::saturating_mul(period, refilled));
+        }
+        let allowed = self.used < burst;
+        self.used += u32::from(allowed);
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enrolments_come_in_a_burst_and_then_at_a_pace() {
+        let (burst, period) = ENROLMENT_RATE;
+        let (start, mut pace) = (Instant::now(), Pace::default());
+        for _ in 0..burst {
+            assert!(pace.allow(start));
+        }
+        assert!(!pace.allow(start));
+        assert!(pace.allow(start + period));
+        assert!(!pace.allow(start + period));
+        let later = start + period * 1000;
+        assert_eq!((0..100).filter(|_| pace.allow(later)).count(), burst as usize);
+    }
 }

@@ -4,14 +4,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use meshtone_identity::{AuthorityCertificate, HomeCertificate, LinkKey, NodeCertificate, Signer};
+use meshtone_identity::{AuthorityCertificate, HomeCertificate, NodeCertificate, Signer};
 
+use super::Error;
 use crate::link::PeerAddress;
-
-/// Answers a request for enrolment: who asks (proved by the link), the request's bytes; returns the reply's.
-///
-/// It is called on a thread that may block.
-pub type EnrolHandler = Arc<dyn Fn(LinkKey, Vec<u8>) -> Vec<u8> + Send + Sync>;
+use crate::link::enrol::EnrolHandler;
 
 /// What an overlay node needs to start.
 #[derive(Clone)]
@@ -34,6 +31,8 @@ pub struct Config {
     pub replicas: usize,
     /// Answers machines that want to join; without it none can, here.
     pub enrol: Option<EnrolHandler>,
+    /// What we say of our program, in our address record; at most 32 bytes.
+    pub version: String,
 }
 
 /// How many nodes hold a value unless told otherwise.
@@ -58,7 +57,26 @@ impl Config {
             bootstrap: Vec::new(),
             replicas: DEFAULT_REPLICAS,
             enrol: None,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+
+    /// Checks that the parts fit together, so that what goes wrong later is not our own fault.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let refuse = |why: &str| Err(Error::Config(why.to_owned()));
+        if self.bind.is_empty() {
+            return refuse("no address to listen on");
+        }
+        if !(2..=8).contains(&self.replicas) {
+            return refuse("the number of replicas is not between 2 and 8");
+        }
+        if self.signer.public_key() != self.certificate.public_key() {
+            return refuse("the signing key is not that of the node certificate");
+        }
+        for home in &self.homes {
+            home.check_holder(&self.certificate).map_err(|error| Error::Config(error.to_string()))?;
+        }
+        Ok(())
     }
 }
 

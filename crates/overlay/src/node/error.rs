@@ -2,6 +2,9 @@
 
 use meshtone_identity::NodeId;
 
+use crate::dht::DhtError;
+use crate::link::LinkError;
+
 /// Why the overlay could not do what it was asked; each variant says on whose side.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -31,7 +34,38 @@ pub enum Error {
     /// The network: not enough answers in time.
     #[error("the overlay did not answer in time")]
     Timeout,
+    /// Our side: too much is under way.
+    #[error("this node has too many requests under way")]
+    Busy,
     /// Our side: the overlay node was shut down.
     #[error("the overlay node has stopped")]
     Stopped,
+}
+
+impl From<DhtError> for Error {
+    fn from(error: DhtError) -> Self {
+        match error {
+            DhtError::Busy => Self::Busy,
+            DhtError::Record(error) => Self::Record(error.to_string()),
+            DhtError::Timeout { .. } => Self::Timeout,
+            DhtError::Refused { .. } => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+impl Error {
+    /// What a failed dial of this node means.
+    pub(super) fn unreachable(node: NodeId, error: &LinkError) -> Self {
+        match error {
+            LinkError::Stopped => Self::Stopped,
+            LinkError::Local(_)
+            | LinkError::Busy(_)
+            | LinkError::Unreachable(_)
+            | LinkError::Timeout
+            | LinkError::ClosedByPeer(_)
+            | LinkError::Peer(_)
+            | LinkError::Misbehaved(_)
+            | LinkError::NoLink => Self::Unreachable { node, why: error.to_string() },
+        }
+    }
 }

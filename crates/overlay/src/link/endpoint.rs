@@ -1,0 +1,108 @@
+//! Sockets and QUIC settings.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use iroh::endpoint::{Connection, ConnectionError, IdleTimeout, QuicTransportConfig, VarInt, presets};
+use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode, SecretKey};
+use meshtone_identity::LinkKey;
+
+use super::limits::{LINK_WINDOW, MAX_STREAMS, STREAM_WINDOW};
+use super::{LinkError, Path, PeerAddress, code};
+
+/// QUIC's own idle time-out, behind our liveness check: it also ends connections whose hello never came.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Binds an endpoint that asks no third party for anything: no relay, no DNS, no publishing of our address.
+pub(crate) async fn bind(bind: &[SocketAddr], secret: [u8; 32], alpns: &[&[u8]]) -> Result<Endpoint, LinkError> {
+    let local = |error: &dyn std::fmt::Display| LinkError::Local(error.to_string());
+    let mut builder = Endpoint::builder(presets::Minimal)
+        .secret_key(SecretKey::from_bytes(&secret))
+        .alpns(alpns.iter().map(|alpn| alpn.to_vec()).collect())
+        .relay_mode(RelayMode::Disabled)
+        .transport_config(transport())
+        .clear_ip_transports();
+    for addr in bind {
+        builder = builder.bind_addr(*addr).map_err(|error| local(&error))?;
+    }
+    builder.bind().await.map_err(|error| LinkError::Local(format!("{error:#}")))
+}
+
+fn transport() -> QuicTransportConfig {
+    let idle = IdleTimeout::try_from(IDLE_TIMEOUT).ok();
+    QuicTransportConfig::builder()
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(LINK_WINDOW))
+        .send_window(u64::from(LINK_WINDOW))
+        .max_idle_timeout(idle)
+        .build()
+}
+
+/// Returns where an endpoint is reached: its sockets, and for those bound to all addresses what iroh finds on the
+/// machine's interfaces (loopback only where there is nothing else).
+pub(crate) fn addresses(endpoint: &Endpoint) -> Vec<SocketAddr> {
+    let (wild, mut addrs): (Vec<_>, Vec<_>) =
+        endpoint.bound_sockets().into_iter().partition(|addr| addr.ip().is_unspecified());
+    let before = addrs.len();
+    for addr in endpoint.addr().ip_addrs() {
+        let bound = wild.iter().any(|wild| wild.port() == addr.port() && wild.is_ipv4() == addr.is_ipv4());
+        if bound && !addrs.contains(addr) {
+            addrs.push(*addr);
+        }
+    }
+    if addrs.len() == before {
+        // Nothing was found yet, such as in the first moment or without any network.
+        addrs.extend(wild.iter().map(|addr| match addr {
+            SocketAddr::V4(addr) => SocketAddr::from(([127, 0, 0, 1], addr.port())),
+            SocketAddr::V6(addr) => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], addr.port())),
+        }));
+    }
+    addrs
+}
+
+/// Returns the key that the other side has proved.
+pub(crate) fn remote_key(connection: &Connection) -> LinkKey {
+    LinkKey::from_bytes(*connection.remote_id().as_bytes())
+}
+
+/// Returns what iroh dials.
+pub(crate) fn dial_address(peer: &PeerAddress) -> Result<EndpointAddr, LinkError> {
+    let id = EndpointId::from_bytes(peer.link_key.as_bytes())
+        .map_err(|_| LinkError::Unreachable("its link key is no Ed25519 key".to_owned()))?;
+    let mut address = EndpointAddr::new(id);
+    for addr in &peer.addrs {
+        address = address.with_ip_addr(*addr);
+    }
+    Ok(address)
+}
+
+/// Returns how packets travel now, and the round trip in milliseconds.
+pub(crate) fn path(connection: &Connection) -> (Path, f64) {
+    let paths = connection.paths();
+    let Some(path) = paths.iter().find(|path| path.is_selected()).or_else(|| paths.iter().next()) else {
+        return (Path::Relayed, 0.0);
+    };
+    let rtt_ms = path.rtt().as_secs_f64() * 1000.0;
+    match path.remote_addr() {
+        iroh::TransportAddr::Ip(addr) => (Path::Direct(*addr), rtt_ms),
+        _ => (Path::Relayed, rtt_ms),
+    }
+}
+
+/// Closes a connection for a reason of [`code`].
+pub(crate) fn close(connection: &Connection, code: u32) {
+    connection.close(VarInt::from_u32(code), b"");
+}
+
+/// Returns why a connection has ended, as far as it has.
+pub(crate) fn why_closed(connection: &Connection) -> LinkError {
+    match connection.close_reason() {
+        Some(ConnectionError::ApplicationClosed(close)) => {
+            LinkError::ClosedByPeer(code::Code(close.error_code.into_inner()))
+        }
+        Some(error) => LinkError::Unreachable(error.to_string()),
+        None => LinkError::Misbehaved("it ended the link's own stream"),
+    }
+}

@@ -1,0 +1,160 @@
+//! The way from a QUIC connection to a link: hellos, tie-break, admission.
+
+use std::sync::Arc;
+
+use iroh::endpoint::{Connection, Incoming};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::hello::{Hello, HelloError, Peer};
+use super::limits::{
+    DIAL_TIMEOUT, DUPLICATE_WAIT, HELLO_TIMEOUT, MAX_HANDSHAKES, MAX_HELLO, TIE_BREAK_WAIT, VALIDATE_FROM,
+};
+use super::table::{Shared, unix_ms};
+use super::{ALPN, JOIN_ALPN, LinkError, PeerAddress, Protocol, code, endpoint};
+use meshtone_identity::NodeId;
+
+type OwnStream = (iroh::endpoint::SendStream, iroh::endpoint::RecvStream);
+
+/// Dials a peer and makes a link of it.
+pub(super) async fn dial(shared: &Arc<Shared>, peer: &PeerAddress) -> Result<NodeId, LinkError> {
+    let connecting = shared.endpoint.connect(endpoint::dial_address(peer)?, ALPN);
+    let connection = timeout(DIAL_TIMEOUT, connecting)
+        .await
+        .map_err(|_| LinkError::Timeout)?
+        .map_err(|error| LinkError::Unreachable(format!("{error:#}")))?;
+    let shown = timeout(HELLO_TIMEOUT, introduce(shared, &connection)).await.unwrap_or(Err(LinkError::Timeout));
+    match shown {
+        Ok((peer, own_stream)) => shared.admit(peer, connection, true, own_stream).await,
+        Err(LinkError::ClosedByPeer(code::Code(reason))) if reason == u64::from(code::DUPLICATE) => {
+            // The peer's own dial is to stay: it arrives any moment.
+            timeout(DUPLICATE_WAIT, shared.link_to(peer.link_key)).await.map_err(|_| LinkError::Timeout)
+        }
+        Err(error) => {
+            endpoint::close(&connection, closing_code(&error));
+            Err(error)
+        }
+    }
+}
+
+/// The dialling side of the hello.
+async fn introduce(shared: &Shared, connection: &Connection) -> Result<(Peer, OwnStream), LinkError> {
+    let (mut send, mut recv) = connection.open_bi().await.map_err(|_| endpoint::why_closed(connection))?;
+    let mut greeting = vec![Protocol::Overlay.number()];
+    greeting.extend(framed(&shared.hello()));
+    send.write_all(&greeting).await.map_err(|_| endpoint::why_closed(connection))?;
+    let peer = read_hello(shared, connection, &mut recv).await?;
+    Ok((peer, (send, recv)))
+}
+
+/// Accepts connections until the endpoint closes.
+pub(super) async fn accept_all(shared: Arc<Shared>) {
+    let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    while let Some(incoming) = shared.endpoint.accept().await {
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            debug!("a connection was turned away, too many have not said who they are");
+            incoming.refuse();
+            continue;
+        };
+        let crowded = MAX_HANDSHAKES - places.available_permits() > VALIDATE_FROM;
+        if crowded && !incoming.remote_addr_validated() {
+            // It fails only for addresses that are validated already.
+            let _ = incoming.retry();
+            continue;
+        }
+        tokio::spawn(accept(Arc::clone(&shared), incoming, place));
+    }
+}
+
+/// Serves one inbound connection until it is a link, or an enrolment is answered, or it is refused.
+async fn accept(shared: Arc<Shared>, incoming: Incoming, place: OwnedSemaphorePermit) {
+    let connection = match timeout(HELLO_TIMEOUT, incoming).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return debug!(%error, "a connection failed"),
+        Err(_) => return,
+    };
+    if connection.alpn() == JOIN_ALPN {
+        // Its own, smaller bounds hold from here on.
+        drop(place);
+        match &shared.enrol {
+            Some(desk) => desk.serve(&connection).await,
+            None => endpoint::close(&connection, code::PROTOCOL),
+        }
+        return;
+    }
+    let greeted = timeout(HELLO_TIMEOUT, greet(&shared, &connection)).await.unwrap_or(Err(LinkError::Timeout));
+    let refused = match greeted {
+        Ok((peer, own_stream)) => shared.admit(peer, connection.clone(), false, own_stream).await.err(),
+        Err(error) => Some(error),
+    };
+    drop(place);
+    if let Some(error) = refused {
+        debug!(peer = %endpoint::remote_key(&connection).short(), %error, "a link was refused");
+        endpoint::close(&connection, closing_code(&error));
+    }
+}
+
+/// The accepting side of the hello: ours goes out only when the peer's was believed and there is room for it.
+async fn greet(shared: &Shared, connection: &Connection) -> Result<(Peer, OwnStream), LinkError> {
+    let (mut send, mut recv) = connection.accept_bi().await.map_err(|_| endpoint::why_closed(connection))?;
+    let mut tag = [0];
+    recv.read_exact(&mut tag).await.map_err(|_| endpoint::why_closed(connection))?;
+    if Protocol::from_number(tag[0]) != Some(Protocol::Overlay) {
+        return Err(LinkError::Misbehaved("its first stream is not the link's own"));
+    }
+    let peer = read_hello(shared, connection, &mut recv).await?;
+    if shared.own_key < peer.link_key {
+        // Ours would stay, if there is one on its way. The peer must not wait for it in vain.
+        let _ = timeout(TIE_BREAK_WAIT, shared.own_dial_ended(peer.link_key)).await;
+    }
+    if let Some(refusal) = shared.refusal(&peer) {
+        endpoint::close(connection, refusal);
+        return Err(LinkError::Busy(if refusal == code::BUSY { "links" } else { "links to that node" }));
+    }
+    send.write_all(&framed(&shared.hello())).await.map_err(|_| endpoint::why_closed(connection))?;
+    Ok((peer, (send, recv)))
+}
+
+async fn read_hello(
+    shared: &Shared,
+    connection: &Connection,
+    recv: &mut iroh::endpoint::RecvStream,
+) -> Result<Peer, LinkError> {
+    let mut length = [0; 4];
+    recv.read_exact(&mut length).await.map_err(|_| endpoint::why_closed(connection))?;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > MAX_HELLO {
+        return Err(LinkError::Misbehaved("its hello is too large"));
+    }
+    let mut bytes = vec![0; length];
+    recv.read_exact(&mut bytes).await.map_err(|_| endpoint::why_closed(connection))?;
+    let hello = Hello::decode(&bytes)?;
+    let peer = hello.verify(endpoint::remote_key(connection), &shared.authority, unix_ms() / 1000)?;
+    if peer.node == shared.own_node {
+        return Err(HelloError::OtherNode(peer.node).into());
+    }
+    Ok(peer)
+}
+
+fn framed(hello: &Hello) -> Vec<u8> {
+    let bytes = hello.encode();
+    let mut framed = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+    framed.extend(bytes);
+    framed
+}
+
+/// The code that tells the peer why we hang up.
+fn closing_code(error: &LinkError) -> u32 {
+    match error {
+        LinkError::Peer(error) => error.code(),
+        LinkError::Misbehaved(_) => code::MALFORMED,
+        LinkError::Busy(_) => code::BUSY,
+        LinkError::Timeout => code::SILENT,
+        LinkError::Local(_)
+        | LinkError::Stopped
+        | LinkError::Unreachable(_)
+        | LinkError::ClosedByPeer(_)
+        | LinkError::NoLink => code::GOODBYE,
+    }
+}

@@ -1,0 +1,484 @@
+//! The links that are up, and the rules of their table.
+//!
+//! There is one link to a node. Who may enter, and which of two stays, is decided here, one at a time; what comes of it
+//! is told in order: `Up` before the first message of a link, `Down` before the `Up` of the one that replaces it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use iroh::Endpoint;
+use iroh::endpoint::Connection;
+use meshtone_identity::{AuthorityCertificate, HomeCertificate, LinkKey, NodeCertificate, NodeId};
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::debug;
+
+use super::enrol::{self, EnrolHandler};
+use super::hello::{Hello, Peer};
+use super::limits::{GOODBYE_TIMEOUT, MAX_ARRIVALS, MAX_DIALS, MAX_FRAME, MAX_INPUTS, MAX_LINKS};
+use super::session::{self, Outbound};
+use super::{
+    ALPN, IncomingStream, JOIN_ALPN, LinkError, LinkStatus, PeerAddress, Protocol, RecvStream, SendStream, code,
+    endpoint, handshake,
+};
+
+/// What links need to start.
+pub(crate) struct LinkConfig {
+    pub(crate) bind: Vec<SocketAddr>,
+    pub(crate) link_secret: [u8; 32],
+    pub(crate) authority: AuthorityCertificate,
+    pub(crate) certificate: NodeCertificate,
+    pub(crate) homes: Vec<HomeCertificate>,
+    pub(crate) incarnation: u64,
+    pub(crate) enrol: Option<EnrolHandler>,
+}
+
+/// What links tell their owner.
+#[derive(Debug)]
+pub(crate) enum LinkInput {
+    /// A link is up.
+    Up { node: NodeId, domains: Vec<String>, address: PeerAddress },
+    /// A link is gone.
+    Down { node: NodeId },
+    /// A message for the DHT came over a link that is up.
+    Message { from: NodeId, bytes: Bytes },
+}
+
+/// All links of this node. Clones are the same links.
+#[derive(Clone)]
+pub(crate) struct Links(Arc<Shared>);
+
+/// What the tasks of all links have in common.
+pub(super) struct Shared {
+    pub(super) endpoint: Endpoint,
+    pub(super) authority: AuthorityCertificate,
+    pub(super) own_key: LinkKey,
+    pub(super) own_node: NodeId,
+    certificate: Vec<u8>,
+    homes: Vec<Vec<u8>>,
+    pub(super) incarnation: u64,
+    pub(super) enrol: Option<enrol::Desk>,
+    table: Mutex<Table>,
+    /// Held while a link enters or leaves and while that is told, so that it is told in the order it happened.
+    admission: tokio::sync::Mutex<()>,
+    pub(super) inputs: mpsc::Sender<LinkInput>,
+    arrived: Notify,
+    arrivals: Mutex<BTreeMap<Protocol, Arrivals>>,
+    next_id: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    links: BTreeMap<NodeId, Arc<Link>>,
+    dials: BTreeMap<LinkKey, watch::Receiver<Option<Result<NodeId, LinkError>>>>,
+    closed: bool,
+}
+
+/// Where new streams of a protocol go, and the other end until somebody asks for it.
+struct Arrivals {
+    sender: mpsc::Sender<IncomingStream>,
+    receiver: Option<mpsc::Receiver<IncomingStream>>,
+}
+
+/// A link that is up.
+pub(super) struct Link {
+    pub(super) id: u64,
+    pub(super) peer: Peer,
+    pub(super) connection: Connection,
+    pub(super) dialled: bool,
+    pub(super) outbound: Outbound,
+    pub(super) since_ms: u64,
+}
+
+/// What decides which of two links to one node stays.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    incarnation: u64,
+    /// We dialled it, not the peer.
+    dialled: bool,
+    /// The connection has ended already.
+    ended: bool,
+}
+
+/// Whether an existing link stays when another one to the same node is ready.
+///
+/// Both sides come to the same result: of two that were dialled at the same time the one that the side with the lower
+/// link key dialled stays. But a peer that was restarted, or dials again, knows better than we that the old one is dead.
+fn existing_stays(existing: Standing, new: Standing, own_key: LinkKey, peer_key: LinkKey) -> bool {
+    let preferred = existing.dialled == (own_key < peer_key);
+    !existing.ended && existing.incarnation == new.incarnation && existing.dialled != new.dialled && preferred
+}
+
+impl Links {
+    /// Binds the sockets and starts to accept links.
+    pub(crate) async fn start(config: LinkConfig) -> Result<(Self, mpsc::Receiver<LinkInput>), LinkError> {
+        let alpns: &[&[u8]] = if config.enrol.is_some() { &[ALPN, JOIN_ALPN] } else { &[ALPN] };
+        let endpoint = endpoint::bind(&config.bind, config.link_secret, alpns).await?;
+        let own_key = LinkKey::from_bytes(*endpoint.id().as_bytes());
+        if own_key != config.certificate.link_key() {
+            return Err(LinkError::Local("the link secret is not that of our certificate".to_owned()));
+        }
+        let (inputs, receiver) = mpsc::channel(MAX_INPUTS);
+        let shared = Arc::new(Shared {
+            endpoint,
+            own_key,
+            own_node: config.certificate.node_id(),
+            certificate: config.certificate.der().to_vec(),
+            homes: config.homes.iter().map(|home| home.der().to_vec()).collect(),
+            authority: config.authority,
+            incarnation: config.incarnation,
+            enrol: config.enrol.map(enrol::Desk::new),
+            table: Mutex::default(),
+            admission: tokio::sync::Mutex::default(),
+            inputs,
+            arrived: Notify::new(),
+            arrivals: Mutex::new(Protocol::FOR_USERS.map(|protocol| (protocol, Arrivals::new())).into()),
+            next_id: AtomicU64::new(0),
+        });
+        tokio::spawn(handshake::accept_all(Arc::clone(&shared)));
+        Ok((Self(shared), receiver))
+    }
+
+    /// Makes sure that there is a link to the holder of this key, and returns which node that is.
+    ///
+    /// Several calls for one key share a dial, which goes on when the caller stops waiting.
+    pub(crate) async fn dial(&self, peer: &PeerAddress) -> Result<NodeId, LinkError> {
+        let mut result = match self.0.begin_dial(peer.link_key)? {
+            Dialling::Linked(node) => return Ok(node),
+            Dialling::UnderWay(result) => result,
+            Dialling::Begun(sender, result) => {
+                let (shared, peer) = (Arc::clone(&self.0), peer.clone());
+                tokio::spawn(async move {
+                    let result = handshake::dial(&shared, &peer).await;
+                    shared.table().dials.remove(&peer.link_key);
+                    sender.send_replace(Some(result));
+                });
+                result
+            }
+        };
+        let ended = result.wait_for(Option::is_some).await.map_err(|_| LinkError::Stopped)?;
+        ended.clone().unwrap_or(Err(LinkError::Stopped))
+    }
+
+    /// Queues a message for a node; `false` when there is no link to it or no room.
+    pub(crate) fn send(&self, to: NodeId, message: Bytes) -> bool {
+        message.len() <= MAX_FRAME && self.0.link(to).is_some_and(|link| link.outbound.message(message))
+    }
+
+    /// Opens a stream over the link to this node.
+    pub(crate) async fn open_stream(
+        &self,
+        to: NodeId,
+        protocol: Protocol,
+    ) -> Result<(SendStream, RecvStream), LinkError> {
+        let link = self.0.link(to).ok_or(LinkError::NoLink)?;
+        session::open_stream(&link.connection, protocol).await
+    }
+
+    /// Hands over the streams of this protocol that peers open.
+    pub(crate) fn accept_streams(&self, protocol: Protocol) -> mpsc::Receiver<IncomingStream> {
+        let mut all = self.0.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(receiver) = all.get_mut(&protocol).and_then(|arrivals| arrivals.receiver.take()) {
+            return receiver;
+        }
+        let mut arrivals = Arrivals::new();
+        let receiver = arrivals.receiver.take();
+        // The link's own protocol has no users: its receiver ends at once.
+        if Protocol::FOR_USERS.contains(&protocol) {
+            all.insert(protocol, arrivals);
+        }
+        receiver.unwrap_or_else(|| mpsc::channel(1).1)
+    }
+
+    /// Whether there is a link to this node.
+    pub(crate) fn is_linked(&self, node: NodeId) -> bool {
+        self.0.link(node).is_some()
+    }
+
+    /// Closes the link to this node for a reason of [`code`], if there is one.
+    pub(crate) fn close(&self, node: NodeId, code: u32) {
+        if let Some(link) = self.0.link(node) {
+            endpoint::close(&link.connection, code);
+        }
+    }
+
+    /// Returns all links as they stand, by node id.
+    pub(crate) fn status(&self) -> Vec<LinkStatus> {
+        let links: Vec<_> = self.0.table().links.values().cloned().collect();
+        let status = |link: &Arc<Link>| {
+            let (path, rtt_ms) = endpoint::path(&link.connection);
+            let (node, domains) = (link.peer.node, link.peer.domains.clone());
+            LinkStatus { node, path, rtt_ms, domains, since_ms: link.since_ms }
+        };
+        links.iter().map(status).collect()
+    }
+
+    /// Returns whom and where to dial for each link that is up.
+    pub(crate) fn peers(&self) -> Vec<PeerAddress> {
+        self.0.table().links.values().map(|link| link.address()).collect()
+    }
+
+    /// Returns where we are reached.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        endpoint::addresses(&self.0.endpoint)
+    }
+
+    /// Says goodbye on all links and closes the sockets.
+    pub(crate) async fn shutdown(&self) {
+        let links = {
+            let mut table = self.0.table();
+            table.closed = true;
+            table.links.values().cloned().collect::<Vec<_>>()
+        };
+        for link in links {
+            endpoint::close(&link.connection, code::GOODBYE);
+        }
+        // Best effort: whoever does not hear it finds out by its own check.
+        let _ = tokio::time::timeout(GOODBYE_TIMEOUT, self.0.endpoint.close()).await;
+    }
+}
+
+/// How a dial begins.
+enum Dialling {
+    Linked(NodeId),
+    UnderWay(watch::Receiver<Option<Result<NodeId, LinkError>>>),
+    Begun(watch::Sender<Option<Result<NodeId, LinkError>>>, watch::Receiver<Option<Result<NodeId, LinkError>>>),
+}
+
+impl Shared {
+    /// Returns the hello that we show now.
+    pub(super) fn hello(&self) -> Hello {
+        Hello {
+            overlay: self.authority.overlay(),
+            certificate: self.certificate.clone(),
+            homes: self.homes.clone(),
+            incarnation: self.incarnation,
+            addresses: endpoint::addresses(&self.endpoint),
+        }
+    }
+
+    /// Returns the node at the other end of the link to the holder of this key.
+    pub(super) fn node_of(&self, key: LinkKey) -> Option<NodeId> {
+        self.table().links.values().find(|link| link.peer.link_key == key).map(|link| link.peer.node)
+    }
+
+    /// Waits until there is a link to the holder of this key.
+    pub(super) async fn link_to(&self, key: LinkKey) -> NodeId {
+        loop {
+            let arrival = self.arrived.notified();
+            if let Some(node) = self.node_of(key) {
+                return node;
+            }
+            arrival.await;
+        }
+    }
+
+    /// Waits until our own dial to the holder of this key has ended; at once when there is none.
+    pub(super) async fn own_dial_ended(&self, key: LinkKey) {
+        let dial = self.table().dials.get(&key).cloned();
+        if let Some(mut dial) = dial {
+            // An error says that it ended without a result.
+            let _ = dial.wait_for(Option::is_some).await;
+        }
+    }
+
+    /// Whether a connection that a peer dialled would be turned away, and by which code.
+    pub(super) fn refusal(&self, peer: &Peer) -> Option<u32> {
+        let table = self.table();
+        let Some(existing) = table.links.get(&peer.node) else {
+            return (table.links.len() >= MAX_LINKS).then_some(code::BUSY);
+        };
+        let new = Standing { incarnation: peer.incarnation, dialled: false, ended: false };
+        existing_stays(existing.standing(), new, self.own_key, peer.link_key).then_some(code::DUPLICATE)
+    }
+
+    /// Lets a verified connection become the link to its node, and starts what runs on it.
+    ///
+    /// A duplicate is closed and the link that stays counts as success.
+    pub(super) async fn admit(
+        self: &Arc<Self>,
+        peer: Peer,
+        connection: Connection,
+        dialled: bool,
+        own_stream: (iroh::endpoint::SendStream, iroh::endpoint::RecvStream),
+    ) -> Result<NodeId, LinkError> {
+        let node = peer.node;
+        let _admission = self.admission.lock().await;
+        let (outbound, queue) = Outbound::new();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let new = Standing { incarnation: peer.incarnation, dialled, ended: false };
+        let link = Arc::new(Link { id, peer, connection, dialled, outbound, since_ms: unix_ms() });
+        let replaced = {
+            let mut table = self.table();
+            let existing = table.links.get(&node).cloned();
+            if table.closed {
+                endpoint::close(&link.connection, code::GOODBYE);
+                return Err(LinkError::Stopped);
+            }
+            if let Some(existing) = &existing {
+                if existing_stays(existing.standing(), new, self.own_key, link.peer.link_key) {
+                    endpoint::close(&link.connection, code::DUPLICATE);
+                    return Ok(node);
+                }
+            } else if table.links.len() >= MAX_LINKS {
+                endpoint::close(&link.connection, code::BUSY);
+                return Err(LinkError::Busy("links"));
+            }
+            table.links.insert(node, Arc::clone(&link));
+            existing
+        };
+        if let Some(replaced) = replaced {
+            endpoint::close(&replaced.connection, code::DUPLICATE);
+            self.tell(LinkInput::Down { node }).await;
+        }
+        debug!(node = %node.short(), dialled, "link up");
+        self.tell(LinkInput::Up { node, domains: link.peer.domains.clone(), address: link.address() }).await;
+        self.arrived.notify_waiters();
+        tokio::spawn(session::run(Arc::clone(self), link, own_stream, queue));
+        Ok(node)
+    }
+
+    /// Takes a link that has ended out of the table, unless another one has taken its place.
+    pub(super) async fn leave(&self, link: &Link) {
+        let node = link.peer.node;
+        let _admission = self.admission.lock().await;
+        let gone = {
+            let mut table = self.table();
+            let same = table.links.get(&node).is_some_and(|current| current.id == link.id);
+            if same {
+                table.links.remove(&node);
+            }
+            same
+        };
+        if gone {
+            self.tell(LinkInput::Down { node }).await;
+        }
+    }
+
+    /// Tells the owner; it may have gone already.
+    pub(super) async fn tell(&self, input: LinkInput) {
+        let _ = self.inputs.send(input).await;
+    }
+
+    /// Passes a new stream on to its user.
+    ///
+    /// # Errors
+    /// The code to refuse it by, when nobody wants it or too many wait.
+    pub(super) fn arrive(&self, protocol: Protocol, stream: IncomingStream) -> Result<(), u32> {
+        let all = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrivals = all.get(&protocol).ok_or(code::PROTOCOL)?;
+        arrivals.sender.try_send(stream).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => code::BUSY,
+            mpsc::error::TrySendError::Closed(_) => code::PROTOCOL,
+        })
+    }
+
+    fn link(&self, node: NodeId) -> Option<Arc<Link>> {
+        self.table().links.get(&node).cloned()
+    }
+
+    fn begin_dial(&self, key: LinkKey) -> Result<Dialling, LinkError> {
+        if let Some(node) = self.node_of(key) {
+            return Ok(Dialling::Linked(node));
+        }
+        let mut table = self.table();
+        if table.closed {
+            return Err(LinkError::Stopped);
+        }
+        if let Some(result) = table.dials.get(&key) {
+            return Ok(Dialling::UnderWay(result.clone()));
+        }
+        if table.dials.len() >= MAX_DIALS {
+            return Err(LinkError::Busy("dials"));
+        }
+        if table.links.len() >= MAX_LINKS {
+            return Err(LinkError::Busy("links"));
+        }
+        let (sender, result) = watch::channel(None);
+        table.dials.insert(key, result.clone());
+        Ok(Dialling::Begun(sender, result))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    fn standing(&self) -> Standing {
+        let ended = self.connection.close_reason().is_some();
+        Standing { incarnation: self.peer.incarnation, dialled: self.dialled, ended }
+    }
+
+    /// Whom and where to dial for this link: where its packets come from, then what the peer says of itself.
+    fn address(&self) -> PeerAddress {
+        let mut address = PeerAddress { link_key: self.peer.link_key, addrs: Vec::new() };
+        if let (super::Path::Direct(seen), _) = endpoint::path(&self.connection) {
+            address.addrs.push(seen);
+        }
+        address.merge(&self.peer.addresses);
+        address
+    }
+}
+
+impl Arrivals {
+    fn new() -> Self {
+        let (sender, receiver) = mpsc::channel(MAX_ARRIVALS);
+        Self { sender, receiver: Some(receiver) }
+    }
+}
+
+/// The time of day, in unix milliseconds; 0 on a machine whose clock stands before 1970.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOW: LinkKey = LinkKey::from_bytes([1; 32]);
+    const HIGH: LinkKey = LinkKey::from_bytes([2; 32]);
+
+    fn standing(incarnation: u64, dialled: bool) -> Standing {
+        Standing { incarnation, dialled, ended: false }
+    }
+
+    #[test]
+    fn of_two_simultaneous_dials_both_sides_keep_the_same_one() {
+        // The connection that LOW dialled and the one that HIGH dialled, as each side sees them.
+        for low_first in [true, false] {
+            let low_keeps_own = if low_first {
+                existing_stays(standing(5, true), standing(5, false), LOW, HIGH)
+            } else {
+                !existing_stays(standing(5, false), standing(5, true), LOW, HIGH)
+            };
+            let high_keeps_others = if low_first {
+                existing_stays(standing(6, false), standing(6, true), HIGH, LOW)
+            } else {
+                !existing_stays(standing(6, true), standing(6, false), HIGH, LOW)
+            };
+            assert!(low_keeps_own && high_keeps_others);
+        }
+    }
+
+    #[test]
+    fn a_restarted_peer_takes_the_place_of_its_former_self() {
+        assert!(!existing_stays(standing(1, true), standing(2, false), LOW, HIGH));
+    }
+
+    #[test]
+    fn a_peer_that_dials_again_knows_that_its_old_link_is_dead() {
+        assert!(!existing_stays(standing(1, false), standing(1, false), HIGH, LOW));
+    }
+
+    #[test]
+    fn a_link_that_has_ended_never_stays() {
+        let ended = Standing { ended: true, ..standing(1, true) };
+        assert!(!existing_stays(ended, standing(1, false), LOW, HIGH));
+    }
+}

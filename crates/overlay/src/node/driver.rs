@@ -1,0 +1,349 @@
+//! The task that drives the DHT core: inputs from links, commands from users and the time go in; messages, dials and
+//! answers come out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use meshtone_identity::{LinkKey, NodeId};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::sleep_until;
+use tracing::{debug, info, warn};
+
+use super::keeper::Keeper;
+use super::own::OwnRecords;
+use super::{Entry, Error};
+use crate::dht::{Descriptor, Dht, DhtError, Event, Now, OperationId};
+use crate::link::table::unix_ms;
+use crate::link::{LinkError, LinkEvent, LinkInput, Links, PeerAddress, code};
+use crate::record::Kind;
+
+/// Peers told to whoever saves them for the next start: enough to find the overlay again when most have gone.
+const MAX_HOST_CACHE: usize = 32;
+
+/// How old a [`Snapshot`] may be: status pages are read by people.
+const SNAPSHOT_AGE: Duration = Duration::from_millis(200);
+
+/// How often it is looked whether our addresses have changed.
+const ADDRESS_CHECK: Duration = Duration::from_secs(15);
+
+/// What users ask of the driver.
+pub(super) enum Command {
+    /// Write a value: once, or again and again until it is removed.
+    Store {
+        kind: Kind,
+        name: String,
+        value: Bytes,
+        lifetime: Duration,
+        keep: bool,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// Write a removal.
+    Remove { kind: Kind, name: String, reply: oneshot::Sender<Result<(), Error>> },
+    /// Read.
+    Fetch { kind: Kind, name: String, first: bool, reply: oneshot::Sender<Result<Vec<Entry>, Error>> },
+    /// Where a node was seen last, if it was.
+    Seen { node: NodeId, reply: oneshot::Sender<Option<PeerAddress>> },
+    /// Say goodbye and end.
+    Stop { reply: oneshot::Sender<()> },
+}
+
+/// What is known without asking the driver.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    pub(super) records: Vec<(Kind, usize)>,
+    pub(super) nodes_known: usize,
+    pub(super) host_cache: Vec<PeerAddress>,
+}
+
+/// Whoever waits for an operation of the DHT.
+enum Waiting {
+    Store(oneshot::Sender<Result<(), Error>>),
+    Fetch(oneshot::Sender<Result<Vec<Entry>, Error>>),
+    /// A record of our own; its failure is logged, the DHT tries again.
+    Own(Kind),
+}
+
+/// How a dial ended.
+struct Dialled {
+    key: LinkKey,
+    /// The node that the DHT expects there.
+    node: Option<NodeId>,
+    result: Result<NodeId, LinkError>,
+}
+
+pub(super) struct Driver {
+    dht: Dht,
+    links: Links,
+    inputs: mpsc::Receiver<LinkInput>,
+    commands: mpsc::Receiver<Command>,
+    dialled: (mpsc::Sender<Dialled>, mpsc::Receiver<Dialled>),
+    keeper: Keeper,
+    own: OwnRecords,
+    waiting: BTreeMap<OperationId, Waiting>,
+    keys: BTreeMap<NodeId, LinkKey>,
+    events: broadcast::Sender<LinkEvent>,
+    snapshot: Arc<Mutex<Snapshot>>,
+    snapshot_at: Instant,
+    address_check_at: Instant,
+}
+
+impl Driver {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn new(
+        dht: Dht,
+        links: Links,
+        inputs: mpsc::Receiver<LinkInput>,
+        commands: mpsc::Receiver<Command>,
+        keeper: Keeper,
+        own: OwnRecords,
+        events: broadcast::Sender<LinkEvent>,
+        snapshot: Arc<Mutex<Snapshot>>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            dht,
+            links,
+            inputs,
+            commands,
+            // Each dial sends once, and links bound the dials.
+            dialled: mpsc::channel(64),
+            keeper,
+            own,
+            waiting: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            events,
+            snapshot,
+            snapshot_at: now,
+            address_check_at: now + ADDRESS_CHECK,
+        }
+    }
+
+    /// Runs until stopped, or until nobody holds the node any more.
+    pub(super) async fn run(mut self) {
+        self.publish_own();
+        let stop = loop {
+            self.drain();
+            let wake = self.wake();
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(Command::Stop { reply }) => break Some(reply),
+                    Some(command) => self.on_command(command),
+                    None => break None,
+                },
+                Some(input) = self.inputs.recv() => self.on_input(input),
+                Some(dialled) = self.dialled.1.recv() => self.on_dialled(dialled),
+                () = sleep_until(wake.into()) => self.on_time(),
+            }
+        };
+        // Links that end may still tell us so; nobody listens any more.
+        self.inputs.close();
+        self.waiting.clear();
+        self.links.shutdown().await;
+        if let Some(reply) = stop {
+            let _ = reply.send(());
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        let now = now();
+        match command {
+            Command::Store { kind, name, value, lifetime, keep, reply } => {
+                let begun = if keep {
+                    self.dht.publish(now, kind, &name, value, lifetime)
+                } else {
+                    self.dht.store(now, kind, &name, value, lifetime)
+                };
+                self.await_store(begun, reply);
+            }
+            Command::Remove { kind, name, reply } => {
+                let begun = self.dht.remove(now, kind, &name);
+                self.await_store(begun, reply);
+            }
+            Command::Fetch { kind, name, first, reply } => {
+                let id = if first { self.dht.fetch_first(now, kind, &name) } else { self.dht.fetch(now, kind, &name) };
+                self.waiting.insert(id, Waiting::Fetch(reply));
+            }
+            Command::Seen { node, reply } => {
+                let seen = self.dht.known_peers().into_iter().find(|peer| peer.node == node);
+                // Whoever asked may have given up.
+                let _ = reply.send(seen.and_then(|peer| PeerAddress::decode(&peer.address).ok()));
+            }
+            Command::Stop { reply } => drop(reply),
+        }
+    }
+
+    fn await_store(
+        &mut self,
+        begun: Result<OperationId, crate::record::RecordError>,
+        reply: oneshot::Sender<Result<(), Error>>,
+    ) {
+        match begun {
+            Ok(id) => {
+                self.waiting.insert(id, Waiting::Store(reply));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(Error::Record(error.to_string())));
+            }
+        }
+    }
+
+    fn on_input(&mut self, input: LinkInput) {
+        let now = now();
+        match input {
+            LinkInput::Up { node, domains, address } => {
+                info!(node = %node.short(), "linked");
+                self.keeper.on_up(&address);
+                self.keys.insert(node, address.link_key);
+                self.dht.handle_link_up(now, Descriptor { node, address: address.encode() });
+                // Nobody may be listening.
+                let _ = self.events.send(LinkEvent::Up { node, domains });
+            }
+            LinkInput::Down { node } => {
+                info!(node = %node.short(), "link lost");
+                if let Some(key) = self.keys.remove(&node) {
+                    self.keeper.on_down(now.instant, key);
+                }
+                self.dht.handle_link_down(now, node);
+                let _ = self.events.send(LinkEvent::Down { node });
+            }
+            LinkInput::Message { from, bytes } => self.dht.handle_input(now, from, &bytes),
+        }
+    }
+
+    fn on_dialled(&mut self, dialled: Dialled) {
+        let now = now();
+        let failed = match &dialled.result {
+            Ok(found) => dialled.node.is_some_and(|node| node != *found),
+            Err(error) => {
+                debug!(key = %dialled.key.short(), %error, "a dial failed");
+                true
+            }
+        };
+        if failed {
+            self.keeper.on_failed(now.instant, dialled.key);
+            if let Some(node) = dialled.node {
+                self.dht.handle_dial_failed(now, node);
+            }
+        }
+    }
+
+    fn on_time(&mut self) {
+        let now = now();
+        for peer in self.keeper.due(now.instant, self.keys.len()) {
+            self.dial(peer, None);
+        }
+        if self.address_check_at <= now.instant {
+            self.address_check_at = now.instant + ADDRESS_CHECK;
+            if self.own.update(&self.links.addresses()) {
+                self.dht.set_address(self.own.address().encode());
+                self.publish_own();
+            }
+        }
+        if self.dht.poll_timeout().is_some_and(|(at, _)| at <= now.instant) {
+            self.dht.handle_timeout(now);
+        }
+    }
+
+    /// Carries out what the DHT wants after an input.
+    fn drain(&mut self) {
+        loop {
+            while let Some(transmit) = self.dht.poll_transmit() {
+                // Without a link or room the message is lost; the DHT's timers see to it.
+                self.links.send(transmit.to, transmit.bytes);
+            }
+            let Some(event) = self.dht.poll_event() else { break };
+            self.on_event(event);
+        }
+        if self.snapshot_at <= Instant::now() {
+            self.take_snapshot();
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Dial { peer } => match PeerAddress::decode(&peer.address) {
+                Ok(address) => self.dial(address, Some(peer.node)),
+                Err(_) => self.dht.handle_dial_failed(now(), peer.node),
+            },
+            Event::Unlink { node } => self.links.close(node, code::UNWANTED),
+            Event::Fetched { id, result } => {
+                if let Some(Waiting::Fetch(reply)) = self.waiting.remove(&id) {
+                    let entries = result.map(|found| found.entries.into_iter().map(Entry::from).collect());
+                    let _ = reply.send(entries.map_err(Error::from));
+                }
+            }
+            Event::Stored { id, result } => self.on_stored(id, result.map(drop)),
+            Event::Found { .. } => {}
+            Event::Joined => info!("the neighbourhood in the overlay is known"),
+            Event::PeerMisbehaved { node, error } => {
+                warn!(node = %node.short(), %error, "the peer misbehaves, its link is closed");
+                self.links.close(node, code::MALFORMED);
+            }
+        }
+    }
+
+    fn on_stored(&mut self, id: OperationId, result: Result<(), DhtError>) {
+        match self.waiting.remove(&id) {
+            Some(Waiting::Store(reply)) => {
+                let _ = reply.send(result.map_err(Error::from));
+            }
+            Some(Waiting::Own(kind)) => {
+                if let Err(error) = result {
+                    warn!(%kind, %error, "our own record is not stored yet, it is tried again");
+                }
+            }
+            Some(Waiting::Fetch(_)) | None => {}
+        }
+    }
+
+    /// Dials without waiting; the end comes back to [`on_dialled`](Self::on_dialled).
+    fn dial(&self, peer: PeerAddress, node: Option<NodeId>) {
+        let (links, ended) = (self.links.clone(), self.dialled.0.clone());
+        tokio::spawn(async move {
+            let result = links.dial(&peer).await;
+            // The driver may have stopped.
+            let _ = ended.send(Dialled { key: peer.link_key, node, result }).await;
+        });
+    }
+
+    /// Publishes what every node says of itself. The DHT stores it again by itself.
+    fn publish_own(&mut self) {
+        let now = now();
+        for record in self.own.records() {
+            match self.dht.publish(now, record.kind, &record.name, record.content, record.lifetime) {
+                Ok(id) => {
+                    self.waiting.insert(id, Waiting::Own(record.kind));
+                }
+                Err(error) => warn!(kind = %record.kind, %error, "our own record cannot be written"),
+            }
+        }
+    }
+
+    fn wake(&self) -> Instant {
+        let dht = self.dht.poll_timeout().map(|(at, _)| at);
+        let times =
+            [dht, self.keeper.poll_timeout(self.keys.len()), Some(self.snapshot_at), Some(self.address_check_at)];
+        times.into_iter().flatten().min().unwrap_or(self.address_check_at)
+    }
+
+    fn take_snapshot(&mut self) {
+        let known = self.dht.known_peers();
+        let mut host_cache = self.links.peers();
+        let seen = known.iter().filter_map(|peer| PeerAddress::decode(&peer.address).ok());
+        for address in self.keeper.addresses().cloned().chain(seen) {
+            if host_cache.len() < MAX_HOST_CACHE && !host_cache.iter().any(|peer| peer.link_key == address.link_key) {
+                host_cache.push(address);
+            }
+        }
+        let fresh = Snapshot { records: self.dht.records_held(), nodes_known: known.len(), host_cache };
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.snapshot_at = Instant::now() + SNAPSHOT_AGE;
+    }
+}
+
+/// The two clocks, as the pure core wants them.
+pub(super) fn now() -> Now {
+    Now { instant: Instant::now(), unix_ms: unix_ms() }
+}

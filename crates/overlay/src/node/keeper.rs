@@ -1,0 +1,184 @@
+//! Which peers to dial again and when: those that the configuration names, until there are links enough. Pure.
+//!
+//! The DHT dials the nodes it knows by itself; these are the ones it cannot know yet, after a start or after everybody
+//! was gone.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use meshtone_identity::LinkKey;
+
+use crate::link::PeerAddress;
+
+/// The first retry comes soon, for a machine that restarts with others; the last ones seldom, for one that is gone.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
+
+/// With this many links the overlay finds the rest by itself.
+const ENOUGH_LINKS: usize = 16;
+
+/// Peers kept of a configuration; a host cache holds fewer.
+const MAX_KEPT: usize = 64;
+
+/// The peers that the configuration names.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    peers: BTreeMap<LinkKey, Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    address: PeerAddress,
+    state: State,
+    back_off: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting { due: Instant },
+    Dialling,
+    Linked,
+}
+
+impl Keeper {
+    pub(super) fn new(now: Instant, own: LinkKey, bootstrap: &[PeerAddress]) -> Self {
+        let mut peers: BTreeMap<LinkKey, Kept> = BTreeMap::new();
+        for address in bootstrap.iter().filter(|address| address.link_key != own) {
+            if let Some(kept) = peers.get_mut(&address.link_key) {
+                kept.address.merge(&address.addrs);
+            } else if peers.len() < MAX_KEPT {
+                let kept = Kept { address: address.clone(), state: State::Waiting { due: now }, back_off: BACK_OFF.0 };
+                peers.insert(address.link_key, kept);
+            }
+        }
+        Self { peers }
+    }
+
+    /// Returns who is to be dialled now, and takes them for dialled.
+    pub(super) fn due(&mut self, now: Instant, links: usize) -> Vec<PeerAddress> {
+        if links >= ENOUGH_LINKS {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        for kept in self.peers.values_mut() {
+            if matches!(kept.state, State::Waiting { due } if due <= now) {
+                kept.state = State::Dialling;
+                due.push(kept.address.clone());
+            }
+        }
+        due
+    }
+
+    /// Returns when the next one is due.
+    pub(super) fn poll_timeout(&self, links: usize) -> Option<Instant> {
+        if links >= ENOUGH_LINKS {
+            return None;
+        }
+        let due = |kept: &Kept| match kept.state {
+            State::Waiting { due } => Some(due),
+            State::Dialling | State::Linked => None,
+        };
+        self.peers.values().filter_map(due).min()
+    }
+
+    /// A link to this peer is up: where it is reached is known better now.
+    pub(super) fn on_up(&mut self, address: &PeerAddress) {
+        if let Some(kept) = self.peers.get_mut(&address.link_key) {
+            kept.state = State::Linked;
+            kept.back_off = BACK_OFF.0;
+            let mut fresh = address.clone();
+            fresh.merge(&kept.address.addrs);
+            kept.address = fresh;
+        }
+    }
+
+    /// The link to this peer is gone.
+    pub(super) fn on_down(&mut self, now: Instant, key: LinkKey) {
+        if let Some(kept) = self.peers.get_mut(&key) {
+            kept.state = State::Waiting { due: now + kept.back_off };
+        }
+    }
+
+    /// A dial came to nothing.
+    pub(super) fn on_failed(&mut self, now: Instant, key: LinkKey) {
+        if let Some(kept) = self.peers.get_mut(&key)
+            && kept.state == State::Dialling
+        {
+            kept.state = State::Waiting { due: now + kept.back_off };
+            kept.back_off = (kept.back_off * 2).min(BACK_OFF.1);
+        }
+    }
+
+    /// Returns all peers, with where they were reached last.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &PeerAddress> {
+        self.peers.values().map(|kept| &kept.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    const OWN: LinkKey = LinkKey::from_bytes([0; 32]);
+    const PEER: LinkKey = LinkKey::from_bytes([1; 32]);
+
+    fn peer(key: LinkKey) -> PeerAddress {
+        PeerAddress { link_key: key, addrs: vec!["192.0.2.1:6084".parse().unwrap()] }
+    }
+
+    #[test]
+    fn a_silent_peer_is_dialled_after_half_a_second_then_ever_more_seldom() {
+        let mut now = Instant::now();
+        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)]);
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            assert_eq!(keeper.due(now, 0).len(), 1);
+            assert!(keeper.due(now, 0).is_empty(), "dialled twice at once");
+            keeper.on_failed(now, PEER);
+            let due = keeper.poll_timeout(0).unwrap();
+            waits.push((due - now).as_millis());
+            now = due;
+        }
+        assert_eq!(waits[..4], [500, 1000, 2000, 4000]);
+        assert_eq!(waits[11], 300_000);
+    }
+
+    #[test]
+    fn a_lost_link_starts_over_with_a_short_wait() {
+        let now = Instant::now();
+        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)]);
+        for _ in 0..5 {
+            let now = keeper.poll_timeout(0).unwrap();
+            keeper.due(now, 0);
+            keeper.on_failed(now, PEER);
+        }
+        keeper.on_up(&peer(PEER));
+        assert_eq!(keeper.poll_timeout(1), None);
+        keeper.on_down(now, PEER);
+        assert_eq!(keeper.poll_timeout(0), Some(now + Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn nobody_is_dialled_while_there_are_links_enough() {
+        let now = Instant::now();
+        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)]);
+        assert!(keeper.due(now, ENOUGH_LINKS).is_empty());
+        assert_eq!(keeper.poll_timeout(ENOUGH_LINKS), None);
+        assert_eq!(keeper.due(now, 0).len(), 1);
+    }
+
+    #[test]
+    fn we_are_no_peer_of_our_own() {
+        assert_eq!(Keeper::new(Instant::now(), OWN, &[peer(OWN)]).addresses().count(), 0);
+    }
+
+    #[test]
+    fn what_a_link_shows_of_a_peer_is_tried_first_next_time() {
+        let mut keeper = Keeper::new(Instant::now(), OWN, &[peer(PEER)]);
+        keeper.on_up(&PeerAddress { link_key: PEER, addrs: vec!["198.51.100.1:1".parse().unwrap()] });
+        let addrs = &keeper.addresses().next().unwrap().addrs;
+        assert_eq!(addrs[0], "198.51.100.1:1".parse().unwrap());
+        assert_eq!(addrs.len(), 2);
+    }
+}
