@@ -153,6 +153,8 @@ fn a_ticket_is_good_for_one_node() {
     assert_refused(&run_briefly(&["--join", &ticket], &folder.path().join("data")), "ticket");
     mesh.wait_linked();
 
+    assert_refused(&mesh.node(2).command(&["invite", "--role", "home"]), "authority");
+
     // A node that has joined already may be started with its ticket again, as a service file would do.
     mesh.node_mut(2).kill9();
     mesh.node_mut(2).run(&["--join", &ticket]);
