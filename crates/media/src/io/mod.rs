@@ -1,0 +1,40 @@
+//! Media on sockets: pairs of ports, and the task that runs an echo. The only part of this crate that knows of clocks and tokio.
+
+mod ports;
+mod session;
+
+use thiserror::Error;
+
+use crate::sdp::SdpError;
+
+pub use ports::{PortPair, PortRange};
+pub use session::EchoSession;
+
+/// Why no session could be started or changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MediaError {
+    /// The peer's description cannot be answered.
+    #[error(transparent)]
+    Sdp(#[from] SdpError),
+    /// As many sessions run as are allowed.
+    #[error("all media sessions allowed here are in use")]
+    TooManySessions,
+    /// No pair of ports of the range could be bound.
+    #[error("no free pair of RTP ports")]
+    NoPort(#[source] Option<std::io::Error>),
+    /// The range holds no even port with its successor.
+    #[error("the range of RTP ports holds no pair")]
+    EmptyRange,
+}
+
+impl MediaError {
+    /// Returns the SIP status that fits.
+    pub const fn status(&self) -> u16 {
+        match self {
+            MediaError::Sdp(error) => error.status(),
+            MediaError::TooManySessions | MediaError::NoPort(_) => 503,
+            MediaError::EmptyRange => 500,
+        }
+    }
+}
