@@ -172,6 +172,11 @@ impl Dht {
         Kind::ALL.into_iter().map(|kind| (kind, self.storage.count(kind))).collect()
     }
 
+    /// Says whether this node holds a value of the kind at this name that exists, its own business or another's.
+    pub fn holds(&self, kind: Kind, name: &str) -> bool {
+        self.storage.values(ResourceId::of_name(name), kind).iter().any(|record| record.value.exists)
+    }
+
     /// Returns the nodes that links exist to, in the order of their ids.
     pub fn links(&self) -> Vec<Descriptor> {
         self.table.links().values().map(|link| link.descriptor.clone()).collect()

@@ -1,0 +1,384 @@
+//! The network: virtual time, nodes, links between them, and what goes wrong.
+//!
+//! A link is what QUIC makes of a path: reliable and in order, so a lost packet shows as a delay. A node that dies silently
+//! is noticed by its peers after [`SILENCE`]; one that leaves says so.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use meshtone_overlay::dht::Now;
+
+use crate::driver::{Action, Driver, Input};
+use crate::random::Seeded;
+
+/// After how long a silent peer counts as gone: three missed pings, two seconds apart, as in the link layer.
+pub const SILENCE: Duration = Duration::from_secs(6);
+
+/// A dial that nobody answers fails after this.
+const DIAL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A lost packet is sent again after this (RFC 9002 §6.2: the probe timeout of a young connection is about this).
+const RETRANSMISSION: Duration = Duration::from_millis(200);
+
+/// Time of day at which every simulation begins, in unix milliseconds.
+pub const EPOCH_MS: u64 = 1_800_000_000_000;
+
+/// How good the network is.
+#[derive(Debug, Clone)]
+pub struct Conditions {
+    /// Least and greatest one-way latency; each pair of nodes has its own in between.
+    pub latency: (Duration, Duration),
+    /// Packets lost, in thousandths.
+    pub loss_permille: usize,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        // Within one continent over home lines.
+        Self { latency: (Duration::from_millis(5), Duration::from_millis(40)), loss_permille: 5 }
+    }
+}
+
+/// Who can be dialled by whom; by default everybody by everybody.
+pub type Reachable = Box<dyn Fn(usize, usize) -> bool>;
+
+/// Nodes and the links between them, in virtual time.
+pub struct Network<D: Driver> {
+    conditions: Conditions,
+    random: Seeded,
+    begin: Instant,
+    elapsed: Duration,
+    nodes: Vec<Node<D>>,
+    links: BTreeMap<(usize, usize), Link>,
+    queue: BTreeMap<(Duration, u64), Happening>,
+    count: u64,
+    reachable: Reachable,
+    told: VecDeque<(usize, D::Event)>,
+    messages: u64,
+    bytes: u64,
+}
+
+struct Node<D> {
+    driver: D,
+    alive: bool,
+    /// Which side of a partition it is on.
+    side: usize,
+    /// How far its clock is off.
+    clock_ms: i64,
+    wake: Option<Duration>,
+}
+
+/// A link that is up, with the times of the last arrivals in both directions: nothing overtakes.
+struct Link {
+    number: u64,
+    arrivals: [Duration; 2],
+}
+
+enum Happening {
+    Wake(usize),
+    Arrival { from: usize, to: usize, link: u64, bytes: Bytes },
+    Dialled { from: usize, to: usize },
+    DialFailed { from: usize, to: usize },
+    Silence { at: usize, peer: usize, link: u64 },
+    Closed { at: usize, peer: usize },
+}
+
+impl<D: Driver> Network<D> {
+    /// Makes an empty network.
+    pub fn new(seed: u64, conditions: Conditions) -> Self {
+        Self {
+            conditions,
+            random: Seeded::new(seed),
+            #[allow(clippy::disallowed_methods, reason = "virtual time has to begin somewhere; nothing reads it as a clock")]
+            begin: Instant::now(),
+            elapsed: Duration::ZERO,
+            nodes: Vec::new(),
+            links: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            count: 0,
+            reachable: Box::new(|_, _| true),
+            told: VecDeque::new(),
+            messages: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Returns how much virtual time has passed.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// Returns what a node's clocks show.
+    pub fn now(&self, node: usize) -> Now {
+        let clock_ms = self.nodes.get(node).map_or(0, |node| node.clock_ms);
+        let passed = u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX);
+        Now { instant: self.begin + self.elapsed, unix_ms: (EPOCH_MS + passed).saturating_add_signed(clock_ms) }
+    }
+
+    /// Adds a node and returns its number. The driver is made with the node's clocks.
+    pub fn add(&mut self, make: impl FnOnce(usize, Now) -> D) -> usize {
+        let number = self.nodes.len();
+        let driver = make(number, self.now(number));
+        self.nodes.push(Node { driver, alive: true, side: 0, clock_ms: 0, wake: None });
+        self.drain(number);
+        number
+    }
+
+    /// Returns how many nodes there are, dead ones included.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Says whether there is no node.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Returns the numbers of the nodes that are alive.
+    pub fn alive(&self) -> Vec<usize> {
+        self.nodes.iter().enumerate().filter(|(_, node)| node.alive).map(|(number, _)| number).collect()
+    }
+
+    /// Returns what runs on a node.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    pub fn driver(&self, node: usize) -> &D {
+        &self.nodes[node].driver
+    }
+
+    /// Does something with what runs on a node, and then what that wants done.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    pub fn with<R>(&mut self, node: usize, act: impl FnOnce(&mut D, Now) -> R) -> R {
+        let now = self.now(node);
+        let result = act(&mut self.nodes[node].driver, now);
+        self.drain(node);
+        result
+    }
+
+    /// Sets how far a node's clock is off, in milliseconds.
+    pub fn set_clock(&mut self, node: usize, clock_ms: i64) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.clock_ms = clock_ms;
+        }
+    }
+
+    /// Says who can dial whom. The place where NAT boxes will stand.
+    pub fn set_reachable(&mut self, reachable: Reachable) {
+        self.reachable = reachable;
+    }
+
+    /// Opens a link, as a bootstrap does.
+    pub fn dial(&mut self, from: usize, to: usize) {
+        let trip = self.latency(from, to) * 3;
+        if self.connected(from, to) && (self.reachable)(from, to) {
+            self.push(trip, Happening::Dialled { from, to });
+        } else {
+            self.push(DIAL_PATIENCE, Happening::DialFailed { from, to });
+        }
+    }
+
+    /// Ends a node without a word.
+    pub fn kill(&mut self, node: usize) {
+        self.end(node, SILENCE);
+    }
+
+    /// Ends a node that says goodbye to its links.
+    pub fn leave(&mut self, node: usize) {
+        self.end(node, Duration::ZERO);
+    }
+
+    /// Cuts the network in parts: nothing passes between nodes of different sides.
+    pub fn partition(&mut self, side_of: impl Fn(usize) -> usize) {
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            node.side = side_of(number);
+        }
+        let cut: Vec<_> = self.links.iter().filter(|((a, b), _)| side_of(*a) != side_of(*b)).map(|(ends, link)| (*ends, link.number)).collect();
+        for ((a, b), link) in cut {
+            self.push(SILENCE, Happening::Silence { at: a, peer: b, link });
+            self.push(SILENCE, Happening::Silence { at: b, peer: a, link });
+        }
+    }
+
+    /// Makes the network whole again.
+    pub fn heal(&mut self) {
+        for node in &mut self.nodes {
+            node.side = 0;
+        }
+    }
+
+    /// Lets virtual time pass.
+    pub fn run_for(&mut self, duration: Duration) {
+        let end = self.elapsed + duration;
+        while self.next_at().is_some_and(|at| at <= end) {
+            self.turn();
+        }
+        self.elapsed = end;
+    }
+
+    /// Lets virtual time pass until the test is told something, at most for `patience`.
+    pub fn next_event(&mut self, patience: Duration) -> Option<(usize, D::Event)> {
+        let end = self.elapsed + patience;
+        while self.told.is_empty() && self.next_at().is_some_and(|at| at <= end) {
+            self.turn();
+        }
+        self.told.pop_front()
+    }
+
+    /// Returns how many messages and bytes have been sent over links.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.messages, self.bytes)
+    }
+
+    fn next_at(&self) -> Option<Duration> {
+        self.queue.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Takes the next thing that happens.
+    fn turn(&mut self) {
+        let Some(((at, _), happening)) = self.queue.pop_first() else { return };
+        self.elapsed = self.elapsed.max(at);
+        match happening {
+            Happening::Wake(node) => {
+                if self.nodes.get(node).is_some_and(|node| node.wake == Some(at)) {
+                    self.nodes[node].wake = None;
+                    self.input(node, Input::Timeout);
+                }
+            }
+            Happening::Arrival { from, to, link, bytes } => {
+                if self.link_number(from, to) == Some(link) && self.connected(from, to) {
+                    self.input(to, Input::Message { from, bytes });
+                }
+            }
+            Happening::Dialled { from, to } => self.open(from, to),
+            Happening::DialFailed { from, to } => self.input(from, Input::DialFailed { peer: to }),
+            Happening::Silence { at, peer, link } => {
+                // A link that came to life again within the silence goes on.
+                let ours = self.link_number(at, peer) == Some(link);
+                if ours && !self.connected(at, peer) {
+                    self.links.remove(&ends(at, peer));
+                    self.input(at, Input::LinkDown { peer });
+                    self.input(peer, Input::LinkDown { peer: at });
+                }
+            }
+            Happening::Closed { at, peer } => {
+                if self.link_number(at, peer).is_none() {
+                    self.input(at, Input::LinkDown { peer });
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, from: usize, to: usize) {
+        if from == to || !self.connected(from, to) {
+            return self.input(from, Input::DialFailed { peer: to });
+        }
+        if self.link_number(from, to).is_some() {
+            // Both dialled: one link is enough.
+            return;
+        }
+        self.count += 1;
+        self.links.insert(ends(from, to), Link { number: self.count, arrivals: [self.elapsed; 2] });
+        for (at, peer) in [(from, to), (to, from)] {
+            let hello = self.nodes[peer].driver.hello();
+            self.input(at, Input::LinkUp { peer, hello });
+        }
+    }
+
+    fn input(&mut self, node: usize, input: Input) {
+        let now = self.now(node);
+        let Some(slot) = self.nodes.get_mut(node) else { return };
+        if slot.alive {
+            slot.driver.handle(now, input);
+            self.drain(node);
+        }
+    }
+
+    fn drain(&mut self, node: usize) {
+        while let Some(action) = self.nodes[node].driver.poll_action() {
+            match action {
+                Action::Send { to, bytes } => self.carry(node, to, bytes),
+                Action::Dial { to } => self.dial(node, to),
+                Action::Close { to } => {
+                    if self.links.remove(&ends(node, to)).is_some() {
+                        let trip = self.latency(node, to);
+                        self.push(Duration::ZERO, Happening::Closed { at: node, peer: to });
+                        self.push(trip, Happening::Closed { at: to, peer: node });
+                    }
+                }
+                Action::Tell(event) => self.told.push_back((node, event)),
+            }
+        }
+        let wake = self.nodes[node].driver.poll_timeout();
+        let wake = wake.map(|at| at.saturating_duration_since(self.begin).max(self.elapsed));
+        if let Some(at) = wake
+            && self.nodes[node].alive
+            && self.nodes[node].wake.is_none_or(|set| at < set)
+        {
+            self.nodes[node].wake = Some(at);
+            self.count += 1;
+            self.queue.insert((at, self.count), Happening::Wake(node));
+        }
+    }
+
+    fn carry(&mut self, from: usize, to: usize, bytes: Bytes) {
+        let mut trip = self.latency(from, to);
+        while self.random.below(1000) < self.conditions.loss_permille {
+            trip += RETRANSMISSION;
+        }
+        let elapsed = self.elapsed;
+        let Some(link) = self.links.get_mut(&ends(from, to)) else { return };
+        let last = &mut link.arrivals[usize::from(from < to)];
+        let at = (elapsed + trip).max(*last);
+        *last = at;
+        let link = link.number;
+        self.messages += 1;
+        self.bytes += bytes.len() as u64;
+        self.count += 1;
+        self.queue.insert((at, self.count), Happening::Arrival { from, to, link, bytes });
+    }
+
+    fn end(&mut self, node: usize, silence: Duration) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.alive = false;
+        }
+        let links = self.links.iter().filter(|((a, b), _)| *a == node || *b == node);
+        for ((a, b), link) in links.map(|(ends, link)| (*ends, link.number)).collect::<Vec<_>>() {
+            let peer = if a == node { b } else { a };
+            let trip = self.latency(node, peer);
+            self.push(silence + trip, Happening::Silence { at: peer, peer: node, link });
+        }
+    }
+
+    fn connected(&self, a: usize, b: usize) -> bool {
+        match (self.nodes.get(a), self.nodes.get(b)) {
+            (Some(a), Some(b)) => a.alive && b.alive && a.side == b.side,
+            (_, _) => false,
+        }
+    }
+
+    fn link_number(&self, a: usize, b: usize) -> Option<u64> {
+        self.links.get(&ends(a, b)).map(|link| link.number)
+    }
+
+    /// The latency of a pair follows from its numbers, the same in both directions and for ever.
+    fn latency(&self, a: usize, b: usize) -> Duration {
+        let (a, b) = ends(a, b);
+        let (least, greatest) = self.conditions.latency;
+        let spread = usize::try_from((greatest - least).as_micros()).unwrap_or(usize::MAX).max(1);
+        let chosen = Seeded::new((a as u64) << 32 | b as u64).below(spread);
+        least + Duration::from_micros(chosen as u64)
+    }
+
+    fn push(&mut self, after: Duration, happening: Happening) {
+        self.count += 1;
+        self.queue.insert((self.elapsed + after, self.count), happening);
+    }
+}
+
+fn ends(a: usize, b: usize) -> (usize, usize) {
+    (a.min(b), a.max(b))
+}

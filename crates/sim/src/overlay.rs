@@ -1,0 +1,283 @@
+//! The DHT on simulated nodes, with certificates whose signatures anybody could forge, so that runs repeat.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use meshtone_identity::dangerous_deterministic::{DangerousSigner, DangerousVerifier};
+use meshtone_identity::{Authority, LinkKey, NodeId, Signer};
+use meshtone_overlay::dht::{Config, Descriptor, Dht, Event, Now, OperationId, Transmit};
+use meshtone_overlay::record::{CertificateValidator, CertifiedWriter, Kind, NodeAddress, RecordError, Role, SipRegistration};
+
+use crate::driver::{Action, Driver, Input};
+use crate::network::{Conditions, EPOCH_MS, Network};
+use crate::random::Seeded;
+
+/// What a simulated overlay node tells the test.
+pub type OverlayEvent = Event;
+
+/// Changes what a node sends, to make a liar of it. Returns nothing to send nothing.
+pub type Forger = Box<dyn FnMut(Transmit) -> Option<Transmit>>;
+
+/// A DHT on a simulated node.
+pub struct OverlayNode {
+    /// The core.
+    pub dht: Dht,
+    node: NodeId,
+    hello: Bytes,
+    peers: BTreeMap<NodeId, usize>,
+    forger: Option<Forger>,
+    events: VecDeque<Event>,
+}
+
+/// An overlay in a simulated network: an authority, and nodes that it certified.
+pub struct Overlay {
+    /// The network.
+    pub network: Network<OverlayNode>,
+    authority: Authority,
+    validator: Arc<CertificateValidator>,
+    config: Config,
+    seed: u64,
+}
+
+impl OverlayNode {
+    /// Returns the node's id.
+    pub fn node_id(&self) -> NodeId {
+        self.node
+    }
+
+    /// Makes a liar of the node.
+    pub fn set_forger(&mut self, forger: Forger) {
+        self.forger = Some(forger);
+    }
+}
+
+impl Driver for OverlayNode {
+    type Event = Event;
+
+    fn hello(&self) -> Bytes {
+        self.hello.clone()
+    }
+
+    fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Message { from, bytes } => {
+                let from = self.peers.iter().find(|(_, number)| **number == from).map(|(node, _)| *node);
+                if let Some(from) = from {
+                    self.dht.handle_input(now, from, &bytes);
+                }
+            }
+            Input::LinkUp { peer, hello } => {
+                let mut id = [0; 32];
+                id.copy_from_slice(hello.get(..32).unwrap_or(&[0; 32]));
+                let node = NodeId::from_bytes(id);
+                self.peers.insert(node, peer);
+                let address = Bytes::copy_from_slice(&peer.to_be_bytes());
+                self.dht.handle_link_up(now, Descriptor { node, address });
+            }
+            Input::LinkDown { peer } => {
+                if let Some(node) = self.node_of(peer) {
+                    self.dht.handle_link_down(now, node);
+                }
+            }
+            Input::DialFailed { peer } => {
+                if let Some(node) = self.node_of(peer) {
+                    self.dht.handle_dial_failed(now, node);
+                }
+            }
+            Input::Timeout => self.dht.handle_timeout(now),
+        }
+    }
+
+    fn poll_action(&mut self) -> Option<Action<Event>> {
+        while let Some(transmit) = self.dht.poll_transmit() {
+            let transmit = match &mut self.forger {
+                Some(forger) => forger(transmit),
+                None => Some(transmit),
+            };
+            if let Some(transmit) = transmit
+                && let Some(to) = self.peers.get(&transmit.to)
+            {
+                return Some(Action::Send { to: *to, bytes: transmit.bytes });
+            }
+        }
+        while let Some(event) = self.dht.poll_event() {
+            match event {
+                Event::Dial { peer } => {
+                    if let Some(to) = number_in(&peer.address) {
+                        self.peers.insert(peer.node, to);
+                        return Some(Action::Dial { to });
+                    }
+                }
+                Event::Unlink { node } => {
+                    if let Some(to) = self.peers.get(&node) {
+                        return Some(Action::Close { to: *to });
+                    }
+                }
+                Event::Joined => {}
+                event @ (Event::Fetched { .. } | Event::Stored { .. } | Event::Found { .. } | Event::PeerMisbehaved { .. }) => {
+                    self.events.push_back(event);
+                }
+            }
+        }
+        self.events.pop_front().map(Action::Tell)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.dht.poll_timeout().map(|(at, _)| at)
+    }
+}
+
+impl OverlayNode {
+    fn node_of(&self, number: usize) -> Option<NodeId> {
+        self.peers.iter().find(|(_, peer)| **peer == number).map(|(node, _)| *node)
+    }
+}
+
+impl Overlay {
+    /// Makes an overlay without nodes.
+    ///
+    /// # Panics
+    /// When the deterministic authority cannot be made, which is a mistake in this crate.
+    pub fn new(seed: u64, conditions: Conditions, config: Config) -> Self {
+        let signer = Arc::new(DangerousSigner::new(u64::MAX));
+        let authority = Authority::create_with(signer, Arc::new(DangerousVerifier), EPOCH_MS / 1000);
+        let authority = authority.unwrap_or_else(|error| panic!("no authority: {error}"));
+        let validator = CertificateValidator::with_verifier(authority.certificate().clone(), Box::new(DangerousVerifier));
+        Self { network: Network::new(seed, conditions), authority, validator: Arc::new(validator), config, seed }
+    }
+
+    /// Adds a node that may speak for these domains, and lets it join over the given one.
+    ///
+    /// # Panics
+    /// When it cannot be certified, which is a mistake in this crate or in the domains.
+    pub fn add(&mut self, domains: &[&str], bootstrap: Option<usize>) -> usize {
+        let (authority, validator, config, seed) = (&self.authority, &self.validator, &self.config, self.seed);
+        let number = self.network.add(|number, now| {
+            let signer = Arc::new(DangerousSigner::new(seed << 20 | number as u64));
+            let (certificate, homes) = certify(authority, &signer, number, domains);
+            let node = certificate.node_id();
+            let address = Bytes::copy_from_slice(&number.to_be_bytes());
+            let me = Descriptor { node, address };
+            let writer = Arc::new(CertifiedWriter::new(signer, certificate, homes));
+            let random = Box::new(Seeded::new(seed ^ (number as u64) << 32));
+            let dht = Dht::new(config.clone(), me, writer, Arc::clone(validator) as Arc<_>, random, now);
+            let hello = Bytes::copy_from_slice(node.as_bytes());
+            OverlayNode { dht, node, hello, peers: BTreeMap::new(), forger: None, events: VecDeque::new() }
+        });
+        if let Some(bootstrap) = bootstrap {
+            self.network.dial(number, bootstrap);
+        }
+        number
+    }
+
+    /// Makes a write on a node and waits for its answer.
+    ///
+    /// # Errors
+    /// A text for the test's failure.
+    pub fn store(&mut self, node: usize, kind: Kind, name: &str, content: Bytes, lifetime: Duration) -> Result<(), String> {
+        let id = self.network.with(node, |driver, now| driver.dht.publish(now, kind, name, content, lifetime));
+        self.wait_for_write(node, id)
+    }
+
+    /// Removes a node's value and waits for the answer.
+    ///
+    /// # Errors
+    /// A text for the test's failure.
+    pub fn remove(&mut self, node: usize, kind: Kind, name: &str) -> Result<(), String> {
+        let id = self.network.with(node, |driver, now| driver.dht.remove(now, kind, name));
+        self.wait_for_write(node, id)
+    }
+
+    /// Reads on a node and waits for the answer.
+    ///
+    /// # Errors
+    /// A text for the test's failure.
+    pub fn fetch(&mut self, node: usize, kind: Kind, name: &str) -> Result<meshtone_overlay::dht::Fetched, String> {
+        let id = self.network.with(node, |driver, now| driver.dht.fetch(now, kind, name));
+        self.wait_for_read(node, id)
+    }
+
+    /// Reads on a node until the first verified value and waits for the answer.
+    ///
+    /// # Errors
+    /// A text for the test's failure.
+    pub fn fetch_first(&mut self, node: usize, kind: Kind, name: &str) -> Result<meshtone_overlay::dht::Fetched, String> {
+        let id = self.network.with(node, |driver, now| driver.dht.fetch_first(now, kind, name));
+        self.wait_for_read(node, id)
+    }
+
+    /// Returns the nodes alive that hold a value of the kind at this name, asked without the network.
+    pub fn holders(&self, kind: Kind, name: &str) -> Vec<usize> {
+        let alive = self.network.alive().into_iter();
+        alive.filter(|node| self.network.driver(*node).dht.holds(kind, name)).collect()
+    }
+
+    fn wait_for_write(&mut self, node: usize, id: Result<OperationId, RecordError>) -> Result<(), String> {
+        let id = id.map_err(|error| error.to_string())?;
+        loop {
+            match self.network.next_event(Duration::from_secs(10)) {
+                Some((at, Event::Stored { id: of, result })) if at == node && of == id => {
+                    return result.map(drop).map_err(|error| error.to_string());
+                }
+                Some(_) => {}
+                None => return Err("the write never ended".to_owned()),
+            }
+        }
+    }
+
+    fn wait_for_read(&mut self, node: usize, id: OperationId) -> Result<meshtone_overlay::dht::Fetched, String> {
+        loop {
+            match self.network.next_event(Duration::from_secs(10)) {
+                Some((at, Event::Fetched { id: of, result })) if at == node && of == id => {
+                    return result.map_err(|error| error.to_string());
+                }
+                Some(_) => {}
+                None => return Err("the read never ended".to_owned()),
+            }
+        }
+    }
+}
+
+/// Returns a registration as a home node would publish it; `updated_ms` tells one from another.
+pub fn registration(updated_ms: u64) -> Bytes {
+    SipRegistration { contacts: 1, max_q: 1000, updated_ms }.encode()
+}
+
+/// Returns the address record of a simulated node.
+pub fn address(number: usize) -> Bytes {
+    let link_key = link_key(number);
+    NodeAddress { link_key, addresses: Vec::new(), relay: None, role: Role::Home, version: "sim".to_owned() }.encode()
+}
+
+fn link_key(number: usize) -> LinkKey {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    LinkKey::from_bytes(bytes)
+}
+
+fn certify(
+    authority: &Authority,
+    signer: &DangerousSigner,
+    number: usize,
+    domains: &[&str],
+) -> (meshtone_identity::NodeCertificate, Vec<meshtone_identity::HomeCertificate>) {
+    let (now, lifetime) = (EPOCH_MS / 1000, Duration::from_secs(365 * 86_400));
+    let mut salt = [0; 16];
+    salt[..8].copy_from_slice(&number.to_be_bytes());
+    let certificate = authority
+        .certify_node(signer.public_key(), link_key(number), salt, now, lifetime)
+        .unwrap_or_else(|error| panic!("no node certificate: {error}"));
+    let homes = domains.iter().map(|domain| {
+        authority
+            .issue_home(&certificate, domain, now, lifetime)
+            .unwrap_or_else(|error| panic!("no home certificate: {error}"))
+    });
+    let homes = homes.collect();
+    (certificate, homes)
+}
+
+fn number_in(address: &[u8]) -> Option<usize> {
+    address.try_into().ok().map(usize::from_be_bytes)
+}
