@@ -21,6 +21,6 @@ mod wire;
 
 pub use error::AccountError;
 pub use handle::{Accounts, Change, Credentials};
-pub use password::{Password, Random, SystemRandom};
+pub use password::{Password, Random, SystemRandom, system_random};
 pub use ha1::Ha1Set;
 pub use table::Account;

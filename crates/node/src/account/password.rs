@@ -45,6 +45,11 @@ fn symbol(byte: u8) -> Option<char> {
     (byte < FAIR).then_some(char::from(*symbol))
 }
 
+/// The real source, boxed as it is handed in.
+pub fn system_random() -> Box<dyn Random> {
+    Box::new(SystemRandom)
+}
+
 /// A password in clear. Prints redacted; [`Password::reveal`] is for the one place that shows it to its owner.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);

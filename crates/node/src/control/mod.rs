@@ -1,1 +1,90 @@
-//! Control.
+//! Administration: HTTP and JSON over the unix socket `control.sock` in the data folder.
+//!
+//! Whoever may open the socket (mode 0600, so the node's own user) administers the node; there is no other way in and no
+//! password. `meshtone user`, `invite` and `status` speak to it; so can `curl --unix-socket`.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /status` | [`Status`] |
+//! | `GET /users` | [`UserList`] |
+//! | `POST /users` [`NewUser`] | 201, [`UserCredentials`] |
+//! | `POST /users/{name}/password` | [`UserCredentials`] |
+//! | `DELETE /users/{name}` | 204 |
+//! | `POST /invites` [`NewInvite`] | 201, [`Invite`] |
+//!
+//! What fails is answered with [`Failure`] and the HTTP status that fits.
+
+mod api;
+mod routes;
+mod socket;
+
+pub use api::{
+    AccountsStatus, Call, Failure, Invite, Link, NewInvite, NewUser, Registration, Status, UserCredentials, UserList,
+    UserRow,
+};
+pub use socket::{SOCKET, bind, remove};
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use meshtone_overlay::Overlay;
+use tokio::net::UnixListener;
+
+use crate::account::Accounts;
+use crate::enrol::Inviter;
+
+/// What the rest of the node knows of itself.
+pub trait StatusSource: Send + Sync {
+    /// How the node stands.
+    fn status(&self) -> Status;
+
+    /// The addresses on which it listens for SIP.
+    fn sip(&self) -> Vec<SocketAddr>;
+}
+
+/// All that administration touches. Clones are the same.
+#[derive(Clone)]
+pub struct Control {
+    accounts: Accounts,
+    inviter: Arc<Inviter>,
+    /// The addresses of our link, real ones.
+    links: Arc<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
+    status: Arc<dyn StatusSource>,
+}
+
+impl Control {
+    /// Joins what is administered.
+    pub fn new(accounts: Accounts, inviter: Arc<Inviter>, overlay: Overlay, status: Arc<dyn StatusSource>) -> Control {
+        Control { accounts, inviter, links: Arc::new(move || overlay.addresses()), status }
+    }
+
+    /// What to type into a phone as its server: our SIP address. Where we listen on all of them, one that the links
+    /// know is meant.
+    fn server(&self) -> String {
+        let Some(mut sip) = self.status.sip().into_iter().next() else { return self.accounts.domain().to_owned() };
+        if sip.ip().is_unspecified() {
+            let links = (self.links)();
+            let fits = |ip: &IpAddr| sip.is_ipv6() || ip.is_ipv4();
+            if let Some(ip) = links.iter().map(SocketAddr::ip).find(fits) {
+                sip.set_ip(ip);
+            }
+        }
+        sip.to_string()
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Control").field("accounts", &self.accounts).finish_non_exhaustive()
+    }
+}
+
+/// Serves administration until the node ends.
+pub async fn serve(listener: UnixListener, control: Control) {
+    if let Err(error) = axum::serve(listener, routes::router(control)).await {
+        tracing::error!(%error, "administration ended; the node goes on");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use meshtone_identity::{Authority, EnrolRequest, Error as IdentityError, LinkKey
 
 use super::error::{InviteError, Refusal};
 use super::wire::{Reply, Request, encode_refusal};
-use super::{Identity, error::EnrolError};
+use super::{Certificates, EnrolError};
 use crate::account::Random;
 use crate::store::cbor::{Blob, Octets, to_cbor};
 use crate::store::{Store, StoreError, Table};
@@ -60,12 +60,10 @@ struct Use {
 
 impl Inviter {
     /// Takes up the tickets in the store. `now` gives unix seconds.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`].
-    pub fn new(
+    pub(super) fn open(
         store: Store,
-        identity: &Identity,
+        certificates: &Certificates,
+        authority: Option<Arc<Authority>>,
         now: fn() -> u64,
         random: Box<dyn Random>,
     ) -> Result<Inviter, StoreError> {
@@ -79,14 +77,19 @@ impl Inviter {
         }
         Ok(Inviter {
             store,
-            authority: identity.issuer.clone(),
-            overlay: identity.overlay(),
-            link_key: identity.link_key(),
-            domain: identity.domain().to_owned(),
+            authority,
+            overlay: certificates.authority.overlay(),
+            link_key: certificates.node.link_key(),
+            domain: certificates.home.domain().to_owned(),
             random,
             now,
             invitations: Mutex::new(invitations),
         })
+    }
+
+    /// Whether this node can admit anybody: only the one that founded the overlay can.
+    pub fn may_invite(&self) -> bool {
+        self.authority.is_some()
     }
 
     /// Makes a ticket that admits one machine as a home node of our domain. Durable on return.
@@ -96,7 +99,7 @@ impl Inviter {
     /// # Errors
     /// [`InviteError`].
     pub fn invite(&self, valid: Duration, addresses: &[SocketAddr]) -> Result<Ticket, InviteError> {
-        if self.authority.is_none() {
+        if !self.may_invite() {
             return Err(InviteError::NoAuthority);
         }
         if addresses.is_empty() {

@@ -7,19 +7,19 @@ use meshtone_identity::{
 use meshtone_overlay::{PeerAddress, enrol};
 
 use super::wire::{Reply, Request, decode_reply};
-use super::{EnrolError, Identity, Keys};
+use super::{Certificates, EnrolError, Keys, Membership};
 use crate::account::Random;
 use crate::store::Store;
 
 pub(super) async fn join(
     store: &Store,
     ticket: &Ticket,
-    now: u64,
+    now: fn() -> u64,
     random: &dyn Random,
-) -> Result<Identity, EnrolError> {
+) -> Result<Membership, EnrolError> {
     let keys = Keys::make(store, random)?;
     let inviter = PeerAddress { link_key: ticket.inviter, addrs: ticket.addresses.clone() };
-    let reply = enrol::ask(keys.link_secret, inviter.clone(), &request(&keys, ticket)?).await?;
+    let reply = enrol::ask(*keys.link_secret, inviter.clone(), &request(&keys, ticket)?).await?;
     accept(store, keys, ticket, inviter, &reply, now)
 }
 
@@ -35,15 +35,15 @@ pub(super) fn accept(
     ticket: &Ticket,
     inviter: PeerAddress,
     reply: &[u8],
-    now: u64,
-) -> Result<Identity, EnrolError> {
+    now: fn() -> u64,
+) -> Result<Membership, EnrolError> {
     let reply = decode_reply(reply).ok_or(EnrolError::BadReply)?;
     let Reply { authority, node, home } = reply.map_err(EnrolError::Refused)?;
-    let authority = AuthorityCertificate::verify(&authority, &ticket.overlay, now)?;
-    let certificate = NodeCertificate::verify(&node, &authority, now)?;
-    let home = HomeCertificate::verify(&home, &authority, now)?;
+    let authority = AuthorityCertificate::verify(&authority, &ticket.overlay, now())?;
+    let node = NodeCertificate::verify(&node, &authority, now())?;
+    let home = HomeCertificate::verify(&home, &authority, now())?;
     if home.domain() != ticket.domain {
         return Err(EnrolError::OtherDomain { ours: home.domain().to_owned(), asked: ticket.domain.clone() });
     }
-    keys.keep(store, authority, certificate, home, None, Some(inviter))
+    keys.keep(store, Certificates { authority, node, home }, None, now, &[inviter])
 }

@@ -16,7 +16,7 @@ mod wire;
 pub use domain::default_domain;
 pub use error::{EnrolError, InviteError};
 pub use invite::{Inviter, MAX_VALIDITY};
-pub use peers::{keep_peers, known_peers};
+pub use peers::{encode_host_cache, known_peers};
 
 use std::sync::Arc;
 
@@ -26,32 +26,35 @@ use meshtone_identity::{
     Authority, AuthorityCertificate, HomeCertificate, LinkKey, NodeCertificate, NodeId, OverlayId, Signer,
     SigningKey, Ticket,
 };
-use meshtone_overlay::PeerAddress;
+use meshtone_overlay::{EnrolHandler, PeerAddress};
+use zeroize::Zeroizing;
 
-use crate::account::Random;
+use crate::account::{Random, SystemRandom, system_random};
+use crate::clock::unix_s;
 use crate::store::{KeyFile, Setting, Store};
 
-/// Who this node is.
-pub struct Identity {
+/// What makes this machine a node: keys, certificates, and whom it knows.
+pub struct Membership {
     /// The secret half of the link key (Ed25519).
-    pub link_secret: [u8; 32],
+    pub link_secret: Zeroizing<[u8; 32]>,
     /// The key that signs the node's records.
     pub signer: Arc<SigningKey>,
     /// The overlay's authority.
-    pub authority: AuthorityCertificate,
+    pub authority_certificate: AuthorityCertificate,
     /// The node's certificate.
     pub certificate: NodeCertificate,
     /// The certificate by which the node speaks for its domain.
     pub home: HomeCertificate,
-    /// The authority itself, on the node that founded the overlay.
-    pub issuer: Option<Arc<Authority>>,
-    /// Whether this was made just now: a first run.
-    pub is_new: bool,
-    /// The node that invited us, if we joined just now: whom to dial first.
-    pub inviter: Option<PeerAddress>,
+    /// The domain that the node serves.
+    pub domain: String,
+    /// Whom to dial: the peers known from the last time, or who invited us.
+    pub bootstrap: Vec<PeerAddress>,
+    /// Whether this was made just now.
+    pub first_run: bool,
+    inviter: Arc<Inviter>,
 }
 
-impl Identity {
+impl Membership {
     /// The node's id.
     pub fn node(&self) -> NodeId {
         self.certificate.node_id()
@@ -59,62 +62,72 @@ impl Identity {
 
     /// The overlay's id.
     pub fn overlay(&self) -> OverlayId {
-        self.authority.overlay()
-    }
-
-    /// The domain that the node serves.
-    pub fn domain(&self) -> &str {
-        self.home.domain()
+        self.authority_certificate.overlay()
     }
 
     /// The public half of the link key.
     pub fn link_key(&self) -> LinkKey {
         self.certificate.link_key()
     }
-}
 
-impl std::fmt::Debug for Identity {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Identity").field("node", &self.node()).field("domain", &self.domain()).finish()
+    /// Who makes tickets and answers them here.
+    pub fn inviter(&self) -> Arc<Inviter> {
+        Arc::clone(&self.inviter)
+    }
+
+    /// What the overlay asks when somebody wants to join; `None` where we cannot admit anybody.
+    pub fn enrol_handler(&self) -> Option<EnrolHandler> {
+        let inviter = self.inviter();
+        if !inviter.may_invite() {
+            return None;
+        }
+        Some(Arc::new(move |link_key, request: Vec<u8>| inviter.handle(link_key, &request)))
     }
 }
 
-/// The identity in the data folder; if there is none yet, makes one: joins with the ticket, or founds an overlay for
-/// the domain (without one, for [`default_domain`]). `now` is in unix seconds.
+impl std::fmt::Debug for Membership {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Membership").field("node", &self.node()).field("domain", &self.domain).finish()
+    }
+}
+
+/// The membership in the data folder; if there is none yet, makes one: joins with the ticket, or founds an overlay for
+/// the domain (without one, for [`default_domain`]).
 ///
 /// A ticket for the overlay and domain that the node belongs to already is let pass, so that one command line does for
 /// the first start and for all others.
 ///
 /// # Errors
 /// [`EnrolError`]. Nothing of another overlay or domain is overwritten.
-pub async fn identity(
+pub async fn establish(store: &Store, domain: Option<&str>, join: Option<&str>) -> Result<Membership, EnrolError> {
+    establish_at(store, domain, join, unix_s, &SystemRandom).await
+}
+
+async fn establish_at(
     store: &Store,
     domain: Option<&str>,
-    ticket: Option<&str>,
-    now: u64,
+    join: Option<&str>,
+    now: fn() -> u64,
     random: &dyn Random,
-) -> Result<Identity, EnrolError> {
+) -> Result<Membership, EnrolError> {
     let domain = domain.map(meshtone_identity::domain::normalise).transpose()?;
-    let ticket: Option<Ticket> = ticket.map(str::parse).transpose()?;
+    let ticket: Option<Ticket> = join.map(str::parse).transpose()?;
     if let (Some(domain), Some(ticket)) = (&domain, &ticket)
         && *domain != ticket.domain
     {
         return Err(EnrolError::OtherDomain { ours: ticket.domain.clone(), asked: domain.clone() });
     }
-    if let Some(identity) = load(store, now)? {
+    if let Some(membership) = load(store, now)? {
         if let Some(ticket) = &ticket
-            && (ticket.overlay != identity.overlay() || ticket.domain != identity.domain())
+            && (ticket.overlay != membership.overlay() || ticket.domain != membership.domain)
         {
-            return Err(EnrolError::AlreadyEnrolled {
-                overlay: identity.overlay(),
-                domain: identity.domain().to_owned(),
-            });
+            return Err(EnrolError::AlreadyEnrolled { overlay: membership.overlay(), domain: membership.domain });
         }
         return match domain {
-            Some(asked) if asked != identity.domain() => {
-                Err(EnrolError::OtherDomain { ours: identity.domain().to_owned(), asked })
+            Some(asked) if asked != membership.domain => {
+                Err(EnrolError::OtherDomain { ours: membership.domain, asked })
             }
-            Some(_) | None => Ok(identity),
+            Some(_) | None => Ok(membership),
         };
     }
     match ticket {
@@ -128,39 +141,39 @@ pub async fn identity(
 ///
 /// # Errors
 /// [`EnrolError`].
-pub fn enrolled(store: &Store, now: u64) -> Result<Option<(String, NodeId)>, EnrolError> {
-    Ok(load(store, now)?.map(|identity| (identity.domain().to_owned(), identity.node())))
+pub fn enrolled(store: &Store) -> Result<Option<(String, NodeId)>, EnrolError> {
+    Ok(load(store, unix_s)?.map(|membership| (membership.domain.clone(), membership.node())))
 }
 
-fn load(store: &Store, now: u64) -> Result<Option<Identity>, EnrolError> {
+fn load(store: &Store, now: fn() -> u64) -> Result<Option<Membership>, EnrolError> {
     let Some(home) = store.read_key(KeyFile::HomeCertificate)? else { return Ok(None) };
     let read = |file: KeyFile| store.read_key(file)?.ok_or(EnrolError::Incomplete { missing: file.name() });
-    let keys = Keys {
-        link_secret: read(KeyFile::Link)?.try_into().map_err(|_| EnrolError::Incomplete { missing: "link.key" })?,
-        signer: Arc::new(SigningKey::from_pkcs8(&read(KeyFile::Node)?)?),
-    };
+    let link_secret = read(KeyFile::Link)?.try_into().map_err(|_| EnrolError::Incomplete { missing: "link.key" })?;
+    let signer = Arc::new(SigningKey::from_pkcs8(&read(KeyFile::Node)?)?);
+    let keys = Keys { link_secret: Zeroizing::new(link_secret), signer };
     let authority = AuthorityCertificate::parse(&read(KeyFile::AuthorityCertificate)?)?;
-    let certificate = NodeCertificate::verify(&read(KeyFile::NodeCertificate)?, &authority, now)?;
-    let home = HomeCertificate::verify(&home, &authority, now)?;
+    let certificate = NodeCertificate::verify(&read(KeyFile::NodeCertificate)?, &authority, now())?;
+    let home = HomeCertificate::verify(&home, &authority, now())?;
     keys.check(&certificate, &home)?;
     let issuer = match store.read_key(KeyFile::Authority)? {
         Some(key) => Some(Arc::new(Authority::from_parts(authority.der(), &key)?)),
         None => None,
     };
-    let Keys { link_secret, signer } = keys;
-    Ok(Some(Identity { link_secret, signer, authority, certificate, home, issuer, is_new: false, inviter: None }))
+    let certificates = Certificates { authority, node: certificate, home };
+    keys.membership(store, certificates, issuer, now, false).map(Some)
 }
 
 /// First run: founds an overlay with an authority of its own, for a domain of its own.
-fn found(store: &Store, domain: &str, now: u64, random: &dyn Random) -> Result<Identity, EnrolError> {
+fn found(store: &Store, domain: &str, now: fn() -> u64, random: &dyn Random) -> Result<Membership, EnrolError> {
     let keys = Keys::make(store, random)?;
-    let authority = authority(store, now)?;
+    let authority = authority(store, now())?;
     let mut salt = [0; 16];
     random.fill(&mut salt)?;
-    let certificate =
-        authority.certify_node(keys.signer.public_key(), keys.link_key()?, salt, now, NODE_LIFETIME)?;
-    let home = authority.issue_home(&certificate, domain, now, NODE_LIFETIME)?;
-    keys.keep(store, authority.certificate().clone(), certificate, home, Some(Arc::new(authority)), None)
+    let (key, link_key) = (keys.signer.public_key(), keys.link_key()?);
+    let node = authority.certify_node(key, link_key, salt, now(), NODE_LIFETIME)?;
+    let home = authority.issue_home(&node, domain, now(), NODE_LIFETIME)?;
+    let certificates = Certificates { authority: authority.certificate().clone(), node, home };
+    keys.keep(store, certificates, Some(Arc::new(authority)), now, &[])
 }
 
 /// The authority that an interrupted first run may have left, or a new one.
@@ -179,7 +192,7 @@ fn authority(store: &Store, now: u64) -> Result<Authority, EnrolError> {
 
 /// The two key pairs of a node.
 struct Keys {
-    link_secret: [u8; 32],
+    link_secret: Zeroizing<[u8; 32]>,
     signer: Arc<SigningKey>,
 }
 
@@ -203,11 +216,11 @@ impl Keys {
                 key
             }
         };
-        Ok(Keys { link_secret, signer: Arc::new(signer) })
+        Ok(Keys { link_secret: Zeroizing::new(link_secret), signer: Arc::new(signer) })
     }
 
     fn link_key(&self) -> Result<LinkKey, EnrolError> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&self.link_secret);
+        let pair = Ed25519KeyPair::from_seed_unchecked(self.link_secret.as_slice());
         let public = pair.ok().and_then(|pair| pair.public_key().as_ref().try_into().ok());
         public.map(LinkKey::from_bytes).ok_or(EnrolError::Incomplete { missing: "link.key" })
     }
@@ -224,24 +237,50 @@ impl Keys {
     fn keep(
         self,
         store: &Store,
-        authority: AuthorityCertificate,
-        certificate: NodeCertificate,
-        home: HomeCertificate,
+        certificates: Certificates,
         issuer: Option<Arc<Authority>>,
-        inviter: Option<PeerAddress>,
-    ) -> Result<Identity, EnrolError> {
-        self.check(&certificate, &home)?;
-        if let Some(inviter) = &inviter {
-            keep_peers(store, std::slice::from_ref(inviter));
-        }
-        store.put_setting(Setting::Domain, home.domain().as_bytes().to_vec());
+        now: fn() -> u64,
+        bootstrap: &[PeerAddress],
+    ) -> Result<Membership, EnrolError> {
+        self.check(&certificates.node, &certificates.home)?;
+        store.put_setting(Setting::HostCache, encode_host_cache(bootstrap));
+        store.put_setting(Setting::Domain, certificates.home.domain().as_bytes().to_vec());
         store.flush()?;
-        store.write_key(KeyFile::AuthorityCertificate, authority.der())?;
-        store.write_key(KeyFile::NodeCertificate, certificate.der())?;
-        store.write_key(KeyFile::HomeCertificate, home.der())?;
-        let Keys { link_secret, signer } = self;
-        Ok(Identity { link_secret, signer, authority, certificate, home, issuer, is_new: true, inviter })
+        store.write_key(KeyFile::AuthorityCertificate, certificates.authority.der())?;
+        store.write_key(KeyFile::NodeCertificate, certificates.node.der())?;
+        store.write_key(KeyFile::HomeCertificate, certificates.home.der())?;
+        self.membership(store, certificates, issuer, now, true)
     }
+
+    fn membership(
+        self,
+        store: &Store,
+        certificates: Certificates,
+        issuer: Option<Arc<Authority>>,
+        now: fn() -> u64,
+        first_run: bool,
+    ) -> Result<Membership, EnrolError> {
+        let inviter = Inviter::open(store.clone(), &certificates, issuer, now, system_random())?;
+        let Certificates { authority, node, home } = certificates;
+        Ok(Membership {
+            link_secret: self.link_secret,
+            signer: self.signer,
+            authority_certificate: authority,
+            certificate: node,
+            domain: home.domain().to_owned(),
+            home,
+            bootstrap: known_peers(store)?,
+            first_run,
+            inviter: Arc::new(inviter),
+        })
+    }
+}
+
+/// The three certificates of a node.
+struct Certificates {
+    authority: AuthorityCertificate,
+    node: NodeCertificate,
+    home: HomeCertificate,
 }
 
 #[cfg(test)]

@@ -11,14 +11,14 @@ use crate::store::{Setting, Store, StoreError};
 /// More peers than a start needs to find the overlay again, some of them gone.
 const MAX_PEERS: usize = 64;
 
-/// Keeps peers for the next start, in place of those kept before. Returns at once.
-pub fn keep_peers(store: &Store, peers: &[PeerAddress]) {
+/// Writes peers as [`Setting::HostCache`] keeps them.
+pub fn encode_host_cache(peers: &[PeerAddress]) -> Vec<u8> {
     let peers: Vec<(Octets<32>, Vec<String>)> = peers
         .iter()
         .take(MAX_PEERS)
         .map(|peer| (Octets(*peer.link_key.as_bytes()), peer.addrs.iter().map(SocketAddr::to_string).collect()))
         .collect();
-    store.put_setting(Setting::HostCache, to_cbor(&peers));
+    to_cbor(&peers)
 }
 
 /// The peers that were kept. What cannot be read is left out: the overlay is found by the other ones.

@@ -9,7 +9,8 @@ use super::error::Refusal;
 use super::*;
 use crate::account::SystemRandom;
 
-const NOW: u64 = 1_800_000_000;
+const AT: u64 = 1_800_000_000;
+const NOW: fn() -> u64 = || AT;
 const HOUR: Duration = Duration::from_secs(3600);
 
 struct Folder {
@@ -27,15 +28,15 @@ fn address() -> SocketAddr {
 }
 
 struct Founder {
-    identity: Identity,
-    inviter: Inviter,
+    identity: Membership,
+    inviter: Arc<Inviter>,
     folder: Folder,
 }
 
 fn founder() -> Founder {
     let folder = folder();
     let identity = found(&folder.store, "example.org", NOW, &SystemRandom).unwrap();
-    let inviter = Inviter::new(folder.store.clone(), &identity, || NOW, Box::new(SystemRandom)).unwrap();
+    let inviter = identity.inviter();
     Founder { identity, inviter, folder }
 }
 
@@ -52,7 +53,7 @@ fn joiner(folder: &Folder, ticket: &Ticket) -> (Keys, LinkKey, Vec<u8>) {
     (keys, link_key, request)
 }
 
-fn accept(folder: &Folder, keys: Keys, ticket: &Ticket, reply: &[u8]) -> Result<Identity, EnrolError> {
+fn accept(folder: &Folder, keys: Keys, ticket: &Ticket, reply: &[u8]) -> Result<Membership, EnrolError> {
     let inviter = PeerAddress { link_key: ticket.inviter, addrs: ticket.addresses.clone() };
     join::accept(&folder.store, keys, ticket, inviter, reply, NOW)
 }
@@ -64,22 +65,22 @@ fn refusal(reply: &[u8]) -> Refusal {
 #[test]
 fn a_first_run_founds_an_overlay_and_the_next_one_finds_it() {
     let folder = folder();
-    assert_eq!(enrolled(&folder.store, NOW).unwrap(), None);
+    assert!(load(&folder.store, NOW).unwrap().is_none());
     let first = found(&folder.store, "example.org", NOW, &SystemRandom).unwrap();
-    assert!(first.is_new && first.issuer.is_some());
+    assert!(first.first_run && first.inviter.may_invite());
 
     let second = load(&folder.store, NOW).unwrap().unwrap();
-    assert!(!second.is_new && second.issuer.is_some());
+    assert!(!second.first_run && second.inviter.may_invite());
     assert_eq!((second.node(), second.overlay()), (first.node(), first.overlay()));
     assert_eq!(second.link_secret, first.link_secret);
-    assert_eq!(enrolled(&folder.store, NOW).unwrap(), Some(("example.org".to_owned(), first.node())));
+    assert_eq!(second.domain, "example.org");
 }
 
 #[test]
 fn an_interrupted_first_run_goes_on_with_the_keys_it_made() {
     let folder = folder();
     let keys = Keys::make(&folder.store, &SystemRandom).unwrap();
-    let authority = authority(&folder.store, NOW).unwrap();
+    let authority = authority(&folder.store, AT).unwrap();
     let identity = found(&folder.store, "example.org", NOW, &SystemRandom).unwrap();
     assert_eq!(identity.link_secret, keys.link_secret);
     assert_eq!(identity.overlay(), authority.certificate().overlay());
@@ -94,13 +95,12 @@ fn a_machine_with_a_ticket_becomes_a_home_node_of_the_domain() {
     let joined = accept(&folder, keys, &ticket, &reply).unwrap();
 
     assert_eq!(joined.overlay(), founder.identity.overlay());
-    assert_eq!(joined.domain(), "example.org");
+    assert_eq!(joined.domain, "example.org");
     assert_ne!(joined.node(), founder.identity.node());
-    assert!(joined.issuer.is_none(), "the authority's key does not travel");
+    assert!(!joined.inviter.may_invite(), "the authority's key does not travel");
     let again = load(&folder.store, NOW).unwrap().unwrap();
     assert_eq!(again.node(), joined.node());
-    let peers = known_peers(&folder.store).unwrap();
-    assert_eq!(peers, [PeerAddress { link_key: founder.identity.link_key(), addrs: vec![address()] }]);
+    assert_eq!(again.bootstrap, [PeerAddress { link_key: founder.identity.link_key(), addrs: vec![address()] }]);
 }
 
 #[test]
@@ -115,8 +115,7 @@ fn a_ticket_admits_one_machine_and_answers_it_alike_when_asked_again() {
     assert_eq!(refusal(&founder.inviter.handle(other_key, &other_request)), Refusal::Used);
 
     // Even after a restart of the inviter.
-    let restarted =
-        Inviter::new(founder.folder.store.clone(), &founder.identity, || NOW, Box::new(SystemRandom)).unwrap();
+    let restarted = load(&founder.folder.store, NOW).unwrap().unwrap().inviter;
     assert_eq!(restarted.handle(link_key, &request), reply);
     assert_eq!(refusal(&restarted.handle(other_key, &other_request)), Refusal::Used);
 }
@@ -125,8 +124,7 @@ fn a_ticket_admits_one_machine_and_answers_it_alike_when_asked_again() {
 fn an_expired_ticket_admits_nobody() {
     let (founder, folder) = (founder(), folder());
     let ticket = ticket(&founder);
-    let late =
-        Inviter::new(founder.folder.store.clone(), &founder.identity, || NOW + 3601, Box::new(SystemRandom)).unwrap();
+    let late = load(&founder.folder.store, || AT + 3601).unwrap().unwrap().inviter;
     let (_, link_key, request) = joiner(&folder, &ticket);
     assert_eq!(refusal(&late.handle(link_key, &request)), Refusal::Expired);
 }
@@ -185,7 +183,7 @@ fn a_node_without_the_authority_invites_nobody() {
     let ticket = ticket(&founder);
     let (keys, link_key, request) = joiner(&folder, &ticket);
     let joined = accept(&folder, keys, &ticket, &founder.inviter.handle(link_key, &request)).unwrap();
-    let inviter = Inviter::new(folder.store.clone(), &joined, || NOW, Box::new(SystemRandom)).unwrap();
+    let inviter = joined.inviter();
     assert!(matches!(inviter.invite(HOUR, &[address()]), Err(InviteError::NoAuthority)));
 }
 
@@ -195,12 +193,10 @@ fn tickets_are_bounded_in_time_and_number() {
     assert!(matches!(founder.inviter.invite(HOUR * 24 * 365, &[address()]), Err(InviteError::BadValidity)));
     assert!(matches!(founder.inviter.invite(Duration::ZERO, &[address()]), Err(InviteError::BadValidity)));
     assert!(matches!(founder.inviter.invite(HOUR, &[]), Err(InviteError::NoAddress)));
-    let now = || NOW;
-    let later = Inviter::new(founder.folder.store.clone(), &founder.identity, now, Box::new(SystemRandom)).unwrap();
     for _ in 0..invite::MAX_OPEN_INVITES {
-        later.invite(HOUR, &[address()]).unwrap();
+        founder.inviter.invite(HOUR, &[address()]).unwrap();
     }
-    assert!(matches!(later.invite(HOUR, &[address()]), Err(InviteError::TooMany)));
+    assert!(matches!(founder.inviter.invite(HOUR, &[address()]), Err(InviteError::TooMany)));
 }
 
 #[test]
@@ -218,7 +214,7 @@ async fn a_node_does_not_change_its_domain_or_overlay_by_mistake() {
     let (founder, other) = (founder(), founder());
     let store = &founder.folder.store;
     let ask = async |domain: Option<&str>, ticket: Option<&str>| {
-        identity(store, domain, ticket, NOW, &SystemRandom).await
+        establish_at(store, domain, ticket, NOW, &SystemRandom).await
     };
     let own = ticket(&founder).to_string();
     let foreign = ticket(&other).to_string();

@@ -1,0 +1,176 @@
+//! The JSON of administration. Fields are added, never renamed: scripts read them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How a node stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's id.
+    pub node: String,
+    /// The overlay's id.
+    pub overlay: String,
+    /// The domain served.
+    pub domain: String,
+    /// The program's version.
+    pub version: String,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Links to other nodes.
+    pub links: Vec<Link>,
+    /// Contacts registered at this node.
+    pub registrations: Vec<Registration>,
+    /// Calls that pass through this node.
+    pub calls: Vec<Call>,
+    /// Overlay records held for others and for us, by kind.
+    pub records: BTreeMap<String, usize>,
+    /// The account table.
+    pub accounts: AccountsStatus,
+    /// Nodes in the routing table.
+    pub overlay_nodes_known: usize,
+}
+
+/// A link to another node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    /// The other node's id.
+    pub node: String,
+    /// `direct <address>` or `relayed`.
+    pub path: String,
+    /// Round trip, in milliseconds.
+    pub rtt_ms: f64,
+    /// The domains that the other node may speak for.
+    pub domains: Vec<String>,
+}
+
+/// A registered contact.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Registration {
+    /// The address-of-record.
+    pub address: String,
+    /// The contact's URI.
+    pub contact: String,
+    /// `udp`, `tcp` …
+    pub transport: String,
+    /// Seconds until it expires.
+    pub expires_s: u64,
+    /// Its preference, 0 to 1.
+    pub q: f64,
+}
+
+/// A call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// The Call-ID.
+    pub call_id: String,
+    /// The caller's address.
+    pub from: String,
+    /// The address called.
+    pub to: String,
+    /// `ringing`, `established` …
+    pub state: String,
+    /// Seconds since it began.
+    pub since_s: u64,
+}
+
+/// The account table in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountsStatus {
+    /// How many users there are.
+    pub users: usize,
+    /// Equal on home nodes that hold the same table.
+    pub version: String,
+}
+
+/// A user to be added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewUser {
+    /// The name.
+    pub user: String,
+    /// The number, if there shall be one.
+    #[serde(default)]
+    pub number: Option<String>,
+}
+
+/// What to type into a phone. The password is shown this once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserCredentials {
+    /// The name.
+    pub user: String,
+    /// The domain.
+    pub domain: String,
+    /// The password.
+    pub password: String,
+    /// The number, if there is one.
+    pub number: Option<String>,
+    /// The address of the node, `host:port`; `None` while the node does not run.
+    pub server: Option<String>,
+}
+
+impl std::fmt::Debug for UserCredentials {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("UserCredentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// All users.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserList {
+    /// The domain.
+    pub domain: String,
+    /// The users, by name.
+    pub users: Vec<UserRow>,
+}
+
+/// A user in the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRow {
+    /// The name.
+    pub user: String,
+    /// The number, if there is one.
+    pub number: Option<String>,
+    /// When the account was made, milliseconds since the Unix epoch.
+    pub created_ms: u64,
+}
+
+/// A ticket to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewInvite {
+    /// What the new machine will be: `home`.
+    pub role: String,
+    /// For how many seconds the ticket is good.
+    pub valid_s: u64,
+}
+
+/// A ticket. Whoever has it can join once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invite {
+    /// Its text.
+    pub ticket: String,
+    /// What the new machine will be.
+    pub role: String,
+    /// The domain it will serve.
+    pub domain: String,
+    /// The overlay it will join.
+    pub overlay: String,
+    /// When the ticket ends, in unix seconds.
+    pub expires: u64,
+}
+
+impl std::fmt::Debug for Invite {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Invite").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What happened and why.
+    pub error: String,
+    /// What to do about it.
+    pub hint: String,
+}

@@ -1,0 +1,161 @@
+//! Requests, checked and carried out.
+
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::api::{Failure, Invite, NewInvite, NewUser, UserCredentials, UserList, UserRow};
+use super::Control;
+use crate::account::{AccountError, Accounts, Credentials};
+use crate::enrol::{InviteError, Inviter};
+
+/// The largest request has two short fields.
+const MAX_BODY_LEN: usize = 16 << 10;
+
+pub(super) fn router(control: Control) -> Router {
+    Router::new()
+        .route("/status", get(status))
+        .route("/users", get(list_users).post(add_user))
+        .route("/users/{name}", delete(remove_user))
+        .route("/users/{name}/password", post(change_password))
+        .route("/invites", post(invite))
+        .fallback(async || refuse(StatusCode::NOT_FOUND, "there is nothing of that name"))
+        .method_not_allowed_fallback(async || {
+            refuse(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done with it")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
+        .with_state(control)
+}
+
+async fn status(State(control): State<Control>) -> Response {
+    Json(control.status.status()).into_response()
+}
+
+async fn list_users(State(control): State<Control>) -> Response {
+    let users = control
+        .accounts
+        .list()
+        .into_iter()
+        .map(|account| UserRow { user: account.user, number: account.number, created_ms: account.created_ms })
+        .collect();
+    Json(UserList { domain: control.accounts.domain().to_owned(), users }).into_response()
+}
+
+async fn add_user(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
+    let NewUser { user, number } = parse(&body)?;
+    let added = change(&control, move |accounts| accounts.add(&user, number.as_deref())).await?;
+    Ok((StatusCode::CREATED, Json(credentials(&control, added))).into_response())
+}
+
+async fn change_password(State(control): State<Control>, Path(user): Path<String>) -> Result<Response, Failed> {
+    let changed = change(&control, move |accounts| accounts.passwd(&user)).await?;
+    Ok(Json(credentials(&control, changed)).into_response())
+}
+
+async fn remove_user(State(control): State<Control>, Path(user): Path<String>) -> Result<Response, Failed> {
+    change(&control, move |accounts| accounts.remove(&user)).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn invite(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
+    let NewInvite { role, valid_s } = parse(&body)?;
+    if role != "home" {
+        return Err(Failed {
+            status: StatusCode::BAD_REQUEST,
+            error: format!("there is no role {role:?}"),
+            hint: "the one role so far is `home`",
+        });
+    }
+    let addresses = (control.links)();
+    let inviter = control.inviter.clone();
+    let make = move || Inviter::invite(&inviter, Duration::from_secs(valid_s), &addresses);
+    let ticket = blocking(make).await?.map_err(Failed::from)?;
+    let invite = Invite {
+        ticket: ticket.to_string(),
+        role,
+        domain: ticket.domain.clone(),
+        overlay: ticket.overlay.to_string(),
+        expires: ticket.expires,
+    };
+    Ok((StatusCode::CREATED, Json(invite)).into_response())
+}
+
+fn credentials(control: &Control, credentials: Credentials) -> UserCredentials {
+    let Credentials { user, domain, number, password } = credentials;
+    UserCredentials { user, domain, password: password.reveal().to_owned(), number, server: Some(control.server()) }
+}
+
+/// Changes accounts on a thread that may wait for the disk.
+async fn change<T: Send + 'static>(
+    control: &Control,
+    change: impl FnOnce(&Accounts) -> Result<T, AccountError> + Send + 'static,
+) -> Result<T, Failed> {
+    let accounts = control.accounts.clone();
+    Ok(blocking(move || change(&accounts)).await??)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failed> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Failed {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        error: "the node failed to do it".to_owned(),
+        hint: "look at the node's log",
+    })
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failed> {
+    serde_json::from_slice(body).map_err(|error| Failed {
+        status: StatusCode::BAD_REQUEST,
+        error: format!("the request cannot be read: {error}"),
+        hint: "run the same version of meshtone as the node",
+    })
+}
+
+fn refuse(status: StatusCode, error: &str) -> Failed {
+    Failed { status, error: error.to_owned(), hint: "run the same version of meshtone as the node" }
+}
+
+/// A failure on its way to becoming an answer.
+struct Failed {
+    status: StatusCode,
+    error: String,
+    hint: &'static str,
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        (self.status, Json(Failure { error: self.error, hint: self.hint.to_owned() })).into_response()
+    }
+}
+
+impl From<AccountError> for Failed {
+    fn from(error: AccountError) -> Failed {
+        let status = match &error {
+            AccountError::BadUser { .. } | AccountError::Reserved { .. } | AccountError::BadNumber { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            AccountError::UserTaken { .. } | AccountError::NumberTaken { .. } => StatusCode::CONFLICT,
+            AccountError::Unknown { .. } => StatusCode::NOT_FOUND,
+            AccountError::Full => StatusCode::INSUFFICIENT_STORAGE,
+            AccountError::Randomness(_) | AccountError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Failed { status, hint: error.hint(), error: error.to_string() }
+    }
+}
+
+impl From<InviteError> for Failed {
+    fn from(error: InviteError) -> Failed {
+        let status = match &error {
+            InviteError::NoAuthority | InviteError::NoAddress => StatusCode::CONFLICT,
+            InviteError::BadValidity => StatusCode::BAD_REQUEST,
+            InviteError::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            InviteError::Randomness(_) | InviteError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Failed { status, hint: error.hint(), error: error.to_string() }
+    }
+}
