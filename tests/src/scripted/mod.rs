@@ -6,11 +6,11 @@
 //! been given a password.
 
 pub mod digest;
+mod line;
 pub mod message;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,20 +19,14 @@ pub use message::{Dialog, Request, Sip};
 use crate::phone::Transport;
 use crate::{DOMAIN, SOON};
 use digest::Credentials;
+use line::Line;
 
 /// RFC 3261's T1: when a request without any answer is sent again over UDP.
 const RETRANSMIT: Duration = Duration::from_millis(500);
-const READ_SLICE: Duration = Duration::from_millis(20);
 
 /// Session descriptions that offer or take one audio stream; nothing is ever sent on it.
 pub const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
                        m=audio 9 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n";
-
-#[derive(Debug)]
-enum Line {
-    Udp(UdpSocket),
-    Tcp { stream: TcpStream, received: Vec<u8>, closed: bool },
-}
 
 /// A phone under the test's full control.
 #[derive(Debug)]
@@ -54,22 +48,12 @@ impl ScriptedPhone {
     /// A phone that talks to the node at `server`, with a port of its own.
     #[track_caller]
     pub fn new(transport: Transport, server: SocketAddr) -> ScriptedPhone {
-        let line = match transport {
-            Transport::Udp => Line::Udp(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a UDP socket")),
-            Transport::Tcp => {
-                let stream = TcpStream::connect(server).unwrap_or_else(|error| panic!("connect to {server}: {error}"));
-                stream.set_nodelay(true).expect("no delay");
-                Line::Tcp { stream, received: Vec::new(), closed: false }
-            }
-        };
-        let local = match &line {
-            Line::Udp(socket) => socket.local_addr(),
-            Line::Tcp { stream, .. } => stream.local_addr(),
-        };
+        let line = Line::open(transport, server);
+        let local = line.local();
         ScriptedPhone {
             line,
             server,
-            local: local.expect("our own address"),
+            local,
             user: "nobody".to_owned(),
             password: None,
             inbox: VecDeque::new(),
@@ -115,7 +99,7 @@ impl ScriptedPhone {
     }
 
     fn is_udp(&self) -> bool {
-        matches!(self.line, Line::Udp(_))
+        self.line.transport() == Transport::Udp
     }
 
     // ── registering ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -359,13 +343,7 @@ impl ScriptedPhone {
     /// # Errors
     /// Those of the socket.
     pub fn try_send_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match &mut self.line {
-            Line::Udp(socket) => socket.send_to(bytes, self.server).map(drop),
-            Line::Tcp { stream, .. } => {
-                stream.set_write_timeout(Some(SOON))?;
-                stream.write_all(bytes)
-            }
-        }
+        self.line.send(self.server, bytes)
     }
 
     /// The next message of any kind, if one comes before the deadline.
@@ -385,7 +363,7 @@ impl ScriptedPhone {
 
     /// Whether the node has closed the connection.
     pub fn is_closed(&self) -> bool {
-        matches!(self.line, Line::Tcp { closed: true, .. })
+        self.line.is_closed()
     }
 
     fn take(&mut self, wanted: impl Fn(&Sip) -> bool) -> Option<Sip> {
@@ -395,29 +373,7 @@ impl ScriptedPhone {
 
     /// Reads what comes within a short while.
     fn receive(&mut self) {
-        let mut buffer = vec![0; 128 * 1024];
-        let mut arrived = Vec::new();
-        match &mut self.line {
-            Line::Udp(socket) => {
-                socket.set_read_timeout(Some(READ_SLICE)).expect("a read timeout");
-                if let Ok(length) = socket.recv(&mut buffer) {
-                    arrived.extend(Sip::parse(&buffer[..length]));
-                }
-            }
-            Line::Tcp { stream, received, closed } => {
-                stream.set_read_timeout(Some(READ_SLICE)).expect("a read timeout");
-                match stream.read(&mut buffer) {
-                    Ok(0) => *closed = true,
-                    Ok(length) => received.extend_from_slice(&buffer[..length]),
-                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                    Err(_) => *closed = true,
-                }
-                while let Some(message) = Sip::take_from_stream(received) {
-                    arrived.push(message);
-                }
-            }
-        }
-        for message in arrived {
+        for message in self.line.receive() {
             self.sort_in(message);
         }
     }

@@ -1,0 +1,164 @@
+//! Setting a phone up: an account, a tone, a configuration for baresip.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::Phone;
+use super::control::Control;
+use crate::DOMAIN;
+use crate::command::need;
+use crate::ports::PortBlock;
+use crate::tone;
+
+const TONE_SECONDS: u32 = 40;
+
+/// How a phone talks to its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// SIP over UDP.
+    Udp,
+    /// SIP over TCP.
+    Tcp,
+}
+
+impl Transport {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        }
+    }
+}
+
+/// Who takes an incoming call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The phone, at once.
+    Auto,
+    /// The test, by [`Phone::answer`].
+    ByHand,
+}
+
+/// How to set a phone up.
+#[derive(Debug, Clone)]
+pub struct PhoneOptions {
+    pub(super) user: String,
+    pub(super) domain: String,
+    pub(super) password: String,
+    pub(super) server: SocketAddr,
+    pub(super) transport: Transport,
+    pub(super) answer: Answer,
+    pub(super) tone_hz: f64,
+    pub(super) registers: bool,
+}
+
+impl PhoneOptions {
+    /// A phone of `user` at the node that listens on `server`: UDP, answering by itself, registered.
+    pub fn new(user: &str, password: &str, server: SocketAddr, tone_hz: f64) -> PhoneOptions {
+        PhoneOptions {
+            user: user.to_owned(),
+            domain: DOMAIN.to_owned(),
+            password: password.to_owned(),
+            server,
+            transport: Transport::Udp,
+            answer: Answer::Auto,
+            tone_hz,
+            registers: true,
+        }
+    }
+
+    /// Uses another transport.
+    pub fn over(mut self, transport: Transport) -> PhoneOptions {
+        self.transport = transport;
+        self
+    }
+
+    /// Lets the test take the calls.
+    pub fn answered_by_hand(mut self) -> PhoneOptions {
+        self.answer = Answer::ByHand;
+        self
+    }
+
+    /// Only makes calls: never registers.
+    pub fn unregistered(mut self) -> PhoneOptions {
+        self.registers = false;
+        self
+    }
+
+    /// Belongs to another domain.
+    pub fn in_domain(mut self, domain: &str) -> PhoneOptions {
+        self.domain = domain.to_owned();
+        self
+    }
+
+    /// Starts the phone and waits until it is registered (or, if it never registers, until it takes commands).
+    #[track_caller]
+    pub fn start(self) -> Phone {
+        let mut phone = self.start_anyway();
+        if phone.options.registers {
+            phone.wait_registered();
+        }
+        phone
+    }
+
+    /// Starts the phone and waits only until it takes commands.
+    #[track_caller]
+    pub fn start_anyway(self) -> Phone {
+        need("baresip", "baresip-core");
+        let folder = tempfile::Builder::new().prefix(&format!("phone-{}-", self.user)).tempdir().expect("a folder");
+        let ports = PortBlock::reserve();
+        self.write_configuration(folder.path(), &ports);
+        let log = File::create(folder.path().join("log")).expect("the phone's log");
+        let child = Command::new("baresip")
+            .arg("-f")
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("the phone's log"))
+            .stderr(log)
+            .spawn()
+            .expect("start baresip");
+        let control = Control::new(ports.address(2));
+        let mut phone = Phone { options: self, child, control, folder: Some(folder), _ports: ports };
+        phone.control.connect();
+        phone
+    }
+
+    fn write_configuration(&self, folder: &Path, ports: &PortBlock) {
+        let recordings = folder.join("recordings");
+        std::fs::create_dir(&recordings).expect("a folder for recordings");
+        tone::write_wav(&folder.join("tone.wav"), self.tone_hz, TONE_SECONDS);
+        let (here, recordings) = (folder.display(), recordings.display());
+        let (sip, control) = (ports.address(0), ports.address(2));
+        let (first_rtp, last_rtp) = (ports.port(4), ports.port(19));
+        let configuration = format!(
+            "poll_method epoll\nsip_listen {sip}\nsip_trans_def {transport}\ncall_local_timeout 60\ncall_max_calls 4\n\
+             audio_path /usr/share/baresip\naudio_player aufile,{here}/player.wav\naudio_source aufile,{here}/tone.wav\n\
+             audio_alert aufile,{here}/tone.wav\nausrc_format s16\nauplay_format s16\nauenc_format s16\naudec_format s16\n\
+             ausrc_srate 48000\nauplay_srate 48000\nausrc_channels 1\nauplay_channels 1\naudio_buffer 20-160\n\
+             rtp_ports {first_rtp}-{last_rtp}\nrtcp_mux no\njitter_buffer_type fixed\njitter_buffer_delay 2-10\nrtp_timeout 60\n\
+             net_interface 127.0.0.1\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule aufile.so\n\
+             module sndfile.so\nsnd_path {recordings}\nmodule_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n\
+             ctrl_tcp_listen {control}\n",
+            transport = self.transport.name(),
+        );
+        let account = format!(
+            "<sip:{user}@{domain}>;auth_user={user};auth_pass={password};outbound=\"sip:{server};transport={transport}\";\
+             regint={interval};audio_codecs=PCMU/8000/1,PCMA/8000/1;answermode={answer}\n",
+            user = self.user,
+            domain = self.domain,
+            password = self.password,
+            server = self.server,
+            transport = self.transport.name(),
+            interval = if self.registers { 600 } else { 0 },
+            answer = match self.answer {
+                Answer::Auto => "auto",
+                Answer::ByHand => "manual",
+            },
+        );
+        std::fs::write(folder.join("config"), configuration).expect("the phone's configuration");
+        std::fs::write(folder.join("accounts"), account).expect("the phone's account");
+        std::fs::write(folder.join("contacts"), "").expect("the phone's contacts");
+    }
+}
