@@ -4,6 +4,9 @@
 //! much as it got, and once it knows its caller nobody else is heard, so it can be used neither to flood a third party nor to
 //! listen in (threat 19 of the design).
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -3,6 +3,9 @@
 mod ports;
 mod session;
 
+#[cfg(test)]
+mod tests;
+
 use thiserror::Error;
 
 use crate::sdp::SdpError;

@@ -5,6 +5,9 @@
 mod answer;
 mod parse;
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 
 use thiserror::Error;
