@@ -183,3 +183,137 @@ impl StreamDecoder {
         FramingError { error, partial: Message::partial(bytes, &mut self.scanner, body) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    const OPTIONS: &str = "OPTIONS sip:a@b SIP/2.0\r\nCall-ID: x\r\nContent-Length: 4\r\n\r\nbody";
+
+    fn found(decoder: &mut StreamDecoder) -> Vec<String> {
+        std::iter::from_fn(|| match decoder.next() {
+            Ok(None) => None,
+            Ok(Some(StreamItem::Message(message))) => Some(String::from_utf8_lossy(message.bytes()).into_owned()),
+            Ok(Some(item)) => Some(format!("{item:?}")),
+            Err(lost) => Some(format!("lost: {:?}", lost.error)),
+        })
+        .collect()
+    }
+
+    fn all_of(stream: &[u8]) -> Vec<String> {
+        let mut decoder = StreamDecoder::default();
+        decoder.push(stream);
+        found(&mut decoder)
+    }
+
+    #[test]
+    fn messages_and_keep_alives_come_out_in_order() {
+        let stream = format!("\r\n\r\n{OPTIONS}\r\n\r\n{OPTIONS}\r\n{OPTIONS}");
+        assert_eq!(
+            all_of(stream.as_bytes()),
+            ["KeepAlivePing", OPTIONS, "KeepAlivePing", OPTIONS, "KeepAlivePong", OPTIONS]
+        );
+    }
+
+    #[test]
+    fn half_a_ping_waits_for_the_other_half() {
+        let mut decoder = StreamDecoder::default();
+        for half in ["\r", "\n", "\r"] {
+            decoder.push(half.as_bytes());
+            assert!(found(&mut decoder).is_empty());
+        }
+        decoder.push(b"\n");
+        assert_eq!(found(&mut decoder), ["KeepAlivePing"]);
+        assert_eq!(decoder.pending(), 0);
+    }
+
+    #[test]
+    fn a_body_waits_until_it_is_whole() {
+        let mut decoder = StreamDecoder::default();
+        let (most, rest) = OPTIONS.split_at(OPTIONS.len() - 1);
+        decoder.push(most.as_bytes());
+        assert!(found(&mut decoder).is_empty());
+        assert_eq!(decoder.pending(), most.len());
+        decoder.push(rest.as_bytes());
+        assert_eq!(found(&mut decoder), [OPTIONS]);
+    }
+
+    #[test]
+    fn a_malformed_message_with_a_certain_end_costs_only_itself() {
+        let stream = format!("OPTIONS  sip:a@b SIP/2.0\r\nl: 2\r\n\r\nxy{OPTIONS}");
+        assert_eq!(all_of(stream.as_bytes()), ["Bad(StartLine, Some(Message(OPTIONS <uri>)))", OPTIONS]);
+    }
+
+    #[test]
+    fn framing_is_lost_once_and_for_all() {
+        for (head, error) in [
+            ("X: a\nY: b\r\n", "BareLineBreak"),
+            ("l: 4\r\nl: 5\r\n", "ContentLengthConflict"),
+            ("l: x\r\n", "ContentLength"),
+            ("X: y\r\n", "ContentLengthMissing"),
+            ("l: 999999\r\n", "MessageTooLarge"),
+            ("\r\n", "ContentLengthMissing"),
+        ] {
+            let mut decoder = StreamDecoder::default();
+            decoder.push(format!("OPTIONS sip:a@b SIP/2.0\r\n{head}\r\n{OPTIONS}").as_bytes());
+            assert_eq!(found(&mut decoder), [format!("lost: {error}")]);
+            decoder.push(OPTIONS.as_bytes());
+            assert!(found(&mut decoder).is_empty(), "nothing is read on after {error}");
+            assert_eq!(decoder.pending(), 0);
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_there_to_answer_a_lost_request() {
+        let mut decoder = StreamDecoder::default();
+        decoder.push(b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: x\r\nVia: SIP/2.0/TCP c;branch=z9hG4bK1\r\n\r\n");
+        let lost = decoder.next().unwrap_err();
+        assert_eq!(lost.error.status(), 400);
+        let partial = lost.partial.unwrap();
+        assert_eq!((partial.call_id(), partial.top_via().unwrap().host), ("x", "c"));
+    }
+
+    #[test]
+    fn a_head_without_end_is_bounded() {
+        let limits = StreamLimits { head_len: 1000, message_len: 2000 };
+        let mut decoder = StreamDecoder::new(limits);
+        decoder.push(b"OPTIONS sip:a@b SIP/2.0\r\n");
+        let mut pushed = 0;
+        let lost = loop {
+            decoder.push(b"X: yyyyyyyyyyyyyyyy\r\n");
+            pushed += 1;
+            match decoder.next() {
+                Ok(item) => assert!(item.is_none()),
+                Err(lost) => break lost,
+            }
+        };
+        assert_eq!(lost.error, ParseError::HeadTooLarge);
+        assert!(pushed < 60);
+    }
+
+    #[test]
+    fn a_message_of_the_limit_passes_and_one_byte_more_does_not() {
+        let head = "OPTIONS sip:a@b SIP/2.0\r\nl: 100\r\n\r\n";
+        let stream = format!("{head}{}", "b".repeat(100));
+        for (message_len, passes) in [(stream.len(), true), (stream.len() - 1, false)] {
+            let mut decoder = StreamDecoder::new(StreamLimits { message_len, ..StreamLimits::default() });
+            decoder.push(stream.as_bytes());
+            assert_eq!(decoder.next().is_ok(), passes);
+        }
+    }
+
+    #[test]
+    fn single_bytes_cost_no_more_than_linear_time() {
+        // One line of nearly the largest head, byte by byte: quadratic work would take minutes here.
+        let stream = format!("OPTIONS sip:a@b SIP/2.0\r\nX: {}\r\nl: 0\r\n\r\n", "y".repeat(MAX_HEAD_LEN - 100));
+        let mut decoder = StreamDecoder::default();
+        let mut messages = 0;
+        for byte in stream.as_bytes() {
+            decoder.push(std::slice::from_ref(byte));
+            messages += found(&mut decoder).len();
+        }
+        assert_eq!(messages, 1);
+    }
+}

@@ -1,6 +1,6 @@
 //! Tests of the echo, in virtual time.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use super::*;
 use crate::sdp::Direction;

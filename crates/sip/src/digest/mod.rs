@@ -10,6 +10,8 @@ mod authenticator;
 mod client;
 mod nonce;
 mod params;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
