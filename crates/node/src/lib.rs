@@ -1,6 +1,25 @@
-//! Meshtone node.
+//! A Meshtone node: the exchange that joins SIP, the overlay, identity and media.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `node` | [`Node`]: everything started in order, and stopped |
+//! | `transport` | UDP, TCP and SIP over the links between nodes |
+//! | `exchange` | what is done with each request; one worker each processor |
+//! | `location` | where an address can be reached |
+//! | [`account`] | who may register here, replicated among home nodes |
+//! | [`enrol`] | how a node comes by its identity, and tickets for others |
+//! | [`control`] | administration over a unix socket |
+//! | [`store`] | the data folder |
 
 pub mod account;
+mod clock;
 pub mod control;
 pub mod enrol;
+mod exchange;
+mod location;
+mod node;
+mod status;
 pub mod store;
+mod transport;
+
+pub use node::{Config, Node, StartError, Summary};

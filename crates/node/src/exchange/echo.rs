@@ -1,0 +1,101 @@
+//! The echo service: it answers and plays the caller's audio back, so that anybody can try a phone alone.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use meshtone_media::io::EchoSession;
+use meshtone_sip::agent::DialogId;
+use meshtone_sip::message::{Builder, Header, Message};
+use meshtone_sip::server::RequestId;
+use meshtone_sip::transport::{Destination, Flow, Locals};
+
+use super::callee::ECHO;
+use super::phone::ALLOW;
+use super::worker::{Echo, Worker};
+use crate::clock::unix_ms;
+use crate::transport::LocalView;
+
+const SDP: &str = "application/sdp";
+
+impl Worker {
+    pub(super) fn on_echo_invite(&mut self, id: RequestId, request: &Message, flow: &Flow) {
+        let Some(source) = source_of(flow) else {
+            self.reject(id, 404, "No such user here");
+            return;
+        };
+        if !self.carries_sdp_or_nothing(id, request) {
+            return;
+        }
+        let offer = Some(request.body()).filter(|body| !body.is_empty());
+        let facing = self.exchange.media_address(source);
+        match EchoSession::start(&self.exchange.rtp_ports, facing, facing, offer, source) {
+            Ok(session) => {
+                let own = LocalView(self.exchange.transports.clone()).sent_by(&Destination::Flow(flow.clone()));
+                let contact = match flow {
+                    Flow::Udp { .. } => format!("<sip:{ECHO}@{own}>"),
+                    Flow::Stream { transport, .. } => format!("<sip:{ECHO}@{own};transport={transport}>"),
+                    Flow::Peer { host } => format!("<sip:{ECHO}@{host};transport=peer>"),
+                };
+                self.exchange.calls.begin(unix_ms(), request);
+                let answer = session.answer.clone();
+                let dialog = self.server.accept(Instant::now(), id, &contact, (SDP, &answer));
+                self.echoes.insert(dialog, Echo { session, call_id: request.call_id().to_owned() });
+            }
+            Err(error) => {
+                tracing::info!(%error, "echo call refused");
+                self.reject(id, error.status(), &error.to_string());
+            }
+        }
+    }
+
+    pub(super) fn on_echo_reinvite(&mut self, id: RequestId, dialog: DialogId, request: &Message) {
+        if !self.carries_sdp_or_nothing(id, request) {
+            return;
+        }
+        let Some(echo) = self.echoes.get_mut(&dialog) else {
+            self.reject(id, 481, "Call/Transaction Does Not Exist");
+            return;
+        };
+        // Without an offer the phone asks for ours: what was agreed already.
+        let answer = match request.body() {
+            [] => Ok(echo.session.answer.clone()),
+            offer => echo.session.update(offer),
+        };
+        match answer {
+            Ok(answer) => {
+                let response = Builder::response(request, 200, "OK")
+                    .header(Header::Allow, ALLOW)
+                    .body(SDP, &answer)
+                    .finish();
+                self.server.respond(Instant::now(), id, response);
+            }
+            Err(error) => self.reject(id, error.status(), &error.to_string()),
+        }
+    }
+
+    /// A caller whose phone lost power sends no BYE: the session notices the silence, and the call is ended.
+    pub(super) fn end_silent_echoes(&mut self) {
+        let silent: Vec<DialogId> =
+            self.echoes.iter().filter(|(_, echo)| echo.session.has_ended()).map(|(dialog, _)| *dialog).collect();
+        for dialog in silent {
+            self.server.hang_up(Instant::now(), dialog);
+        }
+    }
+
+    fn carries_sdp_or_nothing(&mut self, id: RequestId, request: &Message) -> bool {
+        let kind = request.header(Header::ContentType).unwrap_or(SDP);
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        let understood = request.body().is_empty() || kind.eq_ignore_ascii_case(SDP);
+        if !understood {
+            self.reject_with(id, 415, "Unsupported Media Type", &[(Header::Accept, SDP.to_owned())]);
+        }
+        understood
+    }
+}
+
+fn source_of(flow: &Flow) -> Option<IpAddr> {
+    match flow {
+        Flow::Udp { remote, .. } | Flow::Stream { remote, .. } => Some(remote.ip()),
+        Flow::Peer { .. } => None,
+    }
+}

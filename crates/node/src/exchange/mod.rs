@@ -1,0 +1,90 @@
+//! The exchange: what this node does with each request (RFC 3261 §16.3–16.6, §10.3).
+//!
+//! The SIP engine knows the protocol; here is the policy: who must authenticate, whom a Request-URI means, where
+//! that one can be reached. One [`worker`] each processor drives an engine of its own; what they share is here.
+
+pub(crate) mod callee;
+pub(crate) mod calls;
+mod echo;
+mod peer;
+mod phone;
+pub(crate) mod worker;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use meshtone_media::io::PortRange;
+use meshtone_overlay::node::Overlay;
+use meshtone_sip::digest::{Algorithm, Authenticator, Verdict};
+use meshtone_sip::message::{Header, Message};
+
+use crate::account::Accounts;
+use crate::clock::unix_ms;
+use crate::location::memory::Registrations;
+use crate::transport::Transports;
+use calls::Calls;
+
+/// What all workers of a node share.
+pub(crate) struct Exchange {
+    pub(crate) domain: String,
+    pub(crate) accounts: Accounts,
+    pub(crate) registrations: Arc<Registrations>,
+    pub(crate) overlay: Overlay,
+    pub(crate) transports: Arc<Transports>,
+    pub(crate) calls: Calls,
+    pub(crate) authenticator: Mutex<Authenticator>,
+    pub(crate) rtp_ports: PortRange,
+}
+
+/// The digest algorithms offered to phones: many read only the first challenge, and some fail on any other than MD5,
+/// so others are a policy of later (RFC 8760).
+const ALGORITHMS: &[Algorithm] = &[Algorithm::Md5];
+
+/// Whose credentials a request carries.
+pub(crate) enum Authenticated {
+    /// This account's.
+    As(String),
+    /// Nobody's that are valid: answer with these challenges.
+    No {
+        /// Header field values.
+        challenges: Vec<(Header, String)>,
+    },
+}
+
+impl Exchange {
+    /// Checks digest credentials. A stranger, an unknown user and a wrong password get one and the same answer.
+    pub(crate) fn authenticate(&self, request: &Message, credentials: Header, challenge: Header) -> Authenticated {
+        let now_ms = unix_ms();
+        let mut authenticator = self.authenticator.lock().unwrap_or_else(PoisonError::into_inner);
+        let verdict = authenticator.verify(
+            now_ms,
+            request.fields(credentials),
+            &self.domain,
+            request.method_name(),
+            request.body(),
+            |user, algorithm| self.accounts.ha1(user, algorithm),
+            ALGORITHMS,
+        );
+        let stale = match verdict {
+            Verdict::Accepted { username } => match self.accounts.find(&username) {
+                Some(account) => return Authenticated::As(account.user),
+                // Removed this very moment.
+                None => false,
+            },
+            Verdict::Stale => true,
+            Verdict::Missing | Verdict::Refused => false,
+        };
+        let challenges = authenticator.challenge(now_ms, &self.domain, ALGORITHMS, stale);
+        Authenticated::No { challenges: challenges.into_iter().map(|value| (challenge, value)).collect() }
+    }
+
+    /// The address of an account of the served domain.
+    pub(crate) fn address_of(&self, user: &str) -> String {
+        format!("{user}@{}", self.domain)
+    }
+
+    /// This machine's address for media towards `remote`.
+    pub(crate) fn media_address(&self, remote: IpAddr) -> IpAddr {
+        self.transports.address_facing(remote)
+    }
+}

@@ -1,0 +1,40 @@
+//! Requests from other nodes. They rang here because the overlay says that somebody is registered here, so only
+//! the phones registered here are tried: a request never wanders on.
+
+use meshtone_sip::message::{Header, Message, Method, NameAddr, Uri};
+use meshtone_sip::server::RequestId;
+use meshtone_sip::transport::PeerHost;
+
+use super::callee::Callee;
+use super::worker::Worker;
+use crate::transport::node_of;
+
+impl Worker {
+    pub(super) fn on_peer_request(&mut self, id: RequestId, request: &Message, host: &PeerHost) {
+        let Some(caller) = self.proven_caller(request, host) else {
+            self.reject(id, 403, "That node may not speak for the caller");
+            return;
+        };
+        match self.callee(request) {
+            Callee::User { address } => {
+                let targets = self.local_targets(&address, &caller);
+                self.begin_forwarding(id, request, targets, false);
+            }
+            Callee::Node if request.method() == Method::Options => self.answer_options(id, request),
+            Callee::Node | Callee::Echo | Callee::Nobody => self.reject(id, 404, "No such user here"),
+            Callee::Elsewhere { .. } => self.reject(id, 404, "That domain is not served here"),
+            Callee::BadScheme => self.reject(id, 416, "Unsupported URI Scheme"),
+            Callee::BadUri => self.reject(id, 400, "Bad Request-URI"),
+        }
+    }
+
+    /// The caller whom the node at the other end of the link asserts, if that node is a home node of his domain: its
+    /// certificate says so, and the link proved the certificate.
+    fn proven_caller(&self, request: &Message, host: &PeerHost) -> Option<String> {
+        let asserted = NameAddr::parse(request.header(Header::PAssertedIdentity)?).ok()?;
+        let address = Uri::parse(asserted.uri).ok()?.address_of_record();
+        let (_, domain) = address.rsplit_once('@')?;
+        let domains = self.exchange.transports.peer_domains(node_of(host)?);
+        domains.iter().any(|proven| proven.eq_ignore_ascii_case(domain)).then_some(address)
+    }
+}

@@ -1,0 +1,227 @@
+//! Requests from phones: everything a phone asks is authenticated, then routed by whom it means.
+
+use std::time::{Duration, Instant};
+
+use meshtone_identity::NodeId;
+use meshtone_overlay::node::{Entry, Overlay};
+use meshtone_overlay::record::Kind;
+use meshtone_sip::message::{Builder, Header, Message, Method, Uri};
+use meshtone_sip::registrar::Binding;
+use meshtone_sip::proxy::Target;
+use meshtone_sip::server::RequestId;
+use meshtone_sip::transport::{Destination, Flow, Locals};
+use tokio::sync::mpsc;
+
+use super::Authenticated;
+use super::callee::{Callee, callee};
+use super::worker::{Input, Worker};
+use crate::clock::unix_ms;
+use crate::transport::{LocalView, host_of};
+
+/// A node that says nothing at all within this is passed over for the next; a live one answers 100 at once.
+const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the node itself understands, for OPTIONS and 405 (RFC 3261 §11.2).
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, UPDATE, PRACK, INFO, \
+                                SUBSCRIBE, NOTIFY, REFER, PUBLISH";
+
+impl Worker {
+    pub(super) fn on_phone_request(&mut self, id: RequestId, request: &Message, flow: &Flow) {
+        if request.method() == Method::Register {
+            self.on_register(id, request, flow);
+            return;
+        }
+        let callee = self.callee(request);
+        // A phone or a neighbour's probe asks whether anybody is there: the same answer for everybody.
+        if callee == Callee::Node && request.method() == Method::Options {
+            self.answer_options(id, request);
+            return;
+        }
+        let Some(caller) = self.authenticate_caller(id, request) else { return };
+        match callee {
+            Callee::Echo if request.method() == Method::Invite => self.on_echo_invite(id, request, flow),
+            Callee::Echo if request.method() == Method::Options => self.answer_options(id, request),
+            Callee::Node | Callee::Echo => {
+                self.reject_with(id, 405, "Method Not Allowed", &[(Header::Allow, ALLOW.to_owned())]);
+            }
+            Callee::User { address } => self.forward_to_user(id, request, &caller, address),
+            Callee::Elsewhere { address } => self.locate_elsewhere(id, request, &caller, address, Vec::new()),
+            Callee::Nobody => self.reject(id, 404, "No such user here"),
+            Callee::BadScheme => self.reject(id, 416, "Unsupported URI Scheme"),
+            Callee::BadUri => self.reject(id, 400, "Bad Request-URI"),
+        }
+    }
+
+    /// A request whose Route names a host that is not this node: refused, but not before it is known who asks.
+    pub(super) fn on_foreign_route(&mut self, id: RequestId, request: &Message, flow: &Flow) {
+        match flow {
+            Flow::Peer { .. } => self.reject(id, 403, "This node relays to no other host"),
+            Flow::Udp { .. } | Flow::Stream { .. } => {
+                if request.method() == Method::Register {
+                    self.on_register(id, request, flow);
+                } else if self.authenticate_caller(id, request).is_some() {
+                    self.reject(id, 403, "This node relays to no other host");
+                }
+            }
+        }
+    }
+
+    pub(super) fn callee(&self, request: &Message) -> Callee {
+        let locals = LocalView(self.exchange.transports.clone());
+        callee(
+            request.request_uri(),
+            &self.exchange.domain,
+            |host, port| locals.is_local(host, port),
+            &self.exchange.accounts,
+        )
+    }
+
+    fn on_register(&mut self, id: RequestId, request: &Message, flow: &Flow) {
+        let user = match self.exchange.authenticate(request, Header::Authorization, Header::WwwAuthenticate) {
+            Authenticated::As(user) => user,
+            Authenticated::No { challenges } => {
+                self.reject_with(id, 401, "Unauthorized", &challenges);
+                return;
+            }
+        };
+        // Nobody registers for somebody else (RFC 3261 §10.3, step 4).
+        let own = request.to().is_ok_and(|to| self.is_own_address(to.uri, &user));
+        if !own || !self.is_served(request.request_uri()) {
+            self.reject(id, 403, "These credentials are not for that address");
+            return;
+        }
+        let address = self.exchange.address_of(&user);
+        match self.exchange.registrations.register(unix_ms(), &address, request, flow) {
+            Ok(response) => {
+                tracing::debug!(%address, "registered");
+                self.server.respond(Instant::now(), id, response);
+            }
+            Err(rejection) => self.reject_with(id, rejection.status, rejection.reason, &rejection.extra),
+        }
+    }
+
+    /// The authenticated caller's address, or `None` once a challenge or refusal is on its way.
+    fn authenticate_caller(&mut self, id: RequestId, request: &Message) -> Option<String> {
+        let user = match self.exchange.authenticate(request, Header::ProxyAuthorization, Header::ProxyAuthenticate) {
+            Authenticated::As(user) => user,
+            Authenticated::No { challenges } => {
+                self.reject_with(id, 407, "Proxy Authentication Required", &challenges);
+                return None;
+            }
+        };
+        if !request.from().is_ok_and(|from| self.is_own_address(from.uri, &user)) {
+            self.reject(id, 403, "From is not the address of these credentials");
+            return None;
+        }
+        Some(self.exchange.address_of(&user))
+    }
+
+    /// Whether `uri` is the address of account `user`, by name or number, at the served domain or at this node.
+    fn is_own_address(&self, uri: &str, user: &str) -> bool {
+        let Ok(parsed) = Uri::parse(uri) else { return false };
+        let address = parsed.address_of_record();
+        let Some((name, _)) = address.rsplit_once('@') else { return false };
+        self.is_served(uri) && self.exchange.accounts.find(name).is_some_and(|account| account.user == user)
+    }
+
+    fn is_served(&self, uri: &str) -> bool {
+        Uri::parse(uri).is_ok_and(|uri| {
+            uri.host.eq_ignore_ascii_case(&self.exchange.domain)
+                || LocalView(self.exchange.transports.clone()).is_local(uri.host, uri.port)
+        })
+    }
+
+    /// Rings the phones registered here at once, and asks the overlay for those registered elsewhere.
+    fn forward_to_user(&mut self, id: RequestId, request: &Message, caller: &str, address: String) {
+        let targets = self.local_targets(&address, caller);
+        self.locate_elsewhere(id, request, caller, address, targets);
+    }
+
+    /// One target a phone that is registered here for `address`.
+    pub(super) fn local_targets(&self, address: &str, caller: &str) -> Vec<Target> {
+        let locals = LocalView(self.exchange.transports.clone());
+        self.exchange
+            .registrations
+            .bindings(unix_ms(), address)
+            .iter()
+            .filter_map(|binding| to_target(binding, &locals, caller))
+            .collect()
+    }
+
+    /// Starts a look-up in the overlay whose finds follow as [`Input::Located`].
+    fn locate_elsewhere(
+        &mut self,
+        id: RequestId,
+        request: &Message,
+        caller: &str,
+        address: String,
+        targets: Vec<Target>,
+    ) {
+        self.begin_forwarding(id, request, targets, true);
+        let search = locate(self.exchange.overlay.clone(), address, caller.to_owned(), id, self.answers.clone());
+        tokio::spawn(search);
+    }
+
+    pub(super) fn answer_options(&mut self, id: RequestId, request: &Message) {
+        let response = Builder::response(request, 200, "OK")
+            .header(Header::Allow, ALLOW)
+            .header(Header::Accept, "application/sdp")
+            .finish();
+        self.server.respond(Instant::now(), id, response);
+    }
+}
+
+fn to_target(binding: &Binding, locals: &LocalView, caller: &str) -> Option<Target> {
+    Some(Target {
+        uri: binding.contact.clone(),
+        destination: binding.destination(locals.flow_is_open(&binding.flow))?,
+        q: binding.q,
+        extra: vec![asserted(caller)],
+        answer_within: None,
+        prepend_route: None,
+    })
+}
+
+fn asserted(caller: &str) -> (Header, String) {
+    (Header::PAssertedIdentity, format!("<sip:{caller}>"))
+}
+
+/// Looks `address` up: what the first replica says is acted on at once, what the others add follows.
+async fn locate(overlay: Overlay, address: String, caller: String, id: RequestId, answers: mpsc::Sender<Input>) {
+    let mut known = vec![overlay.node_id()];
+    if let Ok(entries) = overlay.fetch_first(Kind::SipRegistration, &address).await {
+        let targets = to_peer_targets(entries, &address, &caller, &mut known);
+        if !targets.is_empty() {
+            let _ = answers.send(Input::Located { id, targets, searching: true }).await;
+        }
+    }
+    let targets = match overlay.fetch(Kind::SipRegistration, &address).await {
+        Ok(entries) => to_peer_targets(entries, &address, &caller, &mut known),
+        Err(error) => {
+            tracing::debug!(%error, "overlay look-up");
+            Vec::new()
+        }
+    };
+    let _ = answers.send(Input::Located { id, targets, searching: false }).await;
+}
+
+/// One target a node that says the address is registered there, but for those `known` already.
+fn to_peer_targets(entries: Vec<Entry>, address: &str, caller: &str, known: &mut Vec<NodeId>) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for entry in entries {
+        if known.contains(&entry.writer) {
+            continue;
+        }
+        known.push(entry.writer);
+        let Some(host) = host_of(entry.writer) else { continue };
+        targets.push(Target {
+            uri: format!("sip:{address}"),
+            destination: Destination::Peer(host),
+            q: 1000,
+            extra: vec![asserted(caller)],
+            answer_within: Some(PEER_ANSWERS_WITHIN),
+            prepend_route: None,
+        });
+    }
+    targets
+}

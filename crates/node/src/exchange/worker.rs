@@ -1,0 +1,223 @@
+//! A worker: one task that drives one SIP engine. Everything of one call happens in one worker, so the engine
+//! needs no lock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meshtone_media::io::EchoSession;
+use meshtone_sip::agent::DialogId;
+use meshtone_sip::message::{Header, Message, Method, ParseError};
+use meshtone_sip::proxy::{Routing, Target};
+use meshtone_sip::server::{Event, RequestId, Server};
+use meshtone_sip::transaction::TransactionId;
+use meshtone_sip::transport::Flow;
+use tokio::sync::mpsc;
+
+use super::Exchange;
+use crate::clock::unix_ms;
+
+/// Inputs taken in one go before timers and transmissions have their turn.
+const BATCH: usize = 64;
+
+/// What a worker is given.
+pub(crate) enum Input {
+    /// A message that arrived.
+    Message { flow: Flow, message: Message },
+    /// Something that is not a message, and what of it could be read.
+    Bad { flow: Flow, error: ParseError, partial: Option<Message> },
+    /// What was sent for this transaction could not be delivered.
+    TransportError(TransactionId),
+    /// Where a request may go, found by a look-up; `searching` while it goes on.
+    Located { id: RequestId, targets: Vec<Target>, searching: bool },
+}
+
+/// One worker.
+pub(crate) struct Worker {
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) server: Server,
+    pub(crate) index: usize,
+    /// A sender of this worker's own inbox, for look-ups to answer to.
+    pub(crate) answers: mpsc::Sender<Input>,
+    pub(crate) echoes: HashMap<DialogId, Echo>,
+    /// The requests being forwarded, until their final answer.
+    pub(crate) forwarded: HashMap<RequestId, Forwarded>,
+}
+
+/// A request under way to whoever it means.
+pub(crate) struct Forwarded {
+    /// The call that it may become; `None` for anything but INVITE.
+    pub(crate) call_id: Option<String>,
+    /// The overlay is still being asked for further targets.
+    pub(crate) searching: bool,
+    /// It has been sent somewhere.
+    pub(crate) tried: bool,
+    /// All of these have failed, the best with this status.
+    pub(crate) exhausted: Option<u16>,
+}
+
+/// A call to the echo service.
+pub(crate) struct Echo {
+    pub(crate) session: EchoSession,
+    pub(crate) call_id: String,
+}
+
+impl Worker {
+    /// Works until the inbox closes.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
+        let mut housekeeping = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            let deadline = self.server.poll_timeout().map(|(at, _)| tokio::time::Instant::from_std(at));
+            tokio::select! {
+                input = inbox.recv() => {
+                    let Some(input) = input else { return };
+                    self.on_input(input);
+                    for _ in 1..BATCH {
+                        let Ok(input) = inbox.try_recv() else { break };
+                        self.on_input(input);
+                    }
+                }
+                () = wait_until(deadline) => self.server.handle_timeout(Instant::now()),
+                _ = housekeeping.tick() => self.end_silent_echoes(),
+            }
+            self.drain();
+        }
+    }
+
+    fn on_input(&mut self, input: Input) {
+        let now = Instant::now();
+        match input {
+            Input::Message { flow, message } => self.server.handle_message(now, flow, message),
+            Input::Bad { flow, error, partial } => self.server.handle_bad_message(now, flow, &error, partial),
+            Input::TransportError(origin) => self.server.handle_transport_error(now, origin),
+            Input::Located { id, targets, searching } => self.forward_to(id, targets, searching),
+        }
+        self.drain();
+    }
+
+    /// Carries out what the engine asks for, until it asks for nothing.
+    fn drain(&mut self) {
+        loop {
+            let mut idle = true;
+            while let Some(transmit) = self.server.poll_transmit() {
+                idle = false;
+                self.exchange.transports.send(self.index, transmit);
+            }
+            while let Some(event) = self.server.poll_event() {
+                idle = false;
+                self.on_event(event);
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Request { id, request, flow, routing } => self.on_request(id, &request, &flow, routing),
+            Event::Reinvite { id, dialog, request } => self.on_echo_reinvite(id, dialog, &request),
+            Event::DialogEstablished { dialog } => {
+                if let Some(echo) = self.echoes.get(&dialog) {
+                    self.exchange.calls.answered(unix_ms(), &echo.call_id, 200);
+                }
+            }
+            Event::DialogEnded { dialog } => {
+                if let Some(echo) = self.echoes.remove(&dialog) {
+                    self.exchange.calls.end(&echo.call_id);
+                }
+            }
+            Event::TargetsExhausted { id, status } => {
+                if let Some(forwarded) = self.forwarded.get_mut(&id) {
+                    forwarded.exhausted = Some(status);
+                    self.settle(id);
+                }
+            }
+            Event::Cancelled { id } => self.forget(id, 487),
+            Event::Finished { id, status } => self.forget(id, status),
+        }
+    }
+
+    fn on_request(&mut self, id: RequestId, request: &Message, flow: &Flow, routing: Routing) {
+        match routing {
+            Routing::Dialog(target) => {
+                if request.method() == Method::Bye {
+                    self.exchange.calls.end(request.call_id());
+                }
+                self.server.forward(Instant::now(), id, vec![target], false);
+            }
+            Routing::Gone => self.reject(id, 480, "The other side's connection is gone"),
+            Routing::Initial => match flow {
+                Flow::Udp { .. } | Flow::Stream { .. } => self.on_phone_request(id, request, flow),
+                Flow::Peer { host } => self.on_peer_request(id, request, host),
+            },
+            // A Route that this node did not write: it is nobody's relay.
+            Routing::Foreign(_) => self.on_foreign_route(id, request, flow),
+        }
+    }
+
+    /// Begins to forward a request of its own (not one within a dialog) to `targets`, and to whatever else is found
+    /// while `searching`.
+    pub(super) fn begin_forwarding(&mut self, id: RequestId, request: &Message, targets: Vec<Target>, searching: bool) {
+        let is_invite = request.method() == Method::Invite;
+        if is_invite {
+            self.exchange.calls.begin(unix_ms(), request);
+        }
+        let call_id = is_invite.then(|| request.call_id().to_owned());
+        self.forwarded.insert(id, Forwarded { call_id, searching: true, tried: false, exhausted: None });
+        self.forward_to(id, targets, searching);
+    }
+
+    fn forward_to(&mut self, id: RequestId, targets: Vec<Target>, searching: bool) {
+        // Answered, or cancelled, while the search was on.
+        let Some(forwarded) = self.forwarded.get_mut(&id) else { return };
+        forwarded.searching = searching;
+        if !targets.is_empty() {
+            forwarded.tried = true;
+            forwarded.exhausted = None;
+            // More may always follow as far as the engine knows: the last word is `settle`'s.
+            self.server.forward(Instant::now(), id, targets, true);
+        }
+        self.settle(id);
+    }
+
+    /// Ends a request all of whose targets have failed, once no further one can be found.
+    fn settle(&mut self, id: RequestId) {
+        let Some(forwarded) = self.forwarded.get(&id) else { return };
+        if forwarded.searching || (forwarded.tried && forwarded.exhausted.is_none()) {
+            return;
+        }
+        match forwarded.exhausted {
+            None => self.unavailable(id, "Not registered anywhere"),
+            // Nobody was reached: to the caller that is one thing, whether a node, a link or a phone is down.
+            Some(408 | 503) => self.unavailable(id, "Nobody answers there"),
+            Some(_) => self.server.forward(Instant::now(), id, Vec::new(), false),
+        }
+    }
+
+    fn unavailable(&mut self, id: RequestId, reason: &str) {
+        self.reject(id, 480, reason);
+        self.forget(id, 480);
+    }
+
+    fn forget(&mut self, id: RequestId, status: u16) {
+        if let Some(Forwarded { call_id: Some(call_id), .. }) = self.forwarded.remove(&id) {
+            self.exchange.calls.answered(unix_ms(), &call_id, status);
+        }
+    }
+
+    pub(crate) fn reject(&mut self, id: RequestId, status: u16, reason: &str) {
+        self.server.reject(Instant::now(), id, status, reason, &[]);
+    }
+
+    pub(crate) fn reject_with(&mut self, id: RequestId, status: u16, reason: &str, extra: &[(Header, String)]) {
+        self.server.reject(Instant::now(), id, status, reason, extra);
+    }
+}
+
+async fn wait_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,142 @@
+//! The bindings of the phones registered at this node: memory, written behind to the store, so that a restart
+//! forgets nobody.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use meshtone_sip::message::Message;
+use meshtone_sip::registrar::{self, Binding, Limits, Rejection};
+use meshtone_sip::transport::Flow;
+
+use super::persist;
+use super::publisher::Publisher;
+use crate::store::Store;
+
+/// Locks the bindings are spread over, so that registrations of different addresses do not wait for each other.
+const SHARDS: usize = 64;
+
+/// The bindings of every address registered here.
+pub(crate) struct Registrations {
+    shards: Vec<Mutex<HashMap<String, Vec<Binding>>>>,
+    hasher: RandomState,
+    limits: Limits,
+    store: Store,
+    publisher: Publisher,
+}
+
+impl Registrations {
+    /// Reads back what the store holds and announces it to the overlay.
+    pub(crate) fn restore(store: Store, publisher: Publisher, limits: Limits, now_ms: u64) -> Arc<Self> {
+        let registrations = Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            limits,
+            store,
+            publisher,
+        };
+        let mut restored = 0usize;
+        for (address, stored) in registrations.store.load_bindings().unwrap_or_default() {
+            let mut bindings = persist::decode(&stored).unwrap_or_default();
+            bindings.retain(|binding| binding.expires_ms > now_ms);
+            if bindings.is_empty() {
+                registrations.store.put_bindings(&address, None);
+                continue;
+            }
+            restored += bindings.len();
+            registrations.publish(&address, &bindings);
+            registrations.shard(&address).insert(address, bindings);
+        }
+        if restored > 0 {
+            tracing::info!(restored, "registrations read back");
+        }
+        Arc::new(registrations)
+    }
+
+    /// Serves a REGISTER that was authenticated for `address` (RFC 3261 §10.3): the 200, or why not.
+    pub(crate) fn register(
+        &self,
+        now_ms: u64,
+        address: &str,
+        request: &Message,
+        flow: &Flow,
+    ) -> Result<Message, Rejection> {
+        let mut shard = self.shard(address);
+        let mut bindings = shard.get(address).cloned().unwrap_or_default();
+        bindings.retain(|binding| binding.expires_ms > now_ms);
+        let changed = registrar::register(now_ms, &self.limits, &mut bindings, request, flow)?;
+        let response = registrar::ok(now_ms, &bindings, request);
+        if changed {
+            self.keep(&mut shard, address, bindings);
+        }
+        Ok(response)
+    }
+
+    /// The bindings of `address` that have not expired.
+    pub(crate) fn bindings(&self, now_ms: u64, address: &str) -> Vec<Binding> {
+        self.shard(address)
+            .get(address)
+            .map(|bindings| bindings.iter().filter(|binding| binding.expires_ms > now_ms).cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// Drops every binding of an address, as when its user is removed.
+    pub(crate) fn remove(&self, address: &str) {
+        let mut shard = self.shard(address);
+        if shard.contains_key(address) {
+            self.keep(&mut shard, address, Vec::new());
+        }
+    }
+
+    /// Drops what has expired in one of the shards; called in turn, all shards come round in 16 s.
+    pub(crate) fn sweep(&self, now_ms: u64, turn: usize) {
+        let Some(shard) = self.shards.get(turn % SHARDS) else { return };
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let expired: Vec<String> = shard
+            .iter()
+            .filter(|(_, bindings)| bindings.iter().any(|binding| binding.expires_ms <= now_ms))
+            .map(|(address, _)| address.clone())
+            .collect();
+        for address in expired {
+            let mut bindings = shard.get(&address).cloned().unwrap_or_default();
+            bindings.retain(|binding| binding.expires_ms > now_ms);
+            self.keep(&mut shard, &address, bindings);
+        }
+    }
+
+    /// Every address with its bindings, in order of address.
+    pub(crate) fn all(&self, now_ms: u64) -> Vec<(String, Vec<Binding>)> {
+        let mut all: Vec<(String, Vec<Binding>)> = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(shard.iter().map(|(address, bindings)| {
+                let live = bindings.iter().filter(|binding| binding.expires_ms > now_ms).cloned().collect();
+                (address.clone(), live)
+            }));
+        }
+        all.sort_by(|left, right| left.0.cmp(&right.0));
+        all
+    }
+
+    fn keep(&self, shard: &mut HashMap<String, Vec<Binding>>, address: &str, bindings: Vec<Binding>) {
+        self.publish(address, &bindings);
+        if bindings.is_empty() {
+            self.store.put_bindings(address, None);
+            shard.remove(address);
+        } else {
+            self.store.put_bindings(address, Some(persist::encode(&bindings)));
+            shard.insert(address.to_owned(), bindings);
+        }
+    }
+
+    fn publish(&self, address: &str, bindings: &[Binding]) {
+        self.publisher.set(address, bindings.len(), bindings.iter().map(|binding| binding.q).max().unwrap_or(0));
+    }
+
+    fn shard(&self, address: &str) -> MutexGuard<'_, HashMap<String, Vec<Binding>>> {
+        let count = u64::try_from(self.shards.len()).unwrap_or(1).max(1);
+        let index = usize::try_from(self.hasher.hash_one(address) % count).unwrap_or(0);
+        #[allow(clippy::indexing_slicing, reason = "index < shards.len() by the remainder above")]
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

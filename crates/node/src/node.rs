@@ -1,0 +1,297 @@
+//! A node, started and stopped: every room opened in order and joined.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use meshtone_media::io::PortRange;
+use meshtone_overlay::node::{Config as OverlayConfig, Overlay};
+use meshtone_sip::digest::{Authenticator, DigestConfig};
+use meshtone_sip::registrar::Limits;
+use meshtone_sip::server::{Server, ServerConfig};
+use meshtone_sip::transport::Randomness;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::account::{self, Accounts};
+use crate::clock::unix_ms;
+use crate::control;
+use crate::enrol::{self, Membership};
+use crate::exchange::Exchange;
+use crate::exchange::calls::Calls;
+use crate::exchange::worker::Worker;
+use crate::location::memory::Registrations;
+use crate::location::publisher::Publisher;
+use crate::status::StatusView;
+use crate::store::{Setting, Store, StoreError};
+use crate::transport::dispatch::{Dispatch, WORKER_QUEUE};
+use crate::transport::{LocalView, Transports};
+
+/// One shard of the bindings is swept at each tick, all 64 in 16 s.
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
+/// How often the known peers are written down for the next start.
+const HOST_CACHE_EVERY: Duration = Duration::from_secs(10);
+
+/// Calls to the echo service at once: each costs two ports and 50 packets a second both ways.
+const MAX_ECHO_CALLS: usize = 64;
+
+/// What a node is told at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data folder; made where there is none.
+    pub data: PathBuf,
+    /// The domain to serve; needed by the first run only, and then fixed.
+    pub domain: Option<String>,
+    /// Addresses for SIP, each for UDP and TCP.
+    pub sip: Vec<SocketAddr>,
+    /// UDP addresses for links to other nodes.
+    pub link: Vec<SocketAddr>,
+    /// First and last UDP port for media.
+    pub rtp_ports: (u16, u16),
+    /// The ticket by which a first run joins another's overlay.
+    pub join: Option<String>,
+}
+
+/// What a person wants to know of a node that has started.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// The node's id, base 36.
+    pub node: String,
+    /// The overlay's id, base 36.
+    pub overlay: String,
+    /// The domain served.
+    pub domain: String,
+    /// SIP addresses.
+    pub sip: Vec<SocketAddr>,
+    /// Link addresses, real ones even where it listens on all of them.
+    pub link: Vec<SocketAddr>,
+    /// The data folder.
+    pub data: PathBuf,
+    /// Whether this start made the node.
+    pub first_run: bool,
+    /// Accounts in the table.
+    pub users: usize,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Keys, certificates or the ticket.
+    #[error(transparent)]
+    Enrol(#[from] enrol::EnrolError),
+    /// The overlay.
+    #[error("the overlay did not start: {0}")]
+    Overlay(#[from] meshtone_overlay::node::Error),
+    /// A SIP address.
+    #[error("cannot listen for SIP on {address}: {reason}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The administration socket.
+    #[error("cannot open the administration socket: {0}")]
+    Control(#[source] std::io::Error),
+    /// The ports for media.
+    #[error("the ports for media must be a first and a last one with an even one between them")]
+    RtpPorts,
+}
+
+/// A running node.
+pub struct Node {
+    summary: Summary,
+    store: Store,
+    overlay: Overlay,
+    publisher: Publisher,
+    tasks: JoinSet<()>,
+}
+
+impl Node {
+    /// Starts a node: makes or opens its data, joins its overlay and listens.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing keeps running then.
+    pub async fn start(config: Config) -> Result<Node, StartError> {
+        let store = Store::open(&config.data)?;
+        let membership = enrol::establish(&store, config.domain.as_deref(), config.join.as_deref()).await?;
+        let domain = membership.domain.clone();
+        let (first, last) = config.rtp_ports;
+        let ports = PortRange::new(first..=last, MAX_ECHO_CALLS).map_err(|_| StartError::RtpPorts)?;
+        let overlay = Overlay::start(overlay_config(&config, &membership)).await?;
+
+        let accounts = Accounts::open(store.clone(), &domain, overlay.node_id(), unix_ms, account::system_random())?;
+        let publisher = Publisher::default();
+        let registrations = Registrations::restore(store.clone(), publisher.clone(), Limits::default(), unix_ms());
+
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(WORKER_QUEUE)).unzip();
+        let transports = Transports::start(&config.sip, overlay.clone(), Dispatch::new(inboxes.clone()))
+            .map_err(|(address, reason)| StartError::Listen { address, reason })?;
+
+        let exchange = Arc::new(Exchange {
+            domain: domain.clone(),
+            accounts: accounts.clone(),
+            registrations: registrations.clone(),
+            overlay: overlay.clone(),
+            transports: transports.clone(),
+            calls: Calls::default(),
+            // A fresh secret each start: older nonces are then stale, and phones try again by themselves.
+            authenticator: Mutex::new(Authenticator::new(random_key(), DigestConfig::default())),
+            rtp_ports: ports,
+        });
+        let flow_token_key = kept_key(&store, Setting::FlowTokenKey)?;
+
+        let mut tasks = JoinSet::new();
+        for (index, (inbox, answers)) in receivers.into_iter().zip(inboxes).enumerate() {
+            let mut server = ServerConfig::new(flow_token_key);
+            server.server_name = format!("Meshtone/{}", env!("CARGO_PKG_VERSION"));
+            let worker = Worker {
+                exchange: exchange.clone(),
+                server: Server::new(server, Box::new(LocalView(transports.clone())), Box::new(SystemRandomness)),
+                index,
+                answers,
+                echoes: HashMap::new(),
+                forwarded: HashMap::new(),
+            };
+            tasks.spawn(worker.run(inbox));
+        }
+        tasks.spawn(publisher.clone().run(overlay.clone()));
+        tasks.spawn(sweep(registrations.clone()));
+        tasks.spawn(forget_removed_users(accounts.clone(), registrations));
+        tasks.spawn(account::mesh::run(accounts.clone(), overlay.clone()));
+        tasks.spawn(remember_peers(store.clone(), overlay.clone()));
+
+        let summary = Summary {
+            node: overlay.node_id().to_string(),
+            overlay: overlay.overlay_id().to_string(),
+            domain,
+            sip: transports.addresses(),
+            link: overlay.addresses(),
+            data: config.data,
+            first_run: membership.first_run,
+            users: accounts.users(),
+        };
+        let view = StatusView::new(summary.clone(), exchange);
+        let control = control::Control::new(accounts, membership.inviter(), overlay.clone(), Arc::new(view));
+        let listener = control::bind(&summary.data).map_err(StartError::Control)?;
+        tasks.spawn(control::serve(listener, control));
+        Ok(Node { summary, store, overlay, publisher, tasks })
+    }
+
+    /// What to tell a person.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Stops cleanly: takes this node's registrations out of the overlay, writes everything down and says goodbye.
+    pub async fn shutdown(mut self) {
+        self.publisher.withdraw(&self.overlay).await;
+        save_host_cache(&self.store, &self.overlay);
+        self.tasks.shutdown().await;
+        self.overlay.shutdown().await;
+        if let Err(error) = self.store.flush() {
+            tracing::error!(%error, "the last changes may not be on disk");
+        }
+        control::remove(&self.summary.data);
+    }
+}
+
+fn overlay_config(config: &Config, membership: &Membership) -> OverlayConfig {
+    let mut overlay = OverlayConfig::new(
+        config.link.clone(),
+        *membership.link_secret,
+        membership.signer.clone(),
+        membership.authority_certificate.clone(),
+        membership.certificate.clone(),
+    );
+    overlay.homes = vec![membership.home.clone()];
+    overlay.bootstrap = membership.bootstrap.clone();
+    overlay.enrol = membership.enrol_handler();
+    overlay
+}
+
+async fn sweep(registrations: Arc<Registrations>) {
+    let mut interval = tokio::time::interval(SWEEP_EVERY);
+    let mut turn = 0usize;
+    loop {
+        interval.tick().await;
+        registrations.sweep(unix_ms(), turn);
+        turn = turn.wrapping_add(1);
+    }
+}
+
+/// A user who was removed, here or at another home node, is reachable no more.
+async fn forget_removed_users(accounts: Accounts, registrations: Arc<Registrations>) {
+    use tokio::sync::broadcast::error::RecvError;
+    let mut changes = accounts.subscribe();
+    loop {
+        match changes.recv().await {
+            Ok(change) if change.is_removal() => {
+                registrations.remove(&format!("{}@{}", change.user(), accounts.domain()));
+            }
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => {
+                for (address, _) in registrations.all(unix_ms()) {
+                    let user = address.rsplit_once('@').map_or("", |(user, _)| user);
+                    if accounts.find(user).is_none() {
+                        registrations.remove(&address);
+                    }
+                }
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn remember_peers(store: Store, overlay: Overlay) {
+    let mut interval = tokio::time::interval(HOST_CACHE_EVERY);
+    let mut events = overlay.subscribe();
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            event = events.recv() => if event.is_err() { interval.tick().await; }
+        }
+        save_host_cache(&store, &overlay);
+    }
+}
+
+fn save_host_cache(store: &Store, overlay: &Overlay) {
+    let cache = overlay.host_cache();
+    // A node that has lost everybody remembers whom it knew.
+    if !cache.is_empty() {
+        store.put_setting(Setting::HostCache, enrol::encode_host_cache(&cache));
+    }
+}
+
+/// A key made at the first run and kept.
+fn kept_key(store: &Store, setting: Setting) -> Result<[u8; 32], StoreError> {
+    if let Some(key) = store.setting(setting)?.and_then(|key| key.try_into().ok()) {
+        return Ok(key);
+    }
+    let key = random_key();
+    store.put_setting(setting, key.to_vec());
+    Ok(key)
+}
+
+fn random_key() -> [u8; 32] {
+    let mut key = [0; 32];
+    SystemRandomness.fill(&mut key);
+    key
+}
+
+/// The operating system's randomness, for the engine's tags, branches and keys.
+struct SystemRandomness;
+
+impl Randomness for SystemRandomness {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        #[allow(clippy::expect_used, reason = "without randomness every key and tag would be guessable: stop")]
+        rand::fill(bytes).expect("the system's random number generator works");
+    }
+}

@@ -1,0 +1,90 @@
+//! How the node stands, read off its rooms for whoever asks.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use meshtone_overlay::Path;
+
+use crate::clock::unix_ms;
+use crate::control::{AccountsStatus, Call, Link, Registration, Status, StatusSource};
+use crate::exchange::Exchange;
+use crate::node::Summary;
+
+/// What `status` is read from.
+pub(crate) struct StatusView {
+    summary: Summary,
+    exchange: Arc<Exchange>,
+    started: Instant,
+}
+
+impl StatusView {
+    pub(crate) fn new(summary: Summary, exchange: Arc<Exchange>) -> Self {
+        Self { summary, exchange, started: Instant::now() }
+    }
+
+    fn links(&self) -> Vec<Link> {
+        let link = |link: meshtone_overlay::LinkStatus| Link {
+            node: link.node.to_string(),
+            path: match link.path {
+                Path::Direct(address) => format!("direct {address}"),
+                Path::Relayed => "relayed".to_owned(),
+            },
+            rtt_ms: link.rtt_ms,
+            domains: link.domains,
+        };
+        self.exchange.overlay.links().into_iter().map(link).collect()
+    }
+
+    fn registrations(&self, now_ms: u64) -> Vec<Registration> {
+        let mut rows = Vec::new();
+        for (address, bindings) in self.exchange.registrations.all(now_ms) {
+            rows.extend(bindings.into_iter().map(|binding| Registration {
+                address: address.clone(),
+                contact: binding.contact,
+                transport: binding.flow.transport().to_string(),
+                expires_s: binding.expires_ms.saturating_sub(now_ms) / 1000,
+                q: f64::from(binding.q) / 1000.0,
+            }));
+        }
+        rows
+    }
+
+    fn calls(&self, now_ms: u64) -> Vec<Call> {
+        let row = |(call_id, call): (String, crate::exchange::calls::Call)| Call {
+            call_id,
+            from: call.from,
+            to: call.to,
+            state: call.state.as_str().to_owned(),
+            since_s: now_ms.saturating_sub(call.since_ms) / 1000,
+        };
+        self.exchange.calls.all().into_iter().map(row).collect()
+    }
+}
+
+impl StatusSource for StatusView {
+    fn status(&self) -> Status {
+        let now_ms = unix_ms();
+        let overlay = &self.exchange.overlay;
+        Status {
+            node: self.summary.node.clone(),
+            overlay: self.summary.overlay.clone(),
+            domain: self.summary.domain.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.started.elapsed().as_secs(),
+            links: self.links(),
+            registrations: self.registrations(now_ms),
+            calls: self.calls(now_ms),
+            records: overlay.records_held().into_iter().map(|(kind, count)| (kind.to_string(), count)).collect(),
+            accounts: AccountsStatus {
+                users: self.exchange.accounts.users(),
+                version: self.exchange.accounts.version(),
+            },
+            overlay_nodes_known: overlay.nodes_known(),
+        }
+    }
+
+    fn sip(&self) -> Vec<SocketAddr> {
+        self.summary.sip.clone()
+    }
+}
