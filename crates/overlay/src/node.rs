@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
-use meshtone_identity::{NodeId, OverlayId};
+use meshtone_identity::{LinkKey, NodeId, OverlayId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -23,7 +23,7 @@ use crate::dht::{self, Descriptor, Dht, Randomness};
 use crate::link::{
     IncomingStream, LinkConfig, LinkError, LinkEvent, LinkStatus, Links, PeerAddress, Protocol, RecvStream, SendStream,
 };
-use crate::record::{CertificateValidator, CertifiedWriter, Kind, NodeAddress};
+use crate::record::{CertificateValidator, CertifiedWriter, Kind, NodeAddress, Validator, Writer};
 
 use driver::{Command, Driver, Snapshot};
 use keeper::Keeper;
@@ -73,6 +73,7 @@ pub struct Overlay {
 struct Inner {
     node: NodeId,
     overlay: OverlayId,
+    link_key: LinkKey,
     links: Links,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<LinkEvent>,
@@ -85,6 +86,21 @@ impl Overlay {
     /// # Errors
     /// [`Error::Config`] when certificates, key and overlay do not fit together; [`Error::Socket`].
     pub async fn start(config: Config) -> Result<Self, Error> {
+        let writer = CertifiedWriter::new(Arc::clone(&config.signer), config.certificate.clone(), config.homes.clone());
+        let validator = CertificateValidator::new(config.authority.clone());
+        Self::dangerous_start_with(config, Arc::new(writer), Arc::new(validator)).await
+    }
+
+    /// As [`start`](Self::start), but writing and believing records by other rules than the overlay's. For tests that run a
+    /// lying node: honest ones have to refuse what it writes.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start).
+    pub async fn dangerous_start_with(
+        config: Config,
+        writer: Arc<dyn Writer>,
+        validator: Arc<dyn Validator>,
+    ) -> Result<Self, Error> {
         config.check()?;
         let mut randomness = SystemRandomness(SystemRandom::new());
         let (node, overlay) = (config.certificate.node_id(), config.authority.overlay());
@@ -92,20 +108,20 @@ impl Overlay {
         let (links, inputs) = Links::start(LinkConfig {
             bind: config.bind,
             link_secret: config.link_secret,
-            authority: config.authority.clone(),
-            certificate: config.certificate.clone(),
+            authority: config.authority,
+            certificate: config.certificate,
             homes: config.homes.clone(),
             incarnation: randomness.next_u64(),
             enrol: config.enrol,
         })
         .await
         .map_err(|error| Error::Socket(error.to_string()))?;
-        let own = OwnRecords::new(node, link_key, &links.addresses(), config.homes.clone(), config.version);
+        let own = OwnRecords::new(node, link_key, &links.addresses(), config.homes, config.version);
         let dht = Dht::new(
             dht::Config { replicas: config.replicas, ..dht::Config::default() },
             Descriptor { node, address: own.address().encode() },
-            Arc::new(CertifiedWriter::new(config.signer, config.certificate, config.homes)),
-            Arc::new(CertificateValidator::new(config.authority)),
+            writer,
+            validator,
             Box::new(randomness),
             driver::now(),
         );
@@ -116,7 +132,7 @@ impl Overlay {
         let driver =
             Driver::new(dht, links.clone(), inputs, receiver, keeper, own, events.clone(), Arc::clone(&snapshot));
         tokio::spawn(driver.run());
-        Ok(Self { inner: Arc::new(Inner { node, overlay, links, commands, events, snapshot }) })
+        Ok(Self { inner: Arc::new(Inner { node, overlay, link_key, links, commands, events, snapshot }) })
     }
 
     /// Returns our node id.
@@ -237,6 +253,11 @@ impl Overlay {
     /// Returns the addresses at which our links are reached: real ones, even when bound to all of them.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.inner.links.addresses()
+    }
+
+    /// Returns whom and where to dial to reach us, as others need it for their bootstrap.
+    pub fn own_address(&self) -> PeerAddress {
+        PeerAddress { link_key: self.inner.link_key, addrs: self.addresses() }
     }
 
     /// Returns the peers that are known, linked ones first, to be dialled at the next start; as of a moment ago.

@@ -1,0 +1,125 @@
+//! What the tests with real links share: an authority, identities, and waiting for events with generous deadlines.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use meshtone_identity::authority::NODE_LIFETIME;
+use meshtone_identity::{Authority, LinkKey, NodeId, Signer, SigningKey};
+use meshtone_overlay::{Config, LinkEvent, Overlay, PeerAddress};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+/// Far longer than anything here takes, on a machine with other things to do.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// An overlay's authority, and the identities it certifies.
+pub struct World {
+    pub authority: Authority,
+    next: AtomicU8,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self { authority: Authority::create(unix_s()).unwrap().0, next: AtomicU8::new(1) }
+    }
+
+    /// Returns what a new node needs to start on loopback; a home node when a domain is given.
+    pub fn config(&self, domain: Option<&str>) -> Config {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let key = SigningKey::generate().unwrap();
+        let mut link_secret = [0; 32];
+        link_secret.copy_from_slice(&key.public_key().as_bytes()[1..33]);
+        let link_key = LinkKey::from_secret(&link_secret).unwrap();
+        let certificate =
+            self.authority.certify_node(key.public_key(), link_key, [number; 16], unix_s(), NODE_LIFETIME).unwrap();
+        let home =
+            domain.map(|domain| self.authority.issue_home(&certificate, domain, unix_s(), NODE_LIFETIME).unwrap());
+        let bind = vec!["127.0.0.1:0".parse().unwrap()];
+        let mut config =
+            Config::new(bind, link_secret, Arc::new(key), self.authority.certificate().clone(), certificate);
+        config.homes = home.into_iter().collect();
+        config
+    }
+
+    /// Starts `count` home nodes of example.org; all but the first know the first. Returns when each has a link.
+    pub async fn mesh(&self, count: usize) -> Vec<Overlay> {
+        let first = Overlay::start(self.config(Some("example.org"))).await.unwrap();
+        let mut nodes = vec![first];
+        for _ in 1..count {
+            let mut config = self.config(Some("example.org"));
+            config.bootstrap = vec![address(&nodes[0])];
+            let node = Overlay::start(config).await.unwrap();
+            up(&node, nodes[0].node_id()).await;
+            nodes.push(node);
+        }
+        nodes
+    }
+}
+
+/// A node on a runtime of its own, so that it can be killed like a process: nothing of it runs any more, nobody is told.
+pub struct Killable {
+    runtime: Option<Runtime>,
+    pub overlay: Overlay,
+}
+
+impl Killable {
+    pub async fn start(config: Config) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let overlay = runtime.spawn(Overlay::start(config)).await.unwrap().unwrap();
+        Self { runtime: Some(runtime), overlay }
+    }
+
+    pub fn kill(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Killable {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Whom and where to dial to reach this node.
+pub fn address(node: &Overlay) -> PeerAddress {
+    let own = node.own_address();
+    assert!(!own.addrs.is_empty());
+    own
+}
+
+/// Waits until there is a link to `peer`, and returns the domains it speaks for.
+pub async fn up(node: &Overlay, peer: NodeId) -> Vec<String> {
+    let mut events = node.subscribe();
+    if let Some(link) = node.links().into_iter().find(|link| link.node == peer) {
+        return link.domains;
+    }
+    let linked = async {
+        loop {
+            match events.recv().await.expect("events go on") {
+                LinkEvent::Up { node, domains } if node == peer => return domains,
+                LinkEvent::Up { .. } | LinkEvent::Down { .. } => {}
+            }
+        }
+    };
+    timeout(DEADLINE, linked).await.expect("a link comes up")
+}
+
+/// Waits until the link to `peer` is gone.
+pub async fn down(node: &Overlay, peer: NodeId) {
+    let mut events = node.subscribe();
+    if node.links().iter().all(|link| link.node != peer) {
+        return;
+    }
+    let lost = async { while events.recv().await.expect("events go on") != (LinkEvent::Down { node: peer }) {} };
+    timeout(DEADLINE, lost).await.expect("the loss of a link is noticed");
+}
+
+pub fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
