@@ -4,6 +4,8 @@
 //! byte at a time costs no more than one that sends all at once. Where the framing is lost the decoder says so once and
 //! takes nothing more: the connection has to be closed, since anything read on could be smuggled.
 
+#![allow(clippy::result_large_err, reason = "an error here is as rare as the end of a connection, and ends one")]
+
 use bytes::Bytes;
 use thiserror::Error;
 

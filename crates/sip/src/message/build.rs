@@ -33,24 +33,22 @@ impl Builder {
         let mut writer = Writer::with_capacity(1024);
         let reason = if reason.is_empty() { reason_phrase(status) } else { reason };
         writer.status_line(status.clamp(100, 699), &single_line(reason));
-        let mut to = None;
+        let (mut to, mut has_to) = (None, false);
         for (index, slot) in request.slots.iter().enumerate() {
-            match slot.header {
-                Header::Via | Header::From | Header::CallId | Header::CSeq => writer.copy_line(request, index),
-                Header::Timestamp if status == 100 => writer.copy_line(request, index),
-                Header::To if to.is_none() => {
-                    let tagged = request.to().is_ok_and(|to| to.tag().is_some());
-                    if tagged || status == 100 {
-                        writer.copy_line(request, index);
-                        to = Some((String::new(), None));
-                    } else {
-                        to = Some((request.text(slot.value).to_owned(), None));
-                    }
+            let is_copied = matches!(slot.header, Header::Via | Header::From | Header::CallId | Header::CSeq)
+                || (slot.header == Header::Timestamp && status == 100);
+            if is_copied {
+                writer.copy_line(request, index);
+            } else if slot.header == Header::To && !has_to {
+                has_to = true;
+                if status == 100 || request.to().is_ok_and(|to| to.tag().is_some()) {
+                    writer.copy_line(request, index);
+                } else {
+                    to = Some((request.text(slot.value).to_owned(), None));
                 }
-                _ => {}
             }
         }
-        Builder { writer, body: Vec::new(), to: to.filter(|(value, _)| !value.is_empty()) }
+        Builder { writer, body: Vec::new(), to }
     }
 
     /// Gives To this tag, if the request had none; not in a 100 (RFC 3261 §8.2.6.2).
@@ -71,16 +69,14 @@ impl Builder {
     }
 
     /// Adds a field of any name. A name that is no token is left out.
-    pub fn header_named(self, name: &str, value: &str) -> Builder {
-        match Header::from_name(name) {
-            Header::Other => {
-                let mut builder = self;
-                builder.write_to();
-                builder.writer.field(Header::Other, name, &single_line(value));
-                builder
-            }
-            known => self.header(known, value),
+    pub fn header_named(mut self, name: &str, value: &str) -> Builder {
+        let known = Header::from_name(name);
+        if known != Header::Other {
+            return self.header(known, value);
         }
+        self.write_to();
+        self.writer.field(Header::Other, name, &single_line(value));
+        self
     }
 
     /// Sets the body and its Content-Type.
@@ -265,11 +261,13 @@ pub fn reason_phrase(status: u16) -> &'static str {
         603 => "Decline",
         604 => "Does Not Exist Anywhere",
         606 => "Not Acceptable",
-        100..200 => "Progress",
-        200..300 => "Success",
-        300..400 => "Redirection",
-        400..500 => "Client Error",
-        500..600 => "Server Error",
-        _ => "Global Failure",
+        _ => match status / 100 {
+            1 => "Progress",
+            2 => "Success",
+            3 => "Redirection",
+            4 => "Client Error",
+            5 => "Server Error",
+            _ => "Global Failure",
+        },
     }
 }

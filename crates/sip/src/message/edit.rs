@@ -70,14 +70,13 @@ impl<'a> Editor<'a> {
 
     /// Adds a field line of any name at the end of the head. A name that is no token is left out.
     pub fn append_named(&mut self, name: &str, value: &str) -> &mut Self {
-        match Header::from_name(name) {
-            Header::Other => {
-                let line = Line::New { header: Header::Other, name: self.keep(name), value: self.keep(value) };
-                self.lines.push(line);
-                self
-            }
-            known => self.append(known, value),
+        let known = Header::from_name(name);
+        if known != Header::Other {
+            return self.append(known, value);
         }
+        let line = Line::New { header: Header::Other, name: self.keep(name), value: self.keep(value) };
+        self.lines.push(line);
+        self
     }
 
     /// Replaces the first comma-separated value of this name; without one, adds it as [`Editor::prepend`] does.
@@ -129,23 +128,22 @@ impl<'a> Editor<'a> {
 
     /// Removes all fields of this name, for names that [`Header`] does not list.
     pub fn remove_named(&mut self, name: &str) -> &mut Self {
-        match Header::from_name(name) {
-            Header::Other => {
-                let (message, texts) = (self.message, &self.texts);
-                self.lines.retain(|line| {
-                    let known = match line {
-                        Line::Kept(index, Header::Other) => {
-                            message.slots.get(*index).map_or("", |slot| message.text(slot.name()))
-                        }
-                        Line::New { header: Header::Other, name, .. } => text(texts, *name),
-                        Line::Kept(..) | Line::New { .. } => return true,
-                    };
-                    !known.eq_ignore_ascii_case(name)
-                });
-                self
-            }
-            known => self.remove(known),
+        let known = Header::from_name(name);
+        if known != Header::Other {
+            return self.remove(known);
         }
+        let (message, texts) = (self.message, &self.texts);
+        self.lines.retain(|line| {
+            let other = match line {
+                Line::Kept(index, Header::Other) => {
+                    message.slots.get(*index).map_or("", |slot| message.text(slot.name()))
+                }
+                Line::New { header: Header::Other, name, .. } => text(texts, *name),
+                Line::Kept(..) | Line::New { .. } => return true,
+            };
+            !other.eq_ignore_ascii_case(name)
+        });
+        self
     }
 
     /// Replaces the body and its Content-Type; an empty body has none.

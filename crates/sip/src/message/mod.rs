@@ -32,7 +32,7 @@ pub use header::Header;
 pub use list::{Params, Values, split_values};
 pub use method::Method;
 pub use name_addr::NameAddr;
-pub use uri::Uri;
+pub use uri::{MAX_COMPARED, Uri};
 pub use via::{COOKIE, Via};
 
 pub(crate) use scan::{BareBreaks, Progress, Scanner};
@@ -183,14 +183,12 @@ impl Message {
     /// Returns the value of the first field of this name, for names that [`Header`] does not list. Case does not matter, and
     /// a compact form stands for its long one.
     pub fn header_named(&self, name: &str) -> Option<&str> {
-        match Header::from_name(name) {
-            Header::Other => self
-                .slots
-                .iter()
-                .find(|slot| slot.header == Header::Other && self.text(slot.name()).eq_ignore_ascii_case(name))
-                .map(|slot| self.text(slot.value)),
-            known => self.header(known),
+        let known = Header::from_name(name);
+        if known != Header::Other {
+            return self.header(known);
         }
+        let is_it = |slot: &&Slot| slot.header == Header::Other && self.text(slot.name()).eq_ignore_ascii_case(name);
+        self.slots.iter().find(is_it).map(|slot| self.text(slot.value))
     }
 
     /// Iterates over the values of all fields of this name, one for each field line.
