@@ -34,7 +34,7 @@ const REOPEN_AFTER: Duration = Duration::from_secs(1);
 const MAX_PEERS: usize = 32;
 
 /// Looks after the replication until the overlay stops. To end it earlier, drop the future.
-pub async fn run(accounts: Accounts, overlay: Overlay) {
+pub async fn run(overlay: Overlay, accounts: Accounts) {
     let mut events = overlay.subscribe();
     let mut incoming = overlay.accept_streams(Protocol::Accounts);
     let mut mesh = Mesh {
