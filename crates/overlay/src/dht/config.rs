@@ -73,7 +73,7 @@ pub struct Config {
     pub write_acknowledgements: usize,
     /// Replicas that a full read asks.
     pub read_replicas: usize,
-    /// Most long-lived links.
+    /// Most long-lived links; a quarter more may be there while they are young.
     pub max_links: usize,
     /// Links wished for in each bucket outside the neighbourhood.
     pub bucket_links: usize,

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use meshtone_identity::NodeId;
 
-use super::config::SIBLINGS;
+use super::config::{MAX_NODES, SIBLINGS};
 use super::lookup::Purpose;
 use super::message::Message;
+use super::table::GRACE;
 use super::{Descriptor, Dht, Event, Now, Position, Timer};
 
 /// Changes of the links are gathered for this long before something is done about them.
@@ -33,6 +34,12 @@ impl Dht {
         if first {
             self.refreshes = 0;
             self.timers.set_by(now.instant + LINKS_DELAY, Timer::Refresh);
+        }
+        // Whoever is new learns at once of nodes near it, in case this link cannot last.
+        let near = self.table.closest(node.into(), MAX_NODES + 1).into_iter().filter(|peer| peer.node != node);
+        let near: Vec<Descriptor> = near.take(MAX_NODES).collect();
+        if !near.is_empty() {
+            self.send(node, &Message::Neighbours(near));
         }
         self.hand_to_newcomer(now, node);
         self.mend_links_soon(now);
@@ -70,8 +77,11 @@ impl Dht {
         for peer in self.table.wanted(now.instant, &self.config) {
             self.emit(Event::Dial { peer });
         }
-        for node in self.table.surplus(&self.config) {
+        for node in self.table.surplus(now.instant, &self.config) {
             self.emit(Event::Unlink { node });
+        }
+        if self.table.links().len() > self.config.max_links {
+            self.timers.set_by(now.instant + GRACE, Timer::Links);
         }
         let siblings = self.table.siblings();
         if siblings != self.told {

@@ -34,7 +34,7 @@ pub enum Message {
         /// The request.
         request: u64,
     },
-    /// The nodes that the sender counts as its siblings.
+    /// The nodes that the sender counts as its siblings; or, to a newcomer, those it knows near it.
     Neighbours(Vec<Descriptor>),
 }
 

@@ -14,6 +14,9 @@ const ASSUMED_RTT: Duration = Duration::from_millis(100);
 /// A link that lasted this long was no accident: the back-off of its node starts anew.
 const LASTING: Duration = Duration::from_secs(60);
 
+/// A newcomer's first link is not closed for this long: it needs it to find others.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
+
 /// A link that is up.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -195,8 +198,8 @@ impl Table {
     }
 
     /// Returns the links to close when there are more than the bound: in the fullest bucket the youngest, never a sibling on
-    /// either side while there is any other.
-    pub(super) fn surplus(&self, config: &Config) -> Vec<NodeId> {
+    /// either side while there is any other. Newcomers are left in peace for a while, as long as they are not too many.
+    pub(super) fn surplus(&self, now: Instant, config: &Config) -> Vec<NodeId> {
         let siblings = self.siblings();
         let mut counts = self.bucket_counts();
         let mut left: Vec<(NodeId, &Link)> = self.links.iter().map(|(node, link)| (*node, link)).collect();
@@ -205,9 +208,12 @@ impl Table {
             let worst = left.iter().enumerate().max_by_key(|(_, (node, link))| {
                 let kept = siblings.contains(node) || link.needs_us;
                 let crowd = counts.get(&self.bucket(*node)).copied().unwrap_or(0);
-                (!kept, !siblings.contains(node), crowd, link.up, *node)
+                (now >= link.up + GRACE, !kept, !siblings.contains(node), crowd, link.up, *node)
             });
-            let Some((index, _)) = worst else { break };
+            let Some((index, (_, link))) = worst else { break };
+            if now < link.up + GRACE && left.len() <= config.max_links + config.max_links / 4 {
+                break;
+            }
             let (node, _) = left.remove(index);
             if let Some(count) = counts.get_mut(&self.bucket(node)) {
                 *count -= 1;
