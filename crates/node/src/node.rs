@@ -165,7 +165,7 @@ impl Node {
         tasks.spawn(publisher.clone().run(overlay.clone()));
         tasks.spawn(sweep(registrations.clone()));
         tasks.spawn(forget_removed_users(accounts.clone(), registrations));
-        tasks.spawn(account::mesh::run(accounts.clone(), overlay.clone()));
+        tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
         tasks.spawn(remember_peers(store.clone(), overlay.clone()));
 
         let summary = Summary {
