@@ -6,7 +6,7 @@ use crate::message::{Header, Message};
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
     /// By this response, our Via popped.
-    Received(Message),
+    Received(Box<Message>),
     /// Without one; this status stands for what happened.
     Local(u16),
 }
@@ -36,20 +36,20 @@ pub(crate) fn choose(outcomes: &[Outcome], cancelled: bool) -> Outcome {
         // 503 upstream would say that this node can serve nobody at all.
         _ if best.status() == 503 => Outcome::Local(500),
         Outcome::Received(response) if matches!(response.status(), 401 | 407) => {
-            Outcome::Received(with_all_challenges(&response, outcomes))
+            Outcome::Received(Box::new(with_all_challenges(&response, outcomes)))
         }
         Outcome::Received(_) | Outcome::Local(_) => best,
     }
 }
 
 /// Smaller is better: 6xx, then the lowest class; within a class what helps to ask again first, and what only says
-/// that nobody answered last.
+/// that nobody was found last.
 fn rank(status: u16) -> (u16, u16) {
     let class = if status >= 600 { 0 } else { status / 100 };
     let within = match status {
         401 | 407 => 0,
         415 | 420 | 484 => 1,
-        408 | 480 => 3,
+        408 | 480 | 482 | 483 => 3,
         487 | 503 => 4,
         _ => 2,
     };

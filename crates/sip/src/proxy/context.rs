@@ -10,6 +10,7 @@ use crate::transaction::{TimerReason, TransactionId, earlier};
 
 /// What follows from an input.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few at a time, carried out at once")]
 pub(crate) enum Action {
     /// Send this response upstream.
     Forward(Message),
@@ -160,7 +161,7 @@ impl ResponseContext {
             }
             status => {
                 if self.end_branch(index) {
-                    self.outcomes.push(Outcome::Received(response));
+                    self.outcomes.push(Outcome::Received(Box::new(response)));
                 }
                 if status >= 600 {
                     self.cancel_branches(now, actions);
@@ -301,14 +302,15 @@ impl ResponseContext {
         if self.is_answered() || self.branches.iter().any(Branch::is_pending) {
             return;
         }
-        let outcome = if self.branches.is_empty() && self.outcomes.is_empty() && !self.cancelled {
-            // No target at all: nobody is there (§16.5 would say 480).
-            Outcome::Local(480)
-        } else {
+        let had_targets = !(self.branches.is_empty() && self.outcomes.is_empty());
+        let outcome = if had_targets || self.cancelled {
             best::choose(&self.outcomes, self.cancelled)
+        } else {
+            // No target at all: nobody is there.
+            Outcome::Local(480)
         };
         if self.more && !self.cancelled && !self.is_refused() {
-            if !self.exhausted && !(self.branches.is_empty() && self.outcomes.is_empty()) {
+            if had_targets && !self.exhausted {
                 self.exhausted = true;
                 actions.push(Action::Exhausted(outcome.status()));
             }

@@ -81,7 +81,7 @@ impl Server {
         for action in actions {
             match action {
                 Action::Forward(response) => self.send_upstream(now, id, response),
-                Action::Finish(Outcome::Received(response)) => self.send_upstream(now, id, response),
+                Action::Finish(Outcome::Received(response)) => self.send_upstream(now, id, *response),
                 Action::Finish(Outcome::Local(status)) => self.finish_locally(now, id, status),
                 Action::Cancel(client) => {
                     self.layer.cancel(now, client);

@@ -20,10 +20,12 @@ impl Server {
             return;
         }
         let request = via::stamp(&message, &flow).unwrap_or(message);
-        match request.method() {
-            Method::Ack => self.handle_ack(now, &flow, &request),
-            Method::Cancel => self.handle_cancel(now, &flow, &request),
-            _ => self.handle_new(now, flow, request),
+        if request.method() == Method::Ack {
+            self.handle_ack(now, &flow, &request);
+        } else if request.method() == Method::Cancel {
+            self.handle_cancel(now, &flow, &request);
+        } else {
+            self.handle_new(now, flow, request);
         }
     }
 

@@ -46,6 +46,7 @@ pub enum Arrival {
 
 /// What happened to a transaction.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "drained at once; a box would cost every response an allocation")]
 pub enum LayerEvent {
     /// A response for the owner of a client transaction.
     Response {
@@ -163,9 +164,10 @@ impl TransactionLayer {
         }
         let id = self.fresh_id();
         let key: Arc<str> = key.into();
-        let machine = match request.method() {
-            Method::Invite => ServerMachine::Invite(InviteServer::new(now)),
-            _ => ServerMachine::Other(OtherServer::Trying),
+        let machine = if request.method() == Method::Invite {
+            ServerMachine::Invite(InviteServer::new(now))
+        } else {
+            ServerMachine::Other(OtherServer::Trying)
         };
         self.server_keys.insert(key.clone(), id);
         self.servers.insert(id, Server { machine, key, reply, armed: None });
@@ -212,9 +214,10 @@ impl TransactionLayer {
         let key: Arc<str> = client_key(&request).ok()?.into();
         let id = self.fresh_id();
         let reliable = destination.transport().is_reliable();
-        let machine = match request.method() {
-            Method::Invite => ClientMachine::Invite(InviteClient::new(now, &self.settings, &request, reliable)),
-            _ => ClientMachine::Other(OtherClient::new(now, &self.settings, &request, reliable)),
+        let machine = if request.method() == Method::Invite {
+            ClientMachine::Invite(InviteClient::new(now, &self.settings, &request, reliable))
+        } else {
+            ClientMachine::Other(OtherClient::new(now, &self.settings, &request, reliable))
         };
         self.client_keys.insert(key.clone(), id);
         self.clients.insert(id, Client { machine, key, destination: destination.clone(), owner, armed: None });
@@ -327,11 +330,9 @@ impl TransactionLayer {
     }
 
     fn room_for(&self, request: &Message) -> usize {
-        let ends_something = match request.method() {
-            Method::Cancel => true,
-            Method::Bye => request.to().is_ok_and(|to| to.tag().is_some()),
-            _ => false,
-        };
+        let method = request.method();
+        let is_in_dialog = request.to().is_ok_and(|to| to.tag().is_some());
+        let ends_something = method == Method::Cancel || (method == Method::Bye && is_in_dialog);
         if ends_something { self.limit + self.limit / RESERVE_SHARE + 1 } else { self.limit }
     }
 
