@@ -103,7 +103,10 @@ pub enum Event {
         /// The best status so far.
         status: u16,
     },
-    /// The caller cancelled a request that the node has not answered, or not given targets for; 487 is sent already.
+    /// The caller cancelled a request that the node may still name targets for; none are wanted any more.
+    ///
+    /// Its final response needs no answer of the node: 487 at once when no branch runs, else what the branches bring,
+    /// with [`Event::Finished`].
     Cancelled {
         /// The request.
         id: RequestId,
