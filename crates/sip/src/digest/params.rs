@@ -87,7 +87,7 @@ fn take_value(text: &str) -> Option<(Value<'_>, &str)> {
     let Some(inner) = text.strip_prefix('"') else {
         let end = text.find(|c| c == ',' || is_space(c)).unwrap_or(text.len());
         let (token, rest) = text.split_at_checked(end)?;
-        return (!token.is_empty() && !token.contains('"')).then_some((Value::Token(token), rest));
+        return (!token.is_empty() && !token.contains(['"', '\\'])).then_some((Value::Token(token), rest));
     };
     let mut escaped = false;
     let end = inner.bytes().position(|byte| {

@@ -36,7 +36,7 @@ pub use uri::{MAX_COMPARED, Uri};
 pub use via::{COOKIE, Via};
 
 pub(crate) use scan::{BareBreaks, Progress, Scanner};
-use scan::{Slot, Slots, StartLine};
+use scan::{Slot, Slots, Span, StartLine};
 
 /// A head is at most as large as the largest datagram: 64 KiB. Real ones have 400 to 4,000 bytes.
 pub const MAX_HEAD_LEN: usize = 65_536;
@@ -119,7 +119,10 @@ impl Message {
         match scanner.start_line? {
             StartLine::Response { .. } => None,
             start_line @ StartLine::Request { .. } => {
-                let slots = std::mem::take(&mut scanner.slots);
+                let mut slots = std::mem::take(&mut scanner.slots);
+                // What is no text cannot be repeated in an answer, which has to be.
+                let end_of = |slot: &Slot| Span { start: slot.start, end: slot.value.end };
+                slots.retain(|slot| std::str::from_utf8(end_of(slot).of(&bytes)).is_ok());
                 Some(Message { bytes, start_line, slots, body: scan::offset(body) })
             }
         }
@@ -307,7 +310,7 @@ impl Message {
 
     /// The head was checked to be UTF-8 as a whole, and spans begin and end at ASCII; a span of a partial message may not be
     /// text, and reads as nothing.
-    fn text(&self, span: scan::Span) -> &str {
+    fn text(&self, span: Span) -> &str {
         std::str::from_utf8(span.of(&self.bytes)).unwrap_or_default()
     }
 
