@@ -1,1 +1,45 @@
-fn main() {}
+//! `meshtone`: the one binary. Command line, configuration and logging; whatever it does, a library does.
+
+mod administer;
+mod client;
+mod command;
+mod config;
+mod failure;
+mod output;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::command::{Cli, Command};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    // Where two crypto providers are compiled in, rustls panics unless one is chosen.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let settings = config::load(cli.config.as_deref())?;
+    let data = config::data_folder(cli.data, settings.data.clone())?;
+    match cli.command {
+        Command::Run(options) => run::run(data, options, settings),
+        Command::User(command) => administer::user(&data, command),
+        Command::Invite(options) => administer::invite(&data, &options),
+        Command::Status(options) => administer::status(&data, options.json),
+        Command::Version => {
+            output::print(&command::long_version());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! `meshtone user`, `invite` and `status`: ask the running node, or, for users, open the store when none runs.
+
+use std::path::Path;
+
+use hyper::Method;
+use meshtone_node::account::{Accounts, Credentials, system_random};
+use meshtone_node::control::{Invite, NewInvite, NewUser, Status, UserCredentials, UserList, UserRow};
+use meshtone_node::enrol;
+use meshtone_node::store::Store;
+
+use crate::client::{Client, segment};
+use crate::command::{InviteOptions, Role, UserCommand};
+use crate::failure::Failure;
+use crate::output::{self, printable, table};
+
+/// A request without a body.
+const NOTHING: Option<&()> = None;
+
+pub(crate) fn user(data: &Path, command: UserCommand) -> Result<(), Failure> {
+    let client = Client::connect(data)?;
+    match command {
+        UserCommand::Add { user, number, json } => {
+            let added = match client {
+                Some(client) => client.ask(Method::POST, "/users", Some(&NewUser { user, number }))?,
+                None => shown(stopped(data)?.add(&user, number.as_deref())?),
+            };
+            show_credentials(&added, json)
+        }
+        UserCommand::Passwd { user, json } => {
+            let changed = match client {
+                Some(client) => client.ask(Method::POST, &format!("/users/{}/password", segment(&user)), NOTHING)?,
+                None => shown(stopped(data)?.passwd(&user)?),
+            };
+            show_credentials(&changed, json)
+        }
+        UserCommand::Remove { user } => {
+            match client {
+                Some(client) => client.ask(Method::DELETE, &format!("/users/{}", segment(&user)), NOTHING)?,
+                None => stopped(data)?.remove(&user)?,
+            }
+            output::print(&format!("removed {user}"));
+            Ok(())
+        }
+        UserCommand::List { json } => {
+            let list = match client {
+                Some(client) => client.ask(Method::GET, "/users", NOTHING)?,
+                None => listed(&stopped(data)?),
+            };
+            show_users(&list, json)
+        }
+    }
+}
+
+pub(crate) fn invite(data: &Path, options: &InviteOptions) -> Result<(), Failure> {
+    let client = running(data, "a ticket names the addresses of a running node")?;
+    let Role::Home = options.role;
+    let request = NewInvite { role: "home".to_owned(), valid_s: options.valid.as_secs() };
+    let invite: Invite = client.ask(Method::POST, "/invites", Some(&request))?;
+    if options.json {
+        return output::print_json(&invite);
+    }
+    let lines = [
+        format!("A ticket for one machine, to serve {} as well. On that machine:", invite.domain),
+        String::new(),
+        format!("  meshtone run --join {}", invite.ticket),
+        String::new(),
+        format!("It works once, within {}; until then keep it secret.", lasting(options.valid.as_secs())),
+    ];
+    output::print(&lines.join("\n"));
+    Ok(())
+}
+
+pub(crate) fn status(data: &Path, json: bool) -> Result<(), Failure> {
+    let client = running(data, "there is nothing to show")?;
+    let status: Status = client.ask(Method::GET, "/status", NOTHING)?;
+    if json {
+        return output::print_json(&status);
+    }
+    output::print(&status_text(&status));
+    Ok(())
+}
+
+fn running(data: &Path, why: &str) -> Result<Client, Failure> {
+    Client::connect(data)?.ok_or_else(|| {
+        Failure::new(
+            format!("no node runs on {}: {why}", data.display()),
+            "start it with `meshtone run`, or name its folder with --data",
+        )
+    })
+}
+
+/// The account table of a node that does not run.
+fn stopped(data: &Path) -> Result<Accounts, Failure> {
+    let nobody = || {
+        Failure::new(
+            format!("there is no node in {} yet", data.display()),
+            "start one with `meshtone run`, or name its folder with --data",
+        )
+    };
+    // Opening a store makes one; here that would only hide a mistyped path.
+    if !data.join("version").exists() {
+        return Err(nobody());
+    }
+    let store = Store::open(data)?;
+    let (domain, node) = enrol::enrolled(&store)?.ok_or_else(nobody)?;
+    Ok(Accounts::open(store, &domain, node, unix_ms, system_random())?)
+}
+
+fn unix_ms() -> u64 {
+    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn shown(credentials: Credentials) -> UserCredentials {
+    let Credentials { user, domain, number, password } = credentials;
+    UserCredentials { user, domain, password: password.reveal().to_owned(), number, server: None }
+}
+
+fn listed(accounts: &Accounts) -> UserList {
+    let users = accounts.list().into_iter();
+    UserList {
+        domain: accounts.domain().to_owned(),
+        users: users
+            .map(|account| UserRow { user: account.user, number: account.number, created_ms: account.created_ms })
+            .collect(),
+    }
+}
+
+fn show_credentials(credentials: &UserCredentials, json: bool) -> Result<(), Failure> {
+    if json {
+        return output::print_json(credentials);
+    }
+    let UserCredentials { user, domain, password, number, server } = credentials;
+    let server = server.as_deref().unwrap_or("this machine's address, port 5060 unless you chose another");
+    let mut lines = vec![
+        "Type this into a phone; the password is shown this once:".to_owned(),
+        String::new(),
+        format!("  address:  sip:{user}@{domain}"),
+        format!("  user:     {user}"),
+        format!("  password: {password}"),
+        format!("  domain:   {domain}"),
+        format!("  server:   {server} (outbound proxy, UDP or TCP)"),
+    ];
+    if let Some(number) = number {
+        lines.push(format!("  number:   {number}"));
+    }
+    output::print(&lines.join("\n"));
+    Ok(())
+}
+
+fn show_users(list: &UserList, json: bool) -> Result<(), Failure> {
+    if json {
+        return output::print_json(list);
+    }
+    if list.users.is_empty() {
+        output::print(&format!("{} has no users yet; add one with `meshtone user add NAME`", list.domain));
+        return Ok(());
+    }
+    let rows: Vec<[String; 3]> = list
+        .users
+        .iter()
+        .map(|row| {
+            [row.user.clone(), row.number.clone().unwrap_or_default(), format!("sip:{}@{}", row.user, list.domain)]
+        })
+        .collect();
+    output::print(&table(["user", "number", "address"], &rows));
+    Ok(())
+}
+
+fn status_text(status: &Status) -> String {
+    let records: Vec<String> = status.records.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let mut sections = vec![
+        [
+            format!("node      {}", status.node),
+            format!("overlay   {}", status.overlay),
+            format!("domain    {}", status.domain),
+            format!("version   {}, up for {}", status.version, lasting(status.uptime_s)),
+            format!("accounts  {} (table {})", status.accounts.users, status.accounts.version),
+            format!("records   {}", if records.is_empty() { "none".to_owned() } else { records.join(", ") }),
+            format!("known     {} nodes of the overlay", status.overlay_nodes_known),
+        ]
+        .join("\n"),
+    ];
+    let links: Vec<[String; 4]> = status
+        .links
+        .iter()
+        .map(|link| {
+            let node = link.node.chars().take(8).collect();
+            [node, link.path.clone(), format!("{:.1} ms", link.rtt_ms), link.domains.join(" ")]
+        })
+        .collect();
+    sections.push(section("links", ["node", "path", "round trip", "domains"], &links));
+    let registrations: Vec<[String; 4]> = status
+        .registrations
+        .iter()
+        .map(|row| {
+            [printable(&row.address), printable(&row.contact), row.transport.clone(), lasting(row.expires_s)]
+        })
+        .collect();
+    sections.push(section("registrations", ["address", "contact", "over", "expires in"], &registrations));
+    let calls: Vec<[String; 4]> = status
+        .calls
+        .iter()
+        .map(|call| [printable(&call.from), printable(&call.to), call.state.clone(), lasting(call.since_s)])
+        .collect();
+    sections.push(section("calls", ["from", "to", "state", "since"], &calls));
+    sections.join("\n\n")
+}
+
+fn section<const N: usize>(name: &str, headings: [&str; N], rows: &[[String; N]]) -> String {
+    if rows.is_empty() { format!("{name}: none") } else { format!("{name}: {}\n{}", rows.len(), table(headings, rows)) }
+}
+
+/// A length of time in its two largest units.
+fn lasting(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    let parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds % 60, "s")];
+    let largest = parts.iter().skip_while(|(count, _)| *count == 0).take(2);
+    let text: Vec<String> =
+        largest.filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count} {unit}")).collect();
+    if text.is_empty() { "0 s".to_owned() } else { text.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use meshtone_node::control::{AccountsStatus, Registration};
+
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_their_two_largest_units() {
+        let told = [0, 59, 3600, 3661, 90_061].map(lasting);
+        assert_eq!(told, ["0 s", "59 s", "1 h", "1 h 1 min", "1 d 1 h"]);
+    }
+
+    #[test]
+    fn the_status_names_what_there_is_and_what_there_is_not() {
+        let status = Status {
+            node: "n0de".to_owned(),
+            overlay: "0verlay".to_owned(),
+            domain: "example.org".to_owned(),
+            version: "0.1.0".to_owned(),
+            uptime_s: 61,
+            links: vec![],
+            registrations: vec![Registration {
+                address: "bob@example.org".to_owned(),
+                contact: "sip:bob\u{1b}@192.0.2.1".to_owned(),
+                transport: "tcp".to_owned(),
+                expires_s: 600,
+                q: 1.0,
+            }],
+            calls: vec![],
+            records: BTreeMap::from([("certificate".to_owned(), 2)]),
+            accounts: AccountsStatus { users: 4, version: "ab12".to_owned() },
+            overlay_nodes_known: 3,
+        };
+        let text = status_text(&status);
+        for part in ["n0de", "example.org", "up for 1 min 1 s", "2 certificate", "links: none", "bob@example.org", "10 min"] {
+            assert!(text.contains(part), "{part:?} is missing in {text}");
+        }
+        assert!(!text.contains('\u{1b}'), "a phone's contact must not drive the terminal");
+    }
+}

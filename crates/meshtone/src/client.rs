@@ -1,0 +1,105 @@
+//! Speaks to the running node over its administration socket.
+
+use std::path::Path;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use meshtone_node::control::{self, SOCKET};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::failure::Failure;
+
+/// A connection to the node; `None` when no node runs on the data folder.
+pub(crate) struct Client {
+    runtime: tokio::runtime::Runtime,
+    stream: UnixStream,
+}
+
+impl Client {
+    pub(crate) fn connect(data: &Path) -> Result<Option<Client>, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(format!("the runtime cannot be started: {error}"), ""))?;
+        let path = data.join(SOCKET);
+        match runtime.block_on(UnixStream::connect(&path)) {
+            Ok(stream) => Ok(Some(Client { runtime, stream })),
+            Err(error) => match error.kind() {
+                // No socket, or one whose process has died.
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => Ok(None),
+                _ => Err(Failure::new(
+                    format!("the node at {} cannot be spoken to: {error}", path.display()),
+                    "run this as the user who runs the node",
+                )),
+            },
+        }
+    }
+
+    /// One request; the answer is parsed as what the caller expects (`()` for an empty one).
+    pub(crate) fn ask<T: DeserializeOwned>(
+        self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, Failure> {
+        let body = body.map(serde_json::to_vec).transpose().map_err(|error| broken(&error))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("Host", "node")
+            .header("Content-Type", "application/json")
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(|error| broken(&error))?;
+        let Client { runtime, stream } = self;
+        let (status, answer) = runtime.block_on(exchange(stream, request)).map_err(|error| broken(&error))?;
+        if status.is_success() {
+            let answer = if answer.is_empty() { "null".as_bytes() } else { &answer };
+            return serde_json::from_slice(answer).map_err(|error| broken(&error));
+        }
+        let failure: control::Failure = serde_json::from_slice(&answer).map_err(|error| broken(&error))?;
+        Err(Failure::new(failure.error, failure.hint))
+    }
+}
+
+async fn exchange(
+    stream: UnixStream,
+    request: Request<Full<Bytes>>,
+) -> Result<(hyper::StatusCode, Bytes), hyper::Error> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    Ok((status, answer.into_body().collect().await?.to_bytes()))
+}
+
+fn broken(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(format!("the node's answer cannot be read: {error}"), "run the same version of meshtone as the node")
+}
+
+/// A user name as a path segment (RFC 3986 §3.3); what is no letter or digit is escaped.
+pub(crate) fn segment(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_reach_beyond_its_path_segment() {
+        assert_eq!(segment("alice"), "alice");
+        assert_eq!(segment("../a?b#c d"), "%2E%2E%2Fa%3Fb%23c%20d");
+    }
+}

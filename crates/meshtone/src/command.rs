@@ -1,0 +1,225 @@
+//! The command line: the one definition from which parser and help come.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The version of the link protocol, as its ALPN says it: `meshtone/1`.
+const LINK_VERSION: u32 = 1;
+
+/// Telephony without a telephone company: SIP phones call each other through nodes that find each other.
+#[derive(Debug, Parser)]
+#[command(name = "meshtone", version = env!("CARGO_PKG_VERSION"), long_version = leak_long_version())]
+pub(crate) struct Cli {
+    /// The data folder [default: $XDG_DATA_HOME/meshtone, or ~/.local/share/meshtone]
+    #[arg(long, global = true, env = "MESHTONE_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// The configuration file [default: $XDG_CONFIG_HOME/meshtone/config.toml, if there is one]
+    #[arg(long, global = true, env = "MESHTONE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the node; the first time, make its keys, its overlay and its domain
+    Run(Box<RunOptions>),
+    /// Add, list, change and remove users
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Make a ticket with which another machine joins
+    Invite(InviteOptions),
+    /// Show how the running node stands
+    Status(StatusOptions),
+    /// Show the versions of program, link protocol and data folder
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// The domain to serve, fixed by the first run [default: this host's full name, or <hostname>.meshtone.alt]
+    #[arg(long, env = "MESHTONE_DOMAIN")]
+    pub(crate) domain: Option<String>,
+
+    /// Addresses for SIP, each over UDP and TCP [default: 0.0.0.0:5060]
+    #[arg(long, env = "MESHTONE_SIP", value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) sip: Vec<SocketAddr>,
+
+    /// Addresses for links to other nodes, UDP [default: 0.0.0.0:6084]
+    #[arg(long, env = "MESHTONE_LINK", value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) link: Vec<SocketAddr>,
+
+    /// First and last UDP port for media [default: 16384-32767]
+    #[arg(long, env = "MESHTONE_RTP_PORTS", value_name = "A-B")]
+    pub(crate) rtp_ports: Option<PortRange>,
+
+    /// Join the overlay and domain of this ticket, on the first run
+    #[arg(long, env = "MESHTONE_JOIN", value_name = "TICKET")]
+    pub(crate) join: Option<String>,
+
+    /// What to log to standard error, such as `info` or `info,meshtone=debug` [default: info]
+    #[arg(long, env = "MESHTONE_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+
+    /// Print one JSON object, once up, instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Add a user; prints what to type into a phone, the password this once
+    Add {
+        /// The user's name
+        user: String,
+        /// A number under which the user can be called too
+        #[arg(long)]
+        number: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the users
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a user a new password; the old one is refused from then on
+    Passwd {
+        /// The user's name
+        user: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a user
+    Remove {
+        /// The user's name
+        user: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InviteOptions {
+    /// What the other machine will be
+    #[arg(long, value_enum, default_value_t = Role::Home)]
+    pub(crate) role: Role,
+
+    /// For how long the ticket is good: a number and s, m, h or d
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    pub(crate) valid: Duration,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Role {
+    /// A node of the same owner: serves the same users with the same passwords
+    Home,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusOptions {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// First and last port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PortRange(pub(crate) u16, pub(crate) u16);
+
+impl std::str::FromStr for PortRange {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<PortRange, &'static str> {
+        let (first, last) = text.split_once('-').ok_or("give the first and the last port, such as 16384-32767")?;
+        let port = |text: &str| text.trim().parse::<u16>().map_err(|_| "a port is a number from 1 to 65535");
+        let (first, last) = (port(first)?, port(last)?);
+        if first == 0 || last <= first {
+            return Err("the last port must be larger than the first, and the first larger than 0");
+        }
+        Ok(PortRange(first, last))
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    let wrong = "give a number and s, m, h or d, such as 1h";
+    let (number, seconds) = match text.char_indices().last() {
+        Some((end, 's')) => (&text[..end], 1),
+        Some((end, 'm')) => (&text[..end], 60),
+        Some((end, 'h')) => (&text[..end], 3600),
+        Some((end, 'd')) => (&text[..end], 86_400),
+        Some(_) | None => return Err(wrong),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong)?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or(wrong)
+}
+
+/// Program, link protocol and data folder: what two machines compare first when something does not fit.
+pub(crate) fn long_version() -> String {
+    format!(
+        "meshtone {}\nlink protocol {LINK_VERSION}\ndata version {}",
+        env!("CARGO_PKG_VERSION"),
+        meshtone_node::store::DATA_VERSION
+    )
+}
+
+/// clap wants the text for as long as the program runs; it is asked for once.
+fn leak_long_version() -> &'static str {
+    let text = long_version();
+    let text = text.strip_prefix("meshtone ").unwrap_or(&text).to_owned();
+    Box::leak(text.into_boxed_str())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_may_be_repeated_or_separated_by_commas() {
+        let cli = Cli::parse_from(["meshtone", "run", "--sip", "127.0.0.1:1,[::1]:2", "--sip", "127.0.0.1:3"]);
+        let Command::Run(options) = cli.command else { panic!("not run") };
+        assert_eq!(options.sip.len(), 3);
+    }
+
+    #[test]
+    fn a_validity_is_a_number_and_a_unit() {
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("2d"), Ok(Duration::from_secs(172_800)));
+        for wrong in ["", "h", "1", "1w", "-1h", "1 h", "99999999999999999999d", "18446744073709551615d", "1ö"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_range_runs_upwards() {
+        assert_eq!("16384-32767".parse(), Ok(PortRange(16_384, 32_767)));
+        for wrong in ["", "1", "2-1", "5-5", "0-9", "1-65536", "a-b"] {
+            assert!(wrong.parse::<PortRange>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_version_names_the_link_protocol_and_the_data() {
+        let text = long_version();
+        assert!(text.contains("link protocol 1") && text.contains("data version 1"), "{text}");
+    }
+}

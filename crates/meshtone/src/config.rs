@@ -1,0 +1,181 @@
+//! Settings: a flag wins over the environment (clap sees to both), and that over the TOML file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::command::PortRange;
+use crate::failure::Failure;
+
+/// The keys of the file, named as the flags are.
+const KEYS: [&str; 7] = ["data", "domain", "sip", "link", "rtp_ports", "join", "log"];
+
+/// What the file says.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) domain: Option<String>,
+    pub(crate) sip: Vec<SocketAddr>,
+    pub(crate) link: Vec<SocketAddr>,
+    pub(crate) rtp_ports: Option<PortRange>,
+    pub(crate) join: Option<String>,
+    pub(crate) log: Option<String>,
+}
+
+/// The keys as they are written: addresses as one text (commas allowed) or a list.
+#[derive(Debug, Deserialize)]
+struct File {
+    data: Option<PathBuf>,
+    domain: Option<String>,
+    sip: Option<Addresses>,
+    link: Option<Addresses>,
+    rtp_ports: Option<String>,
+    join: Option<String>,
+    log: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Addresses {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// Reads the file: the one named, or the one in the XDG folder if it is there.
+pub(crate) fn load(named: Option<&Path>) -> Result<Settings, Failure> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => match xdg("XDG_CONFIG_HOME", ".config") {
+            Some(folder) => folder.join("meshtone").join("config.toml"),
+            None => return Ok(Settings::default()),
+        },
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => parse(&text, &path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(Settings::default()),
+        Err(error) => Err(Failure::new(
+            format!("the configuration {} cannot be read: {error}", path.display()),
+            "name the file with --config, or leave it out: none is needed",
+        )),
+    }
+}
+
+/// The data folder: flag or environment, file, XDG.
+pub(crate) fn data_folder(flag: Option<PathBuf>, file: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let folder = flag.or(file).or_else(|| Some(xdg("XDG_DATA_HOME", ".local/share")?.join("meshtone")));
+    folder.ok_or_else(|| Failure::new("there is no place for the data: HOME is not set", "name a folder with --data"))
+}
+
+fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
+    let at = path.display();
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        Failure::new(format!("{at} is no TOML: {}", error.message()), line_hint(text, error.span()))
+    })?;
+    if let Some(unknown) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        let nearest = KEYS.iter().min_by_key(|key| distance(unknown, key)).copied().unwrap_or("domain");
+        return Err(Failure::new(
+            format!("{at} has an unknown key `{unknown}`"),
+            format!("did you mean `{nearest}`? The keys are {}", KEYS.join(", ")),
+        ));
+    }
+    let wrong = |what: String, hint: &str| Failure::new(format!("{at}: {what}"), hint);
+    let file: File = toml::Value::Table(table)
+        .try_into()
+        .map_err(|error: toml::de::Error| wrong(error.message().to_owned(), "texts are put in quotes"))?;
+    let addresses = |key: &str, addresses: Option<Addresses>| {
+        let texts = match addresses {
+            None => Vec::new(),
+            Some(Addresses::One(text)) => text.split(',').map(|part| part.trim().to_owned()).collect(),
+            Some(Addresses::Many(texts)) => texts,
+        };
+        let read = |text: &String| {
+            text.parse::<SocketAddr>().map_err(|_| {
+                wrong(format!("`{text}` in `{key}` is no address"), "give an IP address and a port: 192.0.2.1:5060")
+            })
+        };
+        texts.iter().map(read).collect::<Result<Vec<_>, _>>()
+    };
+    let rtp_ports = file.rtp_ports.map(|text| text.parse::<PortRange>()).transpose();
+    Ok(Settings {
+        data: file.data,
+        domain: file.domain,
+        sip: addresses("sip", file.sip)?,
+        link: addresses("link", file.link)?,
+        rtp_ports: rtp_ports.map_err(|why| wrong(format!("`rtp_ports`: {why}"), "for example \"16384-32767\""))?,
+        join: file.join,
+        log: file.log,
+    })
+}
+
+fn line_hint(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let line = span.and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
+    format!("look at line {line}")
+}
+
+/// An XDG folder: from its variable if that is absolute, as the specification wants it, otherwise under HOME.
+fn xdg(variable: &str, fallback: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME").filter(|home| !home.is_empty())?).join(fallback)))
+}
+
+/// How many letters have to be changed, added, left out or swapped with their neighbour to make one word of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
+    for (row, left) in one.iter().enumerate() {
+        let mut next = vec![row + 1];
+        for (column, right) in other.iter().enumerate() {
+            let changed = rows[row][column] + usize::from(left != right);
+            let mut least = changed.min(rows[row][column + 1] + 1).min(next[column] + 1);
+            if row > 0 && column > 0 && one[row - 1] == *right && other[column - 1] == *left {
+                least = least.min(rows[row - 1][column - 1] + 1);
+            }
+            next.push(least);
+        }
+        rows.push(next);
+    }
+    rows[one.len()][other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        parse(text, Path::new("config.toml")).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = "data = \"/d\"\ndomain = \"example.org\"\nsip = [\"127.0.0.1:5060\", \"[::1]:5060\"]\n\
+                    link = \"127.0.0.1:6084, 127.0.0.2:6084\"\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n";
+        let settings = read(text).unwrap();
+        assert_eq!((settings.sip.len(), settings.link.len()), (2, 2));
+        assert_eq!(settings.rtp_ports, Some(PortRange(1000, 2000)));
+        assert_eq!(settings.domain.as_deref(), Some("example.org"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_the_nearest_one() {
+        for (wrong, meant) in [("domian", "domain"), ("rtp-ports", "rtp_ports"), ("sips", "sip"), ("dat", "data")] {
+            let error = read(&format!("{wrong} = 1\n")).unwrap_err();
+            assert!(error.contains(&format!("`{wrong}`")) && error.contains(&format!("did you mean `{meant}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_errors_with_a_hint() {
+        for text in ["sip = 5060", "sip = \"localhost\"", "rtp_ports = \"2\"", "domain = [", "domain = 1"] {
+            let error = read(text).unwrap_err();
+            assert!(error.starts_with("error: config.toml") && error.contains("\nhint: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        assert!(load(Some(Path::new("/nowhere/at/all.toml"))).is_err());
+    }
+}

@@ -1,0 +1,63 @@
+//! How a command fails: what happened and why, then what to do.
+
+use std::fmt;
+
+use meshtone_node::StartError;
+use meshtone_node::account::AccountError;
+use meshtone_node::enrol::EnrolError;
+use meshtone_node::store::StoreError;
+
+/// A failure as the user reads it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    error: String,
+    hint: String,
+}
+
+impl Failure {
+    pub(crate) fn new(error: impl Into<String>, hint: impl Into<String>) -> Failure {
+        Failure { error: error.into(), hint: hint.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "error: {}", self.error)?;
+        if !self.hint.is_empty() {
+            write!(formatter, "\nhint: {}", self.hint)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::new(error.to_string(), error.hint())
+    }
+}
+
+impl From<AccountError> for Failure {
+    fn from(error: AccountError) -> Failure {
+        Failure::new(error.to_string(), error.hint())
+    }
+}
+
+impl From<EnrolError> for Failure {
+    fn from(error: EnrolError) -> Failure {
+        Failure::new(error.to_string(), error.hint())
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Failure {
+        let hint = match &error {
+            StartError::Store(error) => error.hint(),
+            StartError::Enrol(error) => error.hint(),
+            StartError::Overlay(_) => "is another program using the link port? name another one with --link",
+            StartError::Listen { .. } => "is another program using it? name another address with --sip",
+            StartError::Control(_) => "name a data folder with --data that is yours and whose path is short",
+            StartError::RtpPorts => "give a range of ports such as --rtp-ports 16384-32767",
+        };
+        Failure::new(error.to_string(), hint)
+    }
+}
