@@ -1,5 +1,5 @@
 //! Who gets a link and who does not, over real sockets on loopback.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod overlay_support;
 
@@ -35,6 +35,21 @@ async fn a_goodbye_is_heard_at_once() {
     leaver.shutdown().await;
     // Without a goodbye it takes six seconds.
     timeout(std::time::Duration::from_secs(4), down(&stayer, gone)).await.expect("the goodbye is heard");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_bound_to_all_addresses_names_real_ones_that_work() {
+    let world = World::new();
+    let mut config = world.config(None);
+    config.bind = vec!["0.0.0.0:0".parse().unwrap()];
+    let a = Overlay::start(config).await.unwrap();
+    assert!(!a.addresses().is_empty());
+    assert!(a.addresses().iter().all(|addr| !addr.ip().is_unspecified() && addr.port() != 0), "{:?}", a.addresses());
+    let mut config = world.config(None);
+    config.bind = vec!["0.0.0.0:0".parse().unwrap()];
+    config.bootstrap = vec![address(&a)];
+    let b = Overlay::start(config).await.unwrap();
+    up(&b, a.node_id()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

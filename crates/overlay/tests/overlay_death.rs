@@ -1,5 +1,5 @@
 //! Nodes that die without a word, and come back, over real links on loopback.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod overlay_support;
 
@@ -34,7 +34,7 @@ async fn a_killed_node_is_noticed_in_seconds_and_its_records_live_on() {
     let (_send, mut recv) = nodes[0].open_stream(gone, Protocol::Sip).await.unwrap();
 
     let killed = Instant::now();
-    victim.kill();
+    let _frozen = victim.freeze().await;
     down(&nodes[0], gone).await;
     // Six seconds and the two to the next look, and a busy machine.
     assert!(killed.elapsed() < Duration::from_secs(15), "{:?}", killed.elapsed());
@@ -59,7 +59,7 @@ async fn a_restarted_node_finds_the_overlay_by_its_host_cache() {
     let id = first.overlay.node_id();
     up(&nodes[0], id).await;
     config.bootstrap = host_cache(&first.overlay, 1).await;
-    first.kill();
+    let _frozen = first.freeze().await;
 
     // Its former self is not even noticed to be dead yet; the new one takes its place, on another port.
     let second = Killable::start(config).await;

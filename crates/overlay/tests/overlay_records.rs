@@ -1,5 +1,5 @@
 //! Records written and read across nodes, over real links on loopback; and a node that lies.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod overlay_support;
 

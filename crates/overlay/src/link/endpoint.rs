@@ -85,9 +85,11 @@ pub(crate) fn path(connection: &Connection) -> (Path, f64) {
         return (Path::Relayed, 0.0);
     };
     let rtt_ms = path.rtt().as_secs_f64() * 1000.0;
+    // The enum may grow.
+    #[allow(clippy::wildcard_enum_match_arm, clippy::wildcard_in_or_patterns)]
     match path.remote_addr() {
         iroh::TransportAddr::Ip(addr) => (Path::Direct(*addr), rtt_ms),
-        _ => (Path::Relayed, rtt_ms),
+        iroh::TransportAddr::Relay(_) | _ => (Path::Relayed, rtt_ms),
     }
 }
 

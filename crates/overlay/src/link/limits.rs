@@ -88,5 +88,6 @@ pub(crate) const MAX_ENROLMENTS: usize = 4;
 /// Enrolments in a row, and the time after which one more is allowed: nobody guesses a token at this pace.
 pub(crate) const ENROLMENT_RATE: (u32, Duration) = (10, Duration::from_secs(2));
 
-/// How long shutting down waits for peers to hear our goodbye.
-pub(crate) const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long shutting down waits for peers to hear our goodbye: a round trip round the world. Dials that have not reached
+/// anybody would hold it up for seconds.
+pub(crate) const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);

@@ -194,7 +194,7 @@ impl Driver {
         match input {
             LinkInput::Up { node, domains, address } => {
                 info!(node = %node.short(), "linked");
-                self.keeper.on_up(&address);
+                self.keeper.on_up(now.instant, &address);
                 self.keys.insert(node, address.link_key);
                 self.dht.handle_link_up(now, Descriptor { node, address: address.encode() });
                 // Nobody may be listening.

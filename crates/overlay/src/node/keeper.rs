@@ -13,6 +13,9 @@ use crate::link::PeerAddress;
 /// The first retry comes soon, for a machine that restarts with others; the last ones seldom, for one that is gone.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
 
+/// A link that lasted this long was a success. A peer that has no room takes a link and soon closes it again.
+const LASTING: Duration = Duration::from_secs(5);
+
 /// With this many links the overlay finds the rest by itself.
 const ENOUGH_LINKS: usize = 16;
 
@@ -36,7 +39,7 @@ struct Kept {
 enum State {
     Waiting { due: Instant },
     Dialling,
-    Linked,
+    Linked { since: Instant },
 }
 
 impl Keeper {
@@ -75,16 +78,15 @@ impl Keeper {
         }
         let due = |kept: &Kept| match kept.state {
             State::Waiting { due } => Some(due),
-            State::Dialling | State::Linked => None,
+            State::Dialling | State::Linked { .. } => None,
         };
         self.peers.values().filter_map(due).min()
     }
 
     /// A link to this peer is up: where it is reached is known better now.
-    pub(super) fn on_up(&mut self, address: &PeerAddress) {
+    pub(super) fn on_up(&mut self, now: Instant, address: &PeerAddress) {
         if let Some(kept) = self.peers.get_mut(&address.link_key) {
-            kept.state = State::Linked;
-            kept.back_off = BACK_OFF.0;
+            kept.state = State::Linked { since: now };
             let mut fresh = address.clone();
             fresh.merge(&kept.address.addrs);
             kept.address = fresh;
@@ -94,7 +96,10 @@ impl Keeper {
     /// The link to this peer is gone.
     pub(super) fn on_down(&mut self, now: Instant, key: LinkKey) {
         if let Some(kept) = self.peers.get_mut(&key) {
-            kept.state = State::Waiting { due: now + kept.back_off };
+            if matches!(kept.state, State::Linked { since } if now.saturating_duration_since(since) >= LASTING) {
+                kept.back_off = BACK_OFF.0;
+            }
+            kept.wait(now);
         }
     }
 
@@ -103,14 +108,20 @@ impl Keeper {
         if let Some(kept) = self.peers.get_mut(&key)
             && kept.state == State::Dialling
         {
-            kept.state = State::Waiting { due: now + kept.back_off };
-            kept.back_off = (kept.back_off * 2).min(BACK_OFF.1);
+            kept.wait(now);
         }
     }
 
     /// Returns all peers, with where they were reached last.
     pub(super) fn addresses(&self) -> impl Iterator<Item = &PeerAddress> {
         self.peers.values().map(|kept| &kept.address)
+    }
+}
+
+impl Kept {
+    fn wait(&mut self, now: Instant) {
+        self.state = State::Waiting { due: now + self.back_off };
+        self.back_off = (self.back_off * 2).min(BACK_OFF.1);
     }
 }
 
@@ -153,10 +164,24 @@ mod tests {
             keeper.due(now, 0);
             keeper.on_failed(now, PEER);
         }
-        keeper.on_up(&peer(PEER));
+        keeper.on_up(now, &peer(PEER));
         assert_eq!(keeper.poll_timeout(1), None);
-        keeper.on_down(now, PEER);
-        assert_eq!(keeper.poll_timeout(0), Some(now + Duration::from_millis(500)));
+        keeper.on_down(now + LASTING, PEER);
+        assert_eq!(keeper.poll_timeout(0), Some(now + LASTING + Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn a_peer_that_closes_every_link_at_once_is_dialled_ever_more_seldom() {
+        let mut now = Instant::now();
+        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)]);
+        for wait_ms in [500, 1000, 2000, 4000] {
+            keeper.due(now, 0);
+            keeper.on_up(now, &peer(PEER));
+            keeper.on_down(now, PEER);
+            let due = keeper.poll_timeout(0).unwrap();
+            assert_eq!((due - now).as_millis(), wait_ms);
+            now = due;
+        }
     }
 
     #[test]
@@ -176,7 +201,7 @@ mod tests {
     #[test]
     fn what_a_link_shows_of_a_peer_is_tried_first_next_time() {
         let mut keeper = Keeper::new(Instant::now(), OWN, &[peer(PEER)]);
-        keeper.on_up(&PeerAddress { link_key: PEER, addrs: vec!["198.51.100.1:1".parse().unwrap()] });
+        keeper.on_up(Instant::now(), &PeerAddress { link_key: PEER, addrs: vec!["198.51.100.1:1".parse().unwrap()] });
         let addrs = &keeper.addresses().next().unwrap().addrs;
         assert_eq!(addrs[0], "198.51.100.1:1".parse().unwrap());
         assert_eq!(addrs.len(), 2);

@@ -1,5 +1,5 @@
 //! What the tests with real links share: an authority, identities, and waiting for events with generous deadlines.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -71,10 +71,25 @@ impl Killable {
         Self { runtime: Some(runtime), overlay }
     }
 
+    /// Stops the node and frees its port. A word of farewell may slip out.
     pub fn kill(mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+
+    /// Stops the node between two instructions, for ever: its only thread never runs any of it again.
+    pub async fn freeze(self) -> Self {
+        let (frozen, stopped) = tokio::sync::oneshot::channel();
+        let runtime = self.runtime.as_ref().expect("it runs");
+        runtime.spawn(async move {
+            frozen.send(()).expect("somebody waits");
+            loop {
+                std::thread::park();
+            }
+        });
+        stopped.await.expect("it is frozen");
+        self
     }
 }
 
