@@ -149,7 +149,8 @@ pub enum Flow {
         transport: Transport,
         /// The listener that accepted it, or whose address we used to connect.
         listener: u16,
-        /// Number of the connection, never used again within one run.
+        /// Number of the connection, never used again: flow tokens outlive a restart, so a number that comes again must
+        /// at least not pass for open ([`Locals::flow_is_open`] compares the whole flow).
         connection: u64,
         /// The other side.
         remote: SocketAddr,
@@ -229,7 +230,7 @@ pub trait Locals: Send {
     /// Whether a host and port (of a URI, Route or Via) name this node itself.
     fn is_local(&self, host: &str, port: Option<u16>) -> bool;
 
-    /// Whether a message could still be sent over `flow`.
+    /// Whether a message could still be sent over `flow`: over the very connection, between the very addresses.
     fn flow_is_open(&self, flow: &Flow) -> bool;
 }
 

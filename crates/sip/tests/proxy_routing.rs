@@ -5,9 +5,9 @@
 mod server_support;
 
 use meshtone_sip::message::Header;
-use meshtone_sip::proxy::Routing;
+use meshtone_sip::proxy::{Routing, Target};
 use meshtone_sip::server::Event;
-use meshtone_sip::transport::{Destination, Flow};
+use meshtone_sip::transport::{Destination, Flow, Transport};
 use server_support::*;
 
 const ALICE: &str = "10.0.1.1:40001";
@@ -177,6 +177,28 @@ fn a_lost_connection_of_the_callee_is_reported() {
 }
 
 #[test]
+fn a_dialog_over_a_connection_that_we_opened_goes_on_to_that_address() {
+    let mut net = Net::new(1);
+    let alice = net.udp(0, ALICE);
+    let mut caller = Caller::new(&alice);
+    net.send(&alice, &caller.text("INVITE"));
+    let (id, ..) = net.request(0);
+    let addr = "10.0.2.2:5070".parse().unwrap();
+    let dialled = Destination::Address { transport: Transport::Tcp, addr, listener: 0 };
+    net.forward(0, id, vec![Target::new("sip:bob@10.0.2.2:5070", dialled.clone())], false);
+    let invite = net.elsewhere.pop().unwrap().message;
+    let bob = net.tcp(0, "10.0.2.2:5070");
+    net.answer(&bob, &invite, 200, "b-tag", &[]);
+    caller.learn(net.received(&alice).last().unwrap());
+    net.send(&alice, &caller.text("ACK"));
+    net.send(&alice, &caller.next("BYE"));
+    net.forward_in_dialog(0);
+    let sent: Vec<_> = net.elsewhere.drain(..).collect();
+    assert!(sent.iter().all(|transmit| transmit.destination == dialled));
+    assert_eq!(sent.iter().map(|transmit| transmit.message.method_name()).collect::<Vec<_>>(), ["ACK", "BYE"]);
+}
+
+#[test]
 fn a_response_for_a_lost_connection_goes_to_the_address_it_came_from() {
     let mut net = Net::new(1);
     let (alice, bob) = (net.tcp(0, ALICE), net.udp(0, BOB));
@@ -278,7 +300,7 @@ fn two_addresses_that_forward_to_each_other_come_to_an_end() {
     loop {
         if let Some(Event::Request { id, .. }) = net.event(0) {
             let fork = ["sip:bob@example.org", "sip:carol@example.org"]
-                .map(|uri| meshtone_sip::proxy::Target::new(uri, Destination::Flow(me.flow.clone())));
+                .map(|uri| Target::new(uri, Destination::Flow(me.flow.clone())));
             net.forward(0, id, fork.to_vec(), false);
         }
         let back = net.received(&me);

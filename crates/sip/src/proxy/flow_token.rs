@@ -1,6 +1,6 @@
 //! Flow tokens (RFC 5626 §5.2): what our Record-Route remembers about one side of a dialog, under our own seal.
 //!
-//! A token is `base64url(HMAC-SHA-256-80 ‖ flow)`. The seal covers the Call-ID too, so that whoever has seen the token of
+//! A token is `base64url(HMAC-SHA-256-80 ‖ where to)`: a flow, or the address that a connection was opened to. The seal covers the Call-ID too, so that whoever has seen the token of
 //! one call cannot reach that phone by another. For a peer link the flow is left out of the text but not out of the
 //! seal: the next Route, or the Request-URI, names the peer, and must name the sealed one.
 
@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use aws_lc_rs::{constant_time, hmac};
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::transport::{Flow, PeerHost, Transport};
+use crate::transport::{Destination, Flow, PeerHost, Transport};
 
 /// 80 bits, as RFC 5626 §5.2 suggests: nobody guesses them online.
 const SEAL_LEN: usize = 10;
@@ -20,18 +20,10 @@ const TOKEN_MAX: usize = 96;
 const KIND_UDP: u8 = 0;
 const KIND_STREAM: u8 = 1;
 const KIND_PEER: u8 = 2;
+const KIND_ADDRESS: u8 = 3;
 
 /// The key that seals tokens.
 pub(crate) struct TokenKey(hmac::Key);
-
-/// What a genuine token says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Token {
-    /// That side of the dialog is reached over this flow.
-    Flow(Flow),
-    /// That side of the dialog is this peer.
-    Peer(PeerHost),
-}
 
 /// A token that this node never made, or not for this call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +35,11 @@ impl TokenKey {
     }
 
     /// Makes the token of one side of a call.
-    pub(crate) fn issue(&self, flow: &Flow, call_id: &str) -> String {
-        let plain = encode(flow);
-        let peer = match flow {
-            Flow::Peer { host } => host.as_str(),
-            Flow::Udp { .. } | Flow::Stream { .. } => "",
+    pub(crate) fn issue(&self, side: &Destination, call_id: &str) -> String {
+        let plain = encode(side);
+        let peer = match side {
+            Destination::Peer(host) | Destination::Flow(Flow::Peer { host }) => host.as_str(),
+            Destination::Flow(Flow::Udp { .. } | Flow::Stream { .. }) | Destination::Address { .. } => "",
         };
         let mut token = self.seal(&plain, peer, call_id).to_vec();
         token.extend_from_slice(&plain);
@@ -55,7 +47,7 @@ impl TokenKey {
     }
 
     /// Opens a token; `next_host` is whom the request goes to next by its own account.
-    pub(crate) fn open(&self, token: &str, call_id: &str, next_host: Option<&str>) -> Result<Token, Forged> {
+    pub(crate) fn open(&self, token: &str, call_id: &str, next_host: Option<&str>) -> Result<Destination, Forged> {
         if token.len() > TOKEN_MAX {
             return Err(Forged);
         }
@@ -65,8 +57,8 @@ impl TokenKey {
         let expected = self.seal(plain, peer.as_ref().map_or("", PeerHost::as_str), call_id);
         constant_time::verify_slices_are_equal(seal, &expected).map_err(|_| Forged)?;
         match peer {
-            Some(host) => Ok(Token::Peer(host)),
-            None => decode(plain).map(Token::Flow).ok_or(Forged),
+            Some(host) => Ok(Destination::Peer(host)),
+            None => decode(plain).ok_or(Forged),
         }
     }
 
@@ -98,21 +90,26 @@ impl TokenKey {
     }
 }
 
-fn encode(flow: &Flow) -> Vec<u8> {
+fn encode(side: &Destination) -> Vec<u8> {
     let mut out = Vec::with_capacity(32);
-    match flow {
-        Flow::Udp { listener, remote } => {
+    match side {
+        Destination::Flow(Flow::Udp { listener, remote }) => {
             out.push(KIND_UDP);
             out.extend_from_slice(&listener.to_be_bytes());
             encode_address(&mut out, remote);
         }
-        Flow::Stream { transport, listener, connection, remote } => {
+        Destination::Flow(Flow::Stream { transport, listener, connection, remote }) => {
             out.extend_from_slice(&[KIND_STREAM, transport_code(*transport)]);
             out.extend_from_slice(&listener.to_be_bytes());
             out.extend_from_slice(&connection.to_be_bytes());
             encode_address(&mut out, remote);
         }
-        Flow::Peer { .. } => out.push(KIND_PEER),
+        Destination::Flow(Flow::Peer { .. }) | Destination::Peer(_) => out.push(KIND_PEER),
+        Destination::Address { transport, addr, listener } => {
+            out.extend_from_slice(&[KIND_ADDRESS, transport_code(*transport)]);
+            out.extend_from_slice(&listener.to_be_bytes());
+            encode_address(&mut out, addr);
+        }
     }
     out
 }
@@ -125,24 +122,24 @@ fn encode_address(out: &mut Vec<u8>, address: &SocketAddr) {
     }
 }
 
-fn decode(plain: &[u8]) -> Option<Flow> {
+fn decode(plain: &[u8]) -> Option<Destination> {
     let (kind, rest) = plain.split_first()?;
+    if *kind == KIND_UDP {
+        let (listener, rest) = rest.split_first_chunk::<2>()?;
+        let listener = u16::from_be_bytes(*listener);
+        return Some(Destination::Flow(Flow::Udp { listener, remote: decode_address(rest)? }));
+    }
+    let (transport, rest) = rest.split_first()?;
+    let transport = transport_of(*transport)?;
+    let (listener, rest) = rest.split_first_chunk::<2>()?;
+    let listener = u16::from_be_bytes(*listener);
     match *kind {
-        KIND_UDP => {
-            let (listener, rest) = rest.split_first_chunk::<2>()?;
-            Some(Flow::Udp { listener: u16::from_be_bytes(*listener), remote: decode_address(rest)? })
-        }
         KIND_STREAM => {
-            let (transport, rest) = rest.split_first()?;
-            let (listener, rest) = rest.split_first_chunk::<2>()?;
             let (connection, rest) = rest.split_first_chunk::<8>()?;
-            Some(Flow::Stream {
-                transport: transport_of(*transport)?,
-                listener: u16::from_be_bytes(*listener),
-                connection: u64::from_be_bytes(*connection),
-                remote: decode_address(rest)?,
-            })
+            let connection = u64::from_be_bytes(*connection);
+            Some(Destination::Flow(Flow::Stream { transport, listener, connection, remote: decode_address(rest)? }))
         }
+        KIND_ADDRESS => Some(Destination::Address { transport, addr: decode_address(rest)?, listener }),
         _ => None,
     }
 }
@@ -170,6 +167,7 @@ fn transport_code(transport: Transport) -> u8 {
 
 fn transport_of(code: u8) -> Option<Transport> {
     match code {
+        0 => Some(Transport::Udp),
         1 => Some(Transport::Tcp),
         2 => Some(Transport::Tls),
         3 => Some(Transport::Ws),
@@ -187,25 +185,26 @@ mod tests {
         TokenKey::new(&[7; 32])
     }
 
-    fn flows() -> Vec<Flow> {
+    fn sides() -> Vec<Destination> {
         vec![
-            Flow::Udp { listener: 3, remote: "192.0.2.9:5062".parse().unwrap() },
-            Flow::Udp { listener: 0, remote: "[2001:db8::9]:5060".parse().unwrap() },
-            Flow::Stream {
+            Destination::Flow(Flow::Udp { listener: 3, remote: "192.0.2.9:5062".parse().unwrap() }),
+            Destination::Flow(Flow::Udp { listener: 0, remote: "[2001:db8::9]:5060".parse().unwrap() }),
+            Destination::Flow(Flow::Stream {
                 transport: Transport::Tcp,
                 listener: 1,
                 connection: u64::MAX,
-                remote: "192.0.2.9:40000".parse().unwrap(),
-            },
+                remote: "[2001:db8::9]:40000".parse().unwrap(),
+            }),
+            Destination::Address { transport: Transport::Tls, addr: "192.0.2.9:5061".parse().unwrap(), listener: 7 },
         ]
     }
 
     #[test]
-    fn a_token_gives_its_flow_back_in_its_own_call_only() {
-        for flow in flows() {
-            let token = key().issue(&flow, "call-1");
+    fn a_token_gives_its_side_back_in_its_own_call_only() {
+        for side in sides() {
+            let token = key().issue(&side, "call-1");
             assert!(token.len() <= TOKEN_MAX);
-            assert_eq!(key().open(&token, "call-1", None), Ok(Token::Flow(flow)));
+            assert_eq!(key().open(&token, "call-1", None), Ok(side));
             assert_eq!(key().open(&token, "call-2", None), Err(Forged));
             assert_eq!(TokenKey::new(&[8; 32]).open(&token, "call-1", None), Err(Forged));
         }
@@ -213,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_changed_character_makes_a_token_worthless() {
-        let token = key().issue(&flows()[0], "call-1");
+        let token = key().issue(&sides()[0], "call-1");
         for at in 0..token.len() {
             let mut changed = token.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
@@ -232,8 +231,8 @@ mod tests {
     #[test]
     fn a_peer_token_vouches_for_that_peer_only() {
         let host = PeerHost::parse("b0b.peer.alt").unwrap();
-        let token = key().issue(&Flow::Peer { host: host.clone() }, "call-1");
-        assert_eq!(key().open(&token, "call-1", Some("B0B.peer.alt")), Ok(Token::Peer(host)));
+        let token = key().issue(&Destination::Peer(host.clone()), "call-1");
+        assert_eq!(key().open(&token, "call-1", Some("B0B.peer.alt")), Ok(Destination::Peer(host)));
         assert_eq!(key().open(&token, "call-1", Some("eve.peer.alt")), Err(Forged));
         assert_eq!(key().open(&token, "call-1", Some("192.0.2.1")), Err(Forged));
         assert_eq!(key().open(&token, "call-1", None), Err(Forged));

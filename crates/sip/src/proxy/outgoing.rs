@@ -87,11 +87,6 @@ fn strict_router(route: &str) -> Option<&str> {
 }
 
 fn record_route(side: &Destination, call_id: &str, locals: &dyn Locals, tokens: &TokenKey) -> String {
-    let user = match side {
-        Destination::Flow(flow) => tokens.issue(flow, call_id) + "@",
-        Destination::Peer(host) => tokens.issue(&Flow::Peer { host: host.clone() }, call_id) + "@",
-        // No flow exists yet. Without a token the dialog comes back by its Request-URI, under the node's policy.
-        Destination::Address { .. } => String::new(),
-    };
-    format!("<sip:{user}{};transport={};lr>", locals.sent_by(side), side.transport().uri_param())
+    let token = tokens.issue(side, call_id);
+    format!("<sip:{token}@{};transport={};lr>", locals.sent_by(side), side.transport().uri_param())
 }

@@ -1,6 +1,6 @@
 //! What the Route header field asks for, and whether anything vouches for it (RFC 3261 §16.4, RFC 5626 §5.3).
 
-use super::flow_token::{Forged, Token, TokenKey};
+use super::flow_token::{Forged, TokenKey};
 use super::{Routing, Target};
 use crate::message::{Header, Message, NameAddr, Uri};
 use crate::transport::{Destination, Flow, Locals};
@@ -87,10 +87,11 @@ fn judge(
     let next_host = Uri::parse(next_uri).ok().map(|uri| uri.host.to_owned());
     match tokens.open(token, request.call_id(), next_host.as_deref())? {
         // A single Route of ours that points back to the sender says only who sends (RFC 5626 §5.3.1).
-        Token::Flow(side) if ours.count == 1 && side == *flow => Ok(undecided(next_route)),
-        Token::Flow(side) if !locals.flow_is_open(&side) => Ok(Routing::Gone),
-        Token::Flow(side) => Ok(Routing::Dialog(Target::new(request.request_uri(), Destination::Flow(side)))),
-        Token::Peer(host) => Ok(Routing::Dialog(Target::new(request.request_uri(), Destination::Peer(host)))),
+        Destination::Flow(side) if ours.count == 1 && side == *flow => Ok(undecided(next_route)),
+        Destination::Flow(side) if !locals.flow_is_open(&side) => Ok(Routing::Gone),
+        side @ (Destination::Flow(_) | Destination::Address { .. } | Destination::Peer(_)) => {
+            Ok(Routing::Dialog(Target::new(request.request_uri(), side)))
+        }
     }
 }
 
