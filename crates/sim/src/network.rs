@@ -90,7 +90,10 @@ impl<D: Driver> Network<D> {
         Self {
             conditions,
             random: Seeded::new(seed),
-            #[allow(clippy::disallowed_methods, reason = "virtual time has to begin somewhere; nothing reads it as a clock")]
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "virtual time has to begin somewhere; nothing reads it as a clock"
+            )]
             begin: Instant::now(),
             elapsed: Duration::ZERO,
             nodes: Vec::new(),
@@ -196,7 +199,12 @@ impl<D: Driver> Network<D> {
         for (number, node) in self.nodes.iter_mut().enumerate() {
             node.side = side_of(number);
         }
-        let cut: Vec<_> = self.links.iter().filter(|((a, b), _)| side_of(*a) != side_of(*b)).map(|(ends, link)| (*ends, link.number)).collect();
+        let cut: Vec<_> = self
+            .links
+            .iter()
+            .filter(|((a, b), _)| side_of(*a) != side_of(*b))
+            .map(|(ends, link)| (*ends, link.number))
+            .collect();
         for ((a, b), link) in cut {
             self.push(SILENCE, Happening::Silence { at: a, peer: b, link });
             self.push(SILENCE, Happening::Silence { at: b, peer: a, link });

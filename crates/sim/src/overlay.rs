@@ -8,7 +8,9 @@ use bytes::Bytes;
 use meshtone_identity::dangerous_deterministic::{DangerousSigner, DangerousVerifier};
 use meshtone_identity::{Authority, LinkKey, NodeId, Signer};
 use meshtone_overlay::dht::{Config, Descriptor, Dht, Event, Now, OperationId, Transmit};
-use meshtone_overlay::record::{CertificateValidator, CertifiedWriter, Kind, NodeAddress, RecordError, Role, SipRegistration};
+use meshtone_overlay::record::{
+    CertificateValidator, CertifiedWriter, Kind, NodeAddress, RecordError, Role, SipRegistration,
+};
 
 use crate::driver::{Action, Driver, Input};
 use crate::network::{Conditions, EPOCH_MS, Network};
@@ -116,7 +118,10 @@ impl Driver for OverlayNode {
                     }
                 }
                 Event::Joined => {}
-                event @ (Event::Fetched { .. } | Event::Stored { .. } | Event::Found { .. } | Event::PeerMisbehaved { .. }) => {
+                event @ (Event::Fetched { .. }
+                | Event::Stored { .. }
+                | Event::Found { .. }
+                | Event::PeerMisbehaved { .. }) => {
                     self.events.push_back(event);
                 }
             }
@@ -144,7 +149,8 @@ impl Overlay {
         let signer = Arc::new(DangerousSigner::new(u64::MAX));
         let authority = Authority::create_with(signer, Arc::new(DangerousVerifier), EPOCH_MS / 1000);
         let authority = authority.unwrap_or_else(|error| panic!("no authority: {error}"));
-        let validator = CertificateValidator::with_verifier(authority.certificate().clone(), Box::new(DangerousVerifier));
+        let validator =
+            CertificateValidator::with_verifier(authority.certificate().clone(), Box::new(DangerousVerifier));
         Self { network: Network::new(seed, conditions), authority, validator: Arc::new(validator), config, seed }
     }
 
@@ -176,7 +182,14 @@ impl Overlay {
     ///
     /// # Errors
     /// A text for the test's failure.
-    pub fn store(&mut self, node: usize, kind: Kind, name: &str, content: Bytes, lifetime: Duration) -> Result<(), String> {
+    pub fn store(
+        &mut self,
+        node: usize,
+        kind: Kind,
+        name: &str,
+        content: Bytes,
+        lifetime: Duration,
+    ) -> Result<(), String> {
         let id = self.network.with(node, |driver, now| driver.dht.publish(now, kind, name, content, lifetime));
         self.wait_for_write(node, id)
     }
@@ -203,7 +216,12 @@ impl Overlay {
     ///
     /// # Errors
     /// A text for the test's failure.
-    pub fn fetch_first(&mut self, node: usize, kind: Kind, name: &str) -> Result<meshtone_overlay::dht::Fetched, String> {
+    pub fn fetch_first(
+        &mut self,
+        node: usize,
+        kind: Kind,
+        name: &str,
+    ) -> Result<meshtone_overlay::dht::Fetched, String> {
         let id = self.network.with(node, |driver, now| driver.dht.fetch_first(now, kind, name));
         self.wait_for_read(node, id)
     }

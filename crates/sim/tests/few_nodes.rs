@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
-use meshtone_overlay::dht::Config;
+use meshtone_overlay::dht::body::{Ask, Handed, Reply};
+use meshtone_overlay::dht::message::Message;
+use meshtone_overlay::dht::{Config, Transmit};
 use meshtone_overlay::record::Kind;
-use meshtone_sim::overlay::registration;
-use meshtone_sim::{Conditions, Overlay};
+use meshtone_overlay::record::value::Record;
+use meshtone_sim::network::SILENCE;
+use meshtone_sim::overlay::{Forger, address, registration};
+use meshtone_sim::{Conditions, Overlay, Seeded};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -42,7 +46,7 @@ fn what_one_node_stores_every_other_finds() {
         assert_eq!(first.entries, fetched.entries);
     }
     overlay.network.run_for(Duration::from_secs(1));
-    assert_eq!(overlay.holders(Kind::SipRegistration, "bob@example.org").len(), 5);
+    assert!(overlay.holders(Kind::SipRegistration, "bob@example.org").len() >= 5);
 }
 
 #[test]
@@ -62,6 +66,268 @@ fn holders_killed_one_after_another_with_repair_in_between_lose_nothing() {
         overlay.network.run_for(Duration::from_secs(8));
         let alive = overlay.network.alive().len();
         let holders = overlay.holders(Kind::SipRegistration, "bob@example.org").len();
-        assert_eq!(holders, alive.min(5), "round {round}: {holders} of {alive} hold it");
+        assert!(holders >= alive.min(5), "round {round}: {holders} of {alive} hold it");
     }
+}
+
+#[test]
+fn a_removed_record_stays_removed() {
+    let mut overlay = overlay(4, 9);
+    let name = "bob@example.org";
+    overlay.store(2, Kind::SipRegistration, name, registration(1), HOUR).unwrap();
+    overlay.network.run_for(Duration::from_secs(1));
+    // One holder misses the removal and comes back with the old value.
+    let away = *overlay.holders(Kind::SipRegistration, name).iter().find(|holder| **holder != 2).unwrap();
+    overlay.network.partition(|node| usize::from(node == away));
+    overlay.network.run_for(SILENCE * 2);
+    overlay.remove(2, Kind::SipRegistration, name).unwrap();
+    overlay.network.run_for(Duration::from_secs(1));
+    assert_eq!(overlay.holders(Kind::SipRegistration, name), [away]);
+    overlay.network.heal();
+    overlay.network.run_for(Duration::from_secs(180));
+    assert!(overlay.holders(Kind::SipRegistration, name).is_empty());
+    for reader in 0..9 {
+        let fetched = overlay.fetch(reader, Kind::SipRegistration, name).unwrap();
+        assert!(fetched.entries.is_empty(), "node {reader} found {fetched:?}");
+    }
+}
+
+#[test]
+fn both_sides_of_a_partition_converge_on_the_newest() {
+    let mut overlay = overlay(5, 12);
+    let name = "bob@example.org";
+    overlay.store(0, Kind::SipRegistration, name, registration(1), HOUR).unwrap();
+    overlay.store(11, Kind::SipRegistration, name, registration(1), HOUR).unwrap();
+    overlay.network.partition(|node| usize::from(node >= 6));
+    overlay.network.run_for(SILENCE * 2);
+    overlay.store(0, Kind::SipRegistration, name, registration(2), HOUR).unwrap();
+    overlay.store(11, Kind::SipRegistration, name, registration(3), HOUR).unwrap();
+    let cut = overlay.fetch(3, Kind::SipRegistration, name).unwrap();
+    assert!(cut.entries.iter().any(|entry| entry.value == registration(2)));
+    overlay.network.heal();
+    overlay.network.run_for(Duration::from_secs(240));
+    for reader in 0..12 {
+        let fetched = overlay.fetch(reader, Kind::SipRegistration, name).unwrap();
+        let mut values: Vec<_> = fetched.entries.iter().map(|entry| entry.value.clone()).collect();
+        values.sort();
+        assert_eq!(values, [registration(2), registration(3)], "node {reader}");
+    }
+}
+
+#[test]
+fn an_acknowledged_value_is_never_read_older_afterwards() {
+    let mut overlay = overlay(6, 16);
+    let mut random = Seeded::new(1);
+    let name = "bob@example.org";
+    let writer = 5;
+    overlay.store(writer, Kind::SipRegistration, name, registration(0), HOUR).unwrap();
+    for round in 1..=60 {
+        overlay.store(writer, Kind::SipRegistration, name, registration(round), HOUR).unwrap();
+        for _ in 0..3 {
+            let alive = overlay.network.alive();
+            let reader = alive[random.below(alive.len())];
+            let fetched = overlay.fetch(reader, Kind::SipRegistration, name).unwrap();
+            let values: Vec<_> = fetched.entries.iter().map(|entry| &entry.value).collect();
+            assert_eq!(values, [&registration(round)], "round {round}, node {reader}");
+        }
+        // Nodes come and go all the while, never so many at once that a majority of the replicas goes with them.
+        if round % 4 == 0 {
+            let alive = overlay.network.alive();
+            let victim = alive[random.below(alive.len())];
+            if victim != writer {
+                overlay.network.kill(victim);
+            }
+            let bootstrap = *overlay.network.alive().first().unwrap();
+            overlay.add(&["example.org"], Some(bootstrap));
+        }
+        overlay.network.run_for(Duration::from_secs(random.below(4) as u64));
+    }
+}
+
+#[test]
+fn a_record_is_kept_by_its_owner_and_expires_without_him() {
+    let mut overlay = overlay(7, 7);
+    let name = "bob@example.org";
+    let lifetime = Duration::from_secs(600);
+    overlay.store(3, Kind::SipRegistration, name, registration(1), lifetime).unwrap();
+    overlay.network.run_for(lifetime * 3);
+    assert_eq!(overlay.fetch(1, Kind::SipRegistration, name).unwrap().entries.len(), 1);
+    overlay.network.kill(3);
+    overlay.network.run_for(lifetime + Duration::from_secs(1));
+    assert!(overlay.fetch(1, Kind::SipRegistration, name).unwrap().entries.is_empty());
+    assert!(overlay.holders(Kind::SipRegistration, name).is_empty());
+}
+
+#[test]
+fn a_writer_whose_clock_went_back_is_not_locked_out() {
+    let mut overlay = overlay(8, 7);
+    let name = "bob@example.org";
+    overlay.store(3, Kind::SipRegistration, name, registration(1), HOUR).unwrap();
+    overlay.network.set_clock(3, -120_000);
+    // Stored once, by the clock alone, as after a restart.
+    let id = overlay
+        .network
+        .with(3, |node, now| node.dht.store(now, Kind::SipRegistration, name, registration(2), HOUR).unwrap());
+    let (_, event) = overlay.network.next_event(Duration::from_secs(5)).unwrap();
+    assert!(matches!(event, meshtone_overlay::dht::Event::Stored { id: of, result: Ok(_) } if of == id), "{event:?}");
+    assert_eq!(overlay.fetch(1, Kind::SipRegistration, name).unwrap().entries[0].value, registration(2));
+}
+
+#[test]
+fn a_value_from_the_future_is_refused() {
+    let mut overlay = overlay(9, 7);
+    overlay.network.set_clock(3, 301_000);
+    let refused = overlay.store(3, Kind::SipRegistration, "bob@example.org", registration(1), HOUR);
+    assert!(refused.is_err(), "{refused:?}");
+    overlay.network.set_clock(3, 299_000);
+    overlay.store(3, Kind::SipRegistration, "alice@example.org", registration(1), HOUR).unwrap();
+}
+
+#[test]
+fn a_record_of_one_who_may_not_speak_for_the_address_is_refused_by_the_storing_nodes() {
+    let mut overlay = overlay(10, 7);
+    let mallory = overlay.add(&["evil.example"], Some(0));
+    overlay.network.run_for(Duration::from_secs(5));
+    // Our own writer would not even sign it: the lie has to be put in at the last moment.
+    let name = "bob@example.org";
+    overlay.store(2, Kind::SipRegistration, "bob@evil.example", registration(1), HOUR).unwrap_err();
+    for (what, forge) in forged_writes(name) {
+        overlay.network.with(mallory, |node, _| node.set_forger(forge));
+        let refused = overlay.store(mallory, Kind::SipRegistration, "bob@evil.example", registration(1), HOUR);
+        let refused = refused.expect_err(what);
+        assert!(refused.contains("refuse"), "{what}: {refused}");
+        for reader in 0..7 {
+            let fetched = overlay.fetch(reader, Kind::SipRegistration, name).unwrap();
+            assert!(fetched.entries.is_empty(), "{what}: node {reader} believes {fetched:?}");
+        }
+    }
+}
+
+/// Ways to write what one may not, each put into the messages that a node sends.
+fn forged_writes(name: &'static str) -> Vec<(&'static str, Forger)> {
+    type Change = fn(&mut Record, &'static str);
+    let changes: [(&'static str, Change); 5] = [
+        ("another's address under one's own certificate", |record, name| record.value.name = name.to_owned()),
+        ("a value changed after it was signed", |record, _| record.value.content = registration(99)),
+        ("a signature of zeros", |record, _| {
+            record.value.signature = meshtone_identity::Signature::from_bytes([0; 64])
+        }),
+        ("no certificates", |record, _| record.certificates.clear()),
+        ("another's entry", |record, _| record.value.key = vec![7; 32]),
+    ];
+    let forge = move |change: Change| -> Forger {
+        Box::new(move |transmit| Some(change_stores(transmit, &|record| change(record, name))))
+    };
+    changes.into_iter().map(|(what, change)| (what, forge(change))).collect()
+}
+
+fn change_stores(transmit: Transmit, change: &dyn Fn(&mut Record)) -> Transmit {
+    let Ok(Message::Request(mut request)) = Message::decode(&transmit.bytes) else { return transmit };
+    let Ok(Ask::Store(mut values)) = Ask::decode(&request.body) else { return transmit };
+    values.iter_mut().for_each(|handed: &mut Handed| change(&mut handed.record));
+    request.body = Ask::Store(values).encode().into();
+    Transmit { bytes: Message::Request(request).encode(), ..transmit }
+}
+
+#[test]
+fn a_storing_node_that_lies_is_not_believed() {
+    let name = "bob@example.org";
+    let lies: [(&str, fn(&mut Vec<Record>)); 4] = [
+        ("an altered value", |records| records.iter_mut().for_each(|record| record.value.content = registration(99))),
+        ("a forged signature", |records| {
+            let forged = meshtone_identity::Signature::from_bytes([1; 64]);
+            records.iter_mut().for_each(|record| record.value.signature = forged);
+        }),
+        ("a removal that nobody wrote", |records| {
+            for record in records {
+                record.value.exists = false;
+                record.value.content = bytes::Bytes::new();
+                record.value.storage_ms += 1;
+            }
+        }),
+        ("nothing", Vec::clear),
+    ];
+    for (what, lie) in lies {
+        let mut overlay = overlay(11, 9);
+        overlay.store(2, Kind::SipRegistration, name, registration(1), HOUR).unwrap();
+        overlay.network.run_for(Duration::from_secs(1));
+        let holders = overlay.holders(Kind::SipRegistration, name);
+        for liar in holders.into_iter().take(2) {
+            overlay
+                .network
+                .with(liar, |node, _| node.set_forger(Box::new(move |transmit| Some(change_answers(transmit, lie)))));
+        }
+        for reader in 0..9 {
+            for fetched in [
+                overlay.fetch(reader, Kind::SipRegistration, name),
+                overlay.fetch_first(reader, Kind::SipRegistration, name),
+            ] {
+                let fetched = fetched.unwrap();
+                let values: Vec<_> = fetched.entries.iter().map(|entry| &entry.value).collect();
+                assert_eq!(values, [&registration(1)], "{what}, told to node {reader}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_storing_node_that_shows_an_old_record_is_outvoted() {
+    let name = "bob@example.org";
+    let mut overlay = overlay(12, 9);
+    overlay.store(2, Kind::SipRegistration, name, registration(1), HOUR).unwrap();
+    overlay.network.run_for(Duration::from_secs(1));
+    let liars: Vec<usize> =
+        overlay.holders(Kind::SipRegistration, name).into_iter().filter(|holder| *holder != 2).take(2).collect();
+    for liar in &liars {
+        // It remembers the first thing it said, and says nothing else ever after.
+        let mut old = None;
+        let forger: Forger = Box::new(move |transmit| {
+            Some(change_answers(transmit, |records| {
+                if !records.is_empty() {
+                    *records = old.get_or_insert_with(|| records.clone()).clone();
+                }
+            }))
+        });
+        overlay.network.with(*liar, |node, _| node.set_forger(forger));
+    }
+    for reader in 0..9 {
+        overlay.fetch(reader, Kind::SipRegistration, name).unwrap();
+    }
+    overlay.store(2, Kind::SipRegistration, name, registration(2), HOUR).unwrap();
+    for reader in (0..9).filter(|reader| !liars.contains(reader)) {
+        let fetched = overlay.fetch(reader, Kind::SipRegistration, name).unwrap();
+        assert_eq!(fetched.entries[0].value, registration(2), "node {reader}");
+    }
+}
+
+fn change_answers(transmit: Transmit, mut change: impl FnMut(&mut Vec<Record>)) -> Transmit {
+    let Ok(Message::Answer(mut answer)) = Message::decode(&transmit.bytes) else { return transmit };
+    let Ok(Reply::Values(mut records)) = Reply::decode(&answer.body) else { return transmit };
+    change(&mut records);
+    answer.body = Reply::Values(records).encode().into();
+    Transmit { bytes: Message::Answer(answer).encode(), ..transmit }
+}
+
+#[test]
+fn a_node_writes_its_own_address_and_no_other() {
+    let mut overlay = overlay(13, 7);
+    let own = overlay.network.driver(4).node_id().to_string();
+    overlay.store(4, Kind::NodeAddress, &own, address(4), Duration::from_secs(600)).unwrap();
+    assert_eq!(overlay.fetch(1, Kind::NodeAddress, &own).unwrap().entries[0].value, address(4));
+    let other = overlay.network.driver(5).node_id().to_string();
+    let refused = overlay.store(4, Kind::NodeAddress, &other, address(4), Duration::from_secs(600)).unwrap_err();
+    assert!(refused.contains("may not write"), "{refused}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = |seed| {
+        let mut overlay = overlay(seed, 9);
+        overlay.store(2, Kind::SipRegistration, "bob@example.org", registration(1), HOUR).unwrap();
+        overlay.network.kill(4);
+        overlay.network.run_for(Duration::from_secs(120));
+        (overlay.network.traffic(), overlay.network.elapsed())
+    };
+    assert_eq!(run(14), run(14));
+    assert_ne!(run(14), run(15));
 }

@@ -37,7 +37,8 @@ fn two_hundred_nodes_find_every_key_while_nodes_leave() {
 
     for record in 0..RECORDS {
         let writer = random.below(NODES);
-        let stored = overlay.store(writer, Kind::SipRegistration, &name(record), registration(1), Duration::from_secs(7200));
+        let stored =
+            overlay.store(writer, Kind::SipRegistration, &name(record), registration(1), Duration::from_secs(7200));
         stored.unwrap_or_else(|error| panic!("record {record} was not stored: {error}"));
     }
     println!("stored after {:?}, {:?} messages and bytes", overlay.network.elapsed(), overlay.network.traffic());
@@ -70,7 +71,8 @@ fn two_hundred_nodes_find_every_key_while_nodes_leave() {
         assert_eq!(fetched.entries.len(), 1, "record {record} in the end: {fetched:?}");
         assert!(fetched.replicas >= 3, "record {record} in the end: {fetched:?}");
     }
-    let held: Vec<usize> = (0..RECORDS).map(|record| overlay.holders(Kind::SipRegistration, &name(record)).len()).collect();
+    let held: Vec<usize> =
+        (0..RECORDS).map(|record| overlay.holders(Kind::SipRegistration, &name(record)).len()).collect();
     println!("replicas in the end: least {}, most {}", held.iter().min().unwrap(), held.iter().max().unwrap());
     assert!(held.iter().all(|count| *count >= 5), "{held:?}");
     figures.print();

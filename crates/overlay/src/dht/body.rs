@@ -2,7 +2,7 @@
 
 use crate::record::cbor::{CborError, Decoder, Encoder};
 use crate::record::value::Record;
-use crate::record::{Kind, RecordError, ResourceId};
+use crate::record::{Kind, RecordError, ResourceId, StoredValue};
 
 use super::Position;
 use super::message::{MessageError, Refusal, RefusalReason};
@@ -112,6 +112,19 @@ pub enum OfferState {
     Refused,
 }
 
+impl Offer {
+    /// Returns what tells of this value.
+    pub fn of(value: &StoredValue) -> Self {
+        Self {
+            resource: value.resource(),
+            kind: value.kind,
+            key: value.key.clone(),
+            storage_ms: value.storage_ms,
+            digest: value.digest(),
+        }
+    }
+}
+
 impl Ask {
     /// Returns the encoded body.
     pub fn encode(&self) -> Vec<u8> {
@@ -147,7 +160,9 @@ impl Ask {
         let items = input.array(3)?;
         let ask = match (input.unsigned()?, items) {
             (FIND, 2) => Self::Find(Position(input.fixed()?)),
-            (FETCH, 3) => Self::Fetch { resource: ResourceId::from_bytes(input.fixed()?), kind: decode_kind(&mut input)? },
+            (FETCH, 3) => {
+                Self::Fetch { resource: ResourceId::from_bytes(input.fixed()?), kind: decode_kind(&mut input)? }
+            }
             (STORE, 2) => Self::Store(decode_handed(&mut input)?),
             (OFFER, 2) => {
                 let count = input.array(MAX_OFFERS)?;

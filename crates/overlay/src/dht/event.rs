@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 
-use super::message::{MessageError, Refusal};
 use super::Descriptor;
+use super::message::{MessageError, Refusal};
 use crate::record::{Kind, RecordError, ResourceId};
 
 /// Names a command; the event that answers it carries the same.

@@ -110,7 +110,13 @@ impl Dht {
         true
     }
 
-    pub(super) fn report_read(&mut self, now: Now, id: OperationId, operation: &mut Operation, error: Option<DhtError>) {
+    pub(super) fn report_read(
+        &mut self,
+        now: Now,
+        id: OperationId,
+        operation: &mut Operation,
+        error: Option<DhtError>,
+    ) {
         let replicas = self.answered(operation);
         let Purpose::Fetch(reading) = &operation.purpose else { return };
         let entries = reading.newest.values().filter(|record| record.value.exists).map(|record| Entry {
@@ -119,7 +125,8 @@ impl Dht {
             stored_ms: record.value.storage_ms,
             expires_ms: record.value.expires_ms(),
         });
-        let fetched = Fetched { entries: entries.collect(), replicas, requests: operation.requests, hops: operation.hops };
+        let fetched =
+            Fetched { entries: entries.collect(), replicas, requests: operation.requests, hops: operation.hops };
         let result = match error {
             Some(error) => Err(error),
             None if replicas == 0 && reading.newest.is_empty() => Err(DhtError::Timeout { answered: 0, needed: 1 }),
@@ -137,7 +144,10 @@ impl Dht {
             if !closest.contains(node) || *node == self.me.node {
                 continue;
             }
-            let lagging = reading.newest.iter().filter(|(key, record)| times.get(*key).is_none_or(|time| *time < record.value.storage_ms));
+            let lagging = reading
+                .newest
+                .iter()
+                .filter(|(key, record)| times.get(*key).is_none_or(|time| *time < record.value.storage_ms));
             let handed: Vec<Handed> = lagging
                 .map(|(_, record)| {
                     let remaining = record.value.remaining(now.unix_ms).as_secs();

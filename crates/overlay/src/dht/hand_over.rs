@@ -25,8 +25,8 @@ pub(super) struct HandOver {
     offers: BTreeMap<NodeId, BTreeSet<ResourceId>>,
     /// Places whose replicas the repair still has to look up.
     places: VecDeque<ResourceId>,
-    /// Resources that belong elsewhere, and who has confirmed to hold them.
-    leaving: BTreeMap<ResourceId, BTreeSet<NodeId>>,
+    /// Values that belong elsewhere, and which replicas have yet to confirm that they hold them.
+    leaving: BTreeMap<Offer, BTreeSet<NodeId>>,
 }
 
 impl Dht {
@@ -34,7 +34,7 @@ impl Dht {
     pub(super) fn hand_to_newcomer(&mut self, now: Now, node: NodeId) {
         let resources: Vec<ResourceId> = self.storage.resources().collect();
         for resource in resources {
-            if self.table.rank(resource.into(), node.into()) < self.config.replicas {
+            if self.table.rank(resource.into(), node.into()) < self.config.replicas && self.belongs_here(resource) {
                 self.offer_soon(now, node, resource);
             }
         }
@@ -46,8 +46,9 @@ impl Dht {
         let resources: Vec<ResourceId> = self.storage.resources().collect();
         for resource in resources {
             let place = Position::from(resource);
-            let rank = self.table.rank(place, gone.into()) + usize::from(place.distance(self.position) < place.distance(gone.into()));
-            if rank < replicas {
+            let rank = self.table.rank(place, gone.into())
+                + usize::from(place.distance(self.position) < place.distance(gone.into()));
+            if rank < replicas && self.belongs_here(resource) {
                 // This node may be the last of the replicas that are left, or the first of those that are not.
                 let closest = self.replicas_of(place);
                 if let Some(last) = closest.last().copied() {
@@ -61,13 +62,7 @@ impl Dht {
     pub(super) fn on_hand_over_due(&mut self, now: Now) {
         let offers = std::mem::take(&mut self.hand_over.offers);
         for (node, resources) in offers {
-            let mut batch = Vec::new();
-            for resource in resources {
-                for (slot, held) in self.storage.at(resource) {
-                    let (kind, key) = slot.clone();
-                    batch.push(Offer { resource, kind, key, storage_ms: held.record.value.storage_ms, digest: held.digest });
-                }
-            }
+            let batch: Vec<Offer> = resources.into_iter().flat_map(|resource| self.offers_at(resource)).collect();
             for chunk in batch.chunks(MAX_OFFERS) {
                 let body = Ask::Offer(chunk.to_vec()).encode();
                 self.send_aside(now, node, PendingPurpose::Offer(node, chunk.to_vec()), body);
@@ -81,7 +76,7 @@ impl Dht {
         let mut wanted = Vec::new();
         for (offer, state) in offers.iter().zip(states) {
             match state {
-                OfferState::Same | OfferState::Newer => self.confirmed(node, offer.resource),
+                OfferState::Same | OfferState::Newer => self.confirmed(node, offer),
                 OfferState::Wanted => {
                     if let Some(held) = self.storage.get(offer.resource, &(offer.kind, offer.key.clone())) {
                         wanted.push(held.handed(now.instant));
@@ -114,35 +109,33 @@ impl Dht {
     }
 
     /// A node has taken what was handed to it, or not.
-    pub(super) fn on_handed(&mut self, _now: Now, node: NodeId, resources: &[ResourceId], reply: &Reply) {
+    pub(super) fn on_handed(&mut self, node: NodeId, handed: &[Offer], reply: &Reply) {
         let Reply::Stored(results) = reply else { return };
-        for (resource, result) in resources.iter().zip(results) {
+        for (offer, result) in handed.iter().zip(results) {
             if result.is_ok() {
-                self.confirmed(node, *resource);
+                self.confirmed(node, offer);
             }
         }
     }
 
-    /// The repair begins: everything is offered to the neighbours who should hold it too, and where this node is the closest, the
-    /// replicas are looked up, in case they are not all our neighbours.
+    /// The repair begins: everything is offered to the neighbours who should hold it too. Where this node is the closest, or has no
+    /// business, the replicas are looked up, since they need not all be our neighbours.
     pub(super) fn on_repair_due(&mut self, now: Now) {
         let period = self.config.repair;
         self.set_jittered(now.instant, period, Timer::Repair);
-        let replicas = self.config.replicas;
         let resources: Vec<ResourceId> = self.storage.resources().collect();
         self.hand_over.leaving.clear();
-        for resource in &resources {
-            let place = Position::from(*resource);
-            let rank = self.table.rank(place, self.position);
-            // One more than the replicas may hold it, so that small disagreements do not move it to and fro.
-            if rank > replicas {
-                self.hand_over.leaving.insert(*resource, BTreeSet::new());
+        self.hand_over.places.clear();
+        for resource in resources {
+            let place = Position::from(resource);
+            let belongs_here = self.belongs_here(resource);
+            if belongs_here {
+                for node in self.replicas_of(place) {
+                    self.offer_soon(now, node, resource);
+                }
             }
-            for node in self.replicas_of(place) {
-                self.offer_soon(now, node, *resource);
-            }
-            if rank == 0 && !self.hand_over.places.contains(resource) {
-                self.hand_over.places.push_back(*resource);
+            if !belongs_here || self.table.rank(place, self.position) == 0 {
+                self.hand_over.places.push_back(resource);
             }
         }
         self.timers.set_by(now.instant + REPAIR_PACE, Timer::RepairNext);
@@ -165,6 +158,18 @@ impl Dht {
         for peer in closest {
             self.offer_soon(now, peer.node, resource);
         }
+        let replicas: BTreeSet<NodeId> = closest.iter().map(|peer| peer.node).collect();
+        if replicas.len() >= self.config.replicas && !replicas.contains(&self.me.node) && !self.belongs_here(resource) {
+            for offer in self.offers_at(resource) {
+                self.hand_over.leaving.insert(offer, replicas.clone());
+            }
+        }
+    }
+
+    /// Whether this node should hold what belongs to a place, as far as it sees. One more than the replicas may, so that small
+    /// disagreements do not move a record to and fro.
+    fn belongs_here(&self, resource: ResourceId) -> bool {
+        self.table.rank(resource.into(), self.position) <= self.config.replicas
     }
 
     fn offer_soon(&mut self, now: Now, node: NodeId, resource: ResourceId) {
@@ -181,9 +186,9 @@ impl Dht {
         if batch.is_empty() {
             return;
         }
-        let resources = batch.iter().map(|handed| handed.record.value.resource()).collect();
+        let offers = batch.iter().map(|handed| Offer::of(&handed.record.value)).collect();
         let body = Ask::Store(batch).encode();
-        self.send_aside(now, node, PendingPurpose::Hand(node, resources), body);
+        self.send_aside(now, node, PendingPurpose::Hand(node, offers), body);
     }
 
     /// Sends a request that belongs to no command; should it get lost, the repair comes round again.
@@ -194,16 +199,17 @@ impl Dht {
         }
     }
 
-    /// A node holds a record now. What belongs elsewhere is forgotten once all its replicas do.
-    fn confirmed(&mut self, node: NodeId, resource: ResourceId) {
-        let Some(holders) = self.hand_over.leaving.get_mut(&resource) else { return };
-        holders.insert(node);
-        let replicas = self.replicas_of(resource.into());
-        let Some(holders) = self.hand_over.leaving.get(&resource) else { return };
-        let elsewhere = !replicas.contains(&self.me.node);
-        if elsewhere && replicas.iter().all(|replica| holders.contains(replica)) {
-            self.hand_over.leaving.remove(&resource);
-            self.storage.forget(resource);
+    fn offers_at(&self, resource: ResourceId) -> Vec<Offer> {
+        self.storage.at(resource).map(|(_, held)| Offer::of(&held.record.value)).collect()
+    }
+
+    /// A node holds a value now. What belongs elsewhere is forgotten once all its replicas do, unless it has changed meanwhile.
+    fn confirmed(&mut self, node: NodeId, offer: &Offer) {
+        let Some(missing) = self.hand_over.leaving.get_mut(offer) else { return };
+        missing.remove(&node);
+        if missing.is_empty() {
+            self.hand_over.leaving.remove(offer);
+            self.storage.forget(offer);
         }
     }
 

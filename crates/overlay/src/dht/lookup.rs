@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use meshtone_identity::NodeId;
 
-use super::body::{Ask, Handed, Reply};
+use super::body::{Ask, Handed, Offer, Reply};
 use super::config::{MAX_OPERATIONS, MAX_PATHS, MAX_SHORTLIST, OPERATION_TIMEOUT, REQUEST_TIMEOUT, SIBLINGS};
 use super::fetch::Reading;
 use super::message::Answer;
@@ -81,6 +81,13 @@ pub(super) enum State {
     Failed,
 }
 
+/// What became of an answer.
+enum Taken {
+    Believed,
+    AskAgain,
+    Lie,
+}
+
 /// A request of our own whose answer is awaited.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -97,15 +104,18 @@ pub(super) enum PendingPurpose {
     /// A command's request to one node.
     Node(OperationId, NodeId),
     /// An offer of the hand-over to one node.
-    Offer(NodeId, Vec<super::body::Offer>),
+    Offer(NodeId, Vec<Offer>),
     /// Values handed to one node.
-    Hand(NodeId, Vec<crate::record::ResourceId>),
+    Hand(NodeId, Vec<Offer>),
 }
 
 impl Operation {
     /// Returns the closest candidates that are not out, at most as many as the command is about.
     pub(super) fn closest(&self) -> impl Iterator<Item = &Candidate> {
-        self.shortlist.values().filter(|candidate| !matches!(candidate.state, State::Failed | State::Slow)).take(self.count)
+        self.shortlist
+            .values()
+            .filter(|candidate| !matches!(candidate.state, State::Failed | State::Slow))
+            .take(self.count)
     }
 
     /// Says whether the closest candidates have all answered and no request towards the place is under way.
@@ -145,7 +155,14 @@ impl Dht {
     }
 
     /// Begins a command.
-    pub(super) fn start(&mut self, now: Now, place: Position, count: usize, purpose: Purpose, iterative: bool) -> OperationId {
+    pub(super) fn start(
+        &mut self,
+        now: Now,
+        place: Position,
+        count: usize,
+        purpose: Purpose,
+        iterative: bool,
+    ) -> OperationId {
         let id = self.new_operation();
         let mut operation = Operation {
             purpose,
@@ -240,13 +257,17 @@ impl Dht {
             Purpose::Fetch(reading) => self.reading_wants_path(operation, reading),
             // One answer is enough where all candidates are asked anyway.
             Purpose::Find | Purpose::Refresh { .. } | Purpose::Repair | Purpose::Store(_) => {
-                operation.paths_answered == 0 && operation.paths_waiting == 0 && operation.closest().all(|candidate| candidate.descriptor.node == self.me.node)
+                operation.paths_answered == 0
+                    && operation.paths_waiting == 0
+                    && operation.closest().all(|candidate| candidate.descriptor.node == self.me.node)
             }
         }
     }
 
     fn may_still_come(&self, id: OperationId) -> bool {
-        self.pending.values().any(|pending| matches!(&pending.purpose, PendingPurpose::Path(of) | PendingPurpose::Node(of, _) if *of == id))
+        self.pending.values().any(
+            |pending| matches!(&pending.purpose, PendingPurpose::Path(of) | PendingPurpose::Node(of, _) if *of == id),
+        )
     }
 
     /// Sends a request towards the place over a first hop not used before.
@@ -275,6 +296,9 @@ impl Dht {
     fn ask_node(&mut self, now: Now, id: OperationId, node: NodeId, informer: Option<NodeId>) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         operation.set_state(node, State::Asked);
+        if let Purpose::Store(writing) = &mut operation.purpose {
+            writing.note_asked(node);
+        }
         let ask = operation.node_ask();
         if node == self.me.node {
             return self.ask_ourselves(now, id, ask);
@@ -342,11 +366,19 @@ impl Dht {
             // Somebody answers in another's name.
             PendingPurpose::Node(..) => self.on_pending_failed(now, pending),
             PendingPurpose::Offer(node, offers) => self.on_offer_answered(now, node, &offers, reply),
-            PendingPurpose::Hand(node, resources) => self.on_handed(now, node, &resources, &reply),
+            PendingPurpose::Hand(node, handed) => self.on_handed(node, &handed, &reply),
         }
     }
 
-    fn take_reply(&mut self, now: Now, id: OperationId, node: NodeId, informer: Option<NodeId>, nodes: &[Descriptor], reply: Reply) {
+    fn take_reply(
+        &mut self,
+        now: Now,
+        id: OperationId,
+        node: NodeId,
+        informer: Option<NodeId>,
+        nodes: &[Descriptor],
+        reply: Reply,
+    ) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         // An answer on the way to the place may come from a node we had not heard of.
         let own = nodes.iter().find(|descriptor| descriptor.node == node);
@@ -362,35 +394,44 @@ impl Dht {
         let asked_to_store = matches!(operation.purpose, Purpose::Store(_));
         // To be found on the way is not yet to hold the value: that node is still to be asked to store it.
         let state = if asked_to_store && !stored { State::New } else { State::Answered };
-        let believed = self.take_content(now, id, node, reply);
+        let state = match self.take_content(now, id, node, reply) {
+            Taken::Believed => state,
+            Taken::AskAgain => State::New,
+            Taken::Lie => State::Failed,
+        };
         if let Some(operation) = self.operations.get_mut(&id) {
-            operation.set_state(node, if believed { state } else { State::Failed });
+            operation.set_state(node, state);
         }
     }
 
-    /// Hands what was answered to the command's own part; false when it was a lie.
-    fn take_content(&mut self, now: Now, id: OperationId, node: NodeId, reply: Reply) -> bool {
-        let Some(mut operation) = self.operations.remove(&id) else { return true };
-        let believed = match (&mut operation.purpose, reply) {
-            (Purpose::Fetch(reading), Reply::Values(records)) => self.take_values(now, reading, node, records),
+    /// Hands what was answered to the command's own part.
+    fn take_content(&mut self, now: Now, id: OperationId, node: NodeId, reply: Reply) -> Taken {
+        let Some(mut operation) = self.operations.remove(&id) else { return Taken::Believed };
+        let taken = match (&mut operation.purpose, reply) {
+            (Purpose::Fetch(reading), Reply::Values(records)) => {
+                if self.take_values(now, reading, node, records) {
+                    Taken::Believed
+                } else {
+                    Taken::Lie
+                }
+            }
             (Purpose::Store(writing), Reply::Stored(results)) => {
-                let restart = self.take_stored(now, writing, node, &results);
-                if restart {
-                    for candidate in operation.shortlist.values_mut() {
-                        if candidate.state == State::Answered {
-                            candidate.state = State::New;
-                        }
+                let done = self.take_stored(now, writing, node, &results);
+                // Dated anew: those who hold it as it was are asked again as well.
+                for candidate in operation.shortlist.values_mut() {
+                    if candidate.state == State::Answered && writing.is_stale(candidate.descriptor.node) {
+                        candidate.state = State::New;
                     }
                 }
-                true
+                if done { Taken::Believed } else { Taken::AskAgain }
             }
-            (_, _) => true,
+            (_, _) => Taken::Believed,
         };
         if let Purpose::Store(_) = operation.purpose {
             self.report_if_acknowledged(now, id, &mut operation);
         }
         self.operations.insert(id, operation);
-        believed
+        taken
     }
 
     /// No answer will come to a request of our own.

@@ -87,7 +87,7 @@ impl Dht {
         if siblings != self.told {
             self.tell_siblings(&siblings);
         }
-        if let Some(at) = self.table.next_dial() {
+        if let Some(at) = self.table.next_dial(now.instant) {
             self.timers.set_by(at.max(now.instant + LINKS_DELAY), Timer::Links);
         }
     }
@@ -130,10 +130,12 @@ impl Dht {
     /// Tells siblings, and those who no longer are, whom this node counts as such.
     fn tell_siblings(&mut self, siblings: &BTreeSet<NodeId>) {
         let links = self.table.links();
-        let mut nodes: Vec<Descriptor> = siblings.iter().filter_map(|node| links.get(node)).map(|link| link.descriptor.clone()).collect();
+        let mut nodes: Vec<Descriptor> =
+            siblings.iter().filter_map(|node| links.get(node)).map(|link| link.descriptor.clone()).collect();
         nodes.sort_by_key(|node| self.position.distance(Position::from(node.node)));
         let message = Message::Neighbours(nodes).encode();
-        let hearers: BTreeSet<NodeId> = siblings.union(&self.told).copied().filter(|node| links.contains_key(node)).collect();
+        let hearers: BTreeSet<NodeId> =
+            siblings.union(&self.told).copied().filter(|node| links.contains_key(node)).collect();
         for node in hearers {
             self.send_bytes(node, message.clone());
         }

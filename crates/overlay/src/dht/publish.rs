@@ -29,7 +29,14 @@ impl Dht {
     ///
     /// # Errors
     /// When this node cannot write it, or publishes as much as it may.
-    pub fn publish(&mut self, now: Now, kind: Kind, name: &str, content: Bytes, lifetime: Duration) -> Result<OperationId, RecordError> {
+    pub fn publish(
+        &mut self,
+        now: Now,
+        kind: Kind,
+        name: &str,
+        content: Bytes,
+        lifetime: Duration,
+    ) -> Result<OperationId, RecordError> {
         self.keep(now, kind, name, Some(content), lifetime)
     }
 
@@ -43,7 +50,14 @@ impl Dht {
         self.keep(now, kind, name, None, kind.rules().max_lifetime)
     }
 
-    fn keep(&mut self, now: Now, kind: Kind, name: &str, content: Option<Bytes>, lifetime: Duration) -> Result<OperationId, RecordError> {
+    fn keep(
+        &mut self,
+        now: Now,
+        kind: Kind,
+        name: &str,
+        content: Option<Bytes>,
+        lifetime: Duration,
+    ) -> Result<OperationId, RecordError> {
         let slot = (ResourceId::of_name(name), kind);
         let last = self.published.get(&slot).map(|published| published.storage_ms);
         if last.is_none() && self.published.len() >= self.config.max_published {
@@ -76,7 +90,8 @@ impl Dht {
         published.storage_ms = published.storage_ms.max(storage_ms);
         if !written {
             published.retries += 1;
-            let pause = RETRY.saturating_mul(1 << published.retries.saturating_sub(1).min(10)).min(published.lifetime / 2);
+            let pause =
+                RETRY.saturating_mul(1 << published.retries.saturating_sub(1).min(10)).min(published.lifetime / 2);
             self.timers.set_by(now.instant + pause, Timer::Publish { resource, kind });
         } else if published.content.is_none() {
             self.published.remove(&(resource, kind));

@@ -28,7 +28,15 @@ pub(super) struct Relay {
 impl Dht {
     /// Sends a request of our own. `first` is the hop to begin with; without it the best link is taken.
     /// Returns false when there is no link to send it over.
-    pub(super) fn send_request(&mut self, now: Now, number: u64, target: Position, exact: bool, body: Vec<u8>, first: Option<NodeId>) -> bool {
+    pub(super) fn send_request(
+        &mut self,
+        now: Now,
+        number: u64,
+        target: Position,
+        exact: bool,
+        body: Vec<u8>,
+        first: Option<NodeId>,
+    ) -> bool {
         let origin = self.me.node;
         let request = Request { origin, request: number, target, exact, hops: 0, body: Bytes::from(body) };
         let first = first.filter(|node| self.table.links().contains_key(node));
@@ -92,7 +100,8 @@ impl Dht {
         if !relay.tried.contains(&from) {
             return;
         }
-        let first_try = (relay.tried.len() == 1 && !relay.acknowledged).then(|| now.instant.saturating_duration_since(relay.sent));
+        let first_try =
+            (relay.tried.len() == 1 && !relay.acknowledged).then(|| now.instant.saturating_duration_since(relay.sent));
         let back = relay.from;
         self.measured(from, first_try);
         self.forget_relay(key);
@@ -144,7 +153,8 @@ impl Dht {
             nodes.push(self.me.clone());
         }
         let (origin, number, hops) = (request.origin, request.request, request.hops);
-        let answer = Answer { origin, request: number, responder: self.me.node, hops, nodes, body: reply.encode().into() };
+        let answer =
+            Answer { origin, request: number, responder: self.me.node, hops, nodes, body: reply.encode().into() };
         self.send(to, &Message::Answer(answer));
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 
-use super::body::Handed;
+use super::body::{Handed, Offer};
 use super::config::MAX_BATCH;
 use super::message::{Refusal, RefusalReason};
 use super::{Config, Now};
@@ -47,7 +47,13 @@ impl Storage {
     /// Takes a value that was validated. A value held already is taken again without effect.
     ///
     /// A removal is kept at least as long as what it removes, or that could come back from a node that was away.
-    pub(super) fn put(&mut self, now: Now, config: &Config, resource: ResourceId, handed: Handed) -> Result<(), Refusal> {
+    pub(super) fn put(
+        &mut self,
+        now: Now,
+        config: &Config,
+        resource: ResourceId,
+        handed: Handed,
+    ) -> Result<(), Refusal> {
         let value = &handed.record.value;
         let slot = (value.kind, value.key.clone());
         let remaining = Duration::from_secs(handed.remaining_s.into()).min(value.remaining(now.unix_ms));
@@ -114,11 +120,11 @@ impl Storage {
         held.filter(|((of, _), held)| *of == kind && held.record.value.exists).count()
     }
 
-    /// Forgets everything at a resource.
-    pub(super) fn forget(&mut self, resource: ResourceId) {
-        let slots: Vec<Slot> = self.at(resource).map(|(slot, _)| slot.clone()).collect();
-        for slot in slots {
-            self.remove(resource, &slot);
+    /// Forgets a value, if it is still the one meant.
+    pub(super) fn forget(&mut self, offer: &Offer) {
+        let slot = (offer.kind, offer.key.clone());
+        if self.get(offer.resource, &slot).is_some_and(|held| held.digest == offer.digest) {
+            self.remove(offer.resource, &slot);
         }
     }
 
@@ -144,7 +150,8 @@ impl Storage {
     fn check_room(&self, config: &Config, resource: ResourceId, kind: Kind, writer: NodeId) -> Result<(), Refusal> {
         let here = self.at(resource).filter(|((of, _), _)| *of == kind).count();
         let written = self.per_writer.get(&writer).copied().unwrap_or_default();
-        if here >= kind.rules().max_count || self.count >= config.max_values || written >= config.max_values_per_writer {
+        if here >= kind.rules().max_count || self.count >= config.max_values || written >= config.max_values_per_writer
+        {
             return Err(Refusal { reason: RefusalReason::Full, newest_ms: 0 });
         }
         Ok(())

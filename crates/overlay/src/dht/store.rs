@@ -16,6 +16,8 @@ use crate::record::{Kind, RecordError, writer};
 #[derive(Debug)]
 pub(super) struct Writing {
     pub(super) record: Record,
+    /// Storage time of the value that each replica was last asked to hold.
+    asked: BTreeMap<NodeId, u64>,
     acknowledged: BTreeSet<NodeId>,
     refused: BTreeMap<NodeId, Refusal>,
     /// The value was dated anew, after one that was already there.
@@ -24,12 +26,31 @@ pub(super) struct Writing {
     announced: bool,
 }
 
+impl Writing {
+    /// Notes that a node is asked to hold the value as it is now.
+    pub(super) fn note_asked(&mut self, node: NodeId) {
+        self.asked.insert(node, self.record.value.storage_ms);
+    }
+
+    /// Says whether a node was asked to hold a value that has been dated anew since.
+    pub(super) fn is_stale(&self, node: NodeId) -> bool {
+        self.asked.get(&node).is_some_and(|asked| *asked != self.record.value.storage_ms)
+    }
+}
+
 impl Dht {
     /// Writes a value once. Answered by [`Event::Stored`].
     ///
     /// # Errors
     /// When this node cannot write it.
-    pub fn store(&mut self, now: Now, kind: Kind, name: &str, content: Bytes, lifetime: Duration) -> Result<OperationId, RecordError> {
+    pub fn store(
+        &mut self,
+        now: Now,
+        kind: Kind,
+        name: &str,
+        content: Bytes,
+        lifetime: Duration,
+    ) -> Result<OperationId, RecordError> {
         let record = writer::write(&*self.writer, kind, name, Some(content), lifetime, now.unix_ms)?;
         Ok(self.write(now, record, true))
     }
@@ -37,23 +58,39 @@ impl Dht {
     /// Sends a signed value to its replicas.
     pub(super) fn write(&mut self, now: Now, record: Record, announced: bool) -> OperationId {
         let place = record.value.resource().into();
-        let writing = Writing { record, acknowledged: BTreeSet::new(), refused: BTreeMap::new(), redated: false, announced };
+        let writing = Writing {
+            record,
+            asked: BTreeMap::new(),
+            acknowledged: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            redated: false,
+            announced,
+        };
         self.start(now, place, self.config.replicas, Purpose::Store(writing), false)
     }
 
-    /// Takes a replica's answer. True when the value was dated anew and has to go to all again.
-    pub(super) fn take_stored(&mut self, now: Now, writing: &mut Writing, node: NodeId, results: &[Result<(), Refusal>]) -> bool {
+    /// Takes a replica's answer. False when it has to be asked again, since the value was dated anew meanwhile.
+    pub(super) fn take_stored(
+        &mut self,
+        now: Now,
+        writing: &mut Writing,
+        node: NodeId,
+        results: &[Result<(), Refusal>],
+    ) -> bool {
+        if writing.is_stale(node) {
+            return false;
+        }
         let refusal = match results.first() {
             Some(Ok(())) => {
                 writing.acknowledged.insert(node);
                 writing.refused.remove(&node);
-                return false;
+                return true;
             }
             Some(Err(refusal)) => *refusal,
             None => Refusal { reason: RefusalReason::Malformed, newest_ms: 0 },
         };
         writing.refused.insert(node, refusal);
-        refusal.reason == RefusalReason::TooOld && self.redate(now, writing, refusal.newest_ms)
+        !(refusal.reason == RefusalReason::TooOld && self.redate(now, writing, refusal.newest_ms))
     }
 
     /// Our clock went back, or we forgot what we wrote: the value gets a time after the one that is held (RFC 6940 §7). Done once,
@@ -82,18 +119,30 @@ impl Dht {
         }
     }
 
-    pub(super) fn report_written(&mut self, now: Now, id: OperationId, operation: &mut Operation, error: Option<DhtError>) {
-        let exist = operation.closest().filter(|candidate| matches!(candidate.state, State::Answered | State::New | State::Asked)).count();
+    pub(super) fn report_written(
+        &mut self,
+        now: Now,
+        id: OperationId,
+        operation: &mut Operation,
+        error: Option<DhtError>,
+    ) {
+        let exist = operation
+            .closest()
+            .filter(|candidate| matches!(candidate.state, State::Answered | State::New | State::Asked))
+            .count();
         let settled = operation.settled();
         let Purpose::Store(writing) = &operation.purpose else { return };
         let acknowledgements = writing.acknowledged.len();
         // Where fewer nodes exist than acknowledgements are wished for, all of them are enough.
         let wished = self.config.write_acknowledgements;
         let needed = if settled { wished.min(exist).max(1) } else { wished };
-        let refused = writing.refused.iter().next().map(|(by, refusal)| DhtError::Refused { by: *by, refusal: *refusal });
+        let refused =
+            writing.refused.iter().next().map(|(by, refusal)| DhtError::Refused { by: *by, refusal: *refusal });
         let result = match error {
             Some(error) => Err(error),
-            None if acknowledgements >= needed => Ok(StoreReceipt { storage_ms: writing.record.value.storage_ms, acknowledgements }),
+            None if acknowledgements >= needed => {
+                Ok(StoreReceipt { storage_ms: writing.record.value.storage_ms, acknowledgements })
+            }
             None => Err(refused.unwrap_or(DhtError::Timeout { answered: acknowledgements, needed })),
         };
         let (announced, value) = (writing.announced, &writing.record.value);

@@ -95,7 +95,12 @@ impl Table {
 
     /// Returns the next hop towards a place: the closest link that is not excluded, silent ones last. Unless `anywhere`, only
     /// links that are closer than this node count, so that no request runs in circles.
-    pub(super) fn next_hop(&self, place: Position, anywhere: bool, excluded: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+    pub(super) fn next_hop(
+        &self,
+        place: Position,
+        anywhere: bool,
+        excluded: impl Fn(NodeId) -> bool,
+    ) -> Option<NodeId> {
         let own = place.distance(self.own);
         let links = self.links.iter().filter(|(node, _)| !excluded(**node));
         links
@@ -170,7 +175,8 @@ impl Table {
 
     /// Returns whom to dial now: nodes that would be siblings, then those that fill buckets. They count as dialled.
     pub(super) fn wanted(&mut self, now: Instant, config: &Config) -> Vec<Descriptor> {
-        let overdue = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some_and(|at| now >= at + DIAL_TIMEOUT));
+        let overdue =
+            self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some_and(|at| now >= at + DIAL_TIMEOUT));
         for node in overdue.map(|(node, _)| *node).collect::<Vec<_>>() {
             self.failed(now, node);
         }
@@ -223,13 +229,14 @@ impl Table {
         surplus
     }
 
-    /// Returns when the next contact may be dialled again or counts as failed.
-    pub(super) fn next_dial(&self) -> Option<Instant> {
+    /// Returns when the next contact may be dialled again or counts as failed. Those that might be dialled already were just
+    /// looked at, and were not wanted.
+    pub(super) fn next_dial(&self, now: Instant) -> Option<Instant> {
         let times = self.contacts.values().filter_map(|contact| match contact.dialled {
             Some(at) => Some(at + DIAL_TIMEOUT),
             None => contact.not_before,
         });
-        times.min()
+        times.filter(|at| *at > now).min()
     }
 
     fn wanted_siblings(&self, now: Instant) -> Vec<NodeId> {
@@ -248,7 +255,12 @@ impl Table {
         for (node, _) in dialling {
             *counts.entry(self.bucket(*node)).or_default() += 1;
         }
-        let mut ready: Vec<(u32, NodeId)> = self.contacts.iter().filter(|(_, contact)| contact.ready(now)).map(|(node, contact)| (contact.failures, *node)).collect();
+        let mut ready: Vec<(u32, NodeId)> = self
+            .contacts
+            .iter()
+            .filter(|(_, contact)| contact.ready(now))
+            .map(|(node, contact)| (contact.failures, *node))
+            .collect();
         ready.sort_unstable();
         let mut wanted = Vec::new();
         for (_, node) in ready {

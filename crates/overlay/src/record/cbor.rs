@@ -227,7 +227,8 @@ impl<'a> Decoder<'a> {
     }
 
     fn take(&mut self, length: u64, max: usize) -> Result<&'a [u8], CborError> {
-        let length = usize::try_from(length).ok().filter(|length| *length <= max).ok_or(CborError("a string is too long"))?;
+        let length =
+            usize::try_from(length).ok().filter(|length| *length <= max).ok_or(CborError("a string is too long"))?;
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(CborError("it ends too early"))?;
         self.rest = rest;
         Ok(taken)
@@ -260,13 +261,21 @@ mod tests {
     #[test]
     fn a_nested_item_encodes_as_another_implementation_does() {
         let ours = Encoder::new().array(5).text("bob").bytes(&[7; 30]).boolean(true).null().array(0).finish();
-        let theirs = Value::Array(vec!["bob".into(), Value::Bytes(vec![7; 30]), true.into(), Value::Null, Value::Array(Vec::new())]);
+        let theirs = Value::Array(vec![
+            "bob".into(),
+            Value::Bytes(vec![7; 30]),
+            true.into(),
+            Value::Null,
+            Value::Array(Vec::new()),
+        ]);
         assert_eq!(ours, by_ciborium(&theirs));
     }
 
     #[test]
     fn longer_forms_of_a_number_are_refused() {
-        for bytes in [&[0x18, 23][..], &[0x19, 0, 255], &[0x1a, 0, 0, 255, 255], &[0x1b, 0, 0, 0, 0, 255, 255, 255, 255]] {
+        for bytes in
+            [&[0x18, 23][..], &[0x19, 0, 255], &[0x1a, 0, 0, 255, 255], &[0x1b, 0, 0, 0, 0, 255, 255, 255, 255]]
+        {
             assert!(Decoder::new(bytes).unsigned().is_err());
         }
     }

@@ -96,7 +96,12 @@ impl SipRegistration {
     /// Returns the encoded content.
     pub fn encode(&self) -> Bytes {
         let mut out = Encoder::new();
-        out.array(3).unsigned(self.contacts.into()).unsigned(self.max_q.into()).unsigned(self.updated_ms).finish().into()
+        out.array(3)
+            .unsigned(self.contacts.into())
+            .unsigned(self.max_q.into())
+            .unsigned(self.updated_ms)
+            .finish()
+            .into()
     }
 
     /// Reads the content.

@@ -117,7 +117,8 @@ impl CertificateValidator {
             certificate.check_time(now).map_err(RecordError::Certificate)?;
             return Ok(certificate);
         }
-        let certificate = NodeCertificate::verify_with(&*self.verifier, der, &self.authority, now).map_err(RecordError::Certificate)?;
+        let certificate = NodeCertificate::verify_with(&*self.verifier, der, &self.authority, now)
+            .map_err(RecordError::Certificate)?;
         let certificate = Arc::new(certificate);
         self.remember(der, Verified::Node(Arc::clone(&certificate)));
         Ok(certificate)
@@ -132,7 +133,8 @@ impl CertificateValidator {
             certificate.check_time(now).map_err(RecordError::Certificate)?;
             return Ok(certificate);
         }
-        let certificate = HomeCertificate::verify_with(&*self.verifier, der, &self.authority, now).map_err(RecordError::Certificate)?;
+        let certificate = HomeCertificate::verify_with(&*self.verifier, der, &self.authority, now)
+            .map_err(RecordError::Certificate)?;
         let certificate = Arc::new(certificate);
         self.remember(der, Verified::Home(Arc::clone(&certificate)));
         Ok(certificate)
@@ -204,7 +206,11 @@ impl CertificateValidator {
     fn check_home(&self, now: u64, der: &[u8], node: &NodeCertificate, domain: &str) -> Result<(), RecordError> {
         let home = self.home_certificate(now, der)?;
         home.check_holder(node).map_err(RecordError::Certificate)?;
-        if home.domain() == domain { Ok(()) } else { Err(RecordError::NotEntitled("its home certificate is for another domain")) }
+        if home.domain() == domain {
+            Ok(())
+        } else {
+            Err(RecordError::NotEntitled("its home certificate is for another domain"))
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use meshtone_identity::{HomeCertificate, NodeCertificate, NodeId, Signature, Signer};
 
-use super::value::Record;
 use super::validator::domain_of;
+use super::value::Record;
 use super::{DataModel, Kind, RecordError, StoredValue};
 
 /// Whoever this node writes as. A seam, so that simulations can write without real keys.
@@ -99,9 +99,11 @@ impl Writer for CertifiedWriter {
             Kind::NodeAddress => {}
             Kind::SipRegistration | Kind::Certificate => {
                 let domain = domain_of(kind, name)?;
-                let home = self.homes.iter().find(|home| home.domain() == domain).ok_or_else(|| {
-                    RecordError::Signing(format!("it holds no home certificate for {domain}"))
-                })?;
+                let home = self
+                    .homes
+                    .iter()
+                    .find(|home| home.domain() == domain)
+                    .ok_or_else(|| RecordError::Signing(format!("it holds no home certificate for {domain}")))?;
                 // Of kind Certificate the home certificate is the content itself.
                 if kind == Kind::SipRegistration {
                     certificates.push(Bytes::copy_from_slice(home.der()));
