@@ -145,7 +145,8 @@ pub struct Server {
     tokens: TokenKey,
     layer: TransactionLayer,
     agent: Agent,
-    requests: HashMap<TransactionId, OpenRequest>,
+    /// Boxed, so that a growing table moves pointers and not messages.
+    requests: HashMap<TransactionId, Box<OpenRequest>>,
     request_timers: TimerQueue<TransactionId>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -294,18 +295,16 @@ impl Server {
     fn open(&mut self, id: TransactionId, request: Message, flow: Flow, loop_hash: u64, dialog: Option<DialogId>) {
         let patience = Patience { timer_c: self.config.timer_c, after_cancel: self.config.t1.saturating_mul(64) };
         let is_invite = request.method() == crate::message::Method::Invite;
-        self.requests.insert(
-            id,
-            OpenRequest {
-                request,
-                flow,
-                loop_hash,
-                context: ResponseContext::new(patience, is_invite),
-                dialog,
-                is_forwarded: false,
-                is_trying: false,
-                armed: None,
-            },
-        );
+        let open = OpenRequest {
+            request,
+            flow,
+            loop_hash,
+            context: ResponseContext::new(patience, is_invite),
+            dialog,
+            is_forwarded: false,
+            is_trying: false,
+            armed: None,
+        };
+        self.requests.insert(id, Box::new(open));
     }
 }

@@ -166,6 +166,18 @@ fn a_route_that_nothing_vouches_for_is_left_to_the_node() {
 }
 
 #[test]
+fn a_request_that_names_us_a_thousand_times_as_its_route_is_nobodys() {
+    let mut net = Net::new(1);
+    let eve = net.udp(0, "10.0.3.3:5060");
+    let mut attack = Caller::new(&eve);
+    attack.to_tag = Some("x".into());
+    attack.routes = vec![vec!["<sip:10.0.0.1;lr>"; 1000].join(",")];
+    net.send(&eve, &attack.text("BYE"));
+    let (.., routing) = net.request(0);
+    assert!(matches!(routing, Routing::Foreign(_)), "{routing:?}");
+}
+
+#[test]
 fn a_lost_connection_of_the_callee_is_reported() {
     let mut net = Net::new(1);
     let (alice, bob) = (net.udp(0, ALICE), net.tcp(0, BOB));

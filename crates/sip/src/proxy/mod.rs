@@ -27,6 +27,9 @@ pub struct Target {
     pub destination: Destination,
     /// Preference of the contact in thousandths (RFC 3261 §20.10); the proxy forks in parallel and does not look.
     pub q: u16,
+    /// Header fields that must not go to this target, such as credentials meant for this node (RFC 3261 §22.3); removed
+    /// before `extra` is added.
+    pub remove: Vec<Header>,
     /// Header fields to add for this target only.
     pub extra: Vec<(Header, String)>,
     /// When nothing at all, not even 100, was heard within this time, the branch ends with 408.
@@ -38,7 +41,7 @@ pub struct Target {
 impl Target {
     /// A target without any of the options.
     pub fn new(uri: impl Into<String>, destination: Destination) -> Target {
-        Target { uri: uri.into(), destination, q: 1000, extra: Vec::new(), answer_within: None, prepend_route: None }
+        Target { uri: uri.into(), destination, q: 1000, remove: Vec::new(), extra: Vec::new(), answer_within: None, prepend_route: None }
     }
 }
 

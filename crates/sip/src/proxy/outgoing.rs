@@ -55,6 +55,9 @@ pub(crate) fn copy_for(
         let callee_side = record_route(&target.destination, call_id, locals, tokens);
         editor.prepend(Header::RecordRoute, &caller_side).prepend(Header::RecordRoute, &callee_side);
     }
+    for header in &target.remove {
+        editor.remove(*header);
+    }
     for (header, value) in &target.extra {
         editor.append(*header, value);
     }

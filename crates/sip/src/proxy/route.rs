@@ -5,6 +5,10 @@ use super::{Routing, Target};
 use crate::message::{Header, Message, NameAddr, Uri};
 use crate::transport::{Destination, Flow, Locals};
 
+/// Most Routes of ours that are popped from one request: a call that passes here eight times. Each costs a copy of
+/// those behind it, and a header field of 64 KiB could name us thousands of times.
+const OWN_ROUTES_MAX: usize = 16;
+
 /// A request without our own Routes, and what they said.
 pub(crate) struct Routed {
     pub(crate) request: Message,
@@ -40,7 +44,7 @@ pub(crate) fn route(request: &Message, flow: &Flow, locals: &dyn Locals, tokens:
     while let Some(value) = left.peek() {
         let Ok(address) = NameAddr::parse(value) else { break };
         let Ok(uri) = Uri::parse(address.uri) else { break };
-        if !locals.is_local(uri.host, uri.port) {
+        if !locals.is_local(uri.host, uri.port) || ours.count >= OWN_ROUTES_MAX {
             break;
         }
         ours.add(&uri);
