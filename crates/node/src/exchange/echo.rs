@@ -63,10 +63,8 @@ impl Worker {
         };
         match answer {
             Ok(answer) => {
-                let response = Builder::response(request, 200, "OK")
-                    .header(Header::Allow, ALLOW)
-                    .body(SDP, &answer)
-                    .finish();
+                let response =
+                    Builder::response(request, 200, "OK").header(Header::Allow, ALLOW).body(SDP, &answer).finish();
                 self.server.respond(Instant::now(), id, response);
             }
             Err(error) => self.reject(id, error.status(), &error.to_string()),

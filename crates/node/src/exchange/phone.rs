@@ -6,8 +6,8 @@ use meshtone_identity::NodeId;
 use meshtone_overlay::node::{Entry, Overlay};
 use meshtone_overlay::record::Kind;
 use meshtone_sip::message::{Builder, Header, Message, Method, Uri};
-use meshtone_sip::registrar::Binding;
 use meshtone_sip::proxy::Target;
+use meshtone_sip::registrar::Binding;
 use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::{Destination, Flow, Locals};
 use tokio::sync::mpsc;
@@ -20,6 +20,11 @@ use crate::transport::{LocalView, host_of};
 
 /// A node that says nothing at all within this is passed over for the next; a live one answers 100 at once.
 const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// What is this node's to read or to say, never to pass on from a phone: its credentials, and who it claims to be
+/// (RFC 3261 §22.3, RFC 3325 §5).
+pub(super) const OWN_HEADERS: &[Header] =
+    &[Header::ProxyAuthorization, Header::PAssertedIdentity, Header::PPreferredIdentity];
 
 /// What the node itself understands, for OPTIONS and 405 (RFC 3261 §11.2).
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, UPDATE, PRACK, INFO, \
@@ -176,6 +181,7 @@ fn to_target(binding: &Binding, locals: &LocalView, caller: &str) -> Option<Targ
         uri: binding.contact.clone(),
         destination: binding.destination(locals.flow_is_open(&binding.flow))?,
         q: binding.q,
+        remove: OWN_HEADERS.to_vec(),
         extra: vec![asserted(caller)],
         answer_within: None,
         prepend_route: None,
@@ -218,6 +224,7 @@ fn to_peer_targets(entries: Vec<Entry>, address: &str, caller: &str, known: &mut
             uri: format!("sip:{address}"),
             destination: Destination::Peer(host),
             q: 1000,
+            remove: OWN_HEADERS.to_vec(),
             extra: vec![asserted(caller)],
             answer_within: Some(PEER_ANSWERS_WITHIN),
             prepend_route: None,

@@ -15,6 +15,7 @@ use meshtone_sip::transport::Flow;
 use tokio::sync::mpsc;
 
 use super::Exchange;
+use super::phone::OWN_HEADERS;
 use crate::clock::unix_ms;
 
 /// Inputs taken in one go before timers and transmissions have their turn.
@@ -140,7 +141,10 @@ impl Worker {
 
     fn on_request(&mut self, id: RequestId, request: &Message, flow: &Flow, routing: Routing) {
         match routing {
-            Routing::Dialog(target) => {
+            Routing::Dialog(mut target) => {
+                if !matches!(flow, Flow::Peer { .. }) {
+                    target.remove = OWN_HEADERS.to_vec();
+                }
                 if request.method() == Method::Bye {
                     self.exchange.calls.end(request.call_id());
                 }

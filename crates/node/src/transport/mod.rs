@@ -257,8 +257,7 @@ impl Transports {
         self.listeners.iter().any(|listener| {
             listener.address.port() == port
                 && (listener.address.ip() == ip
-                    || listener.address.ip().is_unspecified()
-                        && (ip.is_loopback() || self.address_facing(ip) == ip))
+                    || listener.address.ip().is_unspecified() && (ip.is_loopback() || self.address_facing(ip) == ip))
         })
     }
 }

@@ -41,7 +41,15 @@ pub struct Target {
 impl Target {
     /// A target without any of the options.
     pub fn new(uri: impl Into<String>, destination: Destination) -> Target {
-        Target { uri: uri.into(), destination, q: 1000, remove: Vec::new(), extra: Vec::new(), answer_within: None, prepend_route: None }
+        Target {
+            uri: uri.into(),
+            destination,
+            q: 1000,
+            remove: Vec::new(),
+            extra: Vec::new(),
+            answer_within: None,
+            prepend_route: None,
+        }
     }
 }
 
