@@ -17,6 +17,7 @@
 pub mod authority;
 pub mod certificate;
 pub mod dangerous_deterministic;
+mod der;
 pub mod domain;
 pub mod enrol;
 mod error;

@@ -2,15 +2,16 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`table`] | [`Links`]: the links that are up, dialling, accepting, the table's rules |
-//! | [`handshake`] | the way from a QUIC connection to a link: hellos, tie-break, admission |
-//! | [`session`] | what runs while a link is up: messages, liveness, streams |
-//! | [`hello`] | who is at the other end; pure |
-//! | [`frame`] | messages on the link's own stream; pure |
+//! | `table` | `Links`: the links that are up, dialling, accepting, the table's rules |
+//! | `handshake` | the way from a QUIC connection to a link: hellos, tie-break, admission |
+//! | `session` | what runs while a link is up: messages, liveness, streams |
+//! | `rules` | which of two links to one node stays; pure |
+//! | `hello` | who is at the other end; pure |
+//! | `frame` | messages on the link's own stream; pure |
 //! | [`address`] | [`PeerAddress`] and its encoding |
 //! | [`stream`] | the byte streams that a link carries |
 //! | [`enrol`] | the one request and reply by which a new node gets its certificates |
-//! | [`endpoint`] | sockets and QUIC settings |
+//! | `endpoint` | sockets and QUIC settings |
 //!
 //! A link is one QUIC connection (RFC 9000) with ALPN `meshtone/1`. Its first stream begins with a hello in both
 //! directions; nothing else is believed, or told to anybody, until both have verified each other's certificates. No
@@ -23,6 +24,7 @@ pub(crate) mod frame;
 pub(crate) mod handshake;
 pub(crate) mod hello;
 pub(crate) mod limits;
+pub(crate) mod rules;
 pub(crate) mod session;
 pub mod stream;
 pub(crate) mod table;
