@@ -19,7 +19,7 @@ use crate::clock::unix_ms;
 use crate::transport::{LocalView, host_of};
 
 /// A node that says nothing at all within this is passed over for the next; a live one answers 100 at once.
-const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is this node's to read or to say, never to pass on from a phone: its credentials, and who it claims to be
 /// (RFC 3261 §22.3, RFC 3325 §5).

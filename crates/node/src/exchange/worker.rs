@@ -11,11 +11,11 @@ use meshtone_sip::message::{Header, Message, Method, ParseError};
 use meshtone_sip::proxy::{Routing, Target};
 use meshtone_sip::server::{Event, RequestId, Server};
 use meshtone_sip::transaction::TransactionId;
-use meshtone_sip::transport::Flow;
+use meshtone_sip::transport::{Destination, Flow};
 use tokio::sync::mpsc;
 
 use super::Exchange;
-use super::phone::OWN_HEADERS;
+use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN};
 use crate::clock::unix_ms;
 
 /// Inputs taken in one go before timers and transmissions have their turn.
@@ -144,6 +144,9 @@ impl Worker {
             Routing::Dialog(mut target) => {
                 if !matches!(flow, Flow::Peer { .. }) {
                     target.remove = OWN_HEADERS.to_vec();
+                }
+                if matches!(target.destination, Destination::Peer(_)) {
+                    target.answer_within = Some(PEER_ANSWERS_WITHIN);
                 }
                 if request.method() == Method::Bye {
                     self.exchange.calls.end(request.call_id());

@@ -287,7 +287,10 @@ impl Locals for LocalView {
     fn flow_is_open(&self, flow: &Flow) -> bool {
         match flow {
             Flow::Udp { .. } | Flow::Peer { .. } => true,
-            Flow::Stream { connection, .. } => self.0.connections().by_id.contains_key(connection),
+            // Numbers begin anew at each start, and flow tokens outlive it: the other side must be the same too.
+            Flow::Stream { connection, remote, .. } => {
+                self.0.connections().by_id.get(connection).is_some_and(|open| open.remote == *remote)
+            }
         }
     }
 }
