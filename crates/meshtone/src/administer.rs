@@ -193,9 +193,7 @@ fn status_text(status: &Status) -> String {
     let registrations: Vec<[String; 4]> = status
         .registrations
         .iter()
-        .map(|row| {
-            [printable(&row.address), printable(&row.contact), row.transport.clone(), lasting(row.expires_s)]
-        })
+        .map(|row| [printable(&row.address), printable(&row.contact), row.transport.clone(), lasting(row.expires_s)])
         .collect();
     sections.push(section("registrations", ["address", "contact", "over", "expires in"], &registrations));
     let calls: Vec<[String; 4]> = status
@@ -257,7 +255,9 @@ mod tests {
             overlay_nodes_known: 3,
         };
         let text = status_text(&status);
-        for part in ["n0de", "example.org", "up for 1 min 1 s", "2 certificate", "links: none", "bob@example.org", "10 min"] {
+        for part in
+            ["n0de", "example.org", "up for 1 min 1 s", "2 certificate", "links: none", "bob@example.org", "10 min"]
+        {
             assert!(text.contains(part), "{part:?} is missing in {text}");
         }
         assert!(!text.contains('\u{1b}'), "a phone's contact must not drive the terminal");

@@ -1,5 +1,6 @@
 //! Speaks to the running node over its administration socket.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use http_body_util::{BodyExt, Full};
@@ -28,14 +29,12 @@ impl Client {
         let path = data.join(SOCKET);
         match runtime.block_on(UnixStream::connect(&path)) {
             Ok(stream) => Ok(Some(Client { runtime, stream })),
-            Err(error) => match error.kind() {
-                // No socket, or one whose process has died.
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => Ok(None),
-                _ => Err(Failure::new(
-                    format!("the node at {} cannot be spoken to: {error}", path.display()),
-                    "run this as the user who runs the node",
-                )),
-            },
+            // No socket, or one whose process has died.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+            Err(error) => Err(Failure::new(
+                format!("the node at {} cannot be spoken to: {error}", path.display()),
+                "run this as the user who runs the node",
+            )),
         }
     }
 

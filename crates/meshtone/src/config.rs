@@ -162,7 +162,10 @@ mod tests {
     fn an_unknown_key_is_an_error_that_names_the_nearest_one() {
         for (wrong, meant) in [("domian", "domain"), ("rtp-ports", "rtp_ports"), ("sips", "sip"), ("dat", "data")] {
             let error = read(&format!("{wrong} = 1\n")).unwrap_err();
-            assert!(error.contains(&format!("`{wrong}`")) && error.contains(&format!("did you mean `{meant}`")), "{error}");
+            assert!(
+                error.contains(&format!("`{wrong}`")) && error.contains(&format!("did you mean `{meant}`")),
+                "{error}"
+            );
         }
     }
 

@@ -33,7 +33,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     let settings = config::load(cli.config.as_deref())?;
     let data = config::data_folder(cli.data, settings.data.clone())?;
     match cli.command {
-        Command::Run(options) => run::run(data, options, settings),
+        Command::Run(options) => run::run(data, *options, settings),
         Command::User(command) => administer::user(&data, command),
         Command::Invite(options) => administer::invite(&data, &options),
         Command::Status(options) => administer::status(&data, options.json),

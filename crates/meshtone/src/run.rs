@@ -21,8 +21,8 @@ const DEFAULT_RTP_PORTS: PortRange = PortRange(16_384, 32_767);
 /// Exit code of a process that a second signal ended at once: 128 and SIGINT's number, as shells have it.
 const EXIT_INTERRUPTED: i32 = 130;
 
-pub(crate) fn run(data: PathBuf, options: Box<RunOptions>, settings: Settings) -> Result<(), Failure> {
-    let RunOptions { domain, sip, link, rtp_ports, join, log, json } = *options;
+pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Result<(), Failure> {
+    let RunOptions { domain, sip, link, rtp_ports, join, log, json } = options;
     start_logging(log.or(settings.log))?;
     let PortRange(first, last) = rtp_ports.or(settings.rtp_ports).unwrap_or(DEFAULT_RTP_PORTS);
     let config = Config {
@@ -33,10 +33,9 @@ pub(crate) fn run(data: PathBuf, options: Box<RunOptions>, settings: Settings) -
         rtp_ports: (first, last),
         join: join.or(settings.join),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("the runtime cannot be started: {error}"), "are too many threads running?"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Failure::new(format!("the runtime cannot be started: {error}"), "are too many threads running?")
+    })?;
     runtime.block_on(serve(config, json))
 }
 
@@ -119,9 +118,7 @@ impl<'a> From<&'a Summary> for Up<'a> {
 
 /// What `run` prints once the node is up; the last line is `ready` and nothing else, for whoever waits for it.
 fn greeting(summary: &Summary) -> String {
-    let list = |addresses: &[SocketAddr]| {
-        addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
-    };
+    let list = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
     let mut lines = Vec::new();
     if summary.first_run {
         lines.push("Welcome to Meshtone. This machine has its own keys now; they stay in the data folder.".to_owned());

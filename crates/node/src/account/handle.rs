@@ -244,8 +244,7 @@ impl Accounts {
     }
 
     fn change(&self, replica: &mut Replica, user: &str, account: Option<Account>) -> Result<(), AccountError> {
-        let entry =
-            replica.change((self.inner.now_ms)(), user, account).map_err(|Full| AccountError::Full)?;
+        let entry = replica.change((self.inner.now_ms)(), user, account).map_err(|Full| AccountError::Full)?;
         self.keep(&entry, None);
         Ok(())
     }

@@ -20,7 +20,7 @@ pub mod table;
 mod wire;
 
 pub use error::AccountError;
+pub use ha1::Ha1Set;
 pub use handle::{Accounts, Change, Credentials};
 pub use password::{Password, Random, SystemRandom, system_random};
-pub use ha1::Ha1Set;
 pub use table::Account;

@@ -137,12 +137,7 @@ impl Session {
     ///
     /// # Errors
     /// [`PeerMisbehaved`]; the session must end.
-    pub fn handle(
-        &mut self,
-        now_ms: u64,
-        message: Message,
-        replica: &mut Replica,
-    ) -> Result<Outcome, PeerMisbehaved> {
+    pub fn handle(&mut self, now_ms: u64, message: Message, replica: &mut Replica) -> Result<Outcome, PeerMisbehaved> {
         let mut outcome = Outcome::default();
         match (message, self.role) {
             (Message::Hello(version, domain), _) if !self.greeted => {
@@ -191,9 +186,9 @@ impl Session {
                     }
                 }
             }
-            (Message::Hello(..), _)
-            | (Message::Page { .. }, Role::Opener)
-            | (Message::Want { .. }, Role::Acceptor) => return Err(PeerMisbehaved::OutOfTurn),
+            (Message::Hello(..), _) | (Message::Page { .. }, Role::Opener) | (Message::Want { .. }, Role::Acceptor) => {
+                return Err(PeerMisbehaved::OutOfTurn);
+            }
         }
         Ok(outcome)
     }
@@ -289,8 +284,9 @@ impl Message {
                 let entries = entries.into_iter().map(Entry::try_from).collect::<Result<_, _>>().map_err(bad)?;
                 Ok(Message::Entries(entries))
             }
-            Some(4) => parts::<(u8, Vec<String>, Option<String>)>(&value)
-                .map(|(_, users, upto)| Message::Want { users, upto }),
+            Some(4) => {
+                parts::<(u8, Vec<String>, Option<String>)>(&value).map(|(_, users, upto)| Message::Want { users, upto })
+            }
             Some(_) | None => Err(PeerMisbehaved::BadMessage("unknown kind".to_owned())),
         }
     }

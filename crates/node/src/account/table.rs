@@ -154,10 +154,11 @@ impl Table {
             None => Bound::Unbounded,
         };
         let nothing = upto == Some(after);
-        self.entries
-            .range::<str, _>((Bound::Excluded(after), upper))
-            .map(|(_, entry)| entry)
-            .take(if nothing { 0 } else { usize::MAX })
+        self.entries.range::<str, _>((Bound::Excluded(after), upper)).map(|(_, entry)| entry).take(if nothing {
+            0
+        } else {
+            usize::MAX
+        })
     }
 
     fn effective(&self, entry: &Entry) -> Option<Account> {
@@ -262,9 +263,10 @@ impl Account {
         name::is_user(&self.user)
             && self.number.as_deref().is_none_or(name::is_number)
             && self.settings.len() <= MAX_SETTINGS
-            && self.settings.iter().all(|(name, value)| {
-                (1..=MAX_SETTING_NAME_LEN).contains(&name.len()) && value.len() <= MAX_SETTING_LEN
-            })
+            && self
+                .settings
+                .iter()
+                .all(|(name, value)| (1..=MAX_SETTING_NAME_LEN).contains(&name.len()) && value.len() <= MAX_SETTING_LEN)
     }
 }
 

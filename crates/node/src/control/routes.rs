@@ -10,8 +10,8 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::api::{Failure, Invite, NewInvite, NewUser, UserCredentials, UserList, UserRow};
 use super::Control;
+use super::api::{Failure, Invite, NewInvite, NewUser, UserCredentials, UserList, UserRow};
 use crate::account::{AccountError, Accounts, Credentials};
 use crate::enrol::{InviteError, Inviter};
 
@@ -26,9 +26,7 @@ pub(super) fn router(control: Control) -> Router {
         .route("/users/{name}/password", post(change_password))
         .route("/invites", post(invite))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "there is nothing of that name"))
-        .method_not_allowed_fallback(async || {
-            refuse(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done with it")
-        })
+        .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done with it"))
         .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
         .with_state(control)
 }

@@ -48,8 +48,7 @@ async fn node() -> Node {
     let folder = TempDir::new().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let membership = enrol::establish(&store, Some("example.org"), None).await.unwrap();
-    let accounts =
-        Accounts::open(store.clone(), "example.org", membership.node(), unix_ms, system_random()).unwrap();
+    let accounts = Accounts::open(store.clone(), "example.org", membership.node(), unix_ms, system_random()).unwrap();
     let control = Control {
         accounts,
         inviter: membership.inviter(),
@@ -63,8 +62,9 @@ async fn node() -> Node {
 async fn ask(folder: &Path, method: &str, path: &str, body: &str) -> (u16, Value) {
     let mut stream = UnixStream::connect(folder.join(SOCKET)).await.unwrap();
     let length = body.len();
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -79,7 +79,10 @@ async fn users_are_added_listed_changed_and_removed() {
     let data = node.folder.path();
     let (status, added) = ask(data, "POST", "/users", r#"{"user":"Alice","number":"201"}"#).await;
     assert_eq!(status, 201);
-    assert_eq!((&added["user"], &added["number"], &added["domain"]), (&json!("alice"), &json!("201"), &json!("example.org")));
+    assert_eq!(
+        (&added["user"], &added["number"], &added["domain"]),
+        (&json!("alice"), &json!("201"), &json!("example.org"))
+    );
     assert_eq!(added["server"], "192.0.2.7:5060");
 
     let (status, changed) = ask(data, "POST", "/users/alice/password", "").await;

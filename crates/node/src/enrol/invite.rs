@@ -26,7 +26,7 @@ use crate::store::{Store, StoreError, Table};
 pub const MAX_VALIDITY: Duration = Duration::from_secs(30 * 86_400);
 
 /// Tickets that may be open at a time: all are compared for every request, and nobody invites more machines at once.
-pub const MAX_OPEN_INVITES: usize = 256;
+pub(super) const MAX_OPEN_INVITES: usize = 256;
 
 /// Makes tickets and answers requests to join. Holds the authority, where this node has it.
 pub struct Inviter {
@@ -168,7 +168,11 @@ impl Inviter {
         }
         let key = sha256(certification.public_key().as_bytes());
         if let Some(used) = &invitation.used {
-            return if used.link_key == link_key && used.key == key { Ok(used.reply.clone()) } else { Err(Refusal::Used) };
+            return if used.link_key == link_key && used.key == key {
+                Ok(used.reply.clone())
+            } else {
+                Err(Refusal::Used)
+            };
         }
         let reply = self.issue(authority, &certification, &invitation.domain, now).map_err(|error| {
             tracing::error!(%error, "no certificate could be issued");

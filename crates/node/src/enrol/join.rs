@@ -1,9 +1,6 @@
 //! The joining side: shows the ticket, checks what comes back, and only then keeps it.
 
-
-use meshtone_identity::{
-    AuthorityCertificate, EnrolRequest, HomeCertificate, NodeCertificate, Ticket,
-};
+use meshtone_identity::{AuthorityCertificate, EnrolRequest, HomeCertificate, NodeCertificate, Ticket};
 use meshtone_overlay::{PeerAddress, enrol};
 
 use super::wire::{Reply, Request, decode_reply};

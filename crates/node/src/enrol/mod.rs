@@ -23,8 +23,8 @@ use std::sync::Arc;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use meshtone_identity::authority::NODE_LIFETIME;
 use meshtone_identity::{
-    Authority, AuthorityCertificate, HomeCertificate, LinkKey, NodeCertificate, NodeId, OverlayId, Signer,
-    SigningKey, Ticket,
+    Authority, AuthorityCertificate, HomeCertificate, LinkKey, NodeCertificate, NodeId, OverlayId, Signer, SigningKey,
+    Ticket,
 };
 use meshtone_overlay::{EnrolHandler, PeerAddress};
 use zeroize::Zeroizing;

@@ -107,13 +107,10 @@ impl Store {
         make_folder(&keys::folder(folder))?;
 
         let path = folder.join("store.redb");
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::Busy { folder: folder.to_owned() },
-            DatabaseError::Storage(StorageError::Io(source)) if source.kind() != io::ErrorKind::InvalidData => {
-                StoreError::Io { path: path.clone(), source }
-            }
-            other => StoreError::Corrupt { path: path.clone(), reason: other.to_string() },
-        })?;
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(&path)
+            .map_err(|error| opening_failed(folder, &path, error))?;
         // What the database holds is as secret as the keys: HA1s log in.
         restrict(&path, 0o600)?;
 
@@ -212,6 +209,20 @@ impl Store {
     fn corrupt(&self, error: &redb::Error) -> StoreError {
         StoreError::Corrupt { path: self.folder.join("store.redb"), reason: error.to_string() }
     }
+}
+
+fn opening_failed(folder: &Path, path: &Path, error: DatabaseError) -> StoreError {
+    if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+        return StoreError::Busy { folder: folder.to_owned() };
+    }
+    if let DatabaseError::Storage(StorageError::Io(source)) = error {
+        // redb says so of a file that is no database.
+        if source.kind() == io::ErrorKind::InvalidData {
+            return StoreError::Corrupt { path: path.to_owned(), reason: source.to_string() };
+        }
+        return StoreError::Io { path: path.to_owned(), source };
+    }
+    StoreError::Corrupt { path: path.to_owned(), reason: error.to_string() }
 }
 
 /// Reading a table that was never written to is an error in redb, so all are made at once.

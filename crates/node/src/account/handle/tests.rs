@@ -46,7 +46,9 @@ fn names_and_numbers_that_are_taken_are_refused() {
     accounts.add("alice", Some("201")).unwrap();
     accounts.add("300", None).unwrap();
     assert!(matches!(accounts.add("ALICE", None), Err(AccountError::UserTaken { .. })));
-    assert!(matches!(accounts.add("bob", Some("2-01")), Err(AccountError::NumberTaken { user, .. }) if user == "alice"));
+    assert!(
+        matches!(accounts.add("bob", Some("2-01")), Err(AccountError::NumberTaken { user, .. }) if user == "alice")
+    );
     assert!(matches!(accounts.add("bob", Some("300")), Err(AccountError::NumberTaken { user, .. }) if user == "300"));
     assert!(matches!(accounts.add("201", None), Err(AccountError::NumberTaken { .. })));
     assert!(matches!(accounts.add("echo", None), Err(AccountError::Reserved { .. })));

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use meshtone_identity::NodeId;
 
 use super::*;
-use crate::account::clock::MAX_AHEAD_MS;
 use crate::account::Ha1Set;
+use crate::account::clock::MAX_AHEAD_MS;
 use crate::account::table::{Account, MAX_SETTING_LEN, MAX_SETTINGS};
 
 fn replica(number: u8) -> Replica {
