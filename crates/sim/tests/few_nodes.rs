@@ -231,8 +231,9 @@ fn change_stores(transmit: Transmit, change: &dyn Fn(&mut Record)) -> Transmit {
 
 #[test]
 fn a_storing_node_that_lies_is_not_believed() {
+    type Lie = fn(&mut Vec<Record>);
     let name = "bob@example.org";
-    let lies: [(&str, fn(&mut Vec<Record>)); 4] = [
+    let lies: [(&str, Lie); 4] = [
         ("an altered value", |records| records.iter_mut().for_each(|record| record.value.content = registration(99))),
         ("a forged signature", |records| {
             let forged = meshtone_identity::Signature::from_bytes([1; 64]);

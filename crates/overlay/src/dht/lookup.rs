@@ -35,7 +35,7 @@ pub(super) enum Purpose {
     /// To read.
     Fetch(Reading),
     /// To write.
-    Store(Writing),
+    Store(Box<Writing>),
 }
 
 /// A command under way.

@@ -66,7 +66,7 @@ impl Dht {
             redated: false,
             announced,
         };
-        self.start(now, place, self.config.replicas, Purpose::Store(writing), false)
+        self.start(now, place, self.config.replicas, Purpose::Store(Box::new(writing)), false)
     }
 
     /// Takes a replica's answer. False when it has to be asked again, since the value was dated anew meanwhile.
