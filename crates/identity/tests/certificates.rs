@@ -375,7 +375,7 @@ fn a_simulated_overlay_comes_out_the_same_every_time() {
 fn strange_certificates_are_refused_in_order() {
     let authority = authority();
     let own = authority.certificate();
-    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/certificate");
     let mut seeds: Vec<Vec<u8>> = vec![node(&authority).der().to_vec(), own.der().to_vec()];
     let mut kept = std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     kept.sort();

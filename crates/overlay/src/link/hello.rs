@@ -20,17 +20,17 @@ const MAX_CERTIFICATE: usize = 4096;
 
 /// What a node shows of itself when a link opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hello {
+pub struct Hello {
     /// The overlay it belongs to.
-    pub(crate) overlay: OverlayId,
+    pub overlay: OverlayId,
     /// Its node certificate, in DER.
-    pub(crate) certificate: Vec<u8>,
+    pub certificate: Vec<u8>,
     /// Its home certificates, in DER.
-    pub(crate) homes: Vec<Vec<u8>>,
+    pub homes: Vec<Vec<u8>>,
     /// A random number of this run: tells a restarted node from one that dials twice.
-    pub(crate) incarnation: u64,
+    pub incarnation: u64,
     /// Where it may be dialled.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// Who is at the other end of a link, verified.
@@ -87,7 +87,7 @@ impl HelloError {
 
 impl Hello {
     /// Returns the hello's bytes.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut bytes = [VERSIONS.0.to_be_bytes(), VERSIONS.1.to_be_bytes()].concat();
         let mut out = Encoder::new();
         out.array(5).bytes(self.overlay.as_bytes()).bytes(&self.certificate).array(self.homes.len());
@@ -101,7 +101,10 @@ impl Hello {
     }
 
     /// Reads a hello; nothing in it is believed yet.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, HelloError> {
+    ///
+    /// # Errors
+    /// [`HelloError::Version`] before anything else is looked at; [`HelloError::Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, HelloError> {
         if bytes.len() > MAX_HELLO {
             return Err(CborError("it is too large").into());
         }

@@ -6,7 +6,7 @@
 //! | `handshake` | the way from a QUIC connection to a link: hellos, tie-break, admission |
 //! | `session` | what runs while a link is up: messages, liveness, streams |
 //! | `rules` | which of two links to one node stays; pure |
-//! | `hello` | who is at the other end; pure |
+//! | [`hello`] | who is at the other end; pure |
 //! | `frame` | messages on the link's own stream; pure |
 //! | [`address`] | [`PeerAddress`] and its encoding |
 //! | [`stream`] | the byte streams that a link carries |
@@ -22,7 +22,7 @@ pub(crate) mod endpoint;
 pub mod enrol;
 pub(crate) mod frame;
 pub(crate) mod handshake;
-pub(crate) mod hello;
+pub mod hello;
 pub(crate) mod limits;
 pub(crate) mod rules;
 pub(crate) mod session;

@@ -1,0 +1,26 @@
+//! Runs the corpus of the fuzz target `link_hello` through the very check that it runs; see `fuzz/README.md`.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::PathBuf;
+
+#[path = "../../../fuzz/checks/link_hello.rs"]
+mod link_hello;
+
+#[test]
+fn hellos_of_the_corpus_hold() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/link_hello");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "a corpus that is not there proves nothing");
+    for path in paths {
+        let bytes = std::fs::read(&path).unwrap();
+        println!("{}", path.display());
+        link_hello::check(&bytes);
+        for index in 0..bytes.len() {
+            link_hello::check(&bytes[..index]);
+            let mut turned = bytes.clone();
+            turned[index] ^= 1 << (index % 8);
+            link_hello::check(&turned);
+        }
+    }
+}
