@@ -244,7 +244,6 @@ impl Keys {
     ) -> Result<Membership, EnrolError> {
         self.check(&certificates.node, &certificates.home)?;
         store.put_setting(Setting::HostCache, encode_host_cache(bootstrap));
-        store.put_setting(Setting::Domain, certificates.home.domain().as_bytes().to_vec());
         store.flush()?;
         store.write_key(KeyFile::AuthorityCertificate, certificates.authority.der())?;
         store.write_key(KeyFile::NodeCertificate, certificates.node.der())?;

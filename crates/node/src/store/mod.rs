@@ -59,12 +59,8 @@ impl Table {
 /// The settings that a node keeps, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
-    /// The domain that this node serves.
-    Domain,
     /// The key that authenticates flow tokens; random, so that tokens survive a restart and no other node's are taken.
     FlowTokenKey,
-    /// The secret from which digest nonces are made.
-    DigestSecret,
     /// Peers worth dialling at the next start.
     HostCache,
 }
@@ -72,9 +68,7 @@ pub enum Setting {
 impl Setting {
     fn name(self) -> &'static str {
         match self {
-            Setting::Domain => "domain",
             Setting::FlowTokenKey => "flow-token-key",
-            Setting::DigestSecret => "digest-secret",
             Setting::HostCache => "host-cache",
         }
     }

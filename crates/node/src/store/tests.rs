@@ -75,11 +75,11 @@ fn bindings_are_back_after_reopening_and_a_removed_one_is_not() {
 fn a_setting_is_read_back_before_and_after_it_is_on_disk() {
     let folder = TempDir::new().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    assert_eq!(store.setting(Setting::Domain).unwrap(), None);
-    store.put_setting(Setting::Domain, b"example.org".to_vec());
-    assert_eq!(store.setting(Setting::Domain).unwrap().unwrap(), b"example.org");
+    assert_eq!(store.setting(Setting::FlowTokenKey).unwrap(), None);
+    store.put_setting(Setting::FlowTokenKey, b"key".to_vec());
+    assert_eq!(store.setting(Setting::FlowTokenKey).unwrap().unwrap(), b"key");
     store.flush().unwrap();
-    assert_eq!(store.setting(Setting::Domain).unwrap().unwrap(), b"example.org");
+    assert_eq!(store.setting(Setting::FlowTokenKey).unwrap().unwrap(), b"key");
 }
 
 #[test]
