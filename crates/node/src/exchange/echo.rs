@@ -32,9 +32,9 @@ impl Worker {
             Ok(session) => {
                 let own = LocalView(self.exchange.transports.clone()).sent_by(&Destination::Flow(flow.clone()));
                 let contact = match flow {
-                    Flow::Udp { .. } => format!("<sip:{ECHO}@{own}>"),
-                    Flow::Stream { transport, .. } => format!("<sip:{ECHO}@{own};transport={transport}>"),
-                    Flow::Peer { host } => format!("<sip:{ECHO}@{host};transport=peer>"),
+                    Flow::Udp { .. } => format!("sip:{ECHO}@{own}"),
+                    Flow::Stream { transport, .. } => format!("sip:{ECHO}@{own};transport={transport}"),
+                    Flow::Peer { host } => format!("sip:{ECHO}@{host};transport=peer"),
                 };
                 self.exchange.calls.begin(unix_ms(), request);
                 let answer = session.answer.clone();
