@@ -159,6 +159,19 @@ fn a_record_is_kept_by_its_owner_and_expires_without_him() {
 }
 
 #[test]
+fn what_was_published_before_joining_is_found_soon_after() {
+    let mut overlay = overlay(16, 30);
+    let late = overlay.add(&["example.org"], None);
+    overlay.store(late, Kind::SipRegistration, "bob@example.org", registration(1), HOUR).unwrap();
+    overlay.network.dial(late, 0);
+    overlay.network.run_for(Duration::from_secs(5));
+    overlay.network.kill(late);
+    let fetched = overlay.fetch(7, Kind::SipRegistration, "bob@example.org").unwrap();
+    assert_eq!(fetched.entries.len(), 1);
+    assert!(overlay.holders(Kind::SipRegistration, "bob@example.org").len() >= 4);
+}
+
+#[test]
 fn a_writer_whose_clock_went_back_is_not_locked_out() {
     let mut overlay = overlay(8, 7);
     let name = "bob@example.org";

@@ -330,7 +330,7 @@ impl Dht {
     }
 
     /// Takes the answer to a request of our own.
-    pub(super) fn on_own_answer(&mut self, now: Now, answer: Answer) {
+    pub(super) fn on_own_answer(&mut self, now: Now, from: NodeId, answer: Answer) {
         let Some(pending) = self.pending.remove(&answer.request) else { return };
         let took = now.instant.saturating_duration_since(pending.sent);
         self.request_time = (self.request_time * 7 + took.min(Duration::from_secs(2))) / 8;
@@ -343,7 +343,10 @@ impl Dht {
             Ok(Reply::Failed(_)) => return self.on_pending_failed(now, pending),
             Ok(reply) => reply,
             Err(error) => {
-                self.misbehaved(answer.responder, error);
+                // Only the peer at the link is known for who it is; in the name of others anything may be said.
+                if from == answer.responder {
+                    self.misbehaved(from, error);
+                }
                 return self.on_pending_failed(now, pending);
             }
         };

@@ -42,6 +42,8 @@ pub struct Dht {
     /// Siblings as we last told them.
     pub(super) told: BTreeSet<NodeId>,
     pub(super) joined: bool,
+    /// There was no link, and since there is one our own place has not been looked for.
+    pub(super) newly_linked: bool,
     /// Refreshes since there was a first link.
     pub(super) refreshes: u32,
     pub(super) timers: Timers,
@@ -79,6 +81,7 @@ impl Dht {
             published: BTreeMap::new(),
             told: BTreeSet::new(),
             joined: false,
+            newly_linked: false,
             refreshes: 0,
             timers: Timers::default(),
             events: VecDeque::new(),

@@ -33,6 +33,7 @@ impl Dht {
         self.table.link_up(now.instant, peer);
         if first {
             self.refreshes = 0;
+            self.newly_linked = true;
             self.timers.set_by(now.instant + LINKS_DELAY, Timer::Refresh);
         }
         // Whoever is new learns at once of nodes near it, in case this link cannot last.
@@ -123,6 +124,10 @@ impl Dht {
         if own && !closest.is_empty() && !self.joined {
             self.joined = true;
             self.emit(Event::Joined);
+        }
+        // What was published before there was anybody to store it has to get to its place now.
+        if own && !closest.is_empty() && std::mem::take(&mut self.newly_linked) {
+            self.publish_all_soon(now);
         }
         self.mend_links_soon(now);
     }

@@ -11,6 +11,9 @@ use crate::record::{Kind, RecordError, ResourceId, writer};
 /// First pause after a write that too few acknowledged; it doubles up to the half life.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Pause between values that are all to be stored again.
+const PACE: Duration = Duration::from_millis(5);
+
 /// A value that is kept stored.
 #[derive(Debug)]
 pub(super) struct Published {
@@ -81,6 +84,16 @@ impl Dht {
         // A certificate that expired meanwhile keeps us from writing; the owner hears of it at the next change.
         if let Ok(record) = record {
             self.write(now, record, false);
+        }
+    }
+
+    /// Stores everything published again, one after the other: the overlay that was to hold it was another one, or none.
+    pub(super) fn publish_all_soon(&mut self, now: Now) {
+        let mut at = now.instant;
+        let slots: Vec<(ResourceId, Kind)> = self.published.keys().copied().collect();
+        for (resource, kind) in slots {
+            self.timers.set_by(at, Timer::Publish { resource, kind });
+            at += PACE;
         }
     }
 

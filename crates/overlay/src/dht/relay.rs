@@ -107,7 +107,7 @@ impl Dht {
         self.forget_relay(key);
         match back {
             Some(back) => self.send_bytes(back, Bytes::copy_from_slice(bytes)),
-            None => self.on_own_answer(now, answer),
+            None => self.on_own_answer(now, from, answer),
         }
     }
 
