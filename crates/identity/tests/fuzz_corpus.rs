@@ -20,8 +20,7 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
 /// Runs a check on every file, cut anywhere and with any single bit turned.
 fn replay(target: &str, check: fn(&[u8])) {
     for (path, bytes) in corpus(target) {
-        println!("{}", path.display());
-        check(&bytes);
+        assert!(std::panic::catch_unwind(|| check(&bytes)).is_ok(), "{}", path.display());
         for index in 0..bytes.len() {
             check(&bytes[..index]);
             let mut turned = bytes.clone();
