@@ -41,7 +41,7 @@ fn a_password_changed_while_a_node_was_frozen_holds_there_afterwards() {
 fn changes_made_on_both_sides_of_a_cut_hold_on_both_sides() {
     let mut mesh = Mesh::start(3);
     let (old_alice, old_bob) = (mesh.user("alice"), mesh.user("bob"));
-    mesh.node_mut(3).kill9();
+    assert_eq!(mesh.node_mut(3).terminate(), Some(0));
     let alice = mesh.node(1).user_passwd("alice");
     // With its node down, the command opens the store itself.
     let bob = mesh.node(3).user_passwd("bob");
@@ -53,6 +53,22 @@ fn changes_made_on_both_sides_of_a_cut_hold_on_both_sides() {
         wait_accepted(node, "bob", &bob);
         assert_eq!(register(node, "alice", &old_alice), 401);
         assert_eq!(register(node, "bob", &old_bob), 401);
+    }
+}
+
+#[test]
+fn a_password_that_was_printed_survives_a_crash_right_after() {
+    let mut mesh = Mesh::start(1);
+    for round in 0..5 {
+        let user = format!("user{round}");
+        let password = mesh.node(1).user_add(&user);
+        mesh.node_mut(1).kill9();
+        mesh.node_mut(1).restart();
+        assert_eq!(register(mesh.node(1), &user, &password), 200, "{user}");
+        let changed = mesh.node(1).user_passwd(&user);
+        mesh.node_mut(1).kill9();
+        mesh.node_mut(1).restart();
+        assert_eq!(register(mesh.node(1), &user, &changed), 200, "{user} with a new password");
     }
 }
 
