@@ -138,7 +138,7 @@ async fn announce(overlay: &Overlay, address: &str, wanted: Option<Announcement>
                 max_q: q,
                 updated_ms: unix_ms(),
             };
-            overlay.store(Kind::SipRegistration, address, value.encode(), LIFETIME).await
+            overlay.publish(Kind::SipRegistration, address, value.encode(), LIFETIME).await
         }
     };
     match outcome {
