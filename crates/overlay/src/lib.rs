@@ -12,7 +12,7 @@ pub mod node;
 pub mod record;
 
 pub use link::enrol;
-pub use link::{IncomingStream, LinkEvent, LinkStatus, Path, PeerAddress, Protocol, RecvStream, SendStream};
 pub use link::enrol::EnrolHandler;
+pub use link::{IncomingStream, LinkEvent, LinkStatus, Path, PeerAddress, Protocol, RecvStream, SendStream};
 pub use node::{Config, Entry, Error, Overlay};
 pub use record::{Kind, ResourceId};

@@ -64,6 +64,10 @@ impl ServerConfig {
 
 /// What a [`Server`] has to say to its node.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an event lives until it is polled; a box would cost an allocation a request"
+)]
 pub enum Event {
     /// A new request (never ACK or CANCEL); answer it.
     Request {

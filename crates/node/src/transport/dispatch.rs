@@ -29,10 +29,10 @@ impl Dispatch {
 
     /// Hands over a message from a datagram; dropped when its worker is that far behind.
     pub(crate) fn datagram(&self, flow: Flow, message: Message) {
-        if let Some(worker) = self.worker(message.call_id()) {
-            if worker.try_send(Input::Message { flow, message }).is_err() {
-                tracing::debug!("worker queue full, datagram dropped");
-            }
+        if let Some(worker) = self.worker(message.call_id())
+            && worker.try_send(Input::Message { flow, message }).is_err()
+        {
+            tracing::debug!("worker queue full, datagram dropped");
         }
     }
 
@@ -54,10 +54,10 @@ impl Dispatch {
     /// Tells the worker concerned that something could not be delivered.
     pub(crate) fn failed(&self, report: Option<Report>) {
         let Some(Report { worker, origin }) = report else { return };
-        if let Some(worker) = self.workers.get(worker) {
-            if worker.try_send(Input::TransportError(origin)).is_err() {
-                tracing::debug!("worker queue full, transport error lost: the transaction will time out instead");
-            }
+        if let Some(worker) = self.workers.get(worker)
+            && worker.try_send(Input::TransportError(origin)).is_err()
+        {
+            tracing::debug!("worker queue full, transport error lost: the transaction will time out instead");
         }
     }
 
