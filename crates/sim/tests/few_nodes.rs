@@ -139,6 +139,8 @@ fn an_acknowledged_value_is_never_read_older_afterwards() {
             }
             let bootstrap = *overlay.network.alive().first().unwrap();
             overlay.add(&["example.org"], Some(bootstrap));
+            // Without a single link a node knows nothing.
+            overlay.network.run_for(Duration::from_millis(500));
         }
         overlay.network.run_for(Duration::from_secs(random.below(4) as u64));
     }

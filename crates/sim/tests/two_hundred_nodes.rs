@@ -73,8 +73,10 @@ fn two_hundred_nodes_find_every_key_while_nodes_leave() {
     }
     let held: Vec<usize> =
         (0..RECORDS).map(|record| overlay.holders(Kind::SipRegistration, &name(record)).len()).collect();
-    println!("replicas in the end: least {}, most {}", held.iter().min().unwrap(), held.iter().max().unwrap());
+    let (least, most, sum) = (held.iter().min().unwrap(), held.iter().max().unwrap(), held.iter().sum::<usize>());
+    println!("replicas in the end: least {least}, most {most}, mean {:.1}", sum as f64 / RECORDS as f64);
     assert!(held.iter().all(|count| *count >= 5), "{held:?}");
+    assert!(sum < 8 * RECORDS, "what belongs elsewhere is not forgotten: {held:?}");
     figures.print();
     assert!(figures.hops(50) >= 2, "the links are too many for this test to mean anything");
     assert!(figures.requests(99) <= 12, "a look-up takes too many requests");

@@ -166,10 +166,11 @@ impl Dht {
         }
     }
 
-    /// Whether this node should hold what belongs to a place, as far as it sees. One more than the replicas may, so that small
-    /// disagreements do not move a record to and fro.
+    /// Whether this node should hold what belongs to a place, as far as it sees; beyond its neighbourhood it does not see enough to
+    /// say so. One more than the replicas may, so that small disagreements do not move a record to and fro.
     fn belongs_here(&self, resource: ResourceId) -> bool {
-        self.table.rank(resource.into(), self.position) <= self.config.replicas
+        let place = Position::from(resource);
+        self.table.rank(place, self.position) <= self.config.replicas && self.table.in_neighbourhood(place)
     }
 
     fn offer_soon(&mut self, now: Now, node: NodeId, resource: ResourceId) {

@@ -165,6 +165,12 @@ impl Table {
         nodes.into_iter().take(SIBLINGS).collect()
     }
 
+    /// Whether a place is as near as the siblings are, so that the nodes around it are mostly linked.
+    pub(super) fn in_neighbourhood(&self, place: Position) -> bool {
+        let deepest = self.siblings().iter().map(|node| self.bucket(*node)).min().unwrap_or(0);
+        self.links.len() <= SIBLINGS || self.own.distance(place).bucket() >= deepest
+    }
+
     /// Returns the buckets outside the neighbourhood that have fewer links than wished for.
     pub(super) fn sparse_buckets(&self, config: &Config) -> Vec<usize> {
         let siblings = self.siblings();
