@@ -158,9 +158,13 @@ impl<'a> Uri<'a> {
     fn params_cover(&self, other: &Uri<'_>) -> bool {
         // RFC 3261 §19.1.4: these never match when only one URI has them; transport too, as its absence has no fixed meaning.
         const DECISIVE: [&str; 5] = ["user", "ttl", "method", "maddr", "transport"];
-        self.params.iter().all(|(name, value)| match other.params.iter().find(|(known, _)| same(known, name, true)) {
-            Some((_, theirs)) => same(value.unwrap_or_default(), theirs.unwrap_or_default(), true),
-            None => !DECISIVE.iter().any(|decisive| same(decisive, name, true)),
+        self.params.iter().all(|(name, value)| {
+            let mut theirs = other.params.iter().filter(|(known, _)| same(known, name, true)).peekable();
+            if theirs.peek().is_none() {
+                return !DECISIVE.iter().any(|decisive| same(decisive, name, true));
+            }
+            // RFC 3261 §7.3.1 forbids a name to come twice; where it does, a URI is still equivalent to itself.
+            theirs.any(|(_, their_value)| same(value.unwrap_or_default(), their_value.unwrap_or_default(), true))
         })
     }
 }
