@@ -89,10 +89,12 @@ pub enum Event {
         /// The request.
         request: Message,
     },
-    /// The ACK of an accepted INVITE arrived.
-    DialogEstablished {
+    /// The ACK of an accepted INVITE, or of a re-INVITE's 200, arrived.
+    Acknowledged {
         /// The dialog.
         dialog: DialogId,
+        /// The ACK: its body is the other side's answer where the offer was ours (RFC 3261 §13.2.1).
+        ack: Message,
     },
     /// A dialog of our own agent is over, whoever ended it.
     DialogEnded {

@@ -43,7 +43,7 @@ fn answered(net: &mut Net, alice: &Phone) -> (Caller, DialogId, Message) {
 fn talking(net: &mut Net, alice: &Phone) -> (Caller, DialogId) {
     let (caller, dialog, _) = answered(net, alice);
     net.send(alice, &caller.text("ACK"));
-    assert!(matches!(net.event(0), Some(Event::DialogEstablished { dialog: established }) if established == dialog));
+    assert!(matches!(net.event(0), Some(Event::Acknowledged { dialog: established, .. }) if established == dialog));
     (caller, dialog)
 }
 
@@ -57,7 +57,7 @@ fn echo_answers_is_acknowledged_and_the_caller_hangs_up() {
     assert!(ok.header(Header::Allow).unwrap().contains("BYE"));
     assert!(ok.to().unwrap().tag().is_some());
     net.send(&alice, &caller.text("ACK"));
-    assert!(matches!(net.event(0), Some(Event::DialogEstablished { .. })));
+    assert!(matches!(net.event(0), Some(Event::Acknowledged { .. })));
     net.advance(seconds(60));
     assert_eq!(net.heard(&alice), "");
 
@@ -139,7 +139,7 @@ fn a_call_to_echo_at_another_node_runs_along_the_route_set() {
     let dialog = accept(&mut net, 1, id);
     caller.learn(net.received(&alice).last().unwrap());
     net.send(&alice, &caller.text("ACK"));
-    assert!(matches!(net.event(1), Some(Event::DialogEstablished { .. })));
+    assert!(matches!(net.event(1), Some(Event::Acknowledged { .. })));
 
     net.send(&alice, &caller.next("OPTIONS"));
     net.forward_in_dialog(0);

@@ -66,7 +66,7 @@ impl Calls {
     pub(crate) fn answered(&self, now_ms: u64, call_id: &str, status: u16) {
         let mut calls = self.calls();
         if (200..300).contains(&status) {
-            if let Some(call) = calls.get_mut(call_id) {
+            if let Some(call) = calls.get_mut(call_id).filter(|call| call.state == CallState::Ringing) {
                 call.state = CallState::Established;
                 call.since_ms = now_ms;
             }

@@ -39,7 +39,8 @@ impl Worker {
                 self.exchange.calls.begin(unix_ms(), request);
                 let answer = session.answer.clone();
                 let dialog = self.server.accept(Instant::now(), id, &contact, (SDP, &answer));
-                self.echoes.insert(dialog, Echo { session, call_id: request.call_id().to_owned() });
+                self.echoes
+                    .insert(dialog, Echo { session, call_id: request.call_id().to_owned(), offered: offer.is_none() });
             }
             Err(error) => {
                 tracing::info!(%error, "echo call refused");
@@ -56,8 +57,9 @@ impl Worker {
             self.reject(id, 481, "Call/Transaction Does Not Exist");
             return;
         };
-        // Without an offer the phone asks for ours: what was agreed already.
+        echo.offered = request.body().is_empty();
         let answer = match request.body() {
+            // The phone asks for our offer: what was agreed already.
             [] => Ok(echo.session.answer.clone()),
             offer => echo.session.update(offer),
         };
@@ -68,6 +70,20 @@ impl Worker {
                 self.server.respond(Instant::now(), id, response);
             }
             Err(error) => self.reject(id, error.status(), &error.to_string()),
+        }
+    }
+
+    /// The call is up; where the offer was ours, the ACK brings the answer that says where the phone listens.
+    pub(super) fn on_echo_acknowledged(&mut self, dialog: DialogId, ack: &Message) {
+        let Some(echo) = self.echoes.get_mut(&dialog) else { return };
+        self.exchange.calls.answered(unix_ms(), &echo.call_id, 200);
+        if !echo.offered || ack.body().is_empty() {
+            return;
+        }
+        echo.offered = false;
+        if let Err(error) = echo.session.accept_answer(ack.body()) {
+            tracing::info!(%error, "echo call ended: the phone's answer cannot be used");
+            self.server.hang_up(Instant::now(), dialog);
         }
     }
 

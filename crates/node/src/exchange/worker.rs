@@ -61,6 +61,8 @@ pub(crate) struct Forwarded {
 pub(crate) struct Echo {
     pub(crate) session: EchoSession,
     pub(crate) call_id: String,
+    /// The description last sent was an offer, whose answer comes with the ACK.
+    pub(crate) offered: bool,
 }
 
 impl Worker {
@@ -118,11 +120,7 @@ impl Worker {
         match event {
             Event::Request { id, request, flow, routing } => self.on_request(id, &request, &flow, routing),
             Event::Reinvite { id, dialog, request } => self.on_echo_reinvite(id, dialog, &request),
-            Event::DialogEstablished { dialog } => {
-                if let Some(echo) = self.echoes.get(&dialog) {
-                    self.exchange.calls.answered(unix_ms(), &echo.call_id, 200);
-                }
-            }
+            Event::Acknowledged { dialog, ack } => self.on_echo_acknowledged(dialog, &ack),
             Event::DialogEnded { dialog } => {
                 if let Some(echo) = self.echoes.remove(&dialog) {
                     self.exchange.calls.end(&echo.call_id);

@@ -39,7 +39,6 @@ struct Call {
     unacknowledged: Option<Unacknowledged>,
     /// Whether an INVITE of the other side still waits for our final response.
     reinvite: Option<TransactionId>,
-    established: bool,
     /// BYE must wait for the ACK (RFC 3261 §15).
     hang_up_wanted: bool,
     armed: Option<Instant>,
@@ -64,8 +63,8 @@ pub(crate) enum Verdict {
 pub(crate) enum Action {
     /// Send this 2xx again.
     Repeat(TransactionId, Message),
-    /// The first ACK of a dialog has come.
-    Established(DialogId),
+    /// An answer of the node's to an INVITE was acknowledged by this ACK.
+    Acknowledged(DialogId, Message),
     /// Send BYE and end the dialog.
     HangUp(DialogId),
 }
@@ -106,14 +105,7 @@ impl Agent {
         response: Message,
     ) {
         self.keys.insert(key(&dialog.call_id, &dialog.local_tag), id);
-        let call = Call {
-            dialog,
-            unacknowledged: None,
-            reinvite: None,
-            established: false,
-            hang_up_wanted: false,
-            armed: None,
-        };
+        let call = Call { dialog, unacknowledged: None, reinvite: None, hang_up_wanted: false, armed: None };
         self.calls.insert(id, call);
         self.await_ack(now, id, server, response);
     }
@@ -182,10 +174,7 @@ impl Agent {
         let number = ack.cseq().map(|cseq| cseq.number).ok();
         if call.unacknowledged.as_ref().is_some_and(|answer| Some(answer.cseq) == number) {
             call.unacknowledged = None;
-            if !call.established {
-                call.established = true;
-                actions.push(Action::Established(id));
-            }
+            actions.push(Action::Acknowledged(id, ack.clone()));
             if call.hang_up_wanted {
                 actions.push(Action::HangUp(id));
             }

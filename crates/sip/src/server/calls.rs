@@ -88,7 +88,7 @@ impl Server {
                 Action::Repeat(server, response) => {
                     self.layer.respond(now, server, response);
                 }
-                Action::Established(dialog) => self.events.push_back(Event::DialogEstablished { dialog }),
+                Action::Acknowledged(dialog, ack) => self.events.push_back(Event::Acknowledged { dialog, ack }),
                 Action::HangUp(dialog) => self.send_bye(now, dialog),
             }
         }
