@@ -179,9 +179,11 @@ impl Scanner {
 
     /// Takes what is left as the last line of a head that has no end; only to answer such a message.
     pub(crate) fn finish_unended(&mut self, bytes: &[u8]) {
-        if self.line_start < bytes.len() {
+        // Half a line break at the end is no part of the line.
+        let end = bytes.iter().rposition(|byte| !is_space(*byte)).map_or(0, |last| last + 1);
+        if self.line_start < end {
             // A head that is lost already can lose no more.
-            let _ = self.take_line(bytes, bytes.len());
+            let _ = self.take_line(bytes, end);
         }
     }
 
