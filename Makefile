@@ -12,6 +12,7 @@ TEST_THREADS ?= 3
 # What `cargo test` is given besides: make test ONLY="--test calls"
 ONLY ?=
 FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 # The phones and tools that the tests drive, as program:package.
 TOOLS := baresip:baresip-core sipp:sip-tester
@@ -61,11 +62,14 @@ deny-tool:
 advisories: deny-tool ## Check the dependencies against the RustSec database (needs github.com)
 	cargo deny --all-features check advisories
 
-fuzz: ## Feed every parser random input (FUZZ_SECONDS=600 each)
+fuzz: ## Feed every parser random input (FUZZ_SECONDS=600 each; FUZZ_TARGETS="sdp ticket" for some)
 	@cargo fuzz --version > /dev/null 2>&1 || { \
-		echo "Installing cargo-fuzz."; cargo install --locked --quiet cargo-fuzz; }
-	@# libFuzzer's flags are unstable; the stable compiler accepts them when told that it may.
-	@for target in $$(RUSTC_BOOTSTRAP=1 cargo fuzz list); do \
+		echo "Installing cargo-fuzz."; cargo install --locked --debug --quiet cargo-fuzz; }
+	@# Sanitizers are unstable; the stable compiler has them when told that it may. What is found on the way is kept out
+	@# of the committed corpus.
+	@for target in $(FUZZ_TARGETS); do \
 		echo "Fuzzing $$target for $(FUZZ_SECONDS) s."; \
-		RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048; \
+		mkdir -p "fuzz/grown/$$target"; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" "fuzz/grown/$$target" "fuzz/corpus/$$target" -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048; \
 	done
