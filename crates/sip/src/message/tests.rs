@@ -228,6 +228,9 @@ fn uris_are_taken_apart() {
         "sip:a%4@b",
         "sip:a%zz@b",
         "sip:a@b/c",
+        "sip:.",
+        "sip:a@b..c",
+        "sip:a@.b",
         "<sip:a@b>",
     ] {
         assert!(Uri::parse(bad).is_err(), "{bad}");

@@ -194,7 +194,10 @@ fn is_host(host: &str) -> bool {
     match host.strip_prefix('[') {
         Some(inner) => inner.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
         None => {
+            // An empty label is in no name, and would leave an address of record with several spellings.
             !host.is_empty()
+                && !host.starts_with('.')
+                && !host.contains("..")
                 && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
         }
     }
