@@ -153,7 +153,7 @@ impl<'a> Editor<'a> {
         if body.is_empty() { self.remove(Header::ContentType) } else { self.set(Header::ContentType, content_type) }
     }
 
-    /// Writes the edited message, in one allocation.
+    /// Writes the edited message, once, into a buffer of its size.
     pub fn finish(&self) -> Message {
         let message = self.message;
         let body = self.body.as_deref().unwrap_or(message.body());
