@@ -59,7 +59,6 @@ pub(crate) enum Verdict {
 
 /// What the passing of time, or an ACK, asks for.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a few at a time, carried out at once")]
 pub(crate) enum Action {
     /// Send this 2xx again.
     Repeat(TransactionId, Message),
