@@ -8,6 +8,7 @@ pub(crate) mod calls;
 mod echo;
 mod peer;
 mod phone;
+mod register;
 pub(crate) mod worker;
 
 use std::net::IpAddr;

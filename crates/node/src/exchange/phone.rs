@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use meshtone_identity::NodeId;
 use meshtone_overlay::node::{Entry, Overlay};
 use meshtone_overlay::record::Kind;
-use meshtone_sip::message::{Builder, Header, Message, Method, Uri};
+use meshtone_sip::message::{Builder, Header, Message, Method};
 use meshtone_sip::proxy::Target;
 use meshtone_sip::registrar::Binding;
 use meshtone_sip::server::RequestId;
@@ -81,30 +81,6 @@ impl Worker {
         )
     }
 
-    fn on_register(&mut self, id: RequestId, request: &Message, flow: &Flow) {
-        let user = match self.exchange.authenticate(request, Header::Authorization, Header::WwwAuthenticate) {
-            Authenticated::As(user) => user,
-            Authenticated::No { challenges } => {
-                self.reject_with(id, 401, "Unauthorized", &challenges);
-                return;
-            }
-        };
-        // Nobody registers for somebody else (RFC 3261 §10.3, step 4).
-        let own = request.to().is_ok_and(|to| self.is_own_address(to.uri, &user));
-        if !own || !self.is_served(request.request_uri()) {
-            self.reject(id, 403, "These credentials are not for that address");
-            return;
-        }
-        let address = self.exchange.address_of(&user);
-        match self.exchange.registrations.register(unix_ms(), &address, request, flow) {
-            Ok(response) => {
-                tracing::debug!(%address, "registered");
-                self.server.respond(Instant::now(), id, response);
-            }
-            Err(rejection) => self.reject_with(id, rejection.status, rejection.reason, &rejection.extra),
-        }
-    }
-
     /// The authenticated caller's address, or `None` once a challenge or refusal is on its way.
     fn authenticate_caller(&mut self, id: RequestId, request: &Message) -> Option<String> {
         let user = match self.exchange.authenticate(request, Header::ProxyAuthorization, Header::ProxyAuthenticate) {
@@ -119,21 +95,6 @@ impl Worker {
             return None;
         }
         Some(self.exchange.address_of(&user))
-    }
-
-    /// Whether `uri` is the address of account `user`, by name or number, at the served domain or at this node.
-    fn is_own_address(&self, uri: &str, user: &str) -> bool {
-        let Ok(parsed) = Uri::parse(uri) else { return false };
-        let address = parsed.address_of_record();
-        let Some((name, _)) = address.rsplit_once('@') else { return false };
-        self.is_served(uri) && self.exchange.accounts.find(name).is_some_and(|account| account.user == user)
-    }
-
-    fn is_served(&self, uri: &str) -> bool {
-        Uri::parse(uri).is_ok_and(|uri| {
-            uri.host.eq_ignore_ascii_case(&self.exchange.domain)
-                || LocalView(self.exchange.transports.clone()).is_local(uri.host, uri.port)
-        })
     }
 
     /// Rings the phones registered here at once, and asks the overlay for those registered elsewhere.
