@@ -15,7 +15,7 @@ mod requests;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::agent::{Agent, DialogId};
+use crate::agent::{Agent, AgentEvent, AgentRequestId, DialogId, OutgoingCall, OutgoingRequest};
 use crate::message::{Header, Message, ParseError};
 use crate::proxy::context::{Patience, ResponseContext};
 use crate::proxy::flow_token::TokenKey;
@@ -101,6 +101,8 @@ pub enum Event {
         /// The dialog.
         dialog: DialogId,
     },
+    /// News of our own agent's calls, requests and subscriptions.
+    Agent(AgentEvent),
     /// Every branch of a request forwarded with `more` has failed: forward it to further targets, or end it by
     /// [`Server::forward`] with no target and `more` false.
     TargetsExhausted {
@@ -290,6 +292,22 @@ impl Server {
             self.send_bye(now, dialog);
         }
         self.settle(now);
+    }
+
+    /// Calls somebody: [`AgentEvent::Progress`], then [`AgentEvent::Answered`] or [`AgentEvent::Failed`].
+    pub fn place_call(&mut self, now: Instant, call: OutgoingCall) -> DialogId {
+        let _ = (now, call);
+        let dialog = self.agent.fresh_id();
+        self.events.push_back(Event::Agent(AgentEvent::Failed { dialog, status: 501, response: None }));
+        dialog
+    }
+
+    /// Sends a request outside of any dialog: exactly one [`AgentEvent::Response`] tells what became of it.
+    pub fn send_request(&mut self, now: Instant, request: OutgoingRequest) -> AgentRequestId {
+        let _ = (now, request);
+        let id = AgentRequestId(self.agent.fresh_id().0);
+        self.events.push_back(Event::Agent(AgentEvent::Response { id, status: 501, response: None, realm: None }));
+        id
     }
 
     /// How many transactions there are, finished ones included.

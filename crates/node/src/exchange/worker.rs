@@ -126,6 +126,8 @@ impl Worker {
                     self.exchange.calls.end(&echo.call_id);
                 }
             }
+            // Nothing here calls anybody yet.
+            Event::Agent(_) => {}
             Event::TargetsExhausted { id, status } => {
                 if let Some(forwarded) = self.forwarded.get_mut(&id) {
                     forwarded.exhausted = Some(status);

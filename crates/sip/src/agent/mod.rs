@@ -3,7 +3,9 @@
 //! It keeps dialogs, repeats a 2xx until its ACK and judges requests within a dialog. Which calls to accept, and
 //! all media, are the node's business; it never calls anybody.
 
+mod command;
 mod dialog;
+mod event;
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -11,7 +13,11 @@ use std::time::Instant;
 use crate::message::{Message, Method};
 use crate::transaction::{Backoff, TimerQueue, TimerReason, TimerSettings, TransactionId, earlier};
 use crate::transport::Flow;
+pub use command::{
+    Acceptance, AgentError, Body, Credentials, OutgoingCall, OutgoingRequest, OutgoingSubscription, Reliability, Secret,
+};
 pub(crate) use dialog::Dialog;
+pub use event::{AgentEvent, SubscriptionState, Termination};
 
 /// Methods that the agent understands, as Allow says them.
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO";
@@ -22,6 +28,14 @@ const DIALOGS_MAX: usize = 10_000;
 /// Number of a dialog of our own agent, never used again within one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DialogId(pub(crate) u64);
+
+/// Number of a request of our own agent that makes no dialog, never used again within one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentRequestId(pub(crate) u64);
+
+/// Number of a subscription, ours or with us, never used again within one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriptionId(pub(crate) u64);
 
 /// A 2xx that waits for its ACK (RFC 3261 §13.3.1.4).
 #[derive(Debug)]

@@ -117,4 +117,14 @@ impl Server {
         }
         self.events.push_back(Event::DialogEnded { dialog });
     }
+
+    /// Takes a response to a request of our own agent.
+    pub(super) fn handle_agent_response(&mut self, now: Instant, id: TransactionId, response: &Message) {
+        let _ = (now, id, response);
+    }
+
+    /// Takes the news that a request of our own agent met with silence (408) or could not be sent (503).
+    pub(super) fn handle_agent_failure(&mut self, now: Instant, id: TransactionId, status: u16) {
+        let _ = (now, id, status);
+    }
 }

@@ -40,6 +40,11 @@ impl Server {
                     self.handle_branch_failure(now, request, index, 503);
                 }
                 LayerEvent::TryingDue { id } => self.send_trying(now, id),
+                LayerEvent::Response { id, owner: Owner::Agent, response } => {
+                    self.handle_agent_response(now, id, &response);
+                }
+                LayerEvent::Timeout { id, owner: Owner::Agent } => self.handle_agent_failure(now, id, 408),
+                LayerEvent::TransportError { id, owner: Owner::Agent } => self.handle_agent_failure(now, id, 503),
                 LayerEvent::Response { owner: Owner::Nobody, .. }
                 | LayerEvent::Timeout { owner: Owner::Nobody, .. }
                 | LayerEvent::TransportError { owner: Owner::Nobody, .. } => {}

@@ -27,7 +27,9 @@ pub enum Owner {
         /// Which branch.
         index: usize,
     },
-    /// Nobody waits for the outcome: CANCEL, or the BYE of our own agent.
+    /// Our own agent, which knows by the transaction what it is for.
+    Agent,
+    /// Nobody waits for the outcome: CANCEL.
     Nobody,
 }
 
