@@ -138,14 +138,12 @@ impl Worker {
 }
 
 fn to_target(binding: &Binding, locals: &LocalView, caller: &str) -> Option<Target> {
+    let destination = binding.destination(locals.flow_is_open(&binding.flow))?;
     Some(Target {
-        uri: binding.contact.clone(),
-        destination: binding.destination(locals.flow_is_open(&binding.flow))?,
         q: binding.q,
         remove: OWN_HEADERS.to_vec(),
         extra: vec![asserted(caller)],
-        answer_within: None,
-        prepend_route: None,
+        ..Target::new(binding.contact.clone(), destination)
     })
 }
 
@@ -182,13 +180,10 @@ fn to_peer_targets(entries: Vec<Entry>, address: &str, caller: &str, known: &mut
         known.push(entry.writer);
         let Some(host) = host_of(entry.writer) else { continue };
         targets.push(Target {
-            uri: format!("sip:{address}"),
-            destination: Destination::Peer(host),
-            q: 1000,
             remove: OWN_HEADERS.to_vec(),
             extra: vec![asserted(caller)],
             answer_within: Some(PEER_ANSWERS_WITHIN),
-            prepend_route: None,
+            ..Target::new(format!("sip:{address}"), Destination::Peer(host))
         });
     }
     targets

@@ -25,7 +25,11 @@ pub struct Target {
     pub uri: String,
     /// Where to send it.
     pub destination: Destination,
-    /// Preference of the contact in thousandths (RFC 3261 §20.10); the proxy forks in parallel and does not look.
+    /// Where else the same server is, in order: tried one by one when the one before cannot be reached, answers 503, or
+    /// says nothing (RFC 3263 §4.3).
+    pub alternatives: Vec<Destination>,
+    /// Preference of the contact in thousandths (RFC 3261 §20.10): targets of the highest are tried first, all at once;
+    /// the next when those have failed, or rung for too long.
     pub q: u16,
     /// Header fields that must not go to this target, such as credentials meant for this node (RFC 3261 §22.3); removed
     /// before `extra` is added.
@@ -44,6 +48,7 @@ impl Target {
         Target {
             uri: uri.into(),
             destination,
+            alternatives: Vec::new(),
             q: 1000,
             remove: Vec::new(),
             extra: Vec::new(),
