@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::message::{BareBreaks, MAX_HEAD_LEN, Message, ParseError, Progress, Scanner};
+use crate::message::{BareBreaks, MAX_HEAD_LEN, MAX_MESSAGE_LEN, Message, ParseError, Progress, Scanner};
 
 /// What a stream may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub struct StreamLimits {
 }
 
 impl Default for StreamLimits {
-    /// A head as large as a datagram may be, and as much again for a body: an SDP has 2 KiB, a picture in a MESSAGE no place.
+    /// As much as a datagram may hold: a message that one transport takes can go on over any other.
     fn default() -> StreamLimits {
-        StreamLimits { head_len: MAX_HEAD_LEN, message_len: 2 * MAX_HEAD_LEN }
+        StreamLimits { head_len: MAX_HEAD_LEN, message_len: MAX_MESSAGE_LEN }
     }
 }
 

@@ -14,12 +14,18 @@ pub enum ParseError {
     /// The head is larger than [`MAX_HEAD_LEN`](super::MAX_HEAD_LEN).
     #[error("the head is too large")]
     HeadTooLarge,
-    /// The message is larger than the stream's limit.
+    /// The message is larger than [`MAX_MESSAGE_LEN`](super::MAX_MESSAGE_LEN).
     #[error("the message is too large")]
     MessageTooLarge,
     /// There are more than [`MAX_FIELDS`](super::MAX_FIELDS) header fields.
     #[error("there are too many header fields")]
     TooManyFields,
+    /// A line, with what is folded to it, is longer than [`MAX_LINE_LEN`](super::MAX_LINE_LEN).
+    #[error("a header field is too long")]
+    LineTooLong,
+    /// There are more than [`MAX_VIAS`](super::MAX_VIAS) Via values.
+    #[error("there are too many Via values")]
+    TooManyVias,
     /// The head is not UTF-8 (RFC 3261 §7).
     #[error("the head is not UTF-8")]
     NotUtf8,
@@ -65,7 +71,7 @@ pub enum ParseError {
     /// The CSeq's method is not the request's (RFC 3261 §8.1.1.5).
     #[error("the method of CSeq differs from the request's")]
     CSeqMethod,
-    /// The Request-URI, or another URI that was parsed, is malformed.
+    /// The Request-URI, or another URI that was parsed, is malformed or longer than [`MAX_URI_LEN`](super::MAX_URI_LEN).
     #[error("a URI is malformed")]
     Uri,
     /// The Request-URI's scheme is not one that is served (RFC 3261 §8.2.2.1).
@@ -77,10 +83,14 @@ impl ParseError {
     /// Returns the status that answers a request with this fault.
     pub const fn status(&self) -> u16 {
         match self {
-            ParseError::HeadTooLarge | ParseError::MessageTooLarge | ParseError::TooManyFields => 513,
+            ParseError::HeadTooLarge
+            | ParseError::MessageTooLarge
+            | ParseError::TooManyFields
+            | ParseError::LineTooLong => 513,
             ParseError::Version => 505,
             ParseError::Scheme => 416,
             ParseError::Unfinished
+            | ParseError::TooManyVias
             | ParseError::NotUtf8
             | ParseError::BareLineBreak
             | ParseError::Nul
@@ -106,6 +116,8 @@ impl ParseError {
             ParseError::HeadTooLarge => "Head Too Large",
             ParseError::MessageTooLarge => "Message Too Large",
             ParseError::TooManyFields => "Too Many Header Fields",
+            ParseError::LineTooLong => "Header Field Too Long",
+            ParseError::TooManyVias => "Too Many Vias",
             ParseError::NotUtf8 => "Head Is Not UTF-8",
             ParseError::BareLineBreak => "Bare CR Or LF",
             ParseError::Nul => "NUL In Head",

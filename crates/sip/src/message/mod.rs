@@ -38,11 +38,25 @@ pub use via::{COOKIE, Via};
 pub(crate) use scan::{BareBreaks, Progress, Scanner};
 use scan::{Slot, Slots, Span, StartLine};
 
-/// A head is at most as large as the largest datagram: 64 KiB. Real ones have 400 to 4,000 bytes.
-pub const MAX_HEAD_LEN: usize = 65_536;
+/// A message is at most as large as the largest datagram, whatever carries it: 64 KiB. An SDP has 2 KiB, a picture in a
+/// MESSAGE no place. Beyond: 513.
+pub const MAX_MESSAGE_LEN: usize = 65_536;
 
-/// Header fields in one message, at most. Vias, Routes and History-Info of a long path stay far below it.
+/// A head may fill a message. Real ones have 400 to 4,000 bytes. Beyond: 513.
+pub const MAX_HEAD_LEN: usize = MAX_MESSAGE_LEN;
+
+/// Header fields in one message, at most. Vias, Routes and History-Info of a long path stay far below it. Beyond: 513.
 pub const MAX_FIELDS: usize = 256;
+
+/// One header field with all its folded lines, or the start line, is at most 8 KiB: an Identity with its certificate's URL
+/// has 1 KiB, a page of Vias folded into one field 4 KiB. Beyond: 513.
+pub const MAX_LINE_LEN: usize = 8192;
+
+/// A URI is at most 1 KiB: a contact with GRUU, flow and push parameters has about 500 bytes. Beyond: 400.
+pub const MAX_URI_LEN: usize = 1024;
+
+/// Via values in one message, at most: as many as the hops that Max-Forwards usually allows (RFC 3261 §8.1.1.6). Beyond: 400.
+pub const MAX_VIAS: usize = 70;
 
 /// A SIP message: its bytes and an index of its header fields. Cloning shares the bytes.
 #[derive(Clone)]
@@ -63,6 +77,9 @@ impl Message {
     /// [`Message::parse_lenient`]. That the fields are those a request must have is for [`Message::validate`].
     pub fn parse(mut datagram: Bytes) -> Result<Message, ParseError> {
         skip_line_breaks(&mut datagram);
+        if datagram.len() > MAX_MESSAGE_LEN {
+            return Err(ParseError::MessageTooLarge);
+        }
         let mut scanner = Scanner::new(BareBreaks::Refuse);
         let body = match scanner.scan(&datagram) {
             Progress::Head(body) => body,

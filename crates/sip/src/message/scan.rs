@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Header, MAX_FIELDS, MAX_HEAD_LEN, Method, ParseError};
+use super::{Header, MAX_FIELDS, MAX_HEAD_LEN, MAX_LINE_LEN, Method, ParseError};
 
 /// Header fields up to this number need no allocation. INVITEs of common phones carry 12 to 25.
 pub(crate) const INLINE_FIELDS: usize = 32;
@@ -91,6 +91,8 @@ pub(crate) struct Scanner {
     bare_breaks: BareBreaks,
     in_start_line: bool,
     skip_line: bool,
+    /// The line holds a NUL behind a backslash, or is folded: it has to be looked at again.
+    suspicious: bool,
     line_start: usize,
     searched: usize,
 }
@@ -106,6 +108,7 @@ impl Scanner {
             bare_breaks,
             in_start_line: true,
             skip_line: false,
+            suspicious: false,
             line_start: 0,
             searched: 0,
         }
@@ -140,6 +143,7 @@ impl Scanner {
                         self.note(ParseError::Nul);
                         self.skip_line = true;
                     }
+                    self.suspicious = true;
                     self.searched = at + 1;
                     continue;
                 }
@@ -163,6 +167,7 @@ impl Scanner {
                         return self.incomplete();
                     }
                     Some(b' ' | b'\t') => {
+                        self.suspicious = true;
                         self.searched = at + 2;
                         continue;
                     }
@@ -197,6 +202,18 @@ impl Scanner {
 
     fn take_line(&mut self, bytes: &[u8], end: usize) -> Result<(), ParseError> {
         let line = bytes.get(self.line_start..end).unwrap_or_default();
+        let is_suspicious = std::mem::take(&mut self.suspicious);
+        let defect = match line.len() > MAX_LINE_LEN {
+            true => Some(ParseError::LineTooLong),
+            false if is_suspicious => smuggles(line),
+            false => None,
+        };
+        if let Some(defect) = defect {
+            self.note(defect);
+            // Others may find another Content-Length in it, or the head's end.
+            self.length_fault.get_or_insert(defect);
+            self.skip_line = true;
+        }
         if self.in_start_line {
             self.in_start_line = false;
             let (start_line, defect) = super::start_line::parse(line);
@@ -212,6 +229,9 @@ impl Scanner {
         }
         let Some(slot) = field(line, self.line_start) else {
             self.note(ParseError::FieldLine);
+            if may_be_content_length(line) {
+                self.length_fault.get_or_insert(ParseError::FieldLine);
+            }
             return Ok(());
         };
         if self.slots.len() >= MAX_FIELDS {
@@ -235,6 +255,31 @@ impl Scanner {
             (Some(new), _) => self.content_length = Some(new),
         }
     }
+}
+
+/// Whether somebody more lenient could find a Content-Length in a line that is no field.
+fn may_be_content_length(line: &[u8]) -> bool {
+    let is_other = |byte: &u8| !is_token(*byte);
+    line.split(is_other).find(|word| !word.is_empty()).map(Header::from_bytes) == Some(Header::ContentLength)
+}
+
+/// What makes a folded line, or one with NULs, mean different things to different readers.
+///
+/// A NUL may stand in a quoted pair only, which is within a quoted string (RFC 3261 §25.1): elsewhere a reader of C strings
+/// sees less than others. A line that is folded to one of nothing but white space ends the head for who trims first.
+fn smuggles(line: &[u8]) -> Option<ParseError> {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in line {
+        match byte {
+            0 if !escaped => return Some(ParseError::Nul),
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    let is_blank = |line: &[u8]| line.iter().all(|byte| is_space(*byte));
+    line.split(|byte| *byte == b'\n').skip(1).any(is_blank).then_some(ParseError::FieldLine)
 }
 
 /// Reads `1*DIGIT`. More than nine digits are refused: no message is that long, and nothing can wrap.

@@ -137,10 +137,10 @@ fn more_fields_than_the_bound_are_refused() {
 }
 
 #[test]
-fn a_head_beyond_the_bound_is_refused() {
-    let long = format!("{HEAD}X: {}\r\n\r\n", "y".repeat(MAX_HEAD_LEN));
-    assert_eq!(parse(&long).err(), Some(ParseError::HeadTooLarge));
-    assert_eq!(ParseError::HeadTooLarge.status(), 513);
+fn a_message_beyond_the_bound_is_refused() {
+    let long = format!("{HEAD}X: {}\r\n\r\n", "y".repeat(MAX_MESSAGE_LEN));
+    assert_eq!(parse(&long).err(), Some(ParseError::MessageTooLarge));
+    assert_eq!(ParseError::MessageTooLarge.status(), 513);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use super::ParseError;
 use super::list::Params;
+use super::{MAX_URI_LEN, ParseError};
 
 /// Parameters or headers that two URIs may have to be compared one by one. Each is looked for among the others, so without a
 /// bound a URI of 64 KiB would cost a second. Registered parameters are about thirty.
@@ -36,13 +36,16 @@ impl<'a> Uri<'a> {
     ///
     /// # Errors
     ///
-    /// [`ParseError::Uri`] when it has no scheme, holds white space or `<>"`, has a bad escape, or is a SIP URI with a host
+    /// [`ParseError::Uri`] when it is longer than [`MAX_URI_LEN`], has no scheme, holds white space or `<>"`, has a bad escape, or is a SIP URI with a host
     /// or port that cannot be one.
     pub fn parse(text: &'a str) -> Result<Uri<'a>, ParseError> {
         Uri::read(text).ok_or(ParseError::Uri)
     }
 
     fn read(text: &'a str) -> Option<Uri<'a>> {
+        if text.len() > MAX_URI_LEN {
+            return None;
+        }
         let (scheme, opaque) = text.split_once(':')?;
         let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));

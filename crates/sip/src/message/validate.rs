@@ -1,18 +1,33 @@
 //! What a message must satisfy before anybody acts upon it (RFC 3261 §8.1.1, §16.3; cases of RFC 4475 §3.1.2, §3.3).
 
-use super::{Header, Message, NameAddr, ParseError, Uri, Via, list};
+use super::{Header, MAX_VIAS, Message, NameAddr, ParseError, Uri, Via, list};
 
 /// Fields that appear exactly once.
 const MANDATORY: [Header; 4] = [Header::From, Header::To, Header::CallId, Header::CSeq];
 
-/// Fields that appear at most once, among those a proxy or registrar acts upon.
-const SINGLE: [Header; 6] = [
+/// Fields that appear at most once, among those that somebody acts upon: of two, one reader would take the first and
+/// another one the last.
+const SINGLE: [Header; 20] = [
     Header::MaxForwards,
     Header::Expires,
     Header::MinExpires,
     Header::ContentType,
+    Header::ContentDisposition,
     Header::RetryAfter,
     Header::MaxBreadth,
+    Header::Event,
+    Header::Join,
+    Header::MinSe,
+    Header::RAck,
+    Header::RSeq,
+    Header::ReferredBy,
+    Header::ReferTo,
+    Header::Replaces,
+    Header::SessionExpires,
+    Header::SipEtag,
+    Header::SipIfMatch,
+    Header::SubscriptionState,
+    Header::Timestamp,
 ];
 
 /// Fields whose values are addresses.
@@ -57,7 +72,10 @@ fn check_counts(message: &Message) -> Result<(), ParseError> {
 
 fn check_vias(message: &Message) -> Result<(), ParseError> {
     message.top_via()?;
-    for value in message.values(Header::Via) {
+    for (index, value) in message.values(Header::Via).enumerate() {
+        if index == MAX_VIAS {
+            return Err(ParseError::TooManyVias);
+        }
         let via = Via::parse(value)?;
         let mut branches = via.params.iter().filter(|(name, _)| name.eq_ignore_ascii_case("branch"));
         // A branch that is the cookie and no more would make one transaction of many (RFC 4475 §3.2.1).
