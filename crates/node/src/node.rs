@@ -11,6 +11,7 @@ use meshtone_media::io::PortRange;
 use meshtone_overlay::node::{Config as OverlayConfig, Overlay};
 use meshtone_sip::digest::{Authenticator, DigestConfig};
 use meshtone_sip::registrar::Limits;
+use meshtone_sip::registrar::gruu::GruuKey;
 use meshtone_sip::server::{Server, ServerConfig};
 use meshtone_sip::transport::Randomness;
 use tokio::sync::mpsc;
@@ -28,8 +29,7 @@ use crate::location::publisher::Publisher;
 use crate::status::StatusView;
 use crate::store::{Setting, Store, StoreError};
 use crate::transport::dispatch::{Dispatch, WORKER_QUEUE};
-use crate::transport::tls::certificate::{Certificate, CertificateError};
-use crate::transport::{self, Addresses, LocalView, TransportError, Transports};
+use crate::transport::{LocalView, Transports};
 
 /// One shard of the bindings is swept at each tick, all 64 in 16 s.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
@@ -48,20 +48,6 @@ pub struct Config {
     pub domain: Option<String>,
     /// Addresses for SIP, each for UDP and TCP.
     pub sip: Vec<SocketAddr>,
-    /// Addresses for SIP over TLS.
-    pub tls: Vec<SocketAddr>,
-    /// Addresses for SIP over WebSocket.
-    pub ws: Vec<SocketAddr>,
-    /// Addresses for SIP over WebSocket and TLS.
-    pub wss: Vec<SocketAddr>,
-    /// A certificate chain for TLS, leaf first, as a PEM file. Without it the node makes a certificate of its own.
-    pub tls_certificate: Option<PathBuf>,
-    /// The key of that certificate, as a PEM file.
-    pub tls_key: Option<PathBuf>,
-    /// Certificate authorities that other domains' servers are verified by, beside the usual ones, as a PEM file.
-    pub tls_authorities: Option<PathBuf>,
-    /// Origins of web pages, other than this host's own, that may connect over WebSocket.
-    pub ws_origins: Vec<String>,
     /// UDP addresses for links to other nodes.
     pub link: Vec<SocketAddr>,
     /// First and last UDP port for media.
@@ -79,14 +65,8 @@ pub struct Summary {
     pub overlay: String,
     /// The domain served.
     pub domain: String,
-    /// SIP addresses, UDP and TCP.
+    /// SIP addresses.
     pub sip: Vec<SocketAddr>,
-    /// TLS addresses.
-    pub tls: Vec<SocketAddr>,
-    /// WebSocket addresses.
-    pub ws: Vec<SocketAddr>,
-    /// Addresses for WebSocket over TLS.
-    pub wss: Vec<SocketAddr>,
     /// Link addresses, real ones even where it listens on all of them.
     pub link: Vec<SocketAddr>,
     /// The data folder.
@@ -117,9 +97,6 @@ pub enum StartError {
         /// What the system said.
         reason: std::io::Error,
     },
-    /// What TLS shows or trusts.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
     /// The administration socket.
     #[error("cannot open the administration socket: {0}")]
     Control(#[source] std::io::Error),
@@ -156,8 +133,8 @@ impl Node {
 
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(WORKER_QUEUE)).unzip();
-        let settings = transport_settings(&config, &store, &domain)?;
-        let transports = Transports::start(settings, overlay.clone(), Dispatch::new(inboxes.clone()))?;
+        let transports = Transports::start(&config.sip, overlay.clone(), Dispatch::new(inboxes.clone()))
+            .map_err(|(address, reason)| StartError::Listen { address, reason })?;
 
         let exchange = Arc::new(Exchange {
             domain: domain.clone(),
@@ -168,6 +145,7 @@ impl Node {
             calls: Calls::default(),
             // A fresh secret each start: older nonces are then stale, and phones try again by themselves.
             authenticator: Mutex::new(Authenticator::new(random_key(), DigestConfig::default())),
+            gruus: GruuKey::new(&kept_key(&store, Setting::GruuKey)?, &overlay.node_id().to_string()),
             rtp_ports: ports,
         });
         let flow_token_key = kept_key(&store, Setting::FlowTokenKey)?;
@@ -192,15 +170,11 @@ impl Node {
         tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
         tasks.spawn(remember_peers(store.clone(), overlay.clone()));
 
-        let addresses = transports.addresses();
         let summary = Summary {
             node: overlay.node_id().to_string(),
             overlay: overlay.overlay_id().to_string(),
             domain,
-            sip: addresses.sip,
-            tls: addresses.tls,
-            ws: addresses.ws,
-            wss: addresses.wss,
+            sip: transports.addresses(),
             link: overlay.addresses(),
             data: config.data,
             first_run: membership.first_run,
@@ -229,32 +203,6 @@ impl Node {
         }
         control::remove(&self.summary.data);
     }
-}
-
-impl From<TransportError> for StartError {
-    fn from(error: TransportError) -> StartError {
-        match error {
-            TransportError::Listen(address, reason) => StartError::Listen { address, reason },
-            TransportError::Certificate(error) => StartError::Certificate(error),
-        }
-    }
-}
-
-/// What the transports need, a certificate only where there is somebody to show it to.
-fn transport_settings(config: &Config, store: &Store, domain: &str) -> Result<transport::Settings, CertificateError> {
-    let addresses =
-        Addresses { sip: config.sip.clone(), tls: config.tls.clone(), ws: config.ws.clone(), wss: config.wss.clone() };
-    let certificate = match (&config.tls_certificate, &config.tls_key) {
-        (Some(chain), Some(key)) => Some(Certificate::read(chain, key)?),
-        (Some(_), None) | (None, Some(_)) => return Err(CertificateError::Half),
-        (None, None) if !addresses.need_certificate() => None,
-        (None, None) => {
-            let named: Vec<SocketAddr> = addresses.tls.iter().chain(&addresses.wss).copied().collect();
-            Some(Certificate::own(store, domain, &named, unix_ms())?)
-        }
-    };
-    let (authorities, origins) = (config.tls_authorities.clone(), config.ws_origins.clone());
-    Ok(transport::Settings { addresses, certificate, authorities, origins })
 }
 
 fn overlay_config(config: &Config, membership: &Membership) -> OverlayConfig {

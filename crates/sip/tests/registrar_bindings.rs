@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use meshtone_sip::message::{Header, Message};
-use meshtone_sip::registrar::{Binding, Limits, Rejection, ok, register};
+use meshtone_sip::registrar::{Binding, Grants, Limits, Rejection, ok, register};
 use meshtone_sip::transport::{Destination, Flow, Transport};
 
 const NOW: u64 = 1_700_000_000_000;
@@ -46,7 +46,7 @@ impl Address {
 
     /// What the 200 to a query says.
     fn listed(&self) -> Vec<String> {
-        let answer = ok(self.now, &self.bindings, &request("query", 1, &[]));
+        let answer = ok(self.now, &self.bindings, &request("query", 1, &[]), Grants::default());
         answer.values(Header::Contact).map(str::to_owned).collect()
     }
 }
@@ -191,7 +191,7 @@ fn preference_instance_and_phone_are_kept() {
 
 #[test]
 fn the_200_has_a_date() {
-    let answer = ok(NOW, &[], &request("a", 1, &[]));
+    let answer = ok(NOW, &[], &request("a", 1, &[]), Grants::default());
     assert_eq!(answer.header(Header::Date), Some("Tue, 14 Nov 2023 22:13:20 GMT"));
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod callee;
 pub(crate) mod calls;
+mod contacts;
 mod echo;
 mod peer;
 mod phone;
@@ -18,6 +19,7 @@ use meshtone_media::io::PortRange;
 use meshtone_overlay::node::Overlay;
 use meshtone_sip::digest::{Algorithm, Authenticator, Verdict};
 use meshtone_sip::message::{Header, Message};
+use meshtone_sip::registrar::gruu::GruuKey;
 
 use crate::account::Accounts;
 use crate::clock::unix_ms;
@@ -34,6 +36,8 @@ pub(crate) struct Exchange {
     pub(crate) transports: Arc<Transports>,
     pub(crate) calls: Calls,
     pub(crate) authenticator: Mutex<Authenticator>,
+    /// What seals temporary GRUUs; without it none are given.
+    pub(crate) gruus: Option<GruuKey>,
     pub(crate) rtp_ports: PortRange,
 }
 

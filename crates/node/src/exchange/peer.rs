@@ -6,6 +6,7 @@ use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::PeerHost;
 
 use super::callee::Callee;
+use super::contacts::Phones;
 use super::worker::Worker;
 use crate::transport::node_of;
 
@@ -15,10 +16,14 @@ impl Worker {
             self.reject(id, 403, "That node may not speak for the caller");
             return;
         };
+        if self.forward_to_temporary(id, request, &caller, true) {
+            return;
+        }
         match self.callee(request) {
             Callee::User { address } => {
-                let targets = self.local_targets(&address, &caller);
+                let Phones { targets, spare } = self.local_phones(&address, &caller, request);
                 self.begin_forwarding(id, request, targets, false);
+                self.keep_spare(id, spare);
             }
             Callee::Node if request.method() == Method::Options => self.answer_options(id, request),
             Callee::Node | Callee::Echo | Callee::Nobody => self.reject(id, 404, "No such user here"),

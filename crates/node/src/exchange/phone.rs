@@ -7,15 +7,14 @@ use meshtone_overlay::node::{Entry, Overlay};
 use meshtone_overlay::record::Kind;
 use meshtone_sip::message::{Builder, Header, Message, Method};
 use meshtone_sip::proxy::Target;
-use meshtone_sip::registrar::Binding;
 use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::{Destination, Flow, Locals};
 use tokio::sync::mpsc;
 
 use super::Authenticated;
 use super::callee::{Callee, callee};
+use super::contacts::{Phones, peer_uri};
 use super::worker::{Input, Worker};
-use crate::clock::unix_ms;
 use crate::transport::{LocalView, host_of};
 
 /// A node that says nothing at all within this is passed over for the next; a live one answers 100 at once.
@@ -43,6 +42,9 @@ impl Worker {
             return;
         }
         let Some(caller) = self.authenticate_caller(id, request) else { return };
+        if self.forward_to_temporary(id, request, &caller, false) {
+            return;
+        }
         match callee {
             Callee::Echo if request.method() == Method::Invite => self.on_echo_invite(id, request, flow),
             Callee::Echo if request.method() == Method::Options => self.answer_options(id, request),
@@ -99,19 +101,13 @@ impl Worker {
 
     /// Rings the phones registered here at once, and asks the overlay for those registered elsewhere.
     fn forward_to_user(&mut self, id: RequestId, request: &Message, caller: &str, address: String) {
-        let targets = self.local_targets(&address, caller);
-        self.locate_elsewhere(id, request, caller, address, targets);
-    }
-
-    /// One target a phone that is registered here for `address`.
-    pub(super) fn local_targets(&self, address: &str, caller: &str) -> Vec<Target> {
-        let locals = LocalView(self.exchange.transports.clone());
-        self.exchange
-            .registrations
-            .bindings(unix_ms(), address)
-            .iter()
-            .filter_map(|binding| to_target(binding, &locals, caller))
-            .collect()
+        let Phones { targets, spare } = self.local_phones(&address, caller, request);
+        if !targets.is_empty() && self.wants_one_phone(request) {
+            self.begin_forwarding(id, request, targets, false);
+        } else {
+            self.locate_elsewhere(id, request, caller, address, targets);
+        }
+        self.keep_spare(id, spare);
     }
 
     /// Starts a look-up in the overlay whose finds follow as [`Input::Located`].
@@ -124,7 +120,8 @@ impl Worker {
         targets: Vec<Target>,
     ) {
         self.begin_forwarding(id, request, targets, true);
-        let search = locate(self.exchange.overlay.clone(), address, caller.to_owned(), id, self.answers.clone());
+        let uri = peer_uri(&address, request);
+        let search = locate(self.exchange.overlay.clone(), address, uri, caller.to_owned(), id, self.answers.clone());
         tokio::spawn(search);
     }
 
@@ -137,31 +134,28 @@ impl Worker {
     }
 }
 
-fn to_target(binding: &Binding, locals: &LocalView, caller: &str) -> Option<Target> {
-    let destination = binding.destination(locals.flow_is_open(&binding.flow))?;
-    Some(Target {
-        q: binding.q,
-        remove: OWN_HEADERS.to_vec(),
-        extra: vec![asserted(caller)],
-        ..Target::new(binding.contact.clone(), destination)
-    })
-}
-
-fn asserted(caller: &str) -> (Header, String) {
+pub(super) fn asserted(caller: &str) -> (Header, String) {
     (Header::PAssertedIdentity, format!("<sip:{caller}>"))
 }
 
 /// Looks `address` up: what the first replica says is acted on at once, what the others add follows.
-async fn locate(overlay: Overlay, address: String, caller: String, id: RequestId, answers: mpsc::Sender<Input>) {
+async fn locate(
+    overlay: Overlay,
+    address: String,
+    uri: String,
+    caller: String,
+    id: RequestId,
+    answers: mpsc::Sender<Input>,
+) {
     let mut known = vec![overlay.node_id()];
     if let Ok(entries) = overlay.fetch_first(Kind::SipRegistration, &address).await {
-        let targets = to_peer_targets(entries, &address, &caller, &mut known);
+        let targets = to_peer_targets(entries, &uri, &caller, &mut known);
         if !targets.is_empty() {
             let _ = answers.send(Input::Located { id, targets, searching: true }).await;
         }
     }
     let targets = match overlay.fetch(Kind::SipRegistration, &address).await {
-        Ok(entries) => to_peer_targets(entries, &address, &caller, &mut known),
+        Ok(entries) => to_peer_targets(entries, &uri, &caller, &mut known),
         Err(error) => {
             tracing::debug!(%error, "overlay look-up");
             Vec::new()
@@ -171,7 +165,7 @@ async fn locate(overlay: Overlay, address: String, caller: String, id: RequestId
 }
 
 /// One target a node that says the address is registered there, but for those `known` already.
-fn to_peer_targets(entries: Vec<Entry>, address: &str, caller: &str, known: &mut Vec<NodeId>) -> Vec<Target> {
+fn to_peer_targets(entries: Vec<Entry>, uri: &str, caller: &str, known: &mut Vec<NodeId>) -> Vec<Target> {
     let mut targets = Vec::new();
     for entry in entries {
         if known.contains(&entry.writer) {
@@ -183,7 +177,7 @@ fn to_peer_targets(entries: Vec<Entry>, address: &str, caller: &str, known: &mut
             remove: OWN_HEADERS.to_vec(),
             extra: vec![asserted(caller)],
             answer_within: Some(PEER_ANSWERS_WITHIN),
-            ..Target::new(format!("sip:{address}"), Destination::Peer(host))
+            ..Target::new(uri, Destination::Peer(host))
         });
     }
     targets

@@ -4,8 +4,9 @@
 use std::time::Instant;
 
 use meshtone_sip::message::{Header, Message, Uri};
+use meshtone_sip::registrar::Grants;
 use meshtone_sip::server::RequestId;
-use meshtone_sip::transport::{Flow, Locals};
+use meshtone_sip::transport::{Destination, Flow, Locals};
 
 use super::Authenticated;
 use super::worker::Worker;
@@ -28,13 +29,26 @@ impl Worker {
             return;
         }
         let address = self.exchange.address_of(&user);
-        match self.exchange.registrations.register(unix_ms(), &address, request, flow) {
+        let service_route = self.service_route(request, flow);
+        let grants = Grants {
+            gruu: self.exchange.gruus.as_ref().map(|key| (address.as_str(), key)),
+            service_route: service_route.as_deref(),
+        };
+        match self.exchange.registrations.register(unix_ms(), &address, request, flow, grants) {
             Ok(response) => {
                 tracing::debug!(%address, "registered");
                 self.server.respond(Instant::now(), id, response);
             }
             Err(rejection) => self.reject_with(id, rejection.status, rejection.reason, &rejection.extra),
         }
+    }
+
+    /// The Route for the own requests of a phone behind proxies (RFC 3608): they shall come here too. A phone that is
+    /// directly behind us sends them here anyway, and some are confused by a Route.
+    fn service_route(&self, request: &Message, flow: &Flow) -> Option<String> {
+        request.header(Header::Path)?;
+        let here = LocalView(self.exchange.transports.clone()).sent_by(&Destination::Flow(flow.clone()));
+        Some(format!("<sip:{here};transport={};lr>", flow.transport().uri_param()))
     }
 
     /// Whether `uri` is the address of account `user`, by name or number, at the served domain or at this node.

@@ -55,6 +55,8 @@ pub(crate) struct Forwarded {
     pub(crate) tried: bool,
     /// All of these have failed, the best with this status.
     pub(crate) exhausted: Option<u16>,
+    /// Other flows to the same phones, for when these have failed.
+    pub(crate) spare: Vec<Target>,
 }
 
 /// A call to the echo service.
@@ -131,6 +133,9 @@ impl Worker {
             Event::TargetsExhausted { id, status } => {
                 if let Some(forwarded) = self.forwarded.get_mut(&id) {
                     forwarded.exhausted = Some(status);
+                    if self.try_spare_flows(id, status) {
+                        return;
+                    }
                     self.settle(id);
                 }
             }
@@ -142,6 +147,9 @@ impl Worker {
     fn on_request(&mut self, id: RequestId, request: &Message, flow: &Flow, routing: Routing) {
         match routing {
             Routing::Dialog(mut target) => {
+                if let Some(contact) = self.contact_of_gruu(request, &target.destination) {
+                    target.uri = contact;
+                }
                 if !matches!(flow, Flow::Peer { .. }) {
                     target.remove = OWN_HEADERS.to_vec();
                 }
@@ -171,11 +179,12 @@ impl Worker {
             self.exchange.calls.begin(unix_ms(), request);
         }
         let call_id = is_invite.then(|| request.call_id().to_owned());
-        self.forwarded.insert(id, Forwarded { call_id, searching: true, tried: false, exhausted: None });
+        let forwarded = Forwarded { call_id, searching: true, tried: false, exhausted: None, spare: Vec::new() };
+        self.forwarded.insert(id, forwarded);
         self.forward_to(id, targets, searching);
     }
 
-    fn forward_to(&mut self, id: RequestId, targets: Vec<Target>, searching: bool) {
+    pub(super) fn forward_to(&mut self, id: RequestId, targets: Vec<Target>, searching: bool) {
         // Answered, or cancelled, while the search was on.
         let Some(forwarded) = self.forwarded.get_mut(&id) else { return };
         forwarded.searching = searching;

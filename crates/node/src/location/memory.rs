@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meshtone_sip::message::Message;
-use meshtone_sip::registrar::{self, Binding, Limits, Rejection};
+use meshtone_sip::registrar::{self, Binding, Grants, Limits, Rejection};
 use meshtone_sip::transport::Flow;
 
 use super::persist;
@@ -60,12 +60,13 @@ impl Registrations {
         address: &str,
         request: &Message,
         flow: &Flow,
+        grants: Grants<'_>,
     ) -> Result<Message, Rejection> {
         let mut shard = self.shard(address);
         let mut bindings = shard.get(address).cloned().unwrap_or_default();
         bindings.retain(|binding| binding.expires_ms > now_ms);
         let changed = registrar::register(now_ms, &self.limits, &mut bindings, request, flow)?;
-        let response = registrar::ok(now_ms, &bindings, request);
+        let response = registrar::ok(now_ms, &bindings, request, grants);
         if changed {
             self.keep(&mut shard, address, bindings);
         }

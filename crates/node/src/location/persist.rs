@@ -2,19 +2,59 @@
 
 use std::net::SocketAddr;
 
-use meshtone_sip::registrar::Binding;
+use meshtone_sip::registrar::{Binding, Feature};
 use meshtone_sip::transport::{Flow, Transport};
 use serde::{Deserialize, Serialize};
 
 /// Raised when the meaning of a field changes; older entries are then read by older code paths or dropped.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The form without flows, paths and features, which is still read.
+const VERSION_PLAIN: u8 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct Stored(u8, Vec<StoredBinding>);
+struct Stored<T>(u8, Vec<T>);
 
-/// contact, q, expires, Call-ID, CSeq, source, instance, User-Agent, updated.
+/// contact, q, expires, Call-ID, CSeq, source, instance, User-Agent, updated, reg-id, path, features.
 #[derive(Serialize, Deserialize)]
-struct StoredBinding(String, u16, u64, String, u32, StoredFlow, Option<String>, String, u64);
+struct StoredBinding(
+    String,
+    u16,
+    u64,
+    String,
+    u32,
+    StoredFlow,
+    Option<String>,
+    String,
+    u64,
+    Option<u32>,
+    Vec<String>,
+    Vec<(String, Option<String>)>,
+);
+
+/// What version 1 had.
+#[derive(Serialize, Deserialize)]
+struct PlainBinding(String, u16, u64, String, u32, StoredFlow, Option<String>, String, u64);
+
+impl From<PlainBinding> for StoredBinding {
+    fn from(plain: PlainBinding) -> StoredBinding {
+        let PlainBinding(contact, q, expires_ms, call_id, cseq, flow, instance, user_agent, updated_ms) = plain;
+        StoredBinding(
+            contact,
+            q,
+            expires_ms,
+            call_id,
+            cseq,
+            flow,
+            instance,
+            user_agent,
+            updated_ms,
+            None,
+            Vec::new(),
+            Vec::new(),
+        )
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 enum StoredFlow {
@@ -35,8 +75,15 @@ pub(super) fn encode(bindings: &[Binding]) -> Vec<u8> {
 
 /// The bindings of a stored form; `None` where it is not one of ours.
 pub(super) fn decode(bytes: &[u8]) -> Option<Vec<Binding>> {
-    let Stored(version, stored) = ciborium::from_reader(bytes).ok()?;
-    (version == VERSION).then(|| stored.into_iter().map(from_stored).collect())
+    if let Ok(Stored::<StoredBinding>(VERSION, stored)) = ciborium::from_reader(bytes) {
+        return Some(stored.into_iter().map(from_stored).collect());
+    }
+    match ciborium::from_reader(bytes) {
+        Ok(Stored::<PlainBinding>(VERSION_PLAIN, stored)) => {
+            Some(stored.into_iter().map(|plain| from_stored(plain.into())).collect())
+        }
+        Ok(Stored(..)) | Err(_) => None,
+    }
 }
 
 fn to_stored(binding: &Binding) -> Option<StoredBinding> {
@@ -55,11 +102,28 @@ fn to_stored(binding: &Binding) -> Option<StoredBinding> {
         binding.instance.clone(),
         binding.user_agent.clone(),
         binding.updated_ms,
+        binding.reg_id,
+        binding.path.clone(),
+        binding.features.iter().map(|feature| (feature.name.clone(), feature.value.clone())).collect(),
     ))
 }
 
 fn from_stored(stored: StoredBinding) -> Binding {
-    let StoredBinding(contact, q, expires_ms, call_id, cseq, flow, instance, user_agent, updated_ms) = stored;
+    let StoredBinding(
+        contact,
+        q,
+        expires_ms,
+        call_id,
+        cseq,
+        flow,
+        instance,
+        user_agent,
+        updated_ms,
+        reg_id,
+        path,
+        features,
+    ) = stored;
+    let features = features.into_iter().map(|(name, value)| Feature { name, value }).collect();
     let flow = match flow {
         StoredFlow::Datagram(listener, remote) => Flow::Udp { listener, remote },
         // Number 0 is never given to a connection: this flow is closed, and the contact's address is used instead.
@@ -67,7 +131,7 @@ fn from_stored(stored: StoredBinding) -> Binding {
             Flow::Stream { transport: Transport::Tcp, listener, connection: 0, remote }
         }
     };
-    Binding { contact, q, expires_ms, call_id, cseq, flow, instance, user_agent, updated_ms }
+    Binding { contact, q, expires_ms, call_id, cseq, flow, instance, user_agent, updated_ms, reg_id, path, features }
 }
 
 #[cfg(test)]
@@ -86,6 +150,9 @@ mod tests {
             instance: Some("\"<urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>\"".to_owned()),
             user_agent: "phone".to_owned(),
             updated_ms: 1_699_999_000_000,
+            reg_id: Some(2),
+            path: vec!["<sip:edge.example.org;lr;ob>".to_owned()],
+            features: vec![Feature { name: "methods".to_owned(), value: Some("INVITE,BYE".to_owned()) }],
         }
     }
 
@@ -103,6 +170,27 @@ mod tests {
         let read = decode(&encode(&[binding(flow)])).unwrap();
         let closed = Flow::Stream { transport: Transport::Tcp, listener: 0, connection: 0, remote };
         assert_eq!(read, vec![binding(closed)]);
+    }
+
+    #[test]
+    fn what_the_version_before_wrote_is_still_read() {
+        let remote = "192.0.2.7:5070".parse().unwrap();
+        let mut expected = binding(Flow::Udp { listener: 1, remote });
+        let plain = PlainBinding(
+            expected.contact.clone(),
+            expected.q,
+            expected.expires_ms,
+            expected.call_id.clone(),
+            expected.cseq,
+            StoredFlow::Datagram(1, remote),
+            expected.instance.clone(),
+            expected.user_agent.clone(),
+            expected.updated_ms,
+        );
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&Stored(VERSION_PLAIN, vec![plain]), &mut bytes).unwrap();
+        (expected.reg_id, expected.path, expected.features) = (None, Vec::new(), Vec::new());
+        assert_eq!(decode(&bytes), Some(vec![expected]));
     }
 
     #[test]

@@ -61,6 +61,8 @@ impl Table {
 pub enum Setting {
     /// The key that authenticates flow tokens; random, so that tokens survive a restart and no other node's are taken.
     FlowTokenKey,
+    /// The key that seals temporary GRUUs; random, and kept so that they outlive a restart.
+    GruuKey,
     /// Peers worth dialling at the next start.
     HostCache,
 }
@@ -69,6 +71,7 @@ impl Setting {
     fn name(self) -> &'static str {
         match self {
             Setting::FlowTokenKey => "flow-token-key",
+            Setting::GruuKey => "gruu-key",
             Setting::HostCache => "host-cache",
         }
     }

@@ -2,36 +2,23 @@
 //!
 //! Pure data and one decision: who may register, and where bindings are kept, is the node's business.
 
+//!
+//! [`register`] changes bindings, [`ok`] says what they are (`answer`); [`Binding`] leads to the phone. Beside them:
+//! which URIs mean one phone only ([`gruu`]), which contacts a caller wants ([`preference`]), and how bindings are told
+//! to subscribers ([`reg_info`]).
+
+mod answer;
+mod binding;
 mod date;
+pub mod gruu;
+pub mod preference;
+pub mod reg_info;
 
-use std::net::SocketAddr;
+use crate::message::{Header, Message, NameAddr, Uri};
+use crate::transport::Flow;
 
-use crate::message::{Builder, Header, Message, NameAddr, Uri};
-use crate::proxy::via::host_address;
-use crate::transport::{Destination, Flow, Transport};
-
-/// One contact of an address-of-record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
-    /// The contact URI as registered, without the header field's parameters.
-    pub contact: String,
-    /// Preference in thousandths, 1000 when none was given.
-    pub q: u16,
-    /// When the binding ends, milliseconds since 1970.
-    pub expires_ms: u64,
-    /// Call-ID of the last REGISTER that touched it.
-    pub call_id: String,
-    /// CSeq number of that REGISTER.
-    pub cseq: u32,
-    /// The flow that REGISTER came over.
-    pub flow: Flow,
-    /// `+sip.instance` as given, quotes included (RFC 5626 §4.1).
-    pub instance: Option<String>,
-    /// User-Agent of the phone.
-    pub user_agent: String,
-    /// When the binding was last written, milliseconds since 1970.
-    pub updated_ms: u64,
-}
+pub use answer::{Grants, ok};
+pub use binding::{Binding, Feature};
 
 /// What a registrar grants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,14 +71,52 @@ const NEVER_TOO_BRIEF: u32 = 3600;
 /// Preference of a contact that names none, in thousandths.
 const FULL_PREFERENCE: u16 = 1000;
 
+/// Most proxies in a path, and the most characters of all of them: three are a lot.
+const PATH_MAX: usize = 8;
+const PATH_LEN_MAX: usize = 1024;
+
+/// Most feature parameters of a contact, and the most characters of all of them: RFC 3840 knows 22 tags. What is beyond
+/// is not kept, so nobody can ask for it.
+const FEATURES_MAX: usize = 32;
+const FEATURES_LEN_MAX: usize = 1024;
+
+/// Extensions that a REGISTER may require.
+const SUPPORTED: &[&str] = &["path", "outbound", "gruu"];
+
+/// Feature tags that are written without a `+` (RFC 3840 §9).
+const BASE_TAGS: &[&str] = &[
+    "audio",
+    "automata",
+    "class",
+    "duplex",
+    "data",
+    "control",
+    "mobility",
+    "description",
+    "events",
+    "priority",
+    "methods",
+    "schemes",
+    "application",
+    "video",
+    "language",
+    "type",
+    "isfocus",
+    "actor",
+    "text",
+    "extensions",
+];
+
 /// Applies a REGISTER to the bindings of its address, wholly or not at all; says whether anything changed.
 ///
-/// Bindings that have run out are dropped on the way. A request without Contact only asks.
+/// Bindings that have run out are dropped on the way. A request without Contact only asks. A contact with an instance and
+/// a `reg-id` replaces the binding of the same two, whatever its URI (RFC 5626 §6); any other the one of an equivalent URI.
 ///
 /// # Errors
 ///
-/// 400 for a malformed Contact or a misused `*`, 423 for a too brief interval, 500 for a request that comes after a
-/// newer one of the same Call-ID, 403 for too many contacts; the bindings are as before then.
+/// 400 for a malformed Contact or Path or a misused `*`, 420 for an unknown extension, 423 for a too brief interval, 439
+/// when the phone wants a flow kept that its first proxy will not keep, 500 for a request that comes after a newer one of
+/// the same Call-ID, 403 for too many contacts or one that leads back here; the bindings are as before then.
 pub fn register(
     now_ms: u64,
     limits: &Limits,
@@ -99,10 +124,12 @@ pub fn register(
     request: &Message,
     flow: &Flow,
 ) -> Result<bool, Rejection> {
+    check_extensions(request)?;
     let contacts =
         request.contacts().collect::<Result<Vec<_>, _>>().map_err(|_| Rejection::new(400, "Malformed Contact"))?;
     let cseq = request.cseq().map_err(|_| Rejection::new(400, "Malformed CSeq"))?.number;
     let expires = request.expires().ok().flatten();
+    let path = path(request)?;
     let mut updated: Vec<Binding> = bindings.iter().filter(|binding| binding.expires_ms > now_ms).cloned().collect();
 
     if contacts.iter().any(NameAddr::is_wildcard) {
@@ -114,19 +141,31 @@ pub fn register(
         }
         updated.clear();
     } else {
+        let mut kept = 0;
+        let mut flows = 0;
         for contact in &contacts {
-            let uri = checked_uri(contact)?;
+            let uri = checked_uri(contact, request)?;
             let seconds = granted(limits, contact, expires)?;
-            let same = |binding: &Binding| Uri::parse(&binding.contact).is_ok_and(|known| known.equivalent(&uri));
+            let instance = instance(contact);
+            let reg_id = match &instance {
+                Some(_) => outbound_flow(contact, request)?,
+                None => None,
+            };
+            let same = |binding: &Binding| match (&instance, reg_id) {
+                (Some(instance), Some(_)) => binding.reg_id == reg_id && binding.is_of_instance(instance),
+                _ => Uri::parse(&binding.contact).is_ok_and(|known| known.equivalent(&uri)),
+            };
             // Judged by the bindings as they were, so that a contact given twice is no conflict with itself.
             if bindings.iter().any(|known| same(known) && is_outdated(known, request.call_id(), cseq)) {
                 return Err(OUT_OF_ORDER);
             }
-            let place = updated.iter().position(same);
+            let place = updated.iter().position(same).unwrap_or(updated.len());
+            updated.retain(|binding| !same(binding));
             if seconds == 0 {
-                updated.retain(|binding| !same(binding));
                 continue;
             }
+            kept += 1;
+            flows += usize::from(reg_id.is_some());
             let binding = Binding {
                 contact: contact.uri.to_owned(),
                 q: preference(contact),
@@ -134,14 +173,18 @@ pub fn register(
                 call_id: request.call_id().to_owned(),
                 cseq,
                 flow: flow.clone(),
-                instance: instance(contact),
+                instance: instance.clone(),
                 user_agent: user_agent(request),
                 updated_ms: now_ms,
+                reg_id,
+                path: path.clone(),
+                features: features(contact),
             };
-            match place.and_then(|place| updated.get_mut(place)) {
-                Some(known) => *known = binding,
-                None => updated.push(binding),
-            }
+            updated.insert(place.min(updated.len()), binding);
+        }
+        if flows > 0 && kept > 1 {
+            // One REGISTER makes one flow (RFC 5626 §6).
+            return Err(Rejection::new(400, "One Contact for One Flow"));
         }
         if updated.len() > limits.max_contacts && !contacts.is_empty() {
             return Err(Rejection::new(403, "Too Many Contacts"));
@@ -152,56 +195,71 @@ pub fn register(
     Ok(changed)
 }
 
-/// The 200 to a REGISTER: all current contacts, each with the seconds it has left (RFC 3261 §10.3 item 8).
-pub fn ok(now_ms: u64, bindings: &[Binding], request: &Message) -> Message {
-    let mut builder = Builder::response(request, 200, "");
-    for binding in bindings.iter().filter(|binding| binding.expires_ms > now_ms) {
-        // Rounded up, so that no phone hears 0 for a contact that it still has.
-        let left = (binding.expires_ms - now_ms).div_ceil(1000);
-        let mut value = format!("<{}>;expires={left}", binding.contact);
-        if binding.q != FULL_PREFERENCE {
-            value.push_str(&format!(";q=0.{:03}", binding.q.min(FULL_PREFERENCE - 1)));
-        }
-        if let Some(instance) = &binding.instance {
-            value.push_str(&format!(";+sip.instance={instance}"));
-        }
-        builder = builder.header(Header::Contact, &value);
-    }
-    builder.header(Header::Date, &date::http_date(now_ms / 1000)).finish()
+/// Whether the REGISTER made or refreshed a flow of RFC 5626, as the phone asked for.
+pub fn is_outbound(request: &Message) -> bool {
+    supports(request, "outbound")
+        && request
+            .contacts()
+            .flatten()
+            .any(|contact| instance(&contact).is_some() && matches!(outbound_flow(&contact, request), Ok(Some(_))))
 }
 
-impl Binding {
-    /// Where a request for this contact goes; `None`: there is no way to this phone until it registers again.
-    ///
-    /// Its flow while that is open, which a UDP flow always is. When the flow was a connection that is lost, the
-    /// contact's own address, but only if it is the very address the phone registered from: a Contact alone must not
-    /// make this node call upon whatever it names.
-    pub fn destination(&self, flow_is_open: bool) -> Option<Destination> {
-        match &self.flow {
-            Flow::Udp { .. } => Some(Destination::Flow(self.flow.clone())),
-            Flow::Stream { .. } | Flow::Peer { .. } if flow_is_open => Some(Destination::Flow(self.flow.clone())),
-            Flow::Peer { host } => Some(Destination::Peer(host.clone())),
-            Flow::Stream { transport: transport @ (Transport::Tcp | Transport::Tls), listener, remote, .. } => {
-                let uri = Uri::parse(&self.contact).ok()?;
-                let address = host_address(uri.host)?;
-                (address == remote.ip().to_canonical()).then(|| Destination::Address {
-                    transport: *transport,
-                    addr: SocketAddr::new(address, uri.port.unwrap_or(transport.default_port())),
-                    listener: *listener,
-                })
-            }
-            // Nobody can call a browser back.
-            Flow::Stream { .. } => None,
-        }
-    }
+/// Whether the phone is directly behind us, with no proxy in between (RFC 5626 §6: told by the Vias).
+pub fn is_first_hop(request: &Message) -> bool {
+    request.values(Header::Via).nth(1).is_none()
+}
 
-    /// Whether the binding still means something after a restart: a connection does not outlive one.
-    pub fn is_restorable(&self) -> bool {
-        match self.flow {
-            Flow::Udp { .. } => true,
-            Flow::Stream { .. } | Flow::Peer { .. } => false,
-        }
+/// Whether the phone knows an extension: it says so, or requires it.
+fn supports(request: &Message, extension: &str) -> bool {
+    [Header::Supported, Header::Require]
+        .into_iter()
+        .any(|header| request.values(header).any(|known| known.eq_ignore_ascii_case(extension)))
+}
+
+fn check_extensions(request: &Message) -> Result<(), Rejection> {
+    let is_unknown = |wanted: &&str| !SUPPORTED.iter().any(|known| known.eq_ignore_ascii_case(wanted));
+    let unknown: Vec<&str> = request.values(Header::Require).filter(is_unknown).collect();
+    if unknown.is_empty() {
+        return Ok(());
     }
+    let extra = vec![(Header::Unsupported, unknown.join(", "))];
+    Err(Rejection { status: 420, reason: "Bad Extension", extra })
+}
+
+/// The path of a REGISTER (RFC 3327 §5.3). Taken from phones that do not say they know it too: without it they could not
+/// be reached.
+fn path(request: &Message) -> Result<Vec<String>, Rejection> {
+    let path: Vec<String> = request.values(Header::Path).map(str::to_owned).collect();
+    if path.len() > PATH_MAX || path.iter().map(String::len).sum::<usize>() > PATH_LEN_MAX {
+        return Err(Rejection::new(400, "Path Too Long"));
+    }
+    let is_loose = |proxy: &String| {
+        NameAddr::parse(proxy)
+            .and_then(|proxy| Uri::parse(proxy.uri))
+            .is_ok_and(|uri| uri.is_sip() && uri.param("lr").is_some())
+    };
+    if !path.iter().all(is_loose) {
+        return Err(Rejection::new(400, "Malformed Path"));
+    }
+    Ok(path)
+}
+
+/// The `reg-id` of a contact that names its instance, where a flow can be kept: `None` means an ordinary contact.
+fn outbound_flow(contact: &NameAddr<'_>, request: &Message) -> Result<Option<u32>, Rejection> {
+    let Some(reg_id) = contact.param("reg-id") else { return Ok(None) };
+    // From 1 to 2^31-1 (RFC 5626 §9).
+    let reg_id = reg_id.and_then(|text| text.parse::<u32>().ok()).filter(|id| (1..=0x7fff_ffff).contains(id));
+    let reg_id = reg_id.ok_or(Rejection::new(400, "Malformed reg-id"))?;
+    let keeps_flows = |proxy: &str| {
+        NameAddr::parse(proxy).and_then(|proxy| Uri::parse(proxy.uri)).is_ok_and(|uri| uri.param("ob").is_some())
+    };
+    if is_first_hop(request) || request.values(Header::Path).next().is_some_and(keeps_flows) {
+        return Ok(Some(reg_id));
+    }
+    if supports(request, "outbound") {
+        return Err(Rejection::new(439, "First Hop Lacks Outbound Support"));
+    }
+    Ok(None)
 }
 
 /// RFC 3261 §10.3 item 7: the update is aborted, and so the request fails with 500.
@@ -211,13 +269,22 @@ fn is_outdated(binding: &Binding, call_id: &str, cseq: u32) -> bool {
     binding.call_id == call_id && cseq <= binding.cseq
 }
 
-fn checked_uri<'a>(contact: &NameAddr<'a>) -> Result<Uri<'a>, Rejection> {
+fn checked_uri<'a>(contact: &NameAddr<'a>, request: &Message) -> Result<Uri<'a>, Rejection> {
     let uri = Uri::parse(contact.uri).map_err(|_| Rejection::new(400, "Malformed Contact"))?;
     if !uri.is_sip() {
         return Err(Rejection::new(400, "Contact Is No SIP URI"));
     }
     if contact.uri.len() > CONTACT_LEN_MAX {
         return Err(Rejection::new(400, "Contact Too Long"));
+    }
+    // The address itself, or a GRUU of it, would lead back to these very bindings (RFC 5627 §5.1).
+    let to = request.to().ok().and_then(|to| Uri::parse(to.uri).ok());
+    let leads_back = to.is_some_and(|to| {
+        let is_gruu = uri.param("gr").is_some() && uri.host.eq_ignore_ascii_case(to.host);
+        is_gruu || (to.port == uri.port && to.address_of_record() == uri.address_of_record())
+    });
+    if leads_back {
+        return Err(Rejection::new(403, "Contact Leads Back Here"));
     }
     Ok(uri)
 }
@@ -255,4 +322,25 @@ fn instance(contact: &NameAddr<'_>) -> Option<String> {
 
 fn user_agent(request: &Message) -> String {
     request.header(Header::UserAgent).unwrap_or_default().chars().take(USER_AGENT_MAX).collect()
+}
+
+fn features(contact: &NameAddr<'_>) -> Vec<Feature> {
+    let mut room = FEATURES_LEN_MAX;
+    let mut features: Vec<Feature> = Vec::new();
+    for (name, value) in contact.params.iter() {
+        let name = name.to_ascii_lowercase();
+        let is_base = BASE_TAGS.contains(&name.as_str());
+        let Some(bare) = name.strip_prefix('+').or(is_base.then_some(name.as_str())) else { continue };
+        let len = name.len() + value.map_or(0, str::len);
+        if bare == "sip.instance" || features.iter().any(|known| known.name == bare) {
+            continue;
+        }
+        if features.len() >= FEATURES_MAX || len > room {
+            break;
+        }
+        room -= len;
+        let value = value.map(|value| value.trim_matches('"').to_owned());
+        features.push(Feature { name: bare.to_owned(), value });
+    }
+    features
 }
