@@ -11,6 +11,7 @@
 //! | [`scripted`] | [`ScriptedPhone`], raw SIP for what a well-behaved phone would never do |
 //! | [`sipp`] | running a SIPp scenario of `tests/sipp/` |
 //! | [`tone`] | making a sine tone and finding it in a recording |
+//! | [`wire`], [`web_socket`] | bytes over TCP and TLS, frames over WebSocket, with every mistake a test wants |
 //! | [`ports`], [`wait`] | ports no other test uses; waiting for a condition, never for a time |
 //!
 //! *Invariant:* no test sleeps in order to be in step with something else. It waits for an event or for a condition,
@@ -30,6 +31,8 @@ pub mod scripted;
 pub mod sipp;
 pub mod tone;
 pub mod wait;
+pub mod web_socket;
+pub mod wire;
 
 pub use node::{Mesh, MeshNode};
 pub use phone::{Answer, Phone, PhoneOptions, Transport};

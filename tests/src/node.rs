@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command::{meshtone, signal, stderr, stdout};
+use crate::phone::Transport;
 use crate::ports::PortBlock;
 use crate::wait::{eventually, eventually_some};
 use crate::{DOMAIN, SOON};
@@ -100,10 +101,12 @@ impl MeshNode {
         self.start += 1;
         let sip = self.sip().to_string();
         let link = self.link().to_string();
-        let rtp = format!("{}-{}", self.ports.port(2), self.ports.port(19));
+        let (tls, ws, wss) = (self.tls().to_string(), self.ws().to_string(), self.wss().to_string());
+        let rtp = format!("{}-{}", self.ports.port(6), self.ports.port(19));
         let data = self.data();
-        let mut arguments =
-            vec!["run", "--data", data.to_str().expect("UTF-8"), "--sip", &sip, "--link", &link, "--rtp-ports", &rtp];
+        let data = data.to_str().expect("UTF-8");
+        let mut arguments = vec!["run", "--data", data, "--sip", &sip, "--link", &link, "--rtp-ports", &rtp];
+        arguments.extend(["--tls", &tls, "--ws", &ws, "--wss", &wss]);
         if let Some(domain) = &self.domain {
             arguments.extend(["--domain", domain]);
         }
@@ -124,6 +127,31 @@ impl MeshNode {
     /// The test's name for it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where phones reach it over `transport`.
+    pub fn at(&self, transport: Transport) -> SocketAddr {
+        match transport {
+            Transport::Udp | Transport::Tcp => self.sip(),
+            Transport::Tls => self.tls(),
+            Transport::Ws => self.ws(),
+            Transport::Wss => self.wss(),
+        }
+    }
+
+    /// Where phones reach it over TLS.
+    pub fn tls(&self) -> SocketAddr {
+        self.ports.address(2)
+    }
+
+    /// Where browsers reach it.
+    pub fn ws(&self) -> SocketAddr {
+        self.ports.address(3)
+    }
+
+    /// Where browsers reach it over TLS.
+    pub fn wss(&self) -> SocketAddr {
+        self.ports.address(4)
     }
 
     /// Where phones reach it, over UDP and TCP.
@@ -355,6 +383,11 @@ impl Mesh {
     /// The same, to be killed or restarted.
     pub fn node_mut(&mut self, number: usize) -> &mut MeshNode {
         &mut self.nodes[number - 1]
+    }
+
+    /// Where phones reach node `number`, counted from 1, over `transport`.
+    pub fn at(&self, number: usize, transport: Transport) -> SocketAddr {
+        self.node(number).at(transport)
     }
 
     /// Where phones reach the node with this number.

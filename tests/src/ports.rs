@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
 
 /// Ports in one block. A phone takes two for SIP (baresip listens for TLS on the next one), one for its remote control
-/// and the rest for RTP; a node takes one for SIP, one for links and the rest for RTP.
+/// and the rest for RTP; a node takes one each for SIP, links, TLS, WS and WSS, and the rest for RTP.
 pub const BLOCK_SIZE: u16 = 20;
 
 /// The blocks lie below the range from which Linux picks ports for outgoing connections (32768 and up), so that nothing

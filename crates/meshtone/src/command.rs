@@ -50,6 +50,34 @@ pub(crate) struct RunOptions {
     #[arg(long, env = "MESHTONE_SIP", value_name = "ADDR", value_delimiter = ',')]
     pub(crate) sip: Vec<SocketAddr>,
 
+    /// Addresses for SIP over TLS [default: 0.0.0.0:5061, or none when --sip is given]
+    #[arg(long, env = "MESHTONE_TLS", value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) tls: Vec<SocketAddr>,
+
+    /// Addresses for SIP over WebSocket, path /sip [default: none]
+    #[arg(long, env = "MESHTONE_WS", value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) ws: Vec<SocketAddr>,
+
+    /// Addresses for SIP over WebSocket and TLS, path /sip [default: none]
+    #[arg(long, env = "MESHTONE_WSS", value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) wss: Vec<SocketAddr>,
+
+    /// Web sites, such as https://example.org, whose pages may connect over WebSocket; this host's own may anyway
+    #[arg(long, env = "MESHTONE_WS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub(crate) ws_origin: Vec<String>,
+
+    /// The certificate chain for TLS, PEM [default: one of the node's own making, kept in the data folder]
+    #[arg(long, env = "MESHTONE_TLS_CERT", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The key of that certificate, PEM
+    #[arg(long, env = "MESHTONE_TLS_KEY", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Certificate authorities to trust for other domains, beside the usual ones, PEM
+    #[arg(long, env = "MESHTONE_TLS_CA", value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+
     /// Addresses for links to other nodes, UDP [default: 0.0.0.0:6084]
     #[arg(long, env = "MESHTONE_LINK", value_name = "ADDR", value_delimiter = ',')]
     pub(crate) link: Vec<SocketAddr>,

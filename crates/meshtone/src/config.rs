@@ -9,7 +9,22 @@ use crate::command::PortRange;
 use crate::failure::Failure;
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 7] = ["data", "domain", "sip", "link", "rtp_ports", "join", "log"];
+const KEYS: [&str; 14] = [
+    "data",
+    "domain",
+    "sip",
+    "tls",
+    "ws",
+    "wss",
+    "ws_origin",
+    "tls_cert",
+    "tls_key",
+    "tls_ca",
+    "link",
+    "rtp_ports",
+    "join",
+    "log",
+];
 
 /// What the file says.
 #[derive(Debug, Default)]
@@ -17,19 +32,33 @@ pub(crate) struct Settings {
     pub(crate) data: Option<PathBuf>,
     pub(crate) domain: Option<String>,
     pub(crate) sip: Vec<SocketAddr>,
+    pub(crate) tls: Vec<SocketAddr>,
+    pub(crate) ws: Vec<SocketAddr>,
+    pub(crate) wss: Vec<SocketAddr>,
+    pub(crate) ws_origin: Vec<String>,
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) tls_ca: Option<PathBuf>,
     pub(crate) link: Vec<SocketAddr>,
     pub(crate) rtp_ports: Option<PortRange>,
     pub(crate) join: Option<String>,
     pub(crate) log: Option<String>,
 }
 
-/// The keys as they are written: addresses as one text (commas allowed) or a list.
+/// The keys as they are written: lists as one text (commas allowed) or a list.
 #[derive(Debug, Deserialize)]
 struct File {
     data: Option<PathBuf>,
     domain: Option<String>,
-    sip: Option<Addresses>,
-    link: Option<Addresses>,
+    sip: Option<Texts>,
+    tls: Option<Texts>,
+    ws: Option<Texts>,
+    wss: Option<Texts>,
+    ws_origin: Option<Texts>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_ca: Option<PathBuf>,
+    link: Option<Texts>,
     rtp_ports: Option<String>,
     join: Option<String>,
     log: Option<String>,
@@ -37,9 +66,19 @@ struct File {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Addresses {
+enum Texts {
     One(String),
     Many(Vec<String>),
+}
+
+impl Texts {
+    fn list(this: Option<Texts>) -> Vec<String> {
+        match this {
+            None => Vec::new(),
+            Some(Texts::One(text)) => text.split(',').map(|part| part.trim().to_owned()).collect(),
+            Some(Texts::Many(texts)) => texts,
+        }
+    }
 }
 
 /// Reads the file: the one named, or the one in the XDG folder if it is there.
@@ -83,24 +122,26 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     let file: File = toml::Value::Table(table)
         .try_into()
         .map_err(|error: toml::de::Error| wrong(error.message().to_owned(), "texts are put in quotes"))?;
-    let addresses = |key: &str, addresses: Option<Addresses>| {
-        let texts = match addresses {
-            None => Vec::new(),
-            Some(Addresses::One(text)) => text.split(',').map(|part| part.trim().to_owned()).collect(),
-            Some(Addresses::Many(texts)) => texts,
-        };
+    let addresses = |key: &str, texts: Option<Texts>| {
         let read = |text: &String| {
             text.parse::<SocketAddr>().map_err(|_| {
                 wrong(format!("`{text}` in `{key}` is no address"), "give an IP address and a port: 192.0.2.1:5060")
             })
         };
-        texts.iter().map(read).collect::<Result<Vec<_>, _>>()
+        Texts::list(texts).iter().map(read).collect::<Result<Vec<_>, _>>()
     };
     let rtp_ports = file.rtp_ports.map(|text| text.parse::<PortRange>()).transpose();
     Ok(Settings {
         data: file.data,
         domain: file.domain,
         sip: addresses("sip", file.sip)?,
+        tls: addresses("tls", file.tls)?,
+        ws: addresses("ws", file.ws)?,
+        wss: addresses("wss", file.wss)?,
+        ws_origin: Texts::list(file.ws_origin),
+        tls_cert: file.tls_cert,
+        tls_key: file.tls_key,
+        tls_ca: file.tls_ca,
         link: addresses("link", file.link)?,
         rtp_ports: rtp_ports.map_err(|why| wrong(format!("`rtp_ports`: {why}"), "for example \"16384-32767\""))?,
         join: file.join,
@@ -151,9 +192,13 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = "data = \"/d\"\ndomain = \"example.org\"\nsip = [\"127.0.0.1:5060\", \"[::1]:5060\"]\n\
-                    link = \"127.0.0.1:6084, 127.0.0.2:6084\"\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n";
+                    tls = \"127.0.0.1:5061\"\n\
+                    ws = \"127.0.0.1:80\"\nwss = \"127.0.0.1:443\"\nws_origin = \"https://a.example, https://b.example\"\n\
+                    tls_cert = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"\nlink = \"127.0.0.1:6084, 127.0.0.2:6084\"\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n";
         let settings = read(text).unwrap();
         assert_eq!((settings.sip.len(), settings.link.len()), (2, 2));
+        assert_eq!((settings.tls.len(), settings.ws.len(), settings.wss.len()), (1, 1, 1));
+        assert_eq!(settings.ws_origin, ["https://a.example", "https://b.example"]);
         assert_eq!(settings.rtp_ports, Some(PortRange(1000, 2000)));
         assert_eq!(settings.domain.as_deref(), Some("example.org"));
     }

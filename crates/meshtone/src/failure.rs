@@ -54,7 +54,12 @@ impl From<StartError> for Failure {
             StartError::Store(error) => error.hint(),
             StartError::Enrol(error) => error.hint(),
             StartError::Overlay(_) => "is another program using the link port? name another one with --link",
-            StartError::Listen { .. } => "is another program using it? name another address with --sip",
+            StartError::Listen { .. } => {
+                "is another program using it? name another address with --sip, --tls, --ws or --wss"
+            }
+            StartError::Certificate(_) => {
+                "give --tls-cert and --tls-key PEM files that belong together, or neither: the node makes its own then"
+            }
             StartError::Control(_) => "name a data folder with --data that is yours and whose path is short",
             StartError::RtpPorts => "give a range of ports such as --rtp-ports 16384-32767",
         };

@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::output;
 
 const DEFAULT_SIP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5060);
+const DEFAULT_TLS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5061);
 const DEFAULT_LINK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 6084);
 const DEFAULT_RTP_PORTS: PortRange = PortRange(16_384, 32_767);
 
@@ -22,17 +23,27 @@ const DEFAULT_RTP_PORTS: PortRange = PortRange(16_384, 32_767);
 const EXIT_INTERRUPTED: i32 = 130;
 
 pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Result<(), Failure> {
-    let RunOptions { domain, sip, link, rtp_ports, join, log, json } = options;
-    start_logging(log.or(settings.log))?;
-    let PortRange(first, last) = rtp_ports.or(settings.rtp_ports).unwrap_or(DEFAULT_RTP_PORTS);
+    start_logging(options.log.or(settings.log))?;
+    let PortRange(first, last) = options.rtp_ports.or(settings.rtp_ports).unwrap_or(DEFAULT_RTP_PORTS);
+    let sip = first_given(options.sip, settings.sip);
+    // Who names the addresses to listen on means these and no other.
+    let default_tls = if sip.is_empty() { vec![DEFAULT_TLS] } else { Vec::new() };
     let config = Config {
         data,
-        domain: domain.or(settings.domain),
-        sip: choose(sip, settings.sip, DEFAULT_SIP),
-        link: choose(link, settings.link, DEFAULT_LINK),
+        domain: options.domain.or(settings.domain),
+        sip: first_given(sip, vec![DEFAULT_SIP]),
+        tls: first_given(first_given(options.tls, settings.tls), default_tls),
+        ws: first_given(options.ws, settings.ws),
+        wss: first_given(options.wss, settings.wss),
+        tls_certificate: options.tls_cert.or(settings.tls_cert),
+        tls_key: options.tls_key.or(settings.tls_key),
+        tls_authorities: options.tls_ca.or(settings.tls_ca),
+        ws_origins: first_given(options.ws_origin, settings.ws_origin),
+        link: first_given(first_given(options.link, settings.link), vec![DEFAULT_LINK]),
         rtp_ports: (first, last),
-        join: join.or(settings.join),
+        join: options.join.or(settings.join),
     };
+    let json = options.json;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::new(format!("the runtime cannot be started: {error}"), "are too many threads running?")
     })?;
@@ -72,14 +83,9 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
     }
 }
 
-fn choose(first: Vec<SocketAddr>, second: Vec<SocketAddr>, default: SocketAddr) -> Vec<SocketAddr> {
-    if !first.is_empty() {
-        first
-    } else if !second.is_empty() {
-        second
-    } else {
-        vec![default]
-    }
+/// The first list, unless there is nothing in it.
+fn first_given<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
+    if first.is_empty() { second } else { first }
 }
 
 fn start_logging(filter: Option<String>) -> Result<(), Failure> {
@@ -99,6 +105,9 @@ struct Up<'a> {
     overlay: &'a str,
     domain: &'a str,
     sip: &'a [SocketAddr],
+    tls: &'a [SocketAddr],
+    ws: &'a [SocketAddr],
+    wss: &'a [SocketAddr],
     link: &'a [SocketAddr],
     data: &'a std::path::Path,
 }
@@ -110,6 +119,9 @@ impl<'a> From<&'a Summary> for Up<'a> {
             overlay: &summary.overlay,
             domain: &summary.domain,
             sip: &summary.sip,
+            tls: &summary.tls,
+            ws: &summary.ws,
+            wss: &summary.wss,
             link: &summary.link,
             data: &summary.data,
         }
@@ -129,9 +141,16 @@ fn greeting(summary: &Summary) -> String {
         format!("overlay  {}", summary.overlay),
         format!("domain   {}", summary.domain),
         format!("sip      {} (UDP and TCP)", list(&summary.sip)),
-        format!("link     {} (UDP)", list(&summary.link)),
-        format!("data     {}", summary.data.display()),
     ]);
+    for (name, addresses, path) in
+        [("tls", &summary.tls, ""), ("ws", &summary.ws, "/sip"), ("wss", &summary.wss, "/sip")]
+    {
+        if !addresses.is_empty() {
+            let addresses: Vec<String> = addresses.iter().map(|address| format!("{address}{path}")).collect();
+            lines.push(format!("{name:<8} {}", addresses.join(", ")));
+        }
+    }
+    lines.extend([format!("link     {} (UDP)", list(&summary.link)), format!("data     {}", summary.data.display())]);
     if summary.users == 0 {
         lines.extend([
             String::new(),
@@ -156,6 +175,9 @@ mod tests {
             overlay: "0verlay".to_owned(),
             domain: "example.org".to_owned(),
             sip: vec![DEFAULT_SIP],
+            tls: vec![DEFAULT_TLS],
+            ws: Vec::new(),
+            wss: vec![DEFAULT_LINK],
             link: vec![DEFAULT_LINK],
             data: "/data".into(),
             first_run,
@@ -180,10 +202,16 @@ mod tests {
     }
 
     #[test]
+    fn protected_addresses_are_listed_where_there_are_any() {
+        let text = greeting(&summary(false, 1));
+        assert!(text.contains("tls      0.0.0.0:5061\n") && text.contains("wss      0.0.0.0:6084/sip\n"), "{text}");
+        assert!(!text.contains("\nws "), "{text}");
+    }
+
+    #[test]
     fn a_flag_wins_over_the_file_and_that_over_the_default() {
-        let (flag, file) = (SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2)));
-        assert_eq!(choose(vec![flag], vec![file], DEFAULT_SIP), [flag]);
-        assert_eq!(choose(vec![], vec![file], DEFAULT_SIP), [file]);
-        assert_eq!(choose(vec![], vec![], DEFAULT_SIP), [DEFAULT_SIP]);
+        assert_eq!(first_given(first_given(vec![1], vec![2]), vec![3]), [1]);
+        assert_eq!(first_given(first_given(vec![], vec![2]), vec![3]), [2]);
+        assert_eq!(first_given(first_given(vec![], vec![]), vec![3]), [3]);
     }
 }

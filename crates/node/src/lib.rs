@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `node` | [`Node`]: everything started in order, and stopped |
-//! | `transport` | UDP, TCP and SIP over the links between nodes |
+//! | `transport` | UDP, TCP, TLS, WebSocket, and SIP over the links between nodes |
 //! | `exchange` | what is done with each request; one worker each processor |
 //! | `location` | where an address can be reached |
 //! | [`account`] | who may register here, replicated among home nodes |
@@ -23,3 +23,4 @@ pub mod store;
 mod transport;
 
 pub use node::{Config, Node, StartError, Summary};
+pub use transport::tls::certificate::CertificateError;

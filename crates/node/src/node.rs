@@ -29,7 +29,8 @@ use crate::location::publisher::Publisher;
 use crate::status::StatusView;
 use crate::store::{Setting, Store, StoreError};
 use crate::transport::dispatch::{Dispatch, WORKER_QUEUE};
-use crate::transport::{LocalView, Transports};
+use crate::transport::tls::certificate::{Certificate, CertificateError};
+use crate::transport::{self, Addresses, LocalView, TransportError, Transports};
 
 /// One shard of the bindings is swept at each tick, all 64 in 16 s.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
@@ -48,6 +49,20 @@ pub struct Config {
     pub domain: Option<String>,
     /// Addresses for SIP, each for UDP and TCP.
     pub sip: Vec<SocketAddr>,
+    /// Addresses for SIP over TLS.
+    pub tls: Vec<SocketAddr>,
+    /// Addresses for SIP over WebSocket.
+    pub ws: Vec<SocketAddr>,
+    /// Addresses for SIP over WebSocket and TLS.
+    pub wss: Vec<SocketAddr>,
+    /// A certificate chain for TLS, leaf first, as a PEM file. Without it the node makes a certificate of its own.
+    pub tls_certificate: Option<PathBuf>,
+    /// The key of that certificate, as a PEM file.
+    pub tls_key: Option<PathBuf>,
+    /// Certificate authorities that other domains' servers are verified by, beside the usual ones, as a PEM file.
+    pub tls_authorities: Option<PathBuf>,
+    /// Origins of web pages, other than this host's own, that may connect over WebSocket.
+    pub ws_origins: Vec<String>,
     /// UDP addresses for links to other nodes.
     pub link: Vec<SocketAddr>,
     /// First and last UDP port for media.
@@ -65,8 +80,14 @@ pub struct Summary {
     pub overlay: String,
     /// The domain served.
     pub domain: String,
-    /// SIP addresses.
+    /// SIP addresses, UDP and TCP.
     pub sip: Vec<SocketAddr>,
+    /// TLS addresses.
+    pub tls: Vec<SocketAddr>,
+    /// WebSocket addresses.
+    pub ws: Vec<SocketAddr>,
+    /// Addresses for WebSocket over TLS.
+    pub wss: Vec<SocketAddr>,
     /// Link addresses, real ones even where it listens on all of them.
     pub link: Vec<SocketAddr>,
     /// The data folder.
@@ -97,6 +118,9 @@ pub enum StartError {
         /// What the system said.
         reason: std::io::Error,
     },
+    /// What TLS shows or trusts.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The administration socket.
     #[error("cannot open the administration socket: {0}")]
     Control(#[source] std::io::Error),
@@ -133,8 +157,8 @@ impl Node {
 
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(WORKER_QUEUE)).unzip();
-        let transports = Transports::start(&config.sip, overlay.clone(), Dispatch::new(inboxes.clone()))
-            .map_err(|(address, reason)| StartError::Listen { address, reason })?;
+        let settings = transport_settings(&config, &store, &domain)?;
+        let transports = Transports::start(settings, overlay.clone(), Dispatch::new(inboxes.clone()))?;
 
         let exchange = Arc::new(Exchange {
             domain: domain.clone(),
@@ -170,11 +194,15 @@ impl Node {
         tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
         tasks.spawn(remember_peers(store.clone(), overlay.clone()));
 
+        let addresses = transports.addresses();
         let summary = Summary {
             node: overlay.node_id().to_string(),
             overlay: overlay.overlay_id().to_string(),
             domain,
-            sip: transports.addresses(),
+            sip: addresses.sip,
+            tls: addresses.tls,
+            ws: addresses.ws,
+            wss: addresses.wss,
             link: overlay.addresses(),
             data: config.data,
             first_run: membership.first_run,
@@ -203,6 +231,32 @@ impl Node {
         }
         control::remove(&self.summary.data);
     }
+}
+
+impl From<TransportError> for StartError {
+    fn from(error: TransportError) -> StartError {
+        match error {
+            TransportError::Listen(address, reason) => StartError::Listen { address, reason },
+            TransportError::Certificate(error) => StartError::Certificate(error),
+        }
+    }
+}
+
+/// What the transports need, a certificate only where there is somebody to show it to.
+fn transport_settings(config: &Config, store: &Store, domain: &str) -> Result<transport::Settings, CertificateError> {
+    let addresses =
+        Addresses { sip: config.sip.clone(), tls: config.tls.clone(), ws: config.ws.clone(), wss: config.wss.clone() };
+    let certificate = match (&config.tls_certificate, &config.tls_key) {
+        (Some(chain), Some(key)) => Some(Certificate::read(chain, key)?),
+        (Some(_), None) | (None, Some(_)) => return Err(CertificateError::Half),
+        (None, None) if !addresses.need_certificate() => None,
+        (None, None) => {
+            let named: Vec<SocketAddr> = addresses.tls.iter().chain(&addresses.wss).copied().collect();
+            Some(Certificate::own(store, domain, &named, unix_ms())?)
+        }
+    };
+    let (authorities, origins) = (config.tls_authorities.clone(), config.ws_origins.clone());
+    Ok(transport::Settings { addresses, certificate, authorities, origins })
 }
 
 fn overlay_config(config: &Config, membership: &Membership) -> OverlayConfig {

@@ -21,13 +21,26 @@ pub enum Transport {
     Udp,
     /// SIP over TCP.
     Tcp,
+    /// SIP over TLS.
+    Tls,
+    /// SIP over WebSocket; not baresip.
+    Ws,
+    /// SIP over WebSocket and TLS; not baresip.
+    Wss,
 }
 
 impl Transport {
-    pub(super) fn name(self) -> &'static str {
+    /// Every one of them.
+    pub const ALL: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
+
+    /// As a URI parameter says it.
+    pub fn name(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The socket of a scripted phone.
 
-use std::io::{ErrorKind, Read, Result, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io::Result;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use super::Sip;
-use crate::SOON;
 use crate::phone::Transport;
+use crate::web_socket::{self, WebSocket, opcode};
+use crate::wire::Wire;
 
 const READ_SLICE: Duration = Duration::from_millis(20);
 const LARGEST_READ: usize = 128 * 1024;
@@ -15,7 +16,8 @@ const LARGEST_READ: usize = 128 * 1024;
 #[derive(Debug)]
 pub(super) enum Line {
     Udp(UdpSocket),
-    Tcp { stream: TcpStream, received: Vec<u8>, closed: bool },
+    Stream { transport: Transport, wire: Wire, received: Vec<u8>, closed: bool },
+    Web { transport: Transport, socket: WebSocket },
 }
 
 impl Line {
@@ -23,11 +25,17 @@ impl Line {
     #[track_caller]
     pub(super) fn open(transport: Transport, server: SocketAddr) -> Line {
         match transport {
+            Transport::Udp if server.is_ipv6() => {
+                Line::Udp(UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).expect("a UDP socket"))
+            }
             Transport::Udp => Line::Udp(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a UDP socket")),
-            Transport::Tcp => {
-                let stream = TcpStream::connect(server).unwrap_or_else(|error| panic!("connect to {server}: {error}"));
-                stream.set_nodelay(true).expect("no delay");
-                Line::Tcp { stream, received: Vec::new(), closed: false }
+            Transport::Tcp | Transport::Tls => {
+                let wire = Wire::open(server, transport == Transport::Tls);
+                let wire = wire.unwrap_or_else(|error| panic!("connect to {server}: {error}"));
+                Line::Stream { transport, wire, received: Vec::new(), closed: false }
+            }
+            Transport::Ws | Transport::Wss => {
+                Line::Web { transport, socket: WebSocket::open(server, transport == Transport::Wss) }
             }
         }
     }
@@ -35,54 +43,56 @@ impl Line {
     pub(super) fn transport(&self) -> Transport {
         match self {
             Line::Udp(_) => Transport::Udp,
-            Line::Tcp { .. } => Transport::Tcp,
+            Line::Stream { transport, .. } | Line::Web { transport, .. } => *transport,
         }
     }
 
     pub(super) fn local(&self) -> SocketAddr {
-        let local = match self {
-            Line::Udp(socket) => socket.local_addr(),
-            Line::Tcp { stream, .. } => stream.local_addr(),
-        };
-        local.expect("our own address")
+        match self {
+            Line::Udp(socket) => socket.local_addr().expect("our own address"),
+            Line::Stream { wire, .. } => wire.local(),
+            Line::Web { socket, .. } => socket.local(),
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        matches!(self, Line::Tcp { closed: true, .. })
+        match self {
+            Line::Udp(_) => false,
+            Line::Stream { closed, .. } => *closed,
+            Line::Web { socket, .. } => socket.is_closed(),
+        }
     }
 
     pub(super) fn send(&mut self, server: SocketAddr, bytes: &[u8]) -> Result<()> {
         match self {
             Line::Udp(socket) => socket.send_to(bytes, server).map(drop),
-            Line::Tcp { stream, .. } => {
-                stream.set_write_timeout(Some(SOON))?;
-                stream.write_all(bytes)
-            }
+            Line::Stream { wire, .. } => wire.send(bytes),
+            Line::Web { socket, .. } if socket.is_closed() => Err(web_socket::closed()),
+            Line::Web { socket, .. } => socket.send(bytes),
         }
     }
 
     /// What comes within a short while.
     pub(super) fn receive(&mut self) -> Vec<Sip> {
-        let mut buffer = vec![0; LARGEST_READ];
         match self {
             Line::Udp(socket) => {
+                let mut buffer = vec![0; LARGEST_READ];
                 socket.set_read_timeout(Some(READ_SLICE)).expect("a read timeout");
                 let length = socket.recv(&mut buffer).unwrap_or(0);
                 Sip::parse(&buffer[..length]).into_iter().collect()
             }
-            Line::Tcp { stream, received, closed } => {
+            Line::Stream { wire, received, closed, .. } => {
                 if *closed {
                     // Whoever waits here waits for a deadline; a closed socket would return at once.
                     std::thread::sleep(READ_SLICE);
-                }
-                stream.set_read_timeout(Some(READ_SLICE)).expect("a read timeout");
-                match stream.read(&mut buffer) {
-                    Ok(0) => *closed = true,
-                    Ok(length) => received.extend_from_slice(&buffer[..length]),
-                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                    Err(_) => *closed = true,
+                } else if !wire.receive(received, READ_SLICE) {
+                    *closed = true;
                 }
                 std::iter::from_fn(|| Sip::take_from_stream(received)).collect()
+            }
+            Line::Web { socket, .. } => {
+                let frame = socket.next_frame(READ_SLICE).filter(|(opcode, _)| *opcode <= opcode::TEXT + 1);
+                frame.and_then(|(_, payload)| Sip::parse(&payload)).into_iter().collect()
             }
         }
     }

@@ -89,8 +89,21 @@ impl ScriptedPhone {
 
     /// Its contact URI.
     pub fn contact(&self) -> String {
-        let transport = if self.is_udp() { "" } else { ";transport=tcp" };
-        format!("sip:{}@{}{transport}", self.user, self.local)
+        let Host { host, parameter } = self.host();
+        format!("sip:{}@{host}{parameter}", self.user)
+    }
+
+    /// What it calls itself in Via and Contact. A browser has no address of its own (RFC 7118 §5).
+    fn host(&self) -> Host {
+        let host = self.local.to_string();
+        match self.line.transport() {
+            Transport::Udp => Host { host, parameter: "" },
+            Transport::Tcp => Host { host, parameter: ";transport=tcp" },
+            Transport::Tls => Host { host, parameter: ";transport=tls" },
+            Transport::Ws | Transport::Wss => {
+                Host { host: format!("p{}.invalid", self.local.port()), parameter: ";transport=ws" }
+            }
+        }
     }
 
     /// Its own socket address.
@@ -256,8 +269,9 @@ impl ScriptedPhone {
 
     #[track_caller]
     fn send_with_branch(&mut self, request: &Request, branch: &str) -> Sent {
-        let transport = if self.is_udp() { "UDP" } else { "TCP" };
-        let bytes = request.to_bytes(&format!("SIP/2.0/{transport} {};branch={branch};rport", self.local));
+        let transport = self.line.transport().name().to_uppercase();
+        let host = self.host().host;
+        let bytes = request.to_bytes(&format!("SIP/2.0/{transport} {host};branch={branch};rport"));
         self.send_bytes(&bytes);
         Sent { request: request.clone(), branch: branch.to_owned(), bytes }
     }
@@ -322,6 +336,13 @@ impl ScriptedPhone {
         self.send_bytes(&bytes);
     }
 
+    /// Takes an INVITE and does not wait for the ACK.
+    #[track_caller]
+    pub fn accept_later(&mut self, invite: &Sip) -> Dialog {
+        self.reply(invite, 200, "OK", SDP);
+        Dialog::of_callee(invite)
+    }
+
     /// Takes an INVITE: 200 with a session description; returns once the ACK has come.
     #[track_caller]
     pub fn accept(&mut self, invite: &Sip) -> Dialog {
@@ -332,7 +353,7 @@ impl ScriptedPhone {
 
     // ── bytes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Sends exactly these bytes: one datagram, or a piece of the stream.
+    /// Sends exactly these bytes: one datagram, a piece of the stream, or one frame.
     #[track_caller]
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.try_send_bytes(bytes).expect("send to the node");
@@ -392,6 +413,12 @@ impl ScriptedPhone {
     }
 }
 
+/// How a phone names itself.
+struct Host {
+    host: String,
+    parameter: &'static str,
+}
+
 /// A request that was sent.
 #[derive(Debug, Clone)]
 pub struct Sent {
@@ -410,8 +437,12 @@ pub fn unique() -> String {
 /// Whether the node at `server` answers an OPTIONS over this transport: the sign of life after each attack.
 pub fn is_alive(transport: Transport, server: SocketAddr) -> bool {
     let mut phone = match transport {
-        Transport::Tcp if TcpStream::connect(server).is_err() => return false,
-        Transport::Udp | Transport::Tcp => ScriptedPhone::new(transport, server),
+        Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss if TcpStream::connect(server).is_err() => {
+            return false;
+        }
+        Transport::Udp | Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
+            ScriptedPhone::new(transport, server)
+        }
     };
     let request =
         Request::new("OPTIONS", &format!("sip:{server}"), "sip:probe@probe.invalid", &format!("sip:{server}"));

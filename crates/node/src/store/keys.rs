@@ -21,6 +21,8 @@ pub enum KeyFile {
     NodeCertificate,
     /// This node's home certificate, DER. Written last: where it is, enrolment was completed.
     HomeCertificate,
+    /// The certificate and key, PEM, that phones see over TLS; only where none is configured.
+    Tls,
 }
 
 impl KeyFile {
@@ -32,6 +34,7 @@ impl KeyFile {
             KeyFile::AuthorityCertificate => "authority.der",
             KeyFile::NodeCertificate => "node.der",
             KeyFile::HomeCertificate => "home.der",
+            KeyFile::Tls => "tls.pem",
         }
     }
 }

@@ -1,99 +1,114 @@
-//! Everything SIP travels on: UDP, TCP and the links between nodes, behind one `send`.
+//! Everything SIP travels on: UDP, TCP, TLS, WebSocket and the links between nodes, behind one `send`.
 //!
 //! No routing is decided here: a [`Destination`] says where to, and what cannot be delivered is reported to the
 //! worker that asked (RFC 3261 §18.4).
 
+mod connections;
 pub(crate) mod dispatch;
+mod listeners;
+mod next_hop;
 mod peer;
 mod stream;
+mod stun;
+mod tcp;
+pub(crate) mod tls;
 mod udp;
+mod ws;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 use meshtone_overlay::node::Overlay;
 use meshtone_sip::transport::{Destination, Flow, Locals, Transmit, Transport};
-use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 
+use connections::{Connections, Target};
 use dispatch::{Dispatch, Outgoing, Report};
+pub(crate) use listeners::Addresses;
+use listeners::Listeners;
 pub(crate) use peer::{host_of, node_of};
+use tls::certificate::{Certificate, CertificateError};
+use tls::{Connector, Tls};
+use ws::Origins;
 
-/// Connections kept at once: a descriptor and about 40 KiB each.
-const MAX_CONNECTIONS: usize = 4096;
-/// Connections from one address: an office behind one NAT fits, a single flooder does not take them all.
-const MAX_CONNECTIONS_PER_SOURCE: usize = 512;
 /// Remembered answers to "which of my addresses faces that one".
 const MAX_LOCAL_ADDRESSES: usize = 4096;
 
 /// The node's SIP sockets, connections and peer streams.
 pub(crate) struct Transports {
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     connections: Mutex<Connections>,
     facing: Mutex<HashMap<IpAddr, IpAddr>>,
     peers: peer::PeerTransport,
     dispatch: Dispatch,
+    /// There is one wherever a listener needs it.
+    tls: Option<Tls>,
+    connector: Connector,
+    origins: Origins,
 }
 
-struct Listener {
-    address: SocketAddr,
-    udp: Arc<UdpSocket>,
-}
-
+/// What the transports are told at the start.
 #[derive(Default)]
-struct Connections {
-    by_id: HashMap<u64, Connection>,
-    by_remote: HashMap<SocketAddr, u64>,
-    per_source: HashMap<IpAddr, usize>,
-    last_id: u64,
+pub(crate) struct Settings {
+    pub(crate) addresses: Addresses,
+    /// What TLS listeners show; needed where there is one.
+    pub(crate) certificate: Option<Certificate>,
+    /// Certificate authorities to trust beside the usual ones, as a PEM file.
+    pub(crate) authorities: Option<PathBuf>,
+    /// Web sites, other than this host's own, whose pages may connect.
+    pub(crate) origins: Vec<String>,
 }
 
-struct Connection {
-    remote: SocketAddr,
-    queue: mpsc::Sender<Outgoing>,
+/// Why the transports did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TransportError {
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 impl Transports {
-    /// Binds every address for UDP and TCP and starts receiving.
+    /// Binds every address and starts receiving.
     ///
     /// # Errors
-    /// The address that could not be bound, with the system's reason.
-    pub(crate) fn start(
-        addresses: &[SocketAddr],
-        overlay: Overlay,
-        dispatch: Dispatch,
-    ) -> Result<Arc<Self>, (SocketAddr, io::Error)> {
-        let mut listeners = Vec::new();
-        let mut tcp = Vec::new();
-        for &address in addresses {
-            let udp = udp::bind(address).map_err(|error| (address, error))?;
-            let address = udp.local_addr().map_err(|error| (address, error))?;
-            tcp.push(bind_tcp(address).map_err(|error| (address, error))?);
-            listeners.push(Listener { address, udp: Arc::new(udp) });
-        }
+    /// The address that could not be bound, with the system's reason, or what is wrong with a certificate.
+    pub(crate) fn start(settings: Settings, overlay: Overlay, dispatch: Dispatch) -> Result<Arc<Self>, TransportError> {
+        let (listeners, accepting) = Listeners::bind(&settings.addresses)
+            .map_err(|(address, reason)| TransportError::Listen(address, reason))?;
         let transports = Arc::new(Self {
             listeners,
             connections: Mutex::default(),
             facing: Mutex::default(),
             peers: peer::PeerTransport::new(overlay),
             dispatch,
+            tls: settings.certificate.map(Tls::new).transpose()?,
+            connector: Connector::new(settings.authorities.as_deref())?,
+            origins: Origins::new(settings.origins),
         });
-        for (index, (listener, tcp)) in transports.listeners.iter().zip(tcp).enumerate() {
-            let index = u16::try_from(index).unwrap_or(u16::MAX);
-            tokio::spawn(udp::receive(index, listener.udp.clone(), transports.dispatch.clone()));
-            tokio::spawn(stream::accept(transports.clone(), index, tcp));
+        for ((index, listener), socket) in transports.listeners.iter().zip(accepting) {
+            if let Some(udp) = &listener.udp {
+                tokio::spawn(udp::receive(index, udp.clone(), transports.dispatch.clone()));
+            }
+            tokio::spawn(tcp::accept(transports.clone(), index, listener.stream, socket));
         }
         tokio::spawn(peer::accept(transports.clone()));
         Ok(transports)
     }
 
     /// The addresses listened on, with the ports really bound.
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|listener| listener.address).collect()
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses {
+            sip: self.listeners.addresses(Transport::Tcp),
+            tls: self.listeners.addresses(Transport::Tls),
+            ws: self.listeners.addresses(Transport::Ws),
+            wss: self.listeners.addresses(Transport::Wss),
+        }
     }
 
     /// Sends for worker number `worker`; a failure comes back to it as an input.
@@ -114,13 +129,17 @@ impl Transports {
                 self.send_datagram(listener, addr, &bytes, report);
             }
             Destination::Address { transport: Transport::Tcp, addr, listener } => {
-                self.send_by_tcp(listener, addr, Outgoing { bytes, report });
+                let target = Target { transport: Transport::Tcp, remote: addr, name: None };
+                self.send_by_connection(listener, target, Outgoing { bytes, report });
             }
-            Destination::Address {
-                transport: Transport::Tls | Transport::Ws | Transport::Wss | Transport::Peer,
-                addr,
-                ..
-            } => {
+            Destination::Address { transport: Transport::Tls, addr, listener } => match next_hop::name(&message) {
+                Some(name) => {
+                    let target = Target { transport: Transport::Tls, remote: addr, name: Some(name) };
+                    self.send_by_connection(listener, target, Outgoing { bytes, report });
+                }
+                None => self.dispatch.failed(report),
+            },
+            Destination::Address { transport: Transport::Ws | Transport::Wss | Transport::Peer, addr, .. } => {
                 tracing::debug!(%addr, "no such transport towards an address");
                 self.dispatch.failed(report);
             }
@@ -133,11 +152,11 @@ impl Transports {
     }
 
     fn send_datagram(&self, listener: u16, remote: SocketAddr, bytes: &[u8], report: Option<Report>) {
-        let Some(listener) = self.listeners.get(usize::from(listener)) else {
+        let Some(socket) = self.listeners.udp(listener, remote) else {
             self.dispatch.failed(report);
             return;
         };
-        match listener.udp.try_send_to(bytes, remote) {
+        match socket.try_send_to(bytes, remote) {
             Ok(_) => {}
             // The kernel's queue is full: lost like any datagram, and sent again like any.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -148,24 +167,25 @@ impl Transports {
         }
     }
 
-    fn send_by_tcp(self: &Arc<Self>, listener: u16, remote: SocketAddr, outgoing: Outgoing) {
-        let open = self.connections().by_remote.get(&remote).copied();
+    /// Sends over the open connection that fits, else over a new one (RFC 3261 §18.1.1, RFC 5923).
+    fn send_by_connection(self: &Arc<Self>, listener: u16, target: Target, outgoing: Outgoing) {
+        let open = self.connections().find(&target);
         if let Some(connection) = open {
             self.send_on_connection(connection, outgoing);
             return;
         }
         let (queue, waiting) = mpsc::channel(stream::STREAM_QUEUE);
-        let Some(connection) = self.add_connection(remote, queue.clone()) else {
+        let Some(handle) = self.connections().add(target.clone(), queue.clone(), true) else {
             self.dispatch.failed(outgoing.report);
             return;
         };
         // A fresh queue has room.
         let _ = queue.try_send(outgoing);
-        tokio::spawn(stream::connect(self.clone(), listener, connection, remote, waiting));
+        tokio::spawn(tcp::connect(self.clone(), listener, target, handle, waiting));
     }
 
     fn send_on_connection(&self, connection: u64, outgoing: Outgoing) {
-        let queue = self.connections().by_id.get(&connection).map(|connection| connection.queue.clone());
+        let queue = self.connections().queue(connection);
         match queue {
             None => self.dispatch.failed(outgoing.report),
             Some(queue) => {
@@ -182,32 +202,12 @@ impl Transports {
         self.send_on_connection(connection, Outgoing { bytes: Bytes::from_static(b"\r\n"), report: None });
     }
 
-    fn add_connection(&self, remote: SocketAddr, queue: mpsc::Sender<Outgoing>) -> Option<u64> {
-        let mut connections = self.connections();
-        let of_source = connections.per_source.get(&remote.ip()).copied().unwrap_or(0);
-        if connections.by_id.len() >= MAX_CONNECTIONS || of_source >= MAX_CONNECTIONS_PER_SOURCE {
-            return None;
-        }
-        connections.last_id += 1;
-        let id = connections.last_id;
-        connections.by_id.insert(id, Connection { remote, queue });
-        connections.by_remote.insert(remote, id);
-        connections.per_source.insert(remote.ip(), of_source + 1);
-        Some(id)
+    fn prove_connection(&self, id: u64) {
+        self.connections().prove(id);
     }
 
     fn remove_connection(&self, id: u64) {
-        let mut connections = self.connections();
-        let Some(gone) = connections.by_id.remove(&id) else { return };
-        if connections.by_remote.get(&gone.remote) == Some(&id) {
-            connections.by_remote.remove(&gone.remote);
-        }
-        if let Some(count) = connections.per_source.get_mut(&gone.remote.ip()) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                connections.per_source.remove(&gone.remote.ip());
-            }
-        }
+        self.connections().remove(id);
     }
 
     /// Reports everything that still waits in a queue nobody will write.
@@ -240,12 +240,8 @@ impl Transports {
         found
     }
 
-    fn own_address(&self, listener: u16, remote: IpAddr) -> SocketAddr {
-        let address = self
-            .listeners
-            .get(usize::from(listener))
-            .or_else(|| self.listeners.first())
-            .map_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5060)), |listener| listener.address);
+    fn own_address(&self, listener: u16, transport: Transport, remote: IpAddr) -> SocketAddr {
+        let address = self.listeners.facing(listener, transport, remote);
         if address.ip().is_unspecified() {
             SocketAddr::new(self.address_facing(remote), address.port())
         } else {
@@ -253,12 +249,8 @@ impl Transports {
         }
     }
 
-    fn is_own(&self, ip: IpAddr, port: u16) -> bool {
-        self.listeners.iter().any(|listener| {
-            listener.address.port() == port
-                && (listener.address.ip() == ip
-                    || listener.address.ip().is_unspecified() && (ip.is_loopback() || self.address_facing(ip) == ip))
-        })
+    fn is_own(&self, ip: IpAddr, port: Option<u16>) -> bool {
+        self.listeners.is_own(ip, port, |ip| self.address_facing(ip) == ip)
     }
 }
 
@@ -268,10 +260,15 @@ pub(crate) struct LocalView(pub(crate) Arc<Transports>);
 impl Locals for LocalView {
     fn sent_by(&self, destination: &Destination) -> String {
         match destination {
-            Destination::Flow(Flow::Udp { listener, remote } | Flow::Stream { listener, remote, .. }) => {
-                self.0.own_address(*listener, remote.ip()).to_string()
+            Destination::Flow(Flow::Udp { listener, remote }) => {
+                self.0.own_address(*listener, Transport::Udp, remote.ip()).to_string()
             }
-            Destination::Address { listener, addr, .. } => self.0.own_address(*listener, addr.ip()).to_string(),
+            Destination::Flow(Flow::Stream { transport, listener, remote, .. }) => {
+                self.0.own_address(*listener, *transport, remote.ip()).to_string()
+            }
+            Destination::Address { transport, listener, addr } => {
+                self.0.own_address(*listener, *transport, addr.ip()).to_string()
+            }
             Destination::Flow(Flow::Peer { .. }) | Destination::Peer(_) => self.0.peers.own_host().to_owned(),
         }
     }
@@ -281,33 +278,16 @@ impl Locals for LocalView {
             return true;
         }
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        bare.parse().is_ok_and(|ip| self.0.is_own(ip, port.unwrap_or(5060)))
+        bare.parse().is_ok_and(|ip| self.0.is_own(ip, port))
     }
 
     fn flow_is_open(&self, flow: &Flow) -> bool {
         match flow {
             Flow::Udp { .. } | Flow::Peer { .. } => true,
             // Numbers begin anew at each start, and flow tokens outlive it: the other side must be the same too.
-            Flow::Stream { connection, remote, .. } => {
-                self.0.connections().by_id.get(connection).is_some_and(|open| open.remote == *remote)
+            Flow::Stream { transport, connection, remote, .. } => {
+                self.0.connections().is_open(*connection, *transport, *remote)
             }
         }
     }
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM,
-        Some(socket2::Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // A node that restarts must get its port back while old connections are in TIME-WAIT.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    TcpListener::from_std(socket.into())
 }

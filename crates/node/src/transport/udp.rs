@@ -9,6 +9,8 @@ use meshtone_sip::transport::Flow;
 use tokio::net::UdpSocket;
 
 use super::dispatch::Dispatch;
+use super::stun;
+use crate::clock::unix_ms;
 
 /// The largest datagram there is; the buffer is filled from its front and handed on without copying.
 const MAX_DATAGRAM: usize = 65_535;
@@ -36,9 +38,19 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
 /// Receives until the task is dropped.
 pub(super) async fn receive(listener: u16, socket: Arc<UdpSocket>, dispatch: Dispatch) {
     let mut buffer = BytesMut::with_capacity(BUFFER);
+    let mut keep_alives = stun::Budget::default();
     loop {
         buffer.reserve(MAX_DATAGRAM);
         match socket.recv_buf_from(&mut buffer).await {
+            Ok((_, remote)) if stun::is_stun(&buffer) => {
+                let datagram = buffer.split();
+                if let Some(answer) = stun::answer(&datagram, remote)
+                    && keep_alives.allows(unix_ms(), remote.ip())
+                {
+                    // A full queue loses it like any datagram; the phone asks again.
+                    let _ = socket.try_send_to(&answer, remote);
+                }
+            }
             Ok((_, remote)) => on_datagram(listener, remote, buffer.split().freeze(), &dispatch),
             // A port-unreachable answer to something sent earlier: it says nothing of this socket.
             Err(error) => {

@@ -1,0 +1,112 @@
+//! Connections come and go here: accepted or opened, wrapped in what their transport asks for, and then served.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshtone_sip::transport::{Flow, Transport};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::connections::{Handle, Target};
+use super::dispatch::Outgoing;
+use super::{Transports, stream, ws};
+
+/// How long opening a connection may take; the transaction layer has its own, longer, limit.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long a TLS handshake may take: two round trips of a phone far away, with time to spare.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Accepts until the task is dropped.
+pub(super) async fn accept(transports: Arc<Transports>, listener: u16, transport: Transport, socket: TcpListener) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, remote)) => {
+                let _ = stream.set_nodelay(true);
+                let (queue, outgoing) = mpsc::channel(stream::STREAM_QUEUE);
+                let target = Target { transport, remote, name: None };
+                match transports.connections().add(target, queue, false) {
+                    Some(handle) => {
+                        let flow = Flow::Stream { transport, listener, connection: handle.id, remote };
+                        tokio::spawn(serve_accepted(transports.clone(), flow, transport, handle, stream, outgoing));
+                    }
+                    None => tracing::debug!(%remote, "too many SIP connections: closed"),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "TCP accept");
+                // Out of descriptors, most likely: let others close theirs.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_accepted(
+    transports: Arc<Transports>,
+    flow: Flow,
+    transport: Transport,
+    Handle { id, closed }: Handle,
+    stream: TcpStream,
+    outgoing: mpsc::Receiver<Outgoing>,
+) {
+    let protected = match transport {
+        Transport::Tls | Transport::Wss => match transports.tls.as_ref() {
+            Some(tls) => match timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await {
+                Ok(Ok(stream)) => Ok(stream),
+                Ok(Err(_)) | Err(_) => return transports.remove_connection(id),
+            },
+            None => return transports.remove_connection(id),
+        },
+        Transport::Udp | Transport::Tcp | Transport::Ws | Transport::Peer => Err(stream),
+    };
+    let is_web_socket = matches!(transport, Transport::Ws | Transport::Wss);
+    match (protected, is_web_socket) {
+        (Err(plain), false) => stream::serve(transports, flow, id, closed, plain, outgoing).await,
+        (Ok(tls), false) => stream::serve(transports, flow, id, closed, tls, outgoing).await,
+        (Err(plain), true) => ws::serve(transports, flow, id, closed, plain, outgoing).await,
+        (Ok(tls), true) => ws::serve(transports, flow, id, closed, tls, outgoing).await,
+    }
+}
+
+/// Opens a connection whose entry and queue exist already, then serves it.
+pub(super) async fn connect(
+    transports: Arc<Transports>,
+    listener: u16,
+    target: Target,
+    Handle { id, closed }: Handle,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+) {
+    let Target { transport, remote, name } = target;
+    let flow = Flow::Stream { transport, listener, connection: id, remote };
+    let Ok(Ok(stream)) = timeout(CONNECT_WITHIN, TcpStream::connect(remote)).await else {
+        tracing::debug!(%remote, "TCP connection failed");
+        return give_up(&transports, id, &mut outgoing);
+    };
+    let _ = stream.set_nodelay(true);
+    match (transport, name) {
+        (Transport::Tcp, _) => stream::serve(transports, flow, id, closed, stream, outgoing).await,
+        (Transport::Tls, Some(name)) => {
+            match timeout(HANDSHAKE_WITHIN, transports.connector.connect(&name, stream)).await {
+                Ok(Ok(stream)) => stream::serve(transports, flow, id, closed, stream, outgoing).await,
+                Ok(Err(error)) => {
+                    tracing::warn!(%remote, %name, %error, "TLS: the other side could not prove who it is");
+                    give_up(&transports, id, &mut outgoing);
+                }
+                Err(_) => {
+                    tracing::debug!(%remote, "TLS handshake timed out");
+                    give_up(&transports, id, &mut outgoing);
+                }
+            }
+        }
+        // Browsers connect to us; nobody can connect to a browser (RFC 7118 §5).
+        (Transport::Tls | Transport::Udp | Transport::Ws | Transport::Wss | Transport::Peer, _) => {
+            give_up(&transports, id, &mut outgoing);
+        }
+    }
+}
+
+fn give_up(transports: &Arc<Transports>, connection: u64, outgoing: &mut mpsc::Receiver<Outgoing>) {
+    transports.remove_connection(connection);
+    transports.fail_all(outgoing);
+}

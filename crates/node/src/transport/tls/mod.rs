@@ -1,0 +1,92 @@
+//! TLS (RFC 3261 §26.3.1, RFC 5922): 1.2 and 1.3 by rustls on aws-lc-rs, the one provider of this program.
+//!
+//! Phones are known by their digest, so they need no certificate. Other domains are known by theirs: a connection that
+//! this node opens is used only when the certificate at its end proves the domain that it was opened for.
+
+pub(crate) mod certificate;
+mod verifier;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, client, server};
+
+use certificate::{Certificate, CertificateError};
+use verifier::SipDomainVerifier;
+
+/// The serving side.
+pub(super) struct Tls(TlsAcceptor);
+
+impl Tls {
+    /// Serves with this certificate.
+    ///
+    /// # Errors
+    /// The key does not belong to the certificate, or is of a kind that TLS does not know.
+    pub(super) fn new(certificate: Certificate) -> Result<Tls, CertificateError> {
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .and_then(|config| config.with_no_client_auth().with_single_cert(certificate.chain, certificate.key))
+            .map_err(CertificateError::Unusable)?;
+        Ok(Tls(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
+        self.0.accept(stream).await
+    }
+}
+
+/// The calling side.
+pub(super) struct Connector(tokio_rustls::TlsConnector);
+
+impl Connector {
+    /// Trusts the certificate authorities that browsers trust, and those in the PEM file `authorities`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds no certificate.
+    pub(super) fn new(authorities: Option<&Path>) -> Result<Connector, CertificateError> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        if let Some(path) = authorities {
+            let unreadable = |error| CertificateError::Unreadable { path: path.to_owned(), error };
+            let before = roots.len();
+            for der in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+                roots.add(der.map_err(unreadable)?).map_err(CertificateError::Unusable)?;
+            }
+            if roots.len() == before {
+                return Err(CertificateError::Empty { path: path.to_owned() });
+            }
+        }
+        Connector::trusting(roots)
+    }
+
+    fn trusting(roots: RootCertStore) -> Result<Connector, CertificateError> {
+        let provider = provider();
+        let verifier = Arc::new(SipDomainVerifier::new(roots, &provider));
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(CertificateError::Unusable)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(Connector(tokio_rustls::TlsConnector::from(Arc::new(config))))
+    }
+
+    /// Does the handshake; `name` is the domain, host name or address that the other side has to prove.
+    pub(super) async fn connect(&self, name: &str, stream: TcpStream) -> io::Result<client::TlsStream<TcpStream>> {
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        self.0.connect(name, stream).await
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+#[cfg(test)]
+mod tests;
