@@ -126,7 +126,7 @@ fn a_path_is_kept_answered_and_followed_and_a_strange_one_refused() {
     assert_eq!(answer.values(Header::Path).count(), 2);
     assert_eq!(answer.header(Header::ServiceRoute), Some("<sip:here;lr>"));
     let long = format!("Path: <sip:{}@h;lr>", "p".repeat(2000));
-    let many = format!("Path: {}", vec!["<sip:h;lr>"; 9].join(","));
+    let many = format!("Path: {}", ["<sip:h;lr>"; 9].join(","));
     for wrong in ["Path: <sip:strict.example.org>", "Path: <tel:1;lr>", "Path: x y", &long, &many] {
         let asked = request("b", 1, 2, &[wrong, "Contact: <sip:bob@10.0.0.1>"]);
         assert_eq!(take(&mut bindings, &asked, &flow(1)).unwrap_err().status, 400, "{wrong}");
