@@ -177,6 +177,7 @@ impl Node {
         let mut tasks = JoinSet::new();
         for (index, (inbox, answers)) in receivers.into_iter().zip(inboxes).enumerate() {
             let mut server = ServerConfig::new(flow_token_key);
+            server.forwarding.asks_about_redirects = true;
             server.server_name = format!("Meshtone/{}", env!("CARGO_PKG_VERSION"));
             let worker = Worker {
                 exchange: exchange.clone(),

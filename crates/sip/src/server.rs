@@ -4,11 +4,12 @@
 //! are polled out. Every [`Event::Request`] wants exactly one answer: [`Server::respond`], [`Server::reject`],
 //! [`Server::forward`] or [`Server::accept`]. An answer to a request that is over meanwhile does nothing.
 //!
-//! Inside: `requests` (what arrives), `answers` (what the node answers), `outcomes` (what becomes of forwarded requests),
-//! `calls` (our own agent).
+//! Inside: `requests` (what arrives), `answers` (what the node answers), `forwarding` (copies to targets), `outcomes` (what
+//! becomes of them), `calls` (our own agent).
 
 mod answers;
 mod calls;
+mod forwarding;
 mod outcomes;
 mod requests;
 
@@ -19,7 +20,8 @@ use crate::agent::{Agent, AgentEvent, AgentRequestId, DialogId, OutgoingCall, Ou
 use crate::message::{Header, Message, ParseError};
 use crate::proxy::context::{Patience, ResponseContext};
 use crate::proxy::flow_token::TokenKey;
-use crate::proxy::{Routing, Target, via};
+use crate::proxy::session_timer::Asked;
+use crate::proxy::{ForwardPolicy, Redirect, Routing, Target, via};
 use crate::transaction::{TimerQueue, TimerReason, TimerSettings, TransactionId, TransactionLayer, earlier};
 use crate::transport::{Destination, Flow, Locals, Randomness, Transmit};
 
@@ -45,6 +47,8 @@ pub struct ServerConfig {
     pub server_name: String,
     /// Most transactions at a time; further requests get 503.
     pub max_transactions: usize,
+    /// How requests are forwarded.
+    pub forwarding: ForwardPolicy,
 }
 
 impl ServerConfig {
@@ -58,6 +62,7 @@ impl ServerConfig {
             flow_token_key,
             server_name: String::new(),
             max_transactions: 100_000,
+            forwarding: ForwardPolicy::default(),
         }
     }
 }
@@ -111,6 +116,18 @@ pub enum Event {
         /// The best status so far.
         status: u16,
     },
+    /// A target redirected a request (3xx), and more targets may follow: answer with [`Server::follow`] or
+    /// [`Server::pass_on`]. Nothing goes upstream before that.
+    Redirected {
+        /// The request.
+        id: RequestId,
+        /// The branch that was redirected, to answer with.
+        branch: usize,
+        /// The request as the node saw it.
+        request: Message,
+        /// Where to; contacts that were asked about before are left out.
+        contacts: Vec<Redirect>,
+    },
     /// The caller cancelled a request that the node may still name targets for; none are wanted any more.
     ///
     /// Its final response needs no answer of the node: 487 at once when no branch runs, else what the branches bring,
@@ -136,7 +153,13 @@ struct OpenRequest {
     flow: Flow,
     /// Over the request as it arrived, for the branches of its copies.
     loop_hash: u64,
+    /// When a client that asked for something else than INVITE gives up.
+    client_gone: Instant,
     context: ResponseContext,
+    /// The Reason of the caller's CANCEL.
+    cancel_reason: Option<String>,
+    /// The session timer that the copies ask for.
+    session_timer: Option<Asked>,
     /// The dialog of our own agent that it belongs to.
     dialog: Option<DialogId>,
     is_forwarded: bool,
@@ -266,14 +289,38 @@ impl Server {
         }
     }
 
-    /// Forwards a request to all of `targets` at once (RFC 3261 §16.6). With `more`, no failure goes upstream yet:
-    /// further targets may follow by another call, and [`Event::TargetsExhausted`] asks for them.
+    /// Forwards a request to `targets` (RFC 3261 §16.6): those of the highest q at once, the next when these have failed
+    /// or rung for too long. With `more`, no failure goes upstream yet: further targets may follow by another call, and
+    /// [`Event::TargetsExhausted`] asks for them.
     ///
-    /// A request that must not be forwarded is answered instead: 483 (Max-Forwards), 420 (Proxy-Require). Without any
-    /// target at all it ends with 480.
+    /// A request that must not be forwarded is answered instead: 483 (Max-Forwards), 420 (Proxy-Require), 422 (a session
+    /// timer that is too short). Without any target at all it ends with 480.
     pub fn forward(&mut self, now: Instant, id: RequestId, targets: Vec<Target>, more: bool) {
-        self.forward_to(now, id.0, &targets, more);
+        self.forward_to(now, id.0, targets, more);
         self.settle(now);
+    }
+
+    /// Follows a redirection ([`Event::Redirected`]) to these targets, which may be none: others can follow by
+    /// [`Server::forward`].
+    pub fn follow(&mut self, now: Instant, id: RequestId, branch: usize, targets: Vec<Target>) {
+        self.follow_to(now, id.0, branch, targets);
+        self.settle(now);
+    }
+
+    /// Does not follow a redirection: it counts as what that target answered.
+    pub fn pass_on(&mut self, now: Instant, id: RequestId, branch: usize) {
+        self.pass_redirection_on(now, id.0, branch);
+        self.settle(now);
+    }
+
+    /// Refuses a request before anything is known of it, without any state: 503 with Retry-After, for a node that has
+    /// more to do than it can. Whatever else arrives, and what belongs to a transaction already, is handled.
+    pub fn shed(&mut self, now: Instant, flow: Flow, message: Message, retry_after_s: u32) {
+        if self.is_new_request(&message) {
+            self.refuse_for_load(&flow, &message, retry_after_s);
+        } else {
+            self.handle_message(now, flow, message);
+        }
     }
 
     /// Answers an INVITE here: 200 with this contact URI and body (content type, bytes), retransmitted until its ACK.
@@ -316,14 +363,32 @@ impl Server {
     }
 
     /// A request that just arrived, open until it is answered.
-    fn open(&mut self, id: TransactionId, request: Message, flow: Flow, loop_hash: u64, dialog: Option<DialogId>) {
-        let patience = Patience { timer_c: self.config.timer_c, after_cancel: self.config.t1.saturating_mul(64) };
+    fn open(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        request: Message,
+        flow: Flow,
+        loop_hash: u64,
+        dialog: Option<DialogId>,
+    ) {
+        let client_patience = self.config.t1.saturating_mul(64);
+        let policy = &self.config.forwarding;
+        let patience = Patience {
+            timer_c: self.config.timer_c,
+            after_cancel: client_patience,
+            group_ring: policy.group_ring,
+            failover: policy.failover,
+        };
         let is_invite = request.method() == crate::message::Method::Invite;
         let open = OpenRequest {
             request,
             flow,
             loop_hash,
-            context: ResponseContext::new(patience, is_invite),
+            client_gone: now + client_patience,
+            context: ResponseContext::new(patience, is_invite, policy.asks_about_redirects),
+            cancel_reason: None,
+            session_timer: None,
             dialog,
             is_forwarded: false,
             is_trying: false,

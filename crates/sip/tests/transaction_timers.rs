@@ -119,9 +119,10 @@ fn timer_e_repeats_other_requests_at_most_t2_apart_until_timer_f_ends_them() {
     assert_eq!(net.heard(&bob), "MESSAGE");
     let times = arrivals(&mut net, &bob, 31);
     assert_eq!(times, [500, 1500, 3500, 7500, 11500, 15500, 19500, 23500, 27500]);
-    net.advance(millis(500));
-    net.advance(millis(500));
-    assert_eq!(net.heard(&alice), "408");
+    assert_eq!(net.heard(&alice), "100", "one, and only when Alice's own Timer E has grown to T2 (RFC 4320 §4.1)");
+    net.advance(seconds(5));
+    assert_eq!(net.heard(&alice), "", "nobody is told 408, for Alice has given up too (RFC 4320 §4.2)");
+    assert_eq!(net.nodes[0].server.transaction_count(), 0);
 }
 
 #[test]

@@ -133,9 +133,9 @@ impl Worker {
         if forwarded.spare.is_empty() || !matches!(status, 408 | 430 | 480 | 503) {
             return false;
         }
-        let searching = forwarded.searching;
         let next = forwarded.spare.remove(0);
-        self.forward_to(id, vec![next], searching);
+        // No search has ended by this.
+        self.forward_to(id, vec![next], true);
         true
     }
 }

@@ -9,6 +9,7 @@ mod contacts;
 mod echo;
 mod peer;
 mod phone;
+mod redirect;
 mod register;
 pub(crate) mod worker;
 

@@ -120,6 +120,9 @@ impl Worker {
         targets: Vec<Target>,
     ) {
         self.begin_forwarding(id, request, targets, true);
+        if let Some(forwarded) = self.forwarded.get_mut(&id) {
+            forwarded.caller = Some(caller.to_owned());
+        }
         let uri = peer_uri(&address, request);
         let search = locate(self.exchange.overlay.clone(), address, uri, caller.to_owned(), id, self.answers.clone());
         tokio::spawn(search);
@@ -139,7 +142,7 @@ pub(super) fn asserted(caller: &str) -> (Header, String) {
 }
 
 /// Looks `address` up: what the first replica says is acted on at once, what the others add follows.
-async fn locate(
+pub(super) async fn locate(
     overlay: Overlay,
     address: String,
     uri: String,

@@ -49,8 +49,10 @@ pub(crate) struct Worker {
 pub(crate) struct Forwarded {
     /// The call that it may become; `None` for anything but INVITE.
     pub(crate) call_id: Option<String>,
-    /// The overlay is still being asked for further targets.
-    pub(crate) searching: bool,
+    /// The caller's proven address, where redirections may be followed on his behalf.
+    pub(crate) caller: Option<String>,
+    /// How often the overlay is still being asked for further targets.
+    pub(crate) searches: usize,
     /// It has been sent somewhere.
     pub(crate) tried: bool,
     /// All of these have failed, the best with this status.
@@ -139,6 +141,9 @@ impl Worker {
                     self.settle(id);
                 }
             }
+            Event::Redirected { id, branch, request, contacts } => {
+                self.on_redirected(id, branch, &request, &contacts);
+            }
             Event::Cancelled { id } => self.forget(id, 487),
             Event::Finished { id, status } => self.forget(id, status),
         }
@@ -179,7 +184,8 @@ impl Worker {
             self.exchange.calls.begin(unix_ms(), request);
         }
         let call_id = is_invite.then(|| request.call_id().to_owned());
-        let forwarded = Forwarded { call_id, searching: true, tried: false, exhausted: None, spare: Vec::new() };
+        let forwarded =
+            Forwarded { call_id, caller: None, searches: 1, tried: false, exhausted: None, spare: Vec::new() };
         self.forwarded.insert(id, forwarded);
         self.forward_to(id, targets, searching);
     }
@@ -187,7 +193,9 @@ impl Worker {
     pub(super) fn forward_to(&mut self, id: RequestId, targets: Vec<Target>, searching: bool) {
         // Answered, or cancelled, while the search was on.
         let Some(forwarded) = self.forwarded.get_mut(&id) else { return };
-        forwarded.searching = searching;
+        if !searching {
+            forwarded.searches = forwarded.searches.saturating_sub(1);
+        }
         if !targets.is_empty() {
             forwarded.tried = true;
             forwarded.exhausted = None;
@@ -200,7 +208,7 @@ impl Worker {
     /// Ends a request all of whose targets have failed, once no further one can be found.
     fn settle(&mut self, id: RequestId) {
         let Some(forwarded) = self.forwarded.get(&id) else { return };
-        if forwarded.searching || (forwarded.tried && forwarded.exhausted.is_none()) {
+        if forwarded.searches > 0 || (forwarded.tried && forwarded.exhausted.is_none()) {
             return;
         }
         match forwarded.exhausted {

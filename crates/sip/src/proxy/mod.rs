@@ -2,21 +2,78 @@
 
 //!
 //! [`Target`] and [`Routing`] are what the node sees. Inside: where a request came from (`via`), what its Routes say
-//! (`route`, `flow_token`), the copies that leave (`outgoing`, `branch`), and what becomes of their responses (`context`,
-//! `best`).
+//! (`route`, `flow_token`), the targets and the order they are tried in (`plan`), the copies that leave (`outgoing`,
+//! `branch`, `history`), and what becomes of their responses (`context`, `branches`, `best`). `session_timer` is RFC 4028.
 
 pub(crate) mod best;
 pub(crate) mod branch;
+pub(crate) mod branches;
 pub(crate) mod context;
 pub(crate) mod flow_token;
+pub(crate) mod history;
 pub(crate) mod outgoing;
+pub(crate) mod plan;
 pub(crate) mod route;
+pub(crate) mod session_timer;
 pub(crate) mod via;
 
 use std::time::Duration;
 
-use crate::message::Header;
+use crate::message::{Header, NameAddr};
 use crate::transport::Destination;
+pub use session_timer::SessionTimers;
+
+/// Preference of a contact that names none, in thousandths.
+const Q_DEFAULT: u16 = 1000;
+
+/// How requests are forwarded, where a node may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForwardPolicy {
+    /// How long the targets of one preference ring while less preferred ones wait: 20 s are four or five rings.
+    pub group_ring: Duration,
+    /// How long a place may be silent when the target has alternatives: 4 s are four datagrams of an INVITE.
+    pub failover: Duration,
+    /// Whether the node wants [`crate::server::Event::Redirected`]; else every redirection goes to the caller.
+    pub asks_about_redirects: bool,
+    /// Session timers.
+    pub session_timers: SessionTimers,
+}
+
+impl Default for ForwardPolicy {
+    fn default() -> ForwardPolicy {
+        ForwardPolicy {
+            group_ring: Duration::from_secs(20),
+            failover: Duration::from_secs(4),
+            asks_about_redirects: false,
+            session_timers: SessionTimers::default(),
+        }
+    }
+}
+
+/// A contact that a target redirected a request to (RFC 3261 §8.1.3.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// Its URI.
+    pub uri: String,
+    /// Its preference in thousandths.
+    pub q: u16,
+}
+
+impl Redirect {
+    fn read(contact: &NameAddr<'_>) -> Redirect {
+        Redirect { uri: contact.uri.to_owned(), q: contact.param("q").flatten().map_or(Q_DEFAULT, q_value) }
+    }
+}
+
+/// A q value in thousandths (RFC 3261 §25.1); what is none counts as 1.
+fn q_value(text: &str) -> u16 {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = format!("{fraction:0<3}");
+    match (whole, digits.get(..3).and_then(|digits| digits.parse().ok())) {
+        ("0", Some(thousandths)) => thousandths,
+        _ => Q_DEFAULT,
+    }
+}
 
 /// One place that a request shall be forwarded to.
 #[derive(Debug, Clone)]
@@ -49,7 +106,7 @@ impl Target {
             uri: uri.into(),
             destination,
             alternatives: Vec::new(),
-            q: 1000,
+            q: Q_DEFAULT,
             remove: Vec::new(),
             extra: Vec::new(),
             answer_within: None,

@@ -8,10 +8,12 @@ use crate::transport::{Destination, Flow, Locals};
 /// What Max-Forwards becomes where there was none (RFC 3261 §16.6 item 3).
 const MAX_FORWARDS: u8 = 70;
 
-/// Whether a request may open a dialog, or refresh its target, so that we want to stay in its path.
-pub(crate) fn forms_dialog(method: Method) -> bool {
-    match method {
-        Method::Invite | Method::Subscribe | Method::Refer | Method::Notify => true,
+/// Whether we want to stay in the path of what follows a request (RFC 3261 §16.6 item 4): it may open a dialog. One
+/// within a dialog changes no route set, but for the NOTIFY that may be the first to arrive (RFC 6665 §4.4.1).
+fn wants_record_route(request: &Message) -> bool {
+    match request.method() {
+        Method::Invite | Method::Subscribe | Method::Refer => request.to().is_ok_and(|to| to.tag().is_none()),
+        Method::Notify => true,
         Method::Ack
         | Method::Bye
         | Method::Cancel
@@ -35,25 +37,42 @@ pub(crate) fn next_max_forwards(request: &Message) -> Option<u8> {
     }
 }
 
-/// Writes the copy of `request`, which came over `upstream`, for one target.
+/// What the copy says beside its target.
+pub(crate) struct Leg<'a> {
+    /// Where the request came from.
+    pub(crate) upstream: &'a Flow,
+    /// Branch of our Via.
+    pub(crate) branch: &'a str,
+    pub(crate) max_forwards: u8,
+    /// Max-Breadth; none where nothing is forked.
+    pub(crate) max_breadth: Option<u32>,
+    /// History-Info values to add.
+    pub(crate) history: &'a [String],
+}
+
+/// Writes the copy of `request` for one target.
 pub(crate) fn copy_for(
     request: &Message,
-    upstream: &Flow,
     target: &Target,
-    branch: &str,
-    max_forwards: u8,
+    leg: &Leg<'_>,
     locals: &dyn Locals,
     tokens: &TokenKey,
 ) -> Message {
     let mut editor = request.edit();
-    editor.request_uri(&target.uri).set(Header::MaxForwards, &max_forwards.to_string());
-    if forms_dialog(request.method()) {
+    editor.request_uri(&target.uri).set(Header::MaxForwards, &leg.max_forwards.to_string());
+    if let Some(breadth) = leg.max_breadth {
+        editor.set(Header::MaxBreadth, &breadth.to_string());
+    }
+    if wants_record_route(request) {
         // Always two, even where the transports are the same: each carries the flow of its own side, and which one a
         // request pops last tells its direction (RFC 5658 §3, RFC 5626 §5.2). The callee's side goes on top.
         let call_id = request.call_id();
-        let caller_side = record_route(&Destination::Flow(upstream.clone()), call_id, locals, tokens);
+        let caller_side = record_route(&Destination::Flow(leg.upstream.clone()), call_id, locals, tokens);
         let callee_side = record_route(&target.destination, call_id, locals, tokens);
         editor.prepend(Header::RecordRoute, &caller_side).prepend(Header::RecordRoute, &callee_side);
+    }
+    for entry in leg.history {
+        editor.append(Header::HistoryInfo, entry);
     }
     for header in &target.remove {
         editor.remove(*header);
@@ -78,7 +97,7 @@ pub(crate) fn copy_for(
     }
     let transport = target.destination.transport().via_token();
     let sent_by = locals.sent_by(&target.destination);
-    editor.prepend(Header::Via, &format!("SIP/2.0/{transport} {sent_by};branch={branch}"));
+    editor.prepend(Header::Via, &format!("SIP/2.0/{transport} {sent_by};branch={}", leg.branch));
     editor.finish()
 }
 

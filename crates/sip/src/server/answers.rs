@@ -1,14 +1,10 @@
-//! What the node answers: responses of its own, and forwarding.
+//! What the node answers: responses of its own.
 
 use std::time::Instant;
 
 use super::Server;
-use crate::message::{Builder, Header, Message, Method};
-use crate::proxy::{Target, branch, outgoing};
-use crate::transaction::{Owner, TransactionId};
-
-/// Most branches of one request. An address has at most ten contacts at each of a few nodes.
-const BRANCHES_MAX: usize = 64;
+use crate::message::{Builder, Header, Message};
+use crate::transaction::TransactionId;
 
 impl Server {
     /// A response of our own to a request, with a To tag and our name.
@@ -109,54 +105,5 @@ impl Server {
             }
         }
         editor.finish()
-    }
-
-    pub(super) fn forward_to(&mut self, now: Instant, id: TransactionId, targets: &[Target], more: bool) {
-        let Some(open) = self.requests.get(&id) else { return };
-        if open.context.is_answered() {
-            return;
-        }
-        let Some(hops) = outgoing::next_max_forwards(&open.request) else {
-            let refusal = self.make_response(&open.request, 483, "", &[]);
-            self.answer(now, id, refusal);
-            return;
-        };
-        if open.request.header(Header::ProxyRequire).is_some() {
-            // We know no extension that a proxy must support (RFC 3261 §16.3 item 5).
-            let wanted: Vec<&str> = open.request.values(Header::ProxyRequire).collect();
-            let refusal = self.make_response(&open.request, 420, "", &[(Header::Unsupported, wanted.join(", "))]);
-            self.answer(now, id, refusal);
-            return;
-        }
-        // Peers wait but 2 s for any sign of life, so they get 100 for other requests than INVITE too, which RFC 4320
-        // §4.1 allows over a reliable transport.
-        let is_from_peer = open.flow.transport() == crate::transport::Transport::Peer;
-        if is_from_peer || open.request.method() == Method::Invite {
-            self.send_trying(now, id);
-        }
-        let mut actions = Vec::new();
-        for target in targets {
-            self.add_branch(now, id, target, hops);
-        }
-        if let Some(open) = self.requests.get_mut(&id) {
-            open.is_forwarded = true;
-            open.context.set_more(more, &mut actions);
-        }
-        self.carry_out(now, id, actions);
-    }
-
-    fn add_branch(&mut self, now: Instant, id: TransactionId, target: &Target, hops: u8) {
-        let Some(open) = self.requests.get_mut(&id) else { return };
-        if !open.context.takes_branches() || open.context.branch_count() >= BRANCHES_MAX {
-            return;
-        }
-        let branch = branch::fresh(open.loop_hash, self.randomness.as_mut());
-        let locals = self.locals.as_ref();
-        let copy = outgoing::copy_for(&open.request, &open.flow, target, &branch, hops, locals, &self.tokens);
-        let owner = Owner::Branch { request: id, index: open.context.branch_count() };
-        match self.layer.send_request(now, target.destination.clone(), copy, owner) {
-            Some(client) => open.context.add_branch(now, client, target.answer_within),
-            None => open.context.add_failure(500),
-        }
     }
 }

@@ -1,12 +1,14 @@
 //! What becomes of forwarded requests: responses, time-outs and errors on their way upstream.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::{Event, RequestId, Server};
 use crate::message::{Header, Message, Method};
 use crate::proxy::best::Outcome;
+use crate::proxy::branches::CancelReason;
 use crate::proxy::context::Action;
-use crate::proxy::via;
+use crate::proxy::{session_timer, via};
 use crate::transaction::{LayerEvent, Owner, TransactionId};
 use crate::transport::{Destination, Transmit};
 
@@ -60,7 +62,12 @@ impl Server {
             }
             return;
         }
-        let response = response.edit().pop_value(Header::Via).finish();
+        let mut response = response.edit().pop_value(Header::Via).finish();
+        if let Some(asked) = self.requests.get(&id).and_then(|open| open.session_timer)
+            && let Some(completed) = session_timer::completed(&response, asked)
+        {
+            response = completed;
+        }
         let mut actions = Vec::new();
         match self.requests.get_mut(&id) {
             Some(open) => open.context.handle_response(now, index, response, &mut actions),
@@ -83,15 +90,27 @@ impl Server {
 
     /// Does what a response context decided, then forgets a request that is over.
     pub(super) fn carry_out(&mut self, now: Instant, id: TransactionId, actions: Vec<Action>) {
-        for action in actions {
+        let mut left = VecDeque::from(actions);
+        while let Some(action) = left.pop_front() {
             match action {
+                Action::Start(planned) => {
+                    let mut further = Vec::new();
+                    self.start_branch(now, id, planned, &mut further);
+                    left.extend(further);
+                }
                 Action::Forward(response) => self.send_upstream(now, id, response),
-                Action::Finish(Outcome::Received(response)) => self.send_upstream(now, id, *response),
-                Action::Finish(Outcome::Local(status)) => self.finish_locally(now, id, status),
-                Action::Cancel(client) => {
-                    self.layer.cancel(now, client);
+                Action::Finish(outcome) => self.finish(now, id, outcome),
+                Action::Cancel(client, reason) => {
+                    let reason = self.reason_of_cancel(id, reason);
+                    self.layer.cancel(now, client, reason.as_deref());
                 }
                 Action::Abandon(client) => self.layer.abandon(client),
+                Action::Redirected(branch, contacts) => {
+                    if let Some(open) = self.requests.get(&id) {
+                        let request = open.request.clone();
+                        self.events.push_back(Event::Redirected { id: RequestId(id), branch, request, contacts });
+                    }
+                }
                 Action::Exhausted(status) => {
                     self.events.push_back(Event::TargetsExhausted { id: RequestId(id), status });
                 }
@@ -104,6 +123,31 @@ impl Server {
             }
         } else {
             self.request_timers.rearm(id, &mut open.armed, open.context.poll_timeout());
+        }
+    }
+
+    /// Sends a failure upstream. Nothing but INVITE is ever answered 408 (RFC 4320 §4.2): when the time is over, the client
+    /// knows by itself; before, somebody was found to be unreachable.
+    fn finish(&mut self, now: Instant, id: TransactionId, outcome: Outcome) {
+        let is_mute = outcome.status() == 408
+            && self.requests.get(&id).is_some_and(|open| open.request.method() != Method::Invite);
+        match outcome {
+            _ if is_mute => match self.requests.get(&id) {
+                Some(open) if open.client_gone > now => self.finish_locally(now, id, 480),
+                Some(_) | None => self.events.push_back(Event::Finished { id: RequestId(id), status: 408 }),
+            },
+            Outcome::Received(response) => self.send_upstream(now, id, *response),
+            Outcome::Local(status) => self.finish_locally(now, id, status),
+        }
+    }
+
+    /// The Reason header field (RFC 3326) of a CANCEL.
+    fn reason_of_cancel(&self, id: TransactionId, reason: CancelReason) -> Option<String> {
+        match reason {
+            CancelReason::ByCaller => self.requests.get(&id)?.cancel_reason.clone(),
+            CancelReason::Elsewhere => Some("SIP;cause=200;text=\"Call completed elsewhere\"".to_owned()),
+            CancelReason::Refused(status) => Some(format!("SIP;cause={status};text=\"Call refused elsewhere\"")),
+            CancelReason::NoAnswer => Some("SIP;cause=408;text=\"No answer in time\"".to_owned()),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Event, RequestId, Server};
 use crate::agent::{ALLOW, Verdict};
 use crate::message::{Header, Message, Method, ParseError, Uri};
+use crate::proxy::outgoing::Leg;
 use crate::proxy::route::{Routed, route};
 use crate::proxy::{Routing, branch, outgoing, via};
 use crate::transaction::{Arrival, TransactionId};
@@ -78,7 +79,7 @@ impl Server {
             self.answer_at_once(now, id, &request, 481, &[]);
             return;
         }
-        self.open(id, request.clone(), flow.clone(), loop_hash, None);
+        self.open(now, id, request.clone(), flow.clone(), loop_hash, None);
         if flow.transport().is_reliable() && request.method() == Method::Invite {
             self.send_trying(now, id);
         }
@@ -134,7 +135,7 @@ impl Server {
                 self.dialog_is_over(now, dialog, open);
             }
             Verdict::Reinvite(dialog) => {
-                self.open(id, request.clone(), flow, loop_hash, Some(dialog));
+                self.open(now, id, request.clone(), flow, loop_hash, Some(dialog));
                 self.events.push_back(Event::Reinvite { id: RequestId(id), dialog, request });
             }
         }
@@ -158,7 +159,8 @@ impl Server {
         };
         let Some(hops) = outgoing::next_max_forwards(&request) else { return };
         let branch = branch::stateless(ack);
-        let message = outgoing::copy_for(&request, flow, &target, &branch, hops, self.locals.as_ref(), &self.tokens);
+        let leg = Leg { upstream: flow, branch: &branch, max_forwards: hops, max_breadth: None, history: &[] };
+        let message = outgoing::copy_for(&request, &target, &leg, self.locals.as_ref(), &self.tokens);
         self.transmits.push_back(Transmit { destination: target.destination, message, origin: None });
     }
 
@@ -177,8 +179,25 @@ impl Server {
             if open.context.awaits_targets() {
                 self.events.push_back(Event::Cancelled { id: RequestId(invite) });
             }
+            let reasons: Vec<&str> = cancel.fields(Header::Reason).collect();
+            open.cancel_reason = (!reasons.is_empty()).then(|| reasons.join(", "));
             open.context.handle_cancel(now, &mut actions);
         }
         self.carry_out(now, invite, actions);
+    }
+
+    /// Whether a request would open something new: a server under load does that last.
+    pub(super) fn is_new_request(&self, message: &Message) -> bool {
+        let is_opening = message.is_request()
+            && !matches!(message.method(), Method::Ack | Method::Cancel | Method::Bye | Method::Prack)
+            && message.to().is_ok_and(|to| to.tag().is_none());
+        is_opening && !self.layer.knows(message)
+    }
+
+    /// Answers 503 with Retry-After.
+    pub(super) fn refuse_for_load(&mut self, flow: &Flow, request: &Message, retry_after_s: u32) {
+        let stamped = via::stamp(request, flow);
+        let request = stamped.as_ref().unwrap_or(request);
+        self.refuse_statelessly(flow, request, 503, "", &[(Header::RetryAfter, retry_after_s.to_string())]);
     }
 }

@@ -14,15 +14,15 @@ pub(super) fn again(bytes: &Bytes) -> Option<Message> {
 
 /// The ACK of a final response other than 2xx.
 pub(super) fn ack(invite: &Message, response: &Message) -> Option<Message> {
-    derive(invite, "ACK", response.header(Header::To)?)
+    derive(invite, "ACK", response.header(Header::To)?, None)
 }
 
-/// The CANCEL of an INVITE.
-pub(super) fn cancel(invite: &Message) -> Option<Message> {
-    derive(invite, "CANCEL", invite.header(Header::To)?)
+/// The CANCEL of an INVITE, with the Reason (RFC 3326) that there is for it.
+pub(super) fn cancel(invite: &Message, reason: Option<&str>) -> Option<Message> {
+    derive(invite, "CANCEL", invite.header(Header::To)?, reason)
 }
 
-fn derive(invite: &Message, method: &str, to: &str) -> Option<Message> {
+fn derive(invite: &Message, method: &str, to: &str, reason: Option<&str>) -> Option<Message> {
     let number = invite.cseq().ok()?.number;
     let mut builder = Builder::request(method, invite.request_uri())
         .header(Header::Via, invite.values(Header::Via).next()?)
@@ -33,6 +33,9 @@ fn derive(invite: &Message, method: &str, to: &str) -> Option<Message> {
         .header(Header::CSeq, &format!("{number} {method}"));
     for route in invite.fields(Header::Route) {
         builder = builder.header(Header::Route, route);
+    }
+    if let Some(reason) = reason {
+        builder = builder.header(Header::Reason, reason);
     }
     Some(builder.finish())
 }

@@ -73,7 +73,7 @@ pub enum LayerEvent {
         /// Its owner.
         owner: Owner,
     },
-    /// An INVITE has waited 200 ms for its first response.
+    /// A request has waited so long for its first response that 100 is due.
     TryingDue {
         /// The server transaction.
         id: TransactionId,
@@ -169,12 +169,17 @@ impl TransactionLayer {
         let machine = if request.method() == Method::Invite {
             ServerMachine::Invite(InviteServer::new(now))
         } else {
-            ServerMachine::Other(OtherServer::Trying)
+            ServerMachine::Other(OtherServer::new(now, &self.settings))
         };
         self.server_keys.insert(key.clone(), id);
         self.servers.insert(id, Server { machine, key, reply, armed: None });
         self.rearm_server(id);
         Arrival::New(id)
+    }
+
+    /// Whether a request repeats one that has a transaction.
+    pub fn knows(&self, request: &Message) -> bool {
+        server_key(request, As::Itself).is_ok_and(|key| self.server_keys.contains_key(key.as_str()))
     }
 
     /// Takes an ACK; false when it is for a 2xx or for nothing known, and so not the layer's business.
@@ -228,11 +233,12 @@ impl TransactionLayer {
         Some(id)
     }
 
-    /// Sends CANCEL for an INVITE that had a provisional response; false while there was none, or when it is over.
-    pub fn cancel(&mut self, now: Instant, id: TransactionId) -> bool {
+    /// Sends CANCEL for an INVITE that had a provisional response, with this Reason (RFC 3326); false while there was none,
+    /// or when it is over.
+    pub fn cancel(&mut self, now: Instant, id: TransactionId, reason: Option<&str>) -> bool {
         let Some(client) = self.clients.get(&id) else { return false };
         let ClientMachine::Invite(InviteClient::Proceeding { request }) = &client.machine else { return false };
-        let Some(cancel) = again(request).and_then(|invite| cancel(&invite)) else { return false };
+        let Some(cancel) = again(request).and_then(|invite| cancel(&invite, reason)) else { return false };
         let destination = client.destination.clone();
         self.send_request(now, destination, cancel, Owner::Nobody);
         true

@@ -32,8 +32,13 @@ pub enum TimerReason {
     TimerL,
     /// How long a client passes on further 2xx of an INVITE, 64*T1 (RFC 6026 §7.2).
     TimerM,
-    /// Sends 100 (Trying) for an INVITE that has no answer yet, 200 ms (RFC 3261 §17.2.1).
+    /// Sends 100 (Trying) for a request that has no answer yet: an INVITE after 200 ms (RFC 3261 §17.2.1), any other when
+    /// its client's Timer E has grown to T2 (RFC 4320 §4.1).
     Trying,
+    /// Forgets a request other than INVITE whose client has given up by now, 64*T1 after it came (RFC 4320 §4.2).
+    ClientGone,
+    /// Lets the next targets ring ([`crate::proxy::ForwardPolicy::group_ring`]).
+    GroupRing,
     /// Gives up a branch from which nothing at all was heard ([`crate::proxy::Target::answer_within`]).
     AnswerWithin,
     /// Gives up a cancelled branch that never sent its final response, 64*T1 (RFC 3261 §9.1).
@@ -59,6 +64,17 @@ impl TimerSettings {
     /// 64*T1: how long a transaction may wait for the other side.
     pub fn patience(&self) -> Duration {
         self.t1.saturating_mul(64)
+    }
+
+    /// How long a client takes until its Timer E has grown to T2: 3.5 s (RFC 4320 §4.1).
+    pub(super) fn until_slow(&self) -> Duration {
+        let mut pause = self.t1;
+        let mut passed = Duration::ZERO;
+        while pause < self.t2 && !pause.is_zero() {
+            passed += pause;
+            pause = pause.saturating_mul(2);
+        }
+        passed
     }
 
     /// Timer D: at least 32 s over an unreliable transport (§17.1.1.2).

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use meshtone_sip::message::{Builder, Header, Message};
 use meshtone_sip::proxy::{Routing, Target};
 use meshtone_sip::server::{Event, RequestId, Server, ServerConfig};
-use meshtone_sip::transaction::TimerReason;
+use meshtone_sip::transaction::{TimerReason, TransactionId};
 use meshtone_sip::transport::{Destination, Flow, Locals, PeerHost, Randomness, Transmit, Transport};
 
 pub const T1: Duration = Duration::from_millis(500);
@@ -54,6 +54,7 @@ impl Randomness for Counter {
 pub struct Node {
     pub server: Server,
     pub peer: PeerHost,
+    pub address: String,
     closed: Arc<Mutex<HashSet<Flow>>>,
     events: VecDeque<Event>,
 }
@@ -90,6 +91,8 @@ pub struct Net {
     /// Timers that fired, in order.
     pub fired: Vec<TimerReason>,
     pub sent: usize,
+    /// The transaction of the last request that left for an address.
+    pub last_origin: Option<TransactionId>,
     last_connection: u64,
 }
 
@@ -111,6 +114,7 @@ impl Net {
             change(&mut config);
             Node {
                 peer: PeerHost::parse(&locals.peer_host).unwrap(),
+                address: locals.address.clone(),
                 server: Server::new(config, Box::new(locals), Box::new(Counter(u64::from(number)))),
                 closed,
                 events: VecDeque::new(),
@@ -127,6 +131,7 @@ impl Net {
             lose: Box::new(|_| false),
             fired: Vec::new(),
             sent: 0,
+            last_origin: None,
             last_connection: 0,
         }
     }
@@ -286,12 +291,33 @@ impl Net {
         message.validate().unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(message.bytes())));
         let host = match &transmit.destination {
             Destination::Flow(Flow::Peer { host }) | Destination::Peer(host) => host.clone(),
+            // What another node sent from its own address is answered there.
+            Destination::Flow(Flow::Udp { remote, .. })
+                if self.nodes.iter().any(|node| node.address == remote.to_string()) =>
+            {
+                let source = Flow::Udp { listener: 0, remote: self.nodes[from].address.parse().unwrap() };
+                let now = self.now;
+                if let Some(node) = self.nodes.iter_mut().find(|node| node.address == remote.to_string()) {
+                    node.server.handle_message(now, source, message);
+                }
+                return;
+            }
             Destination::Flow(flow) => {
                 self.inboxes.entry(inbox(from, flow)).or_default().push_back(message);
                 return;
             }
-            Destination::Address { .. } => {
-                self.elsewhere.push(transmit);
+            Destination::Address { addr, .. } => {
+                if transmit.message.is_request() {
+                    self.last_origin = transmit.origin;
+                }
+                let number = self.nodes.iter().position(|node| node.address == addr.to_string());
+                let Some(number) = number else {
+                    self.elsewhere.push(transmit);
+                    return;
+                };
+                let source = Flow::Udp { listener: 0, remote: self.nodes[from].address.parse().unwrap() };
+                let now = self.now;
+                self.nodes[number].server.handle_message(now, source, message);
                 return;
             }
         };

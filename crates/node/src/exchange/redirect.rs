@@ -1,0 +1,51 @@
+//! Redirections (3xx): a phone that says "ask there instead" is followed to users of the served domain, and nowhere
+//! else. Everything else goes back to the caller, who may call there on his own account; so no phone can make this node
+//! send anything to an address of its choice.
+
+use std::time::Instant;
+
+use meshtone_sip::message::Message;
+use meshtone_sip::proxy::{Redirect, Target};
+use meshtone_sip::server::RequestId;
+
+use super::callee::Callee;
+use super::contacts::{Phones, peer_uri};
+use super::phone::locate;
+use super::worker::Worker;
+
+/// Most users that one redirection is followed to; each costs a look-up in the overlay.
+const FOLLOWED_MAX: usize = 4;
+
+impl Worker {
+    pub(super) fn on_redirected(&mut self, id: RequestId, branch: usize, request: &Message, contacts: &[Redirect]) {
+        let caller = self.forwarded.get(&id).and_then(|forwarded| forwarded.caller.clone());
+        let mut targets: Vec<Target> = Vec::new();
+        let mut spare: Vec<Target> = Vec::new();
+        let mut searches = Vec::new();
+        for contact in contacts {
+            let Some(caller) = caller.as_deref().filter(|_| searches.len() < FOLLOWED_MAX) else { break };
+            // What the caller would send if he followed it himself.
+            let request = request.edit().request_uri(&contact.uri).finish();
+            let Callee::User { address } = self.callee(&request) else { continue };
+            let found: Phones = self.local_phones(&address, caller, &request);
+            let less = |target: Target| Target { q: target.q.min(contact.q), ..target };
+            targets.extend(found.targets.into_iter().map(less));
+            spare.extend(found.spare.into_iter().map(less));
+            let uri = peer_uri(&address, &request);
+            let overlay = self.exchange.overlay.clone();
+            searches.push(locate(overlay, address, uri, caller.to_owned(), id, self.answers.clone()));
+        }
+        if searches.is_empty() {
+            self.server.pass_on(Instant::now(), id, branch);
+            return;
+        }
+        if let Some(forwarded) = self.forwarded.get_mut(&id) {
+            forwarded.searches += searches.len();
+            forwarded.spare.append(&mut spare);
+        }
+        for search in searches {
+            tokio::spawn(search);
+        }
+        self.server.follow(Instant::now(), id, branch, targets);
+    }
+}
