@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-tools build lint format deny-tool advisories fuzz
+.PHONY: help run test test-tools test-web build lint format deny-tool advisories fuzz
 
 # What `meshtone run` is given: make run ARGS="--domain home.example"
 ARGS ?=
@@ -15,7 +15,7 @@ FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 # The phones and tools that the tests drive, as program:package.
-TOOLS := baresip:baresip-core sipp:sip-tester
+TOOLS := baresip:baresip-core sipp:sip-tester chromium:chromium node:nodejs npm:npm
 # Outside of root, packages are installed through sudo.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo,)
 DENY_VERSION := 0.20.2
@@ -32,7 +32,7 @@ run: ## Build the program and start a node here (pass flags with ARGS="...")
 build: ## Build everything for the tests
 	cargo build --workspace --all-targets --locked
 
-test: test-tools build ## Install what the tests need, then run every test, with real phones
+test: test-tools test-web build ## Install what the tests need, then run every test, with real phones
 	@echo "Running all tests; those in tests/ start nodes and phones on 127.0.0.1."
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked $(ONLY)
 
@@ -44,6 +44,14 @@ test-tools: ## Install the phones that the tests drive (Debian, Ubuntu)
 		$(SUDO) apt-get update -qq; \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"; \
 	fi
+
+test-web: test-tools ## Build the page with which Chromium plays a phone (npm packages into tests/web)
+	@if [ ! -e tests/web/node_modules/.package-lock.json ] || \
+		[ tests/web/package-lock.json -nt tests/web/node_modules/.package-lock.json ]; then \
+		echo "Installing the packages of tests/web by npm: JsSIP and SIP.js, the browser's phones."; \
+		npm --prefix tests/web ci --ignore-scripts --no-progress; \
+	fi
+	@npm --prefix tests/web run --silent build
 
 lint: deny-tool ## Check format, Clippy, purity of the cores, licences
 	cargo fmt --all --check
