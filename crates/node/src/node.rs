@@ -23,6 +23,7 @@ use crate::control;
 use crate::enrol::{self, Membership};
 use crate::exchange::Exchange;
 use crate::exchange::calls::Calls;
+use crate::exchange::guard::Guard;
 use crate::exchange::worker::Worker;
 use crate::location::memory::Registrations;
 use crate::location::publisher::Publisher;
@@ -170,6 +171,7 @@ impl Node {
             // A fresh secret each start: older nonces are then stale, and phones try again by themselves.
             authenticator: Mutex::new(Authenticator::new(random_key(), DigestConfig::default())),
             gruus: GruuKey::new(&kept_key(&store, Setting::GruuKey)?, &overlay.node_id().to_string()),
+            guard: Guard::default(),
             rtp_ports: ports,
         });
         let flow_token_key = kept_key(&store, Setting::FlowTokenKey)?;

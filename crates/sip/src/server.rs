@@ -289,6 +289,24 @@ impl Server {
         }
     }
 
+    /// Answers a request as [`Server::reject`] does, and forgets it: one answer for each copy that comes, none sent again.
+    ///
+    /// For challenges, whose request may bear a victim's address and a flood of which must cost no memory (RFC 3261 §8.2.7,
+    /// §26.3.2.4). A request that is under way already is rejected with its state.
+    pub fn challenge(&mut self, now: Instant, id: RequestId, status: u16, reason: &str, extra: &[(Header, String)]) {
+        let is_untouched =
+            |open: &OpenRequest| !open.is_forwarded && open.dialog.is_none() && !open.context.is_answered();
+        if !self.requests.get(&id.0).is_some_and(|open| is_untouched(open)) {
+            self.reject(now, id, status, reason, extra);
+            return;
+        }
+        if let Some(mut open) = self.requests.remove(&id.0) {
+            self.request_timers.rearm(id.0, &mut open.armed, None);
+            self.layer.forget(id.0);
+            self.refuse_statelessly(&open.flow, &open.request, status, reason, extra);
+        }
+    }
+
     /// Forwards a request to `targets` (RFC 3261 §16.6): those of the highest q at once, the next when these have failed
     /// or rung for too long. With `more`, no failure goes upstream yet: further targets may follow by another call, and
     /// [`Event::TargetsExhausted`] asks for them.

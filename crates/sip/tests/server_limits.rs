@@ -108,6 +108,27 @@ fn the_to_tag_of_a_stateless_refusal_is_the_same_each_time_and_cannot_be_guessed
 }
 
 #[test]
+fn a_challenge_is_sent_once_for_each_copy_of_its_request_and_leaves_nothing_behind() {
+    let mut net = Net::new(1);
+    let alice = net.udp(0, ALICE);
+    let invite = Caller::new(&alice).text("INVITE");
+    for _ in 0..2 {
+        net.send(&alice, &invite);
+        let (id, ..) = net.request(0);
+        let now = net.now;
+        net.nodes[0].server.challenge(now, id, 407, "", &[(Header::ProxyAuthenticate, "Digest x=\"y\"".into())]);
+        net.run();
+        assert_eq!(net.heard(&alice), "407");
+        assert_eq!(net.nodes[0].server.transaction_count(), 0);
+        net.advance(seconds(40));
+        assert_eq!(net.heard(&alice), "", "whoever was named in a made-up request hears no more");
+        assert_eq!(net.nodes[0].server.poll_timeout(), None);
+    }
+    net.send(&alice, &invite.replace("INVITE", "ACK"));
+    assert_eq!(net.heard(&alice), "", "its ACK is swallowed");
+}
+
+#[test]
 fn answers_to_a_request_that_is_over_do_nothing() {
     let mut net = Net::new(1);
     let (alice, bob) = (net.udp(0, ALICE), net.udp(0, BOB));

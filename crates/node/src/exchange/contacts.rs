@@ -14,7 +14,7 @@ use meshtone_sip::transport::{Destination, Locals};
 use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN, asserted};
 use super::worker::Worker;
 use crate::clock::unix_ms;
-use crate::transport::{LocalView, host_of};
+use crate::transport::{LocalView, host_of, policy};
 
 /// How long a flow may be silent before the phone's next one is tried. Phones answer 100 at once, and over UDP the INVITE
 /// has been sent four times by then.
@@ -147,6 +147,11 @@ impl Phones {
         let mut first: Option<(&Binding, Target)> = None;
         for flow in &choice.flows {
             let Some(destination) = flow.destination(locals.flow_is_open(&flow.flow)) else { continue };
+            if let Destination::Address { addr, .. } = &destination
+                && !policy::may_send(*addr, flow.flow.remote(), false)
+            {
+                continue;
+            }
             let target = Target {
                 q: choice.q,
                 remove: OWN_HEADERS.to_vec(),

@@ -7,6 +7,7 @@ pub(crate) mod callee;
 pub(crate) mod calls;
 mod contacts;
 mod echo;
+pub(crate) mod guard;
 mod peer;
 mod phone;
 mod redirect;
@@ -21,6 +22,7 @@ use meshtone_overlay::node::Overlay;
 use meshtone_sip::digest::{Algorithm, Authenticator, Verdict};
 use meshtone_sip::message::{Header, Message};
 use meshtone_sip::registrar::gruu::GruuKey;
+use meshtone_sip::transport::Flow;
 
 use crate::account::Accounts;
 use crate::clock::unix_ms;
@@ -39,6 +41,7 @@ pub(crate) struct Exchange {
     pub(crate) authenticator: Mutex<Authenticator>,
     /// What seals temporary GRUUs; without it none are given.
     pub(crate) gruus: Option<GruuKey>,
+    pub(crate) guard: guard::Guard,
     pub(crate) rtp_ports: PortRange,
 }
 
@@ -58,9 +61,18 @@ pub(crate) enum Authenticated {
 }
 
 impl Exchange {
-    /// Checks digest credentials. A stranger, an unknown user and a wrong password get one and the same answer.
-    pub(crate) fn authenticate(&self, request: &Message, credentials: Header, challenge: Header) -> Authenticated {
+    /// Checks digest credentials. A stranger, an unknown user, a wrong password and one who guessed too often get one and
+    /// the same answer.
+    pub(crate) fn authenticate(
+        &self,
+        request: &Message,
+        flow: &Flow,
+        credentials: Header,
+        challenge: Header,
+    ) -> Authenticated {
         let now_ms = unix_ms();
+        let source = flow.remote().map(|remote| remote.ip());
+        let mut claimed = None;
         let mut authenticator = self.authenticator.lock().unwrap_or_else(PoisonError::into_inner);
         let verdict = authenticator.verify(
             now_ms,
@@ -68,9 +80,18 @@ impl Exchange {
             &self.domain,
             request.method_name(),
             request.body(),
-            |user, algorithm| self.accounts.ha1(user, algorithm),
+            |user, algorithm| {
+                claimed = Some(user.to_owned());
+                let may_try = source.is_none_or(|source| self.guard.may_try(now_ms, source, user));
+                self.accounts.ha1(user, algorithm).filter(|_| may_try)
+            },
             ALGORITHMS,
         );
+        match (&verdict, source) {
+            (Verdict::Refused, Some(source)) => self.guard.failed(now_ms, source, claimed.as_deref()),
+            (Verdict::Accepted { username }, Some(source)) => self.guard.succeeded(now_ms, source, username),
+            (Verdict::Missing | Verdict::Stale | Verdict::Refused | Verdict::Accepted { .. }, _) => {}
+        }
         let stale = match verdict {
             Verdict::Accepted { username } => match self.accounts.find(&username) {
                 Some(account) => return Authenticated::As(account.user),

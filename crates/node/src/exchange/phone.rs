@@ -41,7 +41,7 @@ impl Worker {
             self.answer_options(id, request);
             return;
         }
-        let Some(caller) = self.authenticate_caller(id, request) else { return };
+        let Some(caller) = self.authenticate_caller(id, request, flow) else { return };
         if self.forward_to_temporary(id, request, &caller, false) {
             return;
         }
@@ -66,7 +66,7 @@ impl Worker {
             Flow::Udp { .. } | Flow::Stream { .. } => {
                 if request.method() == Method::Register {
                     self.on_register(id, request, flow);
-                } else if self.authenticate_caller(id, request).is_some() {
+                } else if self.authenticate_caller(id, request, flow).is_some() {
                     self.reject(id, 403, "This node relays to no other host");
                 }
             }
@@ -84,14 +84,15 @@ impl Worker {
     }
 
     /// The authenticated caller's address, or `None` once a challenge or refusal is on its way.
-    fn authenticate_caller(&mut self, id: RequestId, request: &Message) -> Option<String> {
-        let user = match self.exchange.authenticate(request, Header::ProxyAuthorization, Header::ProxyAuthenticate) {
-            Authenticated::As(user) => user,
-            Authenticated::No { challenges } => {
-                self.reject_with(id, 407, "Proxy Authentication Required", &challenges);
-                return None;
-            }
-        };
+    fn authenticate_caller(&mut self, id: RequestId, request: &Message, flow: &Flow) -> Option<String> {
+        let user =
+            match self.exchange.authenticate(request, flow, Header::ProxyAuthorization, Header::ProxyAuthenticate) {
+                Authenticated::As(user) => user,
+                Authenticated::No { challenges } => {
+                    self.challenge(id, 407, "Proxy Authentication Required", &challenges);
+                    return None;
+                }
+            };
         if !request.from().is_ok_and(|from| self.is_own_address(from.uri, &user)) {
             self.reject(id, 403, "From is not the address of these credentials");
             return None;

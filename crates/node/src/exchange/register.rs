@@ -15,10 +15,10 @@ use crate::transport::LocalView;
 
 impl Worker {
     pub(super) fn on_register(&mut self, id: RequestId, request: &Message, flow: &Flow) {
-        let user = match self.exchange.authenticate(request, Header::Authorization, Header::WwwAuthenticate) {
+        let user = match self.exchange.authenticate(request, flow, Header::Authorization, Header::WwwAuthenticate) {
             Authenticated::As(user) => user,
             Authenticated::No { challenges } => {
-                self.reject_with(id, 401, "Unauthorized", &challenges);
+                self.challenge(id, 401, "Unauthorized", &challenges);
                 return;
             }
         };
@@ -26,6 +26,10 @@ impl Worker {
         let own = request.to().is_ok_and(|to| self.is_own_address(to.uri, &user));
         if !own || !self.is_served(request.request_uri()) {
             self.reject(id, 403, "These credentials are not for that address");
+            return;
+        }
+        if !self.exchange.guard.may_register(unix_ms(), &user) {
+            self.reject_with(id, 503, "Too Many Registrations", &[(Header::RetryAfter, "60".to_owned())]);
             return;
         }
         let address = self.exchange.address_of(&user);

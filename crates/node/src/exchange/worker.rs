@@ -11,7 +11,7 @@ use meshtone_sip::message::{Header, Message, Method, ParseError};
 use meshtone_sip::proxy::{Routing, Target};
 use meshtone_sip::server::{Event, RequestId, Server};
 use meshtone_sip::transaction::TransactionId;
-use meshtone_sip::transport::{Destination, Flow};
+use meshtone_sip::transport::{Destination, Flow, Transmit};
 use tokio::sync::mpsc;
 
 use super::Exchange;
@@ -94,12 +94,42 @@ impl Worker {
     fn on_input(&mut self, input: Input) {
         let now = Instant::now();
         match input {
-            Input::Message { flow, message } => self.server.handle_message(now, flow, message),
-            Input::Bad { flow, error, partial } => self.server.handle_bad_message(now, flow, &error, partial),
+            Input::Message { flow, message } => {
+                if self.is_admitted(&flow, &message) {
+                    self.server.handle_message(now, flow, message);
+                }
+            }
+            Input::Bad { flow, error, partial } => {
+                if let (Flow::Udp { remote, .. }, Some(partial)) = (&flow, &partial) {
+                    self.exchange.guard.received(remote.ip(), partial.bytes().len());
+                }
+                self.server.handle_bad_message(now, flow, &error, partial);
+            }
             Input::TransportError(origin) => self.server.handle_transport_error(now, origin),
             Input::Located { id, targets, searching } => self.forward_to(id, targets, searching),
         }
         self.drain();
+    }
+
+    /// Whether a message is looked at: a request that would begin something, from a source that floods us, is not.
+    fn is_admitted(&self, flow: &Flow, message: &Message) -> bool {
+        let Some(remote) = flow.remote() else { return true };
+        if matches!(flow, Flow::Udp { .. }) {
+            self.exchange.guard.received(remote.ip(), message.bytes().len());
+        }
+        let begins = message.is_request()
+            && !matches!(message.method(), Method::Ack | Method::Cancel)
+            && message.to().is_ok_and(|to| to.tag().is_none());
+        let claims =
+            [Header::Authorization, Header::ProxyAuthorization].iter().any(|header| message.header(*header).is_some());
+        !begins || self.exchange.guard.admit(unix_ms(), remote.ip(), claims)
+    }
+
+    /// Whether a message may leave: an answer to an address that nothing is known of must not be larger than what it got.
+    fn may_leave(&self, transmit: &Transmit) -> bool {
+        let Destination::Flow(Flow::Udp { remote, .. }) = &transmit.destination else { return true };
+        let message = &transmit.message;
+        message.is_request() || self.exchange.guard.may_answer(unix_ms(), remote.ip(), message.bytes().len())
     }
 
     /// Carries out what the engine asks for, until it asks for nothing.
@@ -108,7 +138,9 @@ impl Worker {
             let mut idle = true;
             while let Some(transmit) = self.server.poll_transmit() {
                 idle = false;
-                self.exchange.transports.send(self.index, transmit);
+                if self.may_leave(&transmit) {
+                    self.exchange.transports.send(self.index, transmit);
+                }
             }
             while let Some(event) = self.server.poll_event() {
                 idle = false;
@@ -232,6 +264,11 @@ impl Worker {
 
     pub(crate) fn reject(&mut self, id: RequestId, status: u16, reason: &str) {
         self.server.reject(Instant::now(), id, status, reason, &[]);
+    }
+
+    /// Asks for credentials, without keeping anything of the request.
+    pub(crate) fn challenge(&mut self, id: RequestId, status: u16, reason: &str, challenges: &[(Header, String)]) {
+        self.server.challenge(Instant::now(), id, status, reason, challenges);
     }
 
     pub(crate) fn reject_with(&mut self, id: RequestId, status: u16, reason: &str, extra: &[(Header, String)]) {

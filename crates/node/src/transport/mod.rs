@@ -8,6 +8,7 @@ pub(crate) mod dispatch;
 mod listeners;
 mod next_hop;
 mod peer;
+pub(crate) mod policy;
 mod stream;
 mod stun;
 mod tcp;
@@ -117,6 +118,12 @@ impl Transports {
         let report = origin.map(|origin| Report { worker, origin });
         let bytes = message.bytes().clone();
         match destination {
+            Destination::Address { addr, .. } | Destination::Flow(Flow::Udp { remote: addr, .. })
+                if !policy::is_sendable(addr) =>
+            {
+                tracing::debug!(%addr, "nothing is sent to such an address");
+                self.dispatch.failed(report);
+            }
             Destination::Flow(Flow::Udp { listener, remote }) => self.send_datagram(listener, remote, &bytes, report),
             Destination::Flow(Flow::Stream { connection, .. }) => {
                 self.send_on_connection(connection, Outgoing { bytes, report });

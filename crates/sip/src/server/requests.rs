@@ -45,7 +45,7 @@ impl Server {
         }
     }
 
-    fn refuse_statelessly(
+    pub(super) fn refuse_statelessly(
         &mut self,
         flow: &Flow,
         request: &Message,

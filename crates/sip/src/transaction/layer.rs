@@ -249,6 +249,11 @@ impl TransactionLayer {
         self.remove_client(id);
     }
 
+    /// Ends a server transaction without a trace: the request, should it come again, is new.
+    pub fn forget(&mut self, id: TransactionId) {
+        self.remove_server(id);
+    }
+
     /// Sends a response by its server transaction; false when that is over.
     pub fn respond(&mut self, now: Instant, id: TransactionId, response: Message) -> bool {
         if !self.servers.contains_key(&id) {
