@@ -3,12 +3,20 @@
 use meshtone_sip::message::Message;
 use meshtone_sip::stream::{StreamDecoder, StreamItem};
 
+/// Cuts tried: a message or two, as the work grows with the square.
+const CUTS_MAX: usize = 512;
+
 /// Runs the check; the first byte chooses the size of the pieces. It panics where something does not hold.
 pub(crate) fn check(data: &[u8]) {
     let Some((size, stream)) = data.split_first() else { return };
     let whole = items([stream].into_iter());
     assert_eq!(items(stream.chunks(usize::from(*size).max(1))), whole);
     assert_eq!(items(stream.chunks(1)), whole);
+    // Two pieces, cut at every byte there is.
+    for at in 1..stream.len().min(CUTS_MAX) {
+        let (first, rest) = stream.split_at(at);
+        assert_eq!(items([first, rest].into_iter()), whole, "cut at {at}");
+    }
 }
 
 fn items<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {

@@ -10,6 +10,8 @@ mod digest_header;
 mod sip_message;
 #[path = "../../../fuzz/checks/sip_stream.rs"]
 mod sip_stream;
+#[path = "../../../fuzz/checks/sip_uri.rs"]
+mod sip_uri;
 
 fn replay(target: &str, check: fn(&[u8])) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
@@ -36,6 +38,8 @@ fn replay_torture(check: fn(&[u8])) {
 #[test]
 fn messages_of_the_corpus_hold() {
     replay("sip_message", sip_message::check);
+    // The other stack of the differential target is no dependency of ours, but what it was given is.
+    replay("sip_differential", sip_message::check);
     replay_torture(sip_message::check);
 }
 
@@ -43,6 +47,11 @@ fn messages_of_the_corpus_hold() {
 fn streams_of_the_corpus_hold() {
     replay("sip_stream", sip_stream::check);
     replay_torture(|bytes| sip_stream::check(&[b"\x05", bytes].concat()));
+}
+
+#[test]
+fn uris_of_the_corpus_hold() {
+    replay("sip_uri", sip_uri::check);
 }
 
 #[test]
