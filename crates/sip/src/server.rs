@@ -16,7 +16,7 @@ mod requests;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::agent::{Agent, AgentEvent, AgentRequestId, DialogId, OutgoingCall, OutgoingRequest};
+use crate::agent::{Agent, AgentEvent, Answer, DialogId};
 use crate::message::{Header, Message, ParseError};
 use crate::proxy::context::{Patience, ResponseContext};
 use crate::proxy::flow_token::TokenKey;
@@ -85,7 +85,8 @@ pub enum Event {
         /// What its Route header field said.
         routing: Routing,
     },
-    /// An INVITE within a dialog of our own agent; answer it with [`Server::respond`] or [`Server::reject`].
+    /// An INVITE within a dialog of our own agent, or an UPDATE or PRACK with an offer; answer it with
+    /// [`Server::respond`] or [`Server::reject`].
     Reinvite {
         /// To answer with.
         id: RequestId,
@@ -176,6 +177,8 @@ pub struct Server {
     tokens: TokenKey,
     layer: TransactionLayer,
     agent: Agent,
+    /// Answers of the agent's, on their way to `answer`.
+    owed: VecDeque<(TransactionId, Answer)>,
     /// Boxed, so that a growing table moves pointers and not messages.
     requests: HashMap<TransactionId, Box<OpenRequest>>,
     request_timers: TimerQueue<TransactionId>,
@@ -191,6 +194,7 @@ impl Server {
             tokens: TokenKey::new(&config.flow_token_key),
             layer: TransactionLayer::new(settings, config.max_transactions),
             agent: Agent::new(settings),
+            owed: VecDeque::new(),
             requests: HashMap::new(),
             request_timers: TimerQueue::new(),
             transmits: VecDeque::new(),
@@ -235,9 +239,7 @@ impl Server {
             }
             self.carry_out(now, id, actions);
         }
-        let mut actions = Vec::new();
-        self.agent.handle_timeout(now, &mut actions);
-        self.carry_out_for_agent(now, actions);
+        self.with_agent(now, Agent::handle_timeout);
         self.settle(now);
     }
 
@@ -339,40 +341,6 @@ impl Server {
         } else {
             self.handle_message(now, flow, message);
         }
-    }
-
-    /// Answers an INVITE here: 200 with this contact URI and body (content type, bytes), retransmitted until its ACK.
-    ///
-    /// When the INVITE cannot be accepted (it is over, asks for extensions, has no Contact), it is refused and
-    /// [`Event::DialogEnded`] follows at once.
-    pub fn accept(&mut self, now: Instant, id: RequestId, contact: &str, body: (&str, &[u8])) -> DialogId {
-        let dialog = self.accept_call(now, id.0, contact, body);
-        self.settle(now);
-        dialog
-    }
-
-    /// Ends a dialog of our own agent by BYE; one that is not acknowledged yet as soon as it is (RFC 3261 §15).
-    pub fn hang_up(&mut self, now: Instant, dialog: DialogId) {
-        if self.agent.may_hang_up(dialog) {
-            self.send_bye(now, dialog);
-        }
-        self.settle(now);
-    }
-
-    /// Calls somebody: [`AgentEvent::Progress`], then [`AgentEvent::Answered`] or [`AgentEvent::Failed`].
-    pub fn place_call(&mut self, now: Instant, call: OutgoingCall) -> DialogId {
-        let _ = (now, call);
-        let dialog = self.agent.fresh_id();
-        self.events.push_back(Event::Agent(AgentEvent::Failed { dialog, status: 501, response: None }));
-        dialog
-    }
-
-    /// Sends a request outside of any dialog: exactly one [`AgentEvent::Response`] tells what became of it.
-    pub fn send_request(&mut self, now: Instant, request: OutgoingRequest) -> AgentRequestId {
-        let _ = (now, request);
-        let id = AgentRequestId(self.agent.fresh_id().0);
-        self.events.push_back(Event::Agent(AgentEvent::Response { id, status: 501, response: None, realm: None }));
-        id
     }
 
     /// How many transactions there are, finished ones included.

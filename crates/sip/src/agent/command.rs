@@ -260,6 +260,19 @@ impl Acceptance {
     }
 }
 
+/// An answer to a SUBSCRIBE: [`crate::server::Server::accept_subscription`].
+#[derive(Debug, Clone)]
+pub struct SubscriptionAnswer {
+    /// Our Contact, a URI.
+    pub contact: String,
+    /// The longest time that is granted, and the time for those who name none.
+    pub longest: Duration,
+    /// What the first NOTIFY says of the subscription.
+    pub state: super::SubscriptionState,
+    /// The state that the first NOTIFY tells.
+    pub body: Option<Body>,
+}
+
 /// Why a command to the agent did nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AgentError {

@@ -1,29 +1,63 @@
-//! A minimal user agent server and its dialogs (RFC 3261 §12, §13.3, §15), for services inside the node.
+//! A user agent, client and server, for services, gateways and trunks inside the node.
 //!
-//! It keeps dialogs, repeats a 2xx until its ACK and judges requests within a dialog. Which calls to accept, and
-//! all media, are the node's business; it never calls anybody.
+//! Dialogs (RFC 3261 §12, §13, §15), offers and answers (RFC 3264, 3311), reliable provisional responses (RFC 3262),
+//! session timers (RFC 4028), references and replacements (RFC 3515, 3891), subscriptions (RFC 6665), digest as a client
+//! (RFC 3261 §22). Which calls to place or accept, what descriptions say, and all media, are the node's business.
+//!
+//! Inside: `calling` and `called` (the two sides of an INVITE), `within` (what arrives in a dialog), `change` (our own
+//! re-INVITE and UPDATE), `request` (what we send, and challenges to it), `subscriber` and `notifier`, `replaces`.
 
+mod called;
+mod calling;
+mod change;
 mod command;
 mod dialog;
 mod event;
+mod login;
+mod negotiation;
+mod notifier;
+mod reliable;
+mod replaces;
+mod request;
+mod session;
+mod session_timer;
+mod stack;
+mod subscriber;
+mod within;
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::message::{Message, Method};
-use crate::transaction::{Backoff, TimerQueue, TimerReason, TimerSettings, TransactionId, earlier};
+use crate::transaction::{TimerQueue, TimerReason, TimerSettings, TransactionId};
 use crate::transport::Flow;
+pub(crate) use called::{Asked, Refusal};
 pub use command::{
-    Acceptance, AgentError, Body, Credentials, OutgoingCall, OutgoingRequest, OutgoingSubscription, Reliability, Secret,
+    Acceptance, AgentError, Body, Credentials, OutgoingCall, OutgoingRequest, OutgoingSubscription, Reliability,
+    Secret, SubscriptionAnswer,
 };
-pub(crate) use dialog::Dialog;
 pub use event::{AgentEvent, SubscriptionState, Termination};
+pub use replaces::Replaced;
+pub(crate) use stack::{Answer, Stack};
+pub(crate) use within::{Question, Verdict};
 
-/// Methods that the agent understands, as Allow says them.
-pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO";
+use calling::Attempt;
+use notifier::Serving;
+use request::Pending;
+use session::Session;
+use subscriber::Watching;
 
-/// Most dialogs at a time: each is a call with media, which costs far more than this table.
+/// Methods that the agent understands in every dialog, as Allow says them.
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, NOTIFY";
+
+/// Extensions that the agent understands, as Supported says them.
+const SUPPORTED: &str = "100rel, timer, replaces, norefersub";
+
+/// Most dialogs at a time: each is a call with media, which costs far more than this table. Subscriptions count too.
 const DIALOGS_MAX: usize = 10_000;
+
+/// Most requests of our own under way at a time: two for each dialog.
+const PENDING_MAX: usize = 20_000;
 
 /// Number of a dialog of our own agent, never used again within one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,69 +71,48 @@ pub struct AgentRequestId(pub(crate) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubscriptionId(pub(crate) u64);
 
-/// A 2xx that waits for its ACK (RFC 3261 §13.3.1.4).
-#[derive(Debug)]
-struct Unacknowledged {
-    server: TransactionId,
-    response: Message,
-    cseq: u32,
-    retransmit: Backoff,
-    until: Instant,
+/// Whose timer it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum TimerKey {
+    Attempt(DialogId),
+    Session(DialogId),
+    Watching(SubscriptionId),
+    Serving(SubscriptionId),
 }
 
-#[derive(Debug)]
-struct Call {
-    dialog: Dialog,
-    unacknowledged: Option<Unacknowledged>,
-    /// Whether an INVITE of the other side still waits for our final response.
-    reinvite: Option<TransactionId>,
-    /// BYE must wait for the ACK (RFC 3261 §15).
-    hang_up_wanted: bool,
-    armed: Option<Instant>,
-}
-
-/// What an in-dialog request wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Answer with this status; the dialog goes on.
-    Answer(u16),
-    /// Answer 500 with Retry-After: another INVITE is still open (RFC 3261 §14.2).
-    Busy,
-    /// Answer 200; the dialog is over, and so is the INVITE within it that was still open.
-    End(DialogId, Option<TransactionId>),
-    /// Let the node answer.
-    Reinvite(DialogId),
-}
-
-/// What the passing of time, or an ACK, asks for.
-#[derive(Debug)]
-pub(crate) enum Action {
-    /// Send this 2xx again.
-    Repeat(TransactionId, Message),
-    /// An answer of the node's to an INVITE was acknowledged by this ACK.
-    Acknowledged(DialogId, Message),
-    /// Send BYE and end the dialog.
-    HangUp(DialogId),
-}
-
-/// All dialogs of one worker.
+/// All dialogs, requests and subscriptions of one worker.
 pub(crate) struct Agent {
     settings: TimerSettings,
     last_id: u64,
-    calls: HashMap<DialogId, Call>,
-    /// By Call-ID and our own tag.
+    sessions: HashMap<DialogId, Session>,
+    /// By Call-ID and both tags.
     keys: HashMap<String, DialogId>,
-    timers: TimerQueue<DialogId>,
+    attempts: HashMap<DialogId, Attempt>,
+    pending: HashMap<TransactionId, Pending>,
+    watching: HashMap<SubscriptionId, Watching>,
+    /// Subscriptions that wait for the NOTIFY that makes their dialog, by Call-ID and our tag.
+    awaited: HashMap<String, SubscriptionId>,
+    serving: HashMap<SubscriptionId, Serving>,
+    /// Subscriptions to tell of once the answer under way is out.
+    due: Vec<SubscriptionId>,
+    timers: TimerQueue<TimerKey>,
 }
 
 impl Agent {
     pub(crate) fn new(settings: TimerSettings) -> Agent {
-        Agent { settings, last_id: 0, calls: HashMap::new(), keys: HashMap::new(), timers: TimerQueue::new() }
-    }
-
-    /// Whether another dialog may begin.
-    pub(crate) fn has_room(&self) -> bool {
-        self.calls.len() < DIALOGS_MAX
+        Agent {
+            settings,
+            last_id: 0,
+            sessions: HashMap::new(),
+            keys: HashMap::new(),
+            attempts: HashMap::new(),
+            pending: HashMap::new(),
+            watching: HashMap::new(),
+            awaited: HashMap::new(),
+            serving: HashMap::new(),
+            due: Vec::new(),
+            timers: TimerQueue::new(),
+        }
     }
 
     /// A number for a dialog that is about to begin.
@@ -108,129 +121,24 @@ impl Agent {
         DialogId(self.last_id)
     }
 
-    /// Begins a dialog whose INVITE was just answered by `response`.
-    pub(crate) fn begin(
-        &mut self,
-        now: Instant,
-        id: DialogId,
-        dialog: Dialog,
-        server: TransactionId,
-        response: Message,
-    ) {
-        self.keys.insert(key(&dialog.call_id, &dialog.local_tag), id);
-        let call = Call { dialog, unacknowledged: None, reinvite: None, hang_up_wanted: false, armed: None };
-        self.calls.insert(id, call);
-        self.await_ack(now, id, server, response);
+    /// How many dialogs, calls and subscriptions there are; for tests of its bounds.
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.len() + self.attempts.len() + self.watching.len() + self.serving.len() + self.pending.len()
     }
 
-    /// Whether an accepted INVITE of this Call-ID, caller and CSeq came by another way before (RFC 3261 §8.2.2.2).
-    pub(crate) fn is_merged(&self, local_tag: &str, request: &Message) -> bool {
-        self.keys.contains_key(&key(request.call_id(), local_tag))
+    fn has_room(&self) -> bool {
+        self.sessions.len() + self.attempts.len() < DIALOGS_MAX && self.pending.len() < PENDING_MAX
     }
 
-    /// Judges a request with a To tag; `None` when it belongs to no dialog of ours.
-    pub(crate) fn handle_request(&mut self, id: TransactionId, request: &Message, flow: &Flow) -> Option<Verdict> {
-        let dialog_id = self.find(request)?;
-        let call = self.calls.get_mut(&dialog_id)?;
-        let number = request.cseq().ok()?.number;
-        if number <= call.dialog.remote_cseq {
-            // Out of order, or a replay of what was dealt with (RFC 3261 §12.2.2).
-            return Some(Verdict::Answer(500));
-        }
-        call.dialog.remote_cseq = number;
-        let verdict = match request.method() {
-            Method::Bye => {
-                let open = self.end(dialog_id);
-                Verdict::End(dialog_id, open)
+    /// Lets all timers due fire.
+    pub(crate) fn handle_timeout(&mut self, stack: &mut Stack<'_>) {
+        while let Some(key) = self.timers.pop_due(stack.now) {
+            match key {
+                TimerKey::Attempt(call) => self.handle_attempt_timeout(stack, call),
+                TimerKey::Session(id) => self.handle_session_timeout(stack, id),
+                TimerKey::Watching(id) => self.handle_watching_timeout(stack, id),
+                TimerKey::Serving(id) => self.handle_serving_timeout(stack, id),
             }
-            Method::Invite if call.reinvite.is_some() || call.unacknowledged.is_some() => Verdict::Busy,
-            Method::Invite => {
-                call.reinvite = Some(id);
-                call.dialog.refresh(request, flow);
-                Verdict::Reinvite(dialog_id)
-            }
-            Method::Options | Method::Info => Verdict::Answer(200),
-            Method::Other => Verdict::Answer(501),
-            Method::Ack
-            | Method::Cancel
-            | Method::Register
-            | Method::Update
-            | Method::Prack
-            | Method::Subscribe
-            | Method::Notify
-            | Method::Publish
-            | Method::Message
-            | Method::Refer => Verdict::Answer(405),
-        };
-        Some(verdict)
-    }
-
-    /// Takes the final response that the node gave to an INVITE within a dialog.
-    pub(crate) fn handle_reinvite_answer(
-        &mut self,
-        now: Instant,
-        id: DialogId,
-        server: TransactionId,
-        response: &Message,
-    ) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        call.reinvite = None;
-        if (200..300).contains(&response.status()) {
-            self.await_ack(now, id, server, response.clone());
-        }
-    }
-
-    /// Takes an ACK; false when it belongs to no dialog of ours.
-    pub(crate) fn handle_ack(&mut self, ack: &Message, actions: &mut Vec<Action>) -> bool {
-        let Some(id) = self.find(ack) else { return false };
-        let Some(call) = self.calls.get_mut(&id) else { return false };
-        let number = ack.cseq().map(|cseq| cseq.number).ok();
-        if call.unacknowledged.as_ref().is_some_and(|answer| Some(answer.cseq) == number) {
-            call.unacknowledged = None;
-            actions.push(Action::Acknowledged(id, ack.clone()));
-            if call.hang_up_wanted {
-                actions.push(Action::HangUp(id));
-            }
-            self.rearm(id);
-        }
-        true
-    }
-
-    /// Whether a dialog may send its BYE now; if not, it will be asked for when the ACK is there.
-    pub(crate) fn may_hang_up(&mut self, id: DialogId) -> bool {
-        let Some(call) = self.calls.get_mut(&id) else { return false };
-        call.hang_up_wanted = true;
-        call.unacknowledged.is_none()
-    }
-
-    /// The dialog of this number.
-    pub(crate) fn dialog(&mut self, id: DialogId) -> Option<&mut Dialog> {
-        self.calls.get_mut(&id).map(|call| &mut call.dialog)
-    }
-
-    /// Forgets a dialog; gives the INVITE within it that was never answered.
-    pub(crate) fn end(&mut self, id: DialogId) -> Option<TransactionId> {
-        let mut call = self.calls.remove(&id)?;
-        self.timers.rearm(id, &mut call.armed, None);
-        self.keys.remove(&key(&call.dialog.call_id, &call.dialog.local_tag));
-        call.reinvite
-    }
-
-    /// Lets all timers due at `now` fire.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while let Some(id) = self.timers.pop_due(now) {
-            let Some(call) = self.calls.get_mut(&id) else { continue };
-            call.armed = None;
-            if let Some(answer) = &mut call.unacknowledged {
-                if answer.until <= now {
-                    call.unacknowledged = None;
-                    actions.push(Action::HangUp(id));
-                } else if answer.retransmit.at <= now {
-                    answer.retransmit = answer.retransmit.next(now, self.settings.t2);
-                    actions.push(Action::Repeat(answer.server, answer.response.clone()));
-                }
-            }
-            self.rearm(id);
         }
     }
 
@@ -239,36 +147,51 @@ impl Agent {
         self.timers.next()
     }
 
-    fn find(&self, request: &Message) -> Option<DialogId> {
-        let tag = request.to().ok()?.tag()?;
-        let id = *self.keys.get(&key(request.call_id(), tag))?;
-        self.calls.get(&id)?.dialog.is_from_peer(request).then_some(id)
+    /// The dialog that a request belongs to.
+    fn find(&self, request: &Message, flow: &Flow) -> Option<DialogId> {
+        let local = request.to().ok()?.tag()?;
+        let remote = request.from().ok()?.tag();
+        let id = *self.keys.get(&key(request.call_id(), local, remote))?;
+        self.sessions.get(&id)?.dialog.is_from_peer(request, flow).then_some(id)
     }
 
-    fn await_ack(&mut self, now: Instant, id: DialogId, server: TransactionId, response: Message) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        call.unacknowledged = Some(Unacknowledged {
-            server,
-            cseq: response.cseq().map_or(0, |cseq| cseq.number),
-            response,
-            retransmit: Backoff::start(now, &self.settings),
-            until: now + self.settings.patience(),
-        });
-        self.rearm(id);
+    /// The dialog of a response to a request of ours.
+    fn find_by_response(&self, response: &Message) -> Option<DialogId> {
+        let local = response.from().ok()?.tag()?.to_owned();
+        let remote = response.to().ok()?.tag()?.to_owned();
+        self.keys.get(&key(response.call_id(), &local, Some(&remote))).copied()
     }
 
-    fn rearm(&mut self, id: DialogId) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let next = call.unacknowledged.as_ref().and_then(|answer| {
-            earlier(
-                Some((answer.until, TimerReason::AckWait)),
-                Some((answer.retransmit.at, TimerReason::AnswerRetransmit)),
-            )
-        });
-        self.timers.rearm(id, &mut call.armed, next);
+    fn insert(&mut self, id: DialogId, session: Session) {
+        self.keys.insert(session.key(), id);
+        self.sessions.insert(id, session);
+    }
+
+    /// Forgets a dialog once neither a session nor a subscription needs it.
+    fn sweep(&mut self, id: DialogId) {
+        if !self.sessions.get(&id).is_some_and(Session::is_useless) {
+            return;
+        }
+        if let Some(mut session) = self.sessions.remove(&id) {
+            self.timers.rearm(TimerKey::Session(id), &mut session.armed, None);
+            self.keys.remove(&session.key());
+        }
     }
 }
 
-fn key(call_id: &str, local_tag: &str) -> String {
-    format!("{call_id}\n{local_tag}")
+fn key(call_id: &str, local_tag: &str, remote_tag: Option<&str>) -> String {
+    format!("{call_id}\n{local_tag}\n{}", remote_tag.unwrap_or_default())
+}
+
+/// Value of Allow in a dialog where the node answers these methods itself.
+fn allow(handles: &[Method]) -> String {
+    let mut allow = ALLOW.to_owned();
+    for method in handles {
+        let name = method.as_str();
+        if !name.is_empty() && !ALLOW.split(", ").any(|known| known == name) {
+            allow.push_str(", ");
+            allow.push_str(name);
+        }
+    }
+    allow
 }

@@ -76,34 +76,26 @@ impl Server {
             }
         }
         if let Some(dialog) = dialog.filter(|_| status >= 200) {
-            self.agent.handle_reinvite_answer(now, dialog, id, &response);
+            self.tell_agent_of_answer(now, dialog, id, &response);
         }
         self.layer.respond(now, id, response);
         self.carry_out(now, id, actions);
     }
 
     /// Adds what a response of the node's own still lacks: a To tag, and within a dialog Contact and Allow.
-    fn complete(&mut self, id: TransactionId, response: Message) -> Message {
+    fn complete(&self, id: TransactionId, response: Message) -> Message {
         let lacks_tag = response.status() > 100 && response.to().is_ok_and(|to| to.tag().is_none());
-        let dialog = self.requests.get(&id).and_then(|open| open.dialog);
-        let contact = dialog
-            .filter(|_| (200..300).contains(&response.status()) && response.header(Header::Contact).is_none())
-            .and_then(|dialog| self.agent.dialog(dialog))
-            .map(|dialog| dialog.contact.clone());
-        if !lacks_tag && contact.is_none() {
-            return response;
-        }
-        let mut editor = response.edit();
-        if lacks_tag && let Some(open) = self.requests.get(&id) {
-            let to = response.header(Header::To).unwrap_or_default();
-            editor.set(Header::To, &format!("{to};tag={}", self.to_tag(&open.request)));
-        }
-        if let Some(contact) = contact {
-            editor.set(Header::Contact, &contact);
-            if response.header(Header::Allow).is_none() {
-                editor.set(Header::Allow, crate::agent::ALLOW);
+        let response = match self.requests.get(&id) {
+            Some(open) if lacks_tag => {
+                let to = response.header(Header::To).unwrap_or_default();
+                let to = format!("{to};tag={}", self.to_tag(&open.request));
+                response.edit().set(Header::To, &to).finish()
             }
+            Some(_) | None => response,
+        };
+        match self.requests.get(&id).and_then(|open| open.dialog) {
+            Some(dialog) => self.agent.complete(dialog, id, response),
+            None => response,
         }
-        editor.finish()
     }
 }

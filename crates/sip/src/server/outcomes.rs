@@ -52,6 +52,7 @@ impl Server {
                 | LayerEvent::TransportError { owner: Owner::Nobody, .. } => {}
             }
         }
+        self.settle_agent(now);
     }
 
     fn handle_branch_response(&mut self, now: Instant, id: TransactionId, index: usize, response: &Message) {
@@ -155,7 +156,7 @@ impl Server {
         let Some(open) = self.requests.get(&id) else { return };
         let response = self.make_response(&open.request, status, "", &[]);
         if let Some(dialog) = open.dialog {
-            self.agent.handle_reinvite_answer(now, dialog, id, &response);
+            self.tell_agent_of_answer(now, dialog, id, &response);
         }
         self.send_upstream(now, id, response);
     }

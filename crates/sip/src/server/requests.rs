@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::{Event, RequestId, Server};
-use crate::agent::{ALLOW, Verdict};
 use crate::message::{Header, Message, Method, ParseError, Uri};
 use crate::proxy::outgoing::Leg;
 use crate::proxy::route::{Routed, route};
@@ -66,8 +65,7 @@ impl Server {
             self.answer_at_once(now, id, &request, 482, &[]);
             return;
         }
-        if let Some(verdict) = self.agent.handle_request(id, &request, &flow) {
-            self.obey(now, id, flow, request, loop_hash, verdict);
+        if self.is_for_agent(now, id, &flow, &request, loop_hash) {
             return;
         }
         let Ok(Routed { request, routing }) = route(&request, &flow, self.locals.as_ref(), &self.tokens) else {
@@ -109,45 +107,11 @@ impl Server {
             && Uri::parse(request.request_uri()).is_ok_and(|uri| self.locals.is_local(uri.host, uri.port))
     }
 
-    fn obey(
-        &mut self,
-        now: Instant,
-        id: TransactionId,
-        flow: Flow,
-        request: Message,
-        loop_hash: u64,
-        verdict: Verdict,
-    ) {
-        let allow = (Header::Allow, ALLOW.to_owned());
-        match verdict {
-            Verdict::Answer(status @ (200 | 405 | 501)) => self.answer_at_once(now, id, &request, status, &[allow]),
-            Verdict::Answer(status) => self.answer_at_once(now, id, &request, status, &[]),
-            Verdict::Busy => {
-                let mut byte = [0];
-                self.randomness.fill(&mut byte);
-                let [byte] = byte;
-                // Between 0 and 10 seconds, by chance (RFC 3261 §14.2).
-                let later = (Header::RetryAfter, (byte % 11).to_string());
-                self.answer_at_once(now, id, &request, 500, &[later]);
-            }
-            Verdict::End(dialog, open) => {
-                self.answer_at_once(now, id, &request, 200, &[]);
-                self.dialog_is_over(now, dialog, open);
-            }
-            Verdict::Reinvite(dialog) => {
-                self.open(now, id, request.clone(), flow, loop_hash, Some(dialog));
-                self.events.push_back(Event::Reinvite { id: RequestId(id), dialog, request });
-            }
-        }
-    }
-
     fn handle_ack(&mut self, now: Instant, flow: &Flow, ack: &Message) {
         if self.layer.handle_ack(now, ack) {
             return;
         }
-        let mut actions = Vec::new();
-        if self.agent.handle_ack(ack, &mut actions) {
-            self.carry_out_for_agent(now, actions);
+        if self.with_agent(now, |agent, stack| agent.handle_ack(stack, ack, flow)) {
             return;
         }
         // The ACK of a 2xx travels end to end, without any state on the way (RFC 3261 §16.11). Whatever nothing vouches

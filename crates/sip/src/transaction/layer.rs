@@ -233,6 +233,11 @@ impl TransactionLayer {
         Some(id)
     }
 
+    /// Sends a message that opens no transaction, in order with those that do: the ACK of a 2xx.
+    pub fn send_statelessly(&mut self, destination: Destination, message: Message) {
+        self.transmits.push_back(Transmit { destination, message, origin: None });
+    }
+
     /// Sends CANCEL for an INVITE that had a provisional response, with this Reason (RFC 3326); false while there was none,
     /// or when it is over.
     pub fn cancel(&mut self, now: Instant, id: TransactionId, reason: Option<&str>) -> bool {

@@ -47,6 +47,18 @@ pub enum TimerReason {
     AnswerRetransmit,
     /// Ends a dialog of our own agent whose 2xx was never acknowledged, 64*T1 (§13.3.1.4).
     AckWait,
+    /// Retransmits a reliable provisional response of our own agent until its PRACK arrives (RFC 3262 §3).
+    ReliableRetransmit,
+    /// Fails an INVITE whose reliable provisional response nobody acknowledged, 64*T1 (RFC 3262 §3).
+    PrackWait,
+    /// Cancels a call of our own agent that rings for too long; forgets one that was answered, 64*T1 (RFC 3261 §13.2.2.4).
+    CallWait,
+    /// Offers again after both sides offered at once (RFC 3261 §14.1), or gives up a change that is not answered.
+    ChangeWait,
+    /// Refreshes a session, or ends one that was not refreshed (RFC 4028 §10).
+    SessionTimer,
+    /// Refreshes a subscription, ends one that was not refreshed, or the wait for a NOTIFY (Timer N, RFC 6665 §4.1.2.4).
+    SubscriptionTimer,
 }
 
 /// The three values that all others are made of (RFC 3261 table 4).
