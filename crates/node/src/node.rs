@@ -186,6 +186,7 @@ impl Node {
                 server: Server::new(server, Box::new(LocalView(transports.clone())), Box::new(SystemRandomness)),
                 index,
                 answers,
+                overload: Default::default(),
                 echoes: HashMap::new(),
                 forwarded: HashMap::new(),
             };

@@ -169,6 +169,15 @@ struct OpenRequest {
     armed: Option<Instant>,
 }
 
+/// Whether a message is a request that would open something new, rather than belong to what is established: a server
+/// under load takes it last.
+pub fn opens_something(message: &Message) -> bool {
+    use crate::message::Method;
+    message.is_request()
+        && !matches!(message.method(), Method::Ack | Method::Cancel | Method::Bye | Method::Prack)
+        && message.to().is_ok_and(|to| to.tag().is_none())
+}
+
 /// Transactions, proxy core and agent of one worker.
 pub struct Server {
     config: ServerConfig,
@@ -336,7 +345,7 @@ impl Server {
     /// Refuses a request before anything is known of it, without any state: 503 with Retry-After, for a node that has
     /// more to do than it can. Whatever else arrives, and what belongs to a transaction already, is handled.
     pub fn shed(&mut self, now: Instant, flow: Flow, message: Message, retry_after_s: u32) {
-        if self.is_new_request(&message) {
+        if opens_something(&message) && !self.layer.knows(&message) {
             self.refuse_for_load(&flow, &message, retry_after_s);
         } else {
             self.handle_message(now, flow, message);

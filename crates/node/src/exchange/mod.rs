@@ -8,6 +8,7 @@ pub(crate) mod calls;
 mod contacts;
 mod echo;
 pub(crate) mod guard;
+mod overload;
 mod peer;
 mod phone;
 mod redirect;

@@ -15,6 +15,7 @@ use meshtone_sip::transport::{Destination, Flow, Transmit};
 use tokio::sync::mpsc;
 
 use super::Exchange;
+use super::overload::{Load, Overload, retry_after_s};
 use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN};
 use crate::clock::unix_ms;
 
@@ -24,7 +25,7 @@ const BATCH: usize = 64;
 /// What a worker is given.
 pub(crate) enum Input {
     /// A message that arrived.
-    Message { flow: Flow, message: Message },
+    Message { flow: Flow, message: Message, at: Instant },
     /// Something that is not a message, and what of it could be read.
     Bad { flow: Flow, error: ParseError, partial: Option<Message> },
     /// What was sent for this transaction could not be delivered.
@@ -40,6 +41,7 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     /// A sender of this worker's own inbox, for look-ups to answer to.
     pub(crate) answers: mpsc::Sender<Input>,
+    pub(crate) overload: Overload,
     pub(crate) echoes: HashMap<DialogId, Echo>,
     /// The requests being forwarded, until their final answer.
     pub(crate) forwarded: HashMap<RequestId, Forwarded>,
@@ -78,10 +80,10 @@ impl Worker {
             tokio::select! {
                 input = inbox.recv() => {
                     let Some(input) = input else { return };
-                    self.on_input(input);
+                    self.on_input(input, inbox.len());
                     for _ in 1..BATCH {
                         let Ok(input) = inbox.try_recv() else { break };
-                        self.on_input(input);
+                        self.on_input(input, inbox.len());
                     }
                 }
                 () = wait_until(deadline) => self.server.handle_timeout(Instant::now()),
@@ -91,11 +93,18 @@ impl Worker {
         }
     }
 
-    fn on_input(&mut self, input: Input) {
+    /// Takes an input behind which so many others wait.
+    fn on_input(&mut self, input: Input, waiting: usize) {
         let now = Instant::now();
         match input {
-            Input::Message { flow, message } => {
-                if self.is_admitted(&flow, &message) {
+            Input::Message { flow, message, at } => {
+                let load = Load { waiting, age: now.saturating_duration_since(at) };
+                if !self.is_admitted(&flow, &message) {
+                    // Its source asks too much; that is no reason to keep others waiting.
+                } else if self.overload.sheds(load) {
+                    let spread = message.call_id().bytes().fold(0, |sum: u32, byte| sum.wrapping_add(byte.into()));
+                    self.server.shed(now, flow, message, retry_after_s(load, spread));
+                } else {
                     self.server.handle_message(now, flow, message);
                 }
             }

@@ -2,9 +2,11 @@
 //! transactions and dialogs of one call live together and need no lock.
 
 use std::hash::{BuildHasher, RandomState};
+use std::time::Instant;
 
 use bytes::Bytes;
 use meshtone_sip::message::{Message, ParseError};
+use meshtone_sip::server::opens_something;
 use meshtone_sip::transaction::TransactionId;
 use meshtone_sip::transport::Flow;
 use tokio::sync::mpsc;
@@ -14,6 +16,9 @@ use crate::exchange::worker::Input;
 /// Inputs that may wait for one worker. At about 30 µs a message this is a quarter of a second of work: what is
 /// further behind than that is better dropped (UDP sends again) or held back (streams stop reading).
 pub(crate) const WORKER_QUEUE: usize = 8192;
+
+/// Places in an inbox that no datagram gets which would open something new: they are for what is established.
+const ESTABLISHED_RESERVE: usize = WORKER_QUEUE / 4;
 
 /// The workers' inboxes.
 #[derive(Clone)]
@@ -29,9 +34,9 @@ impl Dispatch {
 
     /// Hands over a message from a datagram; dropped when its worker is that far behind.
     pub(crate) fn datagram(&self, flow: Flow, message: Message) {
-        if let Some(worker) = self.worker(message.call_id())
-            && worker.try_send(Input::Message { flow, message }).is_err()
-        {
+        let Some(worker) = self.worker(message.call_id()) else { return };
+        let is_refused = worker.capacity() < ESTABLISHED_RESERVE && opens_something(&message);
+        if is_refused || worker.try_send(arrived(flow, message)).is_err() {
             tracing::debug!("worker queue full, datagram dropped");
         }
     }
@@ -39,7 +44,7 @@ impl Dispatch {
     /// Hands over a message from a stream, waiting while its worker is behind (the sender then waits too).
     pub(crate) async fn stream(&self, flow: Flow, message: Message) {
         if let Some(worker) = self.worker(message.call_id()) {
-            let _ = worker.send(Input::Message { flow, message }).await;
+            let _ = worker.send(arrived(flow, message)).await;
         }
     }
 
@@ -66,6 +71,10 @@ impl Dispatch {
         let index = self.hasher.hash_one(call_id) % count;
         usize::try_from(index).ok().and_then(|index| self.workers.get(index))
     }
+}
+
+fn arrived(flow: Flow, message: Message) -> Input {
+    Input::Message { flow, message, at: Instant::now() }
 }
 
 /// What is to be written, with whom to tell when that fails.

@@ -150,14 +150,6 @@ impl Server {
         self.carry_out(now, invite, actions);
     }
 
-    /// Whether a request would open something new: a server under load does that last.
-    pub(super) fn is_new_request(&self, message: &Message) -> bool {
-        let is_opening = message.is_request()
-            && !matches!(message.method(), Method::Ack | Method::Cancel | Method::Bye | Method::Prack)
-            && message.to().is_ok_and(|to| to.tag().is_none());
-        is_opening && !self.layer.knows(message)
-    }
-
     /// Answers 503 with Retry-After.
     pub(super) fn refuse_for_load(&mut self, flow: &Flow, request: &Message, retry_after_s: u32) {
         let stamped = via::stamp(request, flow);
