@@ -189,6 +189,25 @@ impl<D: Driver> Network<D> {
         self.end(node, SILENCE);
     }
 
+    /// Starts a node again with another driver, made of what ran there before. Its links are gone.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    pub fn restart(&mut self, node: usize, make: impl FnOnce(&mut D, Now) -> D) {
+        let gone: Vec<_> = self.links.keys().filter(|(a, b)| *a == node || *b == node).copied().collect();
+        for (a, b) in gone {
+            self.links.remove(&(a, b));
+            let peer = if a == node { b } else { a };
+            self.push(Duration::ZERO, Happening::Closed { at: peer, peer: node });
+        }
+        let now = self.now(node);
+        let slot = &mut self.nodes[node];
+        slot.driver = make(&mut slot.driver, now);
+        slot.alive = true;
+        slot.wake = None;
+        self.drain(node);
+    }
+
     /// Ends a node that says goodbye to its links.
     pub fn leave(&mut self, node: usize) {
         self.end(node, Duration::ZERO);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use meshtone_identity::dangerous_deterministic::{DangerousSigner, DangerousVerifier};
 use meshtone_identity::{Authority, LinkKey, NodeId, Signer};
-use meshtone_overlay::dht::{Config, Descriptor, Dht, Event, Now, OperationId, Transmit};
+use meshtone_overlay::dht::{Config, Descriptor, Dht, Event, Now, OperationId, PersistChange, Transmit};
 use meshtone_overlay::record::{
     CertificateValidator, CertifiedWriter, Kind, NodeAddress, RecordError, Role, SipRegistration,
 };
@@ -31,6 +31,9 @@ pub struct OverlayNode {
     peers: BTreeMap<NodeId, usize>,
     forger: Option<Forger>,
     events: VecDeque<Event>,
+    /// Its disk.
+    store: BTreeMap<Bytes, Bytes>,
+    domains: Vec<String>,
 }
 
 /// An overlay in a simulated network: an authority, and nodes that it certified.
@@ -44,6 +47,13 @@ pub struct Overlay {
 }
 
 impl OverlayNode {
+    fn new(dht: Dht, domains: Vec<String>) -> Self {
+        let node = dht.node_id();
+        let hello = Bytes::copy_from_slice(node.as_bytes());
+        let (peers, store) = (BTreeMap::new(), BTreeMap::new());
+        Self { dht, node, hello, peers, forger: None, events: VecDeque::new(), store, domains }
+    }
+
     /// Returns the node's id.
     pub fn node_id(&self) -> NodeId {
         self.node
@@ -93,6 +103,12 @@ impl Driver for OverlayNode {
     }
 
     fn poll_action(&mut self) -> Option<Action<Event>> {
+        while let Some(change) = self.dht.poll_persist() {
+            match change {
+                PersistChange::Put { key, value } => drop(self.store.insert(key, value)),
+                PersistChange::Remove { key } => drop(self.store.remove(&key)),
+            }
+        }
         while let Some(transmit) = self.dht.poll_transmit() {
             let transmit = match &mut self.forger {
                 Some(forger) => forger(transmit),
@@ -161,21 +177,29 @@ impl Overlay {
     pub fn add(&mut self, domains: &[&str], bootstrap: Option<usize>) -> usize {
         let (authority, validator, config, seed) = (&self.authority, &self.validator, &self.config, self.seed);
         let number = self.network.add(|number, now| {
-            let signer = Arc::new(DangerousSigner::new(seed << 20 | number as u64));
-            let (certificate, homes) = certify(authority, &signer, number, domains);
-            let node = certificate.node_id();
-            let address = Bytes::copy_from_slice(&number.to_be_bytes());
-            let me = Descriptor { node, address };
-            let writer = Arc::new(CertifiedWriter::new(signer, certificate, homes));
-            let random = Box::new(Seeded::new(seed ^ (number as u64) << 32));
-            let dht = Dht::new(config.clone(), me, writer, Arc::clone(validator) as Arc<_>, random, now);
-            let hello = Bytes::copy_from_slice(node.as_bytes());
-            OverlayNode { dht, node, hello, peers: BTreeMap::new(), forger: None, events: VecDeque::new() }
+            let dht = make_dht(authority, validator, config, seed, number, domains, now);
+            OverlayNode::new(dht, domains.iter().map(|domain| (*domain).to_owned()).collect())
         });
         if let Some(bootstrap) = bootstrap {
             self.network.dial(number, bootstrap);
         }
         number
+    }
+
+    /// Starts a node again, dead or alive, with nothing but its keys and its disk, and lets it join over the given one.
+    pub fn restart(&mut self, node: usize, bootstrap: Option<usize>) {
+        let (authority, validator, config, seed) = (&self.authority, &self.validator, &self.config, self.seed);
+        self.network.restart(node, |before, now| {
+            let domains = std::mem::take(&mut before.domains);
+            let names: Vec<&str> = domains.iter().map(String::as_str).collect();
+            let mut dht = make_dht(authority, validator, config, seed, node, &names, now);
+            let store = std::mem::take(&mut before.store);
+            dht.restore(now, store.iter().map(|(key, value)| (key.clone(), value.clone())));
+            OverlayNode { store, ..OverlayNode::new(dht, domains) }
+        });
+        if let Some(bootstrap) = bootstrap {
+            self.network.dial(node, bootstrap);
+        }
     }
 
     /// Makes a write on a node and waits for its answer.
@@ -256,6 +280,24 @@ impl Overlay {
             }
         }
     }
+}
+
+fn make_dht(
+    authority: &Authority,
+    validator: &Arc<CertificateValidator>,
+    config: &Config,
+    seed: u64,
+    number: usize,
+    domains: &[&str],
+    now: Now,
+) -> Dht {
+    let signer = Arc::new(DangerousSigner::new(seed << 20 | number as u64));
+    let (certificate, homes) = certify(authority, &signer, number, domains);
+    let me = Descriptor { node: certificate.node_id(), address: Bytes::copy_from_slice(&number.to_be_bytes()) };
+    let writer = Arc::new(CertifiedWriter::new(signer, certificate, homes));
+    // A node that starts again must not draw the numbers of its first life.
+    let random = Box::new(Seeded::new(seed ^ (number as u64) << 32 ^ (now.unix_ms - EPOCH_MS)));
+    Dht::new(config.clone(), me, writer, Arc::clone(validator) as Arc<_>, random, now)
 }
 
 /// Returns a registration as a home node would publish it; `updated_ms` tells one from another.

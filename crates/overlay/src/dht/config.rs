@@ -89,6 +89,8 @@ pub struct Config {
     pub max_values_per_writer: usize,
     /// Most values this node itself keeps published.
     pub max_published: usize,
+    /// Whether there is a store to be told what is held; then [`Dht::poll_persist`](super::Dht::poll_persist) has to be drained.
+    pub persist: bool,
 }
 
 impl Default for Config {
@@ -107,6 +109,7 @@ impl Default for Config {
             // An operator's home node writes for all its users; in an overlay of five nodes each holds them all.
             max_values_per_writer: 50_000,
             max_published: 100_000,
+            persist: false,
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Dht {
     /// Refreshes since there was a first link.
     pub(super) refreshes: u32,
     pub(super) timers: Timers,
+    /// Keys of the store whose values could not be taken back.
+    pub(super) unreadable: Vec<Bytes>,
     events: VecDeque<Event>,
     transmits: VecDeque<Transmit>,
     next_operation: u64,
@@ -63,6 +65,7 @@ impl Dht {
         now: Now,
     ) -> Self {
         let position = Position::from(me.node);
+        let storage = Storage::new(config.persist);
         let mut dht = Self {
             config,
             position,
@@ -76,7 +79,7 @@ impl Dht {
             pending: BTreeMap::new(),
             operations: BTreeMap::new(),
             request_time: Duration::from_millis(200),
-            storage: Storage::default(),
+            storage,
             hand_over: HandOver::default(),
             published: BTreeMap::new(),
             told: BTreeSet::new(),
@@ -84,6 +87,7 @@ impl Dht {
             newly_linked: false,
             refreshes: 0,
             timers: Timers::default(),
+            unreadable: Vec::new(),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
             next_operation: 0,
@@ -153,6 +157,11 @@ impl Dht {
             self.table.learn(peer);
         }
         self.mend_links_soon(now);
+    }
+
+    /// Returns this node's id.
+    pub fn node_id(&self) -> NodeId {
+        self.me.node
     }
 
     /// Returns the next message to send.

@@ -14,6 +14,7 @@
 //! | `lookup`, `fetch`, `store` | this node's own commands |
 //! | `publish` | what this node keeps stored as its owner |
 //! | `serve`, `storage` | what others ask of it, and what it holds for them |
+//! | [`persist`] | what of the storage outlives the process |
 //! | `hand_over` | moving records when neighbours change, and repair |
 //! | [`config`] | every bound and period, with its reason |
 //! | [`event`] | commands' answers, wishes to the link layer, timers |
@@ -27,6 +28,9 @@
 //!
 //! /// Call this after every input (bytes from a link, a link up or down, a command, a timer).
 //! fn drain(dht: &mut Dht, now: Now) -> Option<Instant> {
+//!     while let Some(change) = dht.poll_persist() {
+//!         drop(change); // for the store, before anything is acknowledged; only with Config::persist
+//!     }
 //!     while let Some(transmit) = dht.poll_transmit() {
 //!         let _ = (transmit.to, transmit.bytes); // write to the link to that node; drop it if there is none
 //!     }
@@ -57,6 +61,7 @@ mod lookup;
 pub mod machine;
 mod membership;
 pub mod message;
+pub mod persist;
 mod publish;
 mod relay;
 mod serve;
@@ -69,6 +74,7 @@ pub use config::Config;
 pub use event::{DhtError, Entry, Event, Fetched, OperationId, StoreReceipt, Timer, Transmit};
 pub use id::{Descriptor, Distance, Position};
 pub use machine::Dht;
+pub use persist::PersistChange;
 
 use std::time::Instant;
 

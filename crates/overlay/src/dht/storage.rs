@@ -22,6 +22,8 @@ pub(super) struct Held {
     pub(super) record: Record,
     pub(super) digest: [u8; 32],
     pub(super) expires: Instant,
+    /// The same by our clock, in unix milliseconds, for what outlives the process.
+    pub(super) expires_ms: u64,
 }
 
 /// All values held.
@@ -33,6 +35,9 @@ pub(super) struct Storage {
     count: usize,
     /// Certificates held, each once; values share them.
     certificates: BTreeSet<Bytes>,
+    /// Values put or removed since the store was last told, where there is a store. Each once, so that it is no larger than what is
+    /// held and what left meanwhile.
+    changed: Option<BTreeSet<(ResourceId, Slot)>>,
 }
 
 impl Held {
@@ -44,6 +49,23 @@ impl Held {
 }
 
 impl Storage {
+    /// Makes an empty storage; `persist` says whether changes are to be told to a store.
+    pub(super) fn new(persist: bool) -> Self {
+        Self { changed: persist.then(BTreeSet::new), ..Self::default() }
+    }
+
+    /// Returns a value changed since the store was last told.
+    pub(super) fn pop_change(&mut self) -> Option<(ResourceId, Slot)> {
+        self.changed.as_mut()?.pop_first()
+    }
+
+    /// Forgets what was changed: the store knows.
+    pub(super) fn settle_changes(&mut self) {
+        if let Some(changed) = &mut self.changed {
+            changed.clear();
+        }
+    }
+
     /// Takes a value that was validated. A value held already is taken again without effect.
     ///
     /// A removal is kept at least as long as what it removes, or that could come back from a node that was away.
@@ -77,9 +99,12 @@ impl Storage {
         *self.per_writer.entry(value.signer).or_default() += 1;
         self.count += 1;
         self.expiry.insert((expires, resource, slot.clone()));
+        self.note_change(resource, &slot);
+        let left_ms = u64::try_from(expires.saturating_duration_since(now.instant).as_millis()).unwrap_or(u64::MAX);
+        let expires_ms = now.unix_ms.saturating_add(left_ms);
         let mut record = handed.record;
         record.certificates = record.certificates.drain(..).map(|der| self.intern(der)).collect();
-        self.resources.entry(resource).or_default().insert(slot, Held { record, digest, expires });
+        self.resources.entry(resource).or_default().insert(slot, Held { record, digest, expires, expires_ms });
         Ok(())
     }
 
@@ -171,6 +196,13 @@ impl Storage {
             if *count == 0 {
                 self.per_writer.remove(&writer);
             }
+        }
+        self.note_change(resource, slot);
+    }
+
+    fn note_change(&mut self, resource: ResourceId, slot: &Slot) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert((resource, slot.clone()));
         }
     }
 
