@@ -148,3 +148,47 @@ fn plain_sip_on_a_tls_port_and_tls_on_a_plain_one_harm_nobody() {
         assert!(is_alive(transport, mesh.at(1, transport)), "{transport:?}");
     }
 }
+
+#[test]
+fn sips_is_carried_over_protected_hops_only() {
+    let mesh = Mesh::start(2);
+    let (alice, bob_password) = (mesh.user("alice"), mesh.user("bob"));
+    let registered = |transport: Transport, scheme: &str| {
+        let mut bob = ScriptedPhone::new(transport, mesh.at(2, transport)).of("bob", &bob_password);
+        let contact = bob.contact().replacen("sip:", &format!("{scheme}:"), 1);
+        let register = Request::new("REGISTER", "sip:mesh.test", &bob.address(), &bob.address());
+        let answer = bob.ask(register.with("Contact", &format!("<{contact}>")).with("Expires", "600"));
+        assert_eq!(answer.status(), 200, "{answer}");
+        bob
+    };
+    let mut protected = ScriptedPhone::new(Transport::Tls, mesh.at(1, Transport::Tls)).of("alice", &alice);
+    let ask = |phone: &mut ScriptedPhone, target: &str| {
+        let request = phone.request("MESSAGE", target).with_body("text/plain", "hi");
+        phone.start(&request)
+    };
+
+    let mut bob = registered(Transport::Tls, "sips");
+    let sent = ask(&mut protected, "sips:bob@mesh.test");
+    let message = bob.incoming("MESSAGE");
+    assert!(message.request_uri().starts_with("sips:"), "{message}");
+    bob.reply(&message, 200, "OK", "");
+    assert_eq!(protected.final_answer(&sent).status(), 200);
+    let sent = ask(&mut protected, BOB);
+    let message = bob.incoming("MESSAGE");
+    assert!(message.request_uri().starts_with("sip:"), "RFC 5630 §5.3:\n{message}");
+    bob.reply(&message, 200, "OK", "");
+    assert_eq!(protected.final_answer(&sent).status(), 200);
+    bob.try_register(0);
+    let star = Request::new("REGISTER", "sip:mesh.test", &bob.address(), &bob.address());
+    bob.ask(star.with("Contact", "*").with("Expires", "0"));
+
+    let mut bob = registered(Transport::Tcp, "sip");
+    let sent = ask(&mut protected, "sips:bob@mesh.test");
+    let answer = protected.final_answer(&sent);
+    assert_eq!(answer.status(), 480, "{answer}");
+    assert!(bob.incoming_within("MESSAGE", std::time::Duration::from_millis(100)).is_none());
+
+    let mut open = ScriptedPhone::udp(mesh.sip(1)).of("alice", &alice);
+    let request = open.request("MESSAGE", "sips:bob@mesh.test").with_body("text/plain", "hi");
+    assert_eq!(open.ask(request).status(), 416, "it has been read on its way already");
+}

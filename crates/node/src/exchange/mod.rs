@@ -13,6 +13,7 @@ mod peer;
 mod phone;
 mod redirect;
 mod register;
+mod sips;
 pub(crate) mod worker;
 
 use std::net::IpAddr;

@@ -11,6 +11,7 @@ use meshtone_sip::server::RequestId;
 use super::callee::Callee;
 use super::contacts::{Phones, peer_uri};
 use super::phone::locate;
+use super::sips;
 use super::worker::Worker;
 
 /// Most users that one redirection is followed to; each costs a look-up in the overlay.
@@ -46,6 +47,8 @@ impl Worker {
         for search in searches {
             tokio::spawn(search);
         }
+        let wants_sips = self.forwarded.get(&id).is_some_and(|forwarded| forwarded.wants_sips);
+        let targets = sips::permitted(wants_sips, targets);
         self.server.follow(Instant::now(), id, branch, targets);
     }
 }

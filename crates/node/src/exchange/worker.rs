@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::Exchange;
 use super::overload::{Load, Overload, retry_after_s};
 use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN};
+use super::sips;
 use crate::clock::unix_ms;
 
 /// Inputs taken in one go before timers and transmissions have their turn.
@@ -51,6 +52,10 @@ pub(crate) struct Worker {
 pub(crate) struct Forwarded {
     /// The call that it may become; `None` for anything but INVITE.
     pub(crate) call_id: Option<String>,
+    /// Whether it asks for protected hops only.
+    pub(crate) wants_sips: bool,
+    /// Somebody is there, but not over protected hops.
+    pub(crate) unprotected: bool,
     /// The caller's proven address, where redirections may be followed on his behalf.
     pub(crate) caller: Option<String>,
     /// How often the overlay is still being asked for further targets.
@@ -205,9 +210,18 @@ impl Worker {
                 if request.method() == Method::Bye {
                     self.exchange.calls.end(request.call_id());
                 }
+                if sips::is_sips(&target.uri) && !sips::is_protected(target.destination.transport()) {
+                    let warning = sips::not_allowed(&self.exchange.domain);
+                    self.reject_with(id, 480, "Not reachable over protected hops", &[warning]);
+                    return;
+                }
                 self.server.forward(Instant::now(), id, vec![target], false);
             }
             Routing::Gone => self.reject(id, 480, "The other side's connection is gone"),
+            // It has been read on its way already: nothing that follows could keep what `sips` promises.
+            Routing::Initial if sips::is_sips(request.request_uri()) && !sips::is_protected(flow.transport()) => {
+                self.reject(id, 416, "SIPS needs a protected transport");
+            }
             Routing::Initial => match flow {
                 Flow::Udp { .. } | Flow::Stream { .. } => self.on_phone_request(id, request, flow),
                 Flow::Peer { host } => self.on_peer_request(id, request, host),
@@ -225,8 +239,16 @@ impl Worker {
             self.exchange.calls.begin(unix_ms(), request);
         }
         let call_id = is_invite.then(|| request.call_id().to_owned());
-        let forwarded =
-            Forwarded { call_id, caller: None, searches: 1, tried: false, exhausted: None, spare: Vec::new() };
+        let forwarded = Forwarded {
+            call_id,
+            wants_sips: sips::is_sips(request.request_uri()),
+            unprotected: false,
+            caller: None,
+            searches: 1,
+            tried: false,
+            exhausted: None,
+            spare: Vec::new(),
+        };
         self.forwarded.insert(id, forwarded);
         self.forward_to(id, targets, searching);
     }
@@ -237,6 +259,9 @@ impl Worker {
         if !searching {
             forwarded.searches = forwarded.searches.saturating_sub(1);
         }
+        let found = targets.len();
+        let targets = sips::permitted(forwarded.wants_sips, targets);
+        forwarded.unprotected |= targets.len() < found;
         if !targets.is_empty() {
             forwarded.tried = true;
             forwarded.exhausted = None;
@@ -253,6 +278,11 @@ impl Worker {
             return;
         }
         match forwarded.exhausted {
+            None if forwarded.unprotected => {
+                let warning = sips::not_allowed(&self.exchange.domain);
+                self.reject_with(id, 480, "Not reachable over protected hops", &[warning]);
+                self.forget(id, 480);
+            }
             None => self.unavailable(id, "Not registered anywhere"),
             // Nobody was reached: to the caller that is one thing, whether a node, a link or a phone is down.
             Some(408 | 503) => self.unavailable(id, "Nobody answers there"),
