@@ -46,28 +46,44 @@ fn torture_messages() -> Vec<(String, Vec<u8>)> {
     messages
 }
 
-#[test]
-fn every_torture_message_over_udp_leaves_the_node_alive() {
+/// Sends every torture message, whole and in pieces where the transport has pieces.
+#[track_caller]
+fn torment(transport: Transport) {
     let mut mesh = Mesh::start(1);
+    let server = mesh.at(1, transport);
     for (name, message) in torture_messages() {
-        ScriptedPhone::udp(mesh.sip(1)).send_bytes(&message);
-        assert_alive(mesh.node_mut(1), &name);
+        let mut whole = ScriptedPhone::new(transport, server);
+        let _ = whole.try_send_bytes(&message);
+        if transport != Transport::Udp {
+            let mut torn = ScriptedPhone::new(transport, server);
+            // The node may close the connection in the middle of it.
+            let _ = message.chunks(7).try_for_each(|piece| torn.try_send_bytes(piece));
+        }
+        assert!(mesh.node_mut(1).is_running(), "the node ended after {name}");
+        assert!(is_alive(transport, server), "no answer over {transport:?} after {name}");
     }
     assert_unharmed(mesh.node_mut(1));
 }
 
 #[test]
+fn every_torture_message_over_udp_leaves_the_node_alive() {
+    torment(Transport::Udp);
+}
+
+#[test]
 fn every_torture_message_over_tcp_leaves_the_node_alive() {
-    let mut mesh = Mesh::start(1);
-    for (name, message) in torture_messages() {
-        let mut whole = ScriptedPhone::tcp(mesh.sip(1));
-        let _ = whole.try_send_bytes(&message);
-        let mut torn = ScriptedPhone::tcp(mesh.sip(1));
-        // The node may close the connection in the middle of it.
-        let _ = message.chunks(7).try_for_each(|piece| torn.try_send_bytes(piece));
-        assert_alive(mesh.node_mut(1), &name);
-    }
-    assert_unharmed(mesh.node_mut(1));
+    torment(Transport::Tcp);
+}
+
+#[test]
+fn every_torture_message_over_tls_leaves_the_node_alive() {
+    torment(Transport::Tls);
+}
+
+#[test]
+fn every_torture_message_over_websocket_leaves_the_node_alive() {
+    torment(Transport::Ws);
+    torment(Transport::Wss);
 }
 
 #[test]

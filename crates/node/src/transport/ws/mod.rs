@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use meshtone_sip::message::Message;
+use meshtone_sip::message::{MAX_MESSAGE_LEN, Message};
 use meshtone_sip::transport::Flow;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
@@ -24,8 +24,6 @@ use super::stream::{FIRST_MESSAGE_WITHIN, IDLE, WRITE_WITHIN};
 const MAX_REQUEST: usize = 8 * 1024;
 /// How long the upgrade request may take.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
-/// The largest message, in one frame or in fragments: what a message may have on any transport.
-const MAX_MESSAGE: usize = 64 * 1024;
 /// Control frames that may come between two messages. Keep-alives come every ten seconds at most, so a phone that has
 /// nothing to say for an hour stays below; each registration makes room again.
 const MAX_CONTROL_FRAMES: u32 = 512;
@@ -45,7 +43,8 @@ pub(super) async fn serve<S>(
 {
     let upgraded = timeout(REQUEST_WITHIN, upgrade(&mut stream, &transports.origins)).await;
     if matches!(upgraded, Ok(true)) {
-        let limits = Limits::default().max_payload_len(Some(MAX_MESSAGE));
+        // In one frame or in fragments: what a message may have on any transport.
+        let limits = Limits::default().max_payload_len(Some(MAX_MESSAGE_LEN));
         let config = Config::default().frame_size(usize::MAX);
         let mut socket = ServerBuilder::new().config(config).limits(limits).serve(stream);
         let code = carry(&transports, &flow, connection, &closed, &mut socket, &mut outgoing).await;
