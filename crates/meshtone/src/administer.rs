@@ -19,10 +19,16 @@ const NOTHING: Option<&()> = None;
 pub(crate) fn user(data: &Path, command: UserCommand) -> Result<(), Failure> {
     let client = Client::connect(data)?;
     match command {
-        UserCommand::Add { user, number, json } => {
+        UserCommand::Add { user, number, digest, json } => {
             let added = match client {
-                Some(client) => client.ask(Method::POST, "/users", Some(&NewUser { user, number }))?,
-                None => shown(stopped(data)?.add(&user, number.as_deref())?),
+                Some(client) => {
+                    let digest = digest.iter().map(|algorithm| algorithm.token().to_owned()).collect();
+                    client.ask(Method::POST, "/users", Some(&NewUser { user, number, digest }))?
+                }
+                None => {
+                    let algorithms: Vec<_> = digest.iter().map(|algorithm| algorithm.algorithm()).collect();
+                    shown(stopped(data)?.add_with(&user, number.as_deref(), &algorithms)?)
+                }
             };
             show_credentials(&added, json)
         }

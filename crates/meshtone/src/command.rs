@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use meshtone_node::DigestRule;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The version of the link protocol, as its ALPN says it: `meshtone/1`.
@@ -78,6 +80,11 @@ pub(crate) struct RunOptions {
     #[arg(long, env = "MESHTONE_TLS_CA", value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
 
+    /// What phones may authenticate by: md5, sha-256, sha-512-256, and auth-int for bodies too; ADDR=… for one address
+    /// alone. Some phones fail on anything but md5 [default: md5]
+    #[arg(long, env = "MESHTONE_DIGEST", value_name = "[ADDR=]ALGORITHM", value_delimiter = ',')]
+    pub(crate) digest: Vec<DigestRule>,
+
     /// Addresses for links to other nodes, UDP [default: 0.0.0.0:6084]
     #[arg(long, env = "MESHTONE_LINK", value_name = "ADDR", value_delimiter = ',')]
     pub(crate) link: Vec<SocketAddr>,
@@ -108,6 +115,10 @@ pub(crate) enum UserCommand {
         /// A number under which the user can be called too
         #[arg(long)]
         number: Option<String>,
+        /// The only digest algorithms that the user's phones may use; a listener must offer them, see `run --digest`
+        /// [default: any that is offered]
+        #[arg(long, value_enum, value_name = "ALGORITHM", value_delimiter = ',')]
+        digest: Vec<DigestAlgorithm>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -131,6 +142,33 @@ pub(crate) enum UserCommand {
         /// The user's name
         user: String,
     },
+}
+
+/// A digest algorithm (RFC 8760).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DigestAlgorithm {
+    /// What nearly every phone can do
+    Md5,
+    /// Stronger
+    #[value(name = "sha-256")]
+    Sha256,
+    /// Stronger too
+    #[value(name = "sha-512-256")]
+    Sha512_256,
+}
+
+impl DigestAlgorithm {
+    pub(crate) fn algorithm(self) -> meshtone_node::Algorithm {
+        match self {
+            DigestAlgorithm::Md5 => meshtone_node::Algorithm::Md5,
+            DigestAlgorithm::Sha256 => meshtone_node::Algorithm::Sha256,
+            DigestAlgorithm::Sha512_256 => meshtone_node::Algorithm::Sha512_256,
+        }
+    }
+
+    pub(crate) fn token(self) -> &'static str {
+        self.algorithm().as_str()
+    }
 }
 
 #[derive(Debug, Args)]

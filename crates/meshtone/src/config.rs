@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use meshtone_node::DigestRule;
+
 use crate::command::PortRange;
 use crate::failure::Failure;
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "data",
     "domain",
     "sip",
@@ -20,6 +22,7 @@ const KEYS: [&str; 14] = [
     "tls_cert",
     "tls_key",
     "tls_ca",
+    "digest",
     "link",
     "rtp_ports",
     "join",
@@ -39,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
     pub(crate) tls_ca: Option<PathBuf>,
+    pub(crate) digest: Vec<DigestRule>,
     pub(crate) link: Vec<SocketAddr>,
     pub(crate) rtp_ports: Option<PortRange>,
     pub(crate) join: Option<String>,
@@ -58,6 +62,7 @@ struct File {
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     tls_ca: Option<PathBuf>,
+    digest: Option<Texts>,
     link: Option<Texts>,
     rtp_ports: Option<String>,
     join: Option<String>,
@@ -130,6 +135,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         };
         Texts::list(texts).iter().map(read).collect::<Result<Vec<_>, _>>()
     };
+    let digest = Texts::list(file.digest).iter().map(|text| text.parse::<DigestRule>()).collect::<Result<Vec<_>, _>>();
     let rtp_ports = file.rtp_ports.map(|text| text.parse::<PortRange>()).transpose();
     Ok(Settings {
         data: file.data,
@@ -142,6 +148,8 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         tls_cert: file.tls_cert,
         tls_key: file.tls_key,
         tls_ca: file.tls_ca,
+        digest: digest
+            .map_err(|why| wrong(format!("`digest`: {why}"), "for example [\"md5\", \"192.0.2.1:5080=sha-256\"]"))?,
         link: addresses("link", file.link)?,
         rtp_ports: rtp_ports.map_err(|why| wrong(format!("`rtp_ports`: {why}"), "for example \"16384-32767\""))?,
         join: file.join,

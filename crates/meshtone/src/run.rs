@@ -39,6 +39,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         tls_key: options.tls_key.or(settings.tls_key),
         tls_authorities: options.tls_ca.or(settings.tls_ca),
         ws_origins: first_given(options.ws_origin, settings.ws_origin),
+        digest: first_given(options.digest, settings.digest),
         link: first_given(first_given(options.link, settings.link), vec![DEFAULT_LINK]),
         rtp_ports: (first, last),
         join: options.join.or(settings.join),

@@ -22,5 +22,7 @@ mod status;
 pub mod store;
 mod transport;
 
+pub use exchange::digest::{DigestRule, Offered};
+pub use meshtone_sip::digest::Algorithm;
 pub use node::{Config, Node, StartError, Summary};
 pub use transport::tls::certificate::CertificateError;

@@ -23,6 +23,7 @@ use crate::control;
 use crate::enrol::{self, Membership};
 use crate::exchange::Exchange;
 use crate::exchange::calls::Calls;
+use crate::exchange::digest::{DigestPolicy, DigestRule};
 use crate::exchange::guard::Guard;
 use crate::exchange::worker::Worker;
 use crate::location::memory::Registrations;
@@ -64,6 +65,8 @@ pub struct Config {
     pub tls_authorities: Option<PathBuf>,
     /// Origins of web pages, other than this host's own, that may connect over WebSocket.
     pub ws_origins: Vec<String>,
+    /// What phones may authenticate by, everywhere or at one listener; MD5 alone where nothing is said.
+    pub digest: Vec<DigestRule>,
     /// UDP addresses for links to other nodes.
     pub link: Vec<SocketAddr>,
     /// First and last UDP port for media.
@@ -170,10 +173,14 @@ impl Node {
             calls: Calls::default(),
             // A fresh secret each start: older nonces are then stale, and phones try again by themselves.
             authenticator: Mutex::new(Authenticator::new(random_key(), DigestConfig::default())),
+            digest: DigestPolicy::new(&config.digest),
             gruus: GruuKey::new(&kept_key(&store, Setting::GruuKey)?, &overlay.node_id().to_string()),
             guard: Guard::default(),
             rtp_ports: ports,
         });
+        for address in exchange.digest.without_listener(&exchange.transports.addresses().all()) {
+            tracing::warn!(%address, "a digest rule is for an address that is not listened on");
+        }
         let flow_token_key = kept_key(&store, Setting::FlowTokenKey)?;
 
         let mut tasks = JoinSet::new();

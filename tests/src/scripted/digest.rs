@@ -1,7 +1,8 @@
-//! A phone's side of HTTP digest with MD5 (RFC 7616, `qop=auth`), written anew so that it checks the node's.
+//! A phone's side of HTTP digest with MD5 or SHA-256 (RFC 7616, `qop=auth`), written anew so that it checks the node's.
 
 use std::collections::HashMap;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use md5::{Digest, Md5};
 
@@ -22,6 +23,8 @@ impl Credentials {
         let count = uses.entry(nonce.clone()).or_default();
         *count += 1;
         let count = format!("{count:08x}");
+        let (algorithm, hash): (&str, fn(&str) -> String) =
+            if challenge.contains("algorithm=SHA-256") { ("SHA-256", sha256) } else { ("MD5", hash) };
         let secret = hash(&format!("{}:{realm}:{}", self.user, self.password));
         let request = hash(&format!("{method}:{uri}"));
         let cnonce = "f00dcafe";
@@ -29,7 +32,7 @@ impl Credentials {
         let opaque = quoted(challenge, "opaque").map(|opaque| format!(", opaque=\"{opaque}\"")).unwrap_or_default();
         format!(
             "Digest username=\"{}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", \
-             algorithm=MD5, cnonce=\"{cnonce}\", qop=auth, nc={count}{opaque}",
+             algorithm={algorithm}, cnonce=\"{cnonce}\", qop=auth, nc={count}{opaque}",
             self.user
         )
     }
@@ -37,6 +40,10 @@ impl Credentials {
 
 fn hash(text: &str) -> String {
     HEXLOWER.encode(&Md5::digest(text.as_bytes()))
+}
+
+fn sha256(text: &str) -> String {
+    HEXLOWER.encode(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
 /// The quoted parameter `name` of a challenge.
@@ -48,7 +55,17 @@ pub fn quoted(challenge: &str, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::hash;
+    use super::{hash, sha256};
+
+    #[test]
+    fn sha_256_is_that_of_rfc_7616_section_3_9_1() {
+        let secret = sha256("Mufasa:http-auth@example.org:Circle of Life");
+        let request = sha256("GET:/dir/index.html");
+        let nonce = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v";
+        let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
+        let response = sha256(&format!("{secret}:{nonce}:00000001:{cnonce}:auth:{request}"));
+        assert_eq!(response, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1");
+    }
 
     #[test]
     fn the_response_is_that_of_rfc_2617_section_3_5() {

@@ -17,6 +17,9 @@ use crate::store::{Store, StoreError, Table as StoreTable};
 /// Changes that a slow listener may lag behind before it has to look at the whole table instead.
 const CHANGES_KEPT: usize = 1024;
 
+/// The setting that names the digest algorithms of a user, separated by commas.
+const DIGEST: &str = "digest";
+
 /// Somebody's account was added, changed or removed, here or at another home node.
 #[derive(Debug, Clone)]
 pub struct Change {
@@ -111,9 +114,28 @@ impl Accounts {
     /// # Errors
     /// [`AccountError`]; nothing was added then, unless the store failed.
     pub fn add(&self, user: &str, number: Option<&str>) -> Result<Credentials, AccountError> {
+        self.add_with(user, number, &[])
+    }
+
+    /// The same for a user who may authenticate by these algorithms only (RFC 8760); by none given, by all that a
+    /// listener offers.
+    ///
+    /// # Errors
+    /// [`AccountError`]; nothing was added then, unless the store failed.
+    pub fn add_with(
+        &self,
+        user: &str,
+        number: Option<&str>,
+        algorithms: &[Algorithm],
+    ) -> Result<Credentials, AccountError> {
         let user = name::new_user(user)?;
         let number = number.map(name::new_number).transpose()?;
         let password = Password::generate(&*self.inner.random)?;
+        let mut settings = BTreeMap::new();
+        if !algorithms.is_empty() {
+            let tokens: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
+            settings.insert(DIGEST.to_owned(), tokens.join(","));
+        }
         {
             let mut replica = self.lock();
             if replica.table.account(&user).is_some() {
@@ -132,7 +154,7 @@ impl Accounts {
                 number: number.clone(),
                 ha1: self.hash(&user, &password),
                 created_ms: (self.inner.now_ms)(),
-                settings: BTreeMap::new(),
+                settings,
             };
             self.change(&mut replica, &user, Some(account))?;
         }
@@ -194,9 +216,15 @@ impl Accounts {
     }
 
     /// What verifies a user's digest with that algorithm. The name is taken as it is: a digest is made over the name
-    /// as the phone spelt it.
+    /// as the phone spelt it. `None` as well for an algorithm that the user may not use: whoever takes a stronger
+    /// challenge away on the wire gains nothing (RFC 8760 §4).
     pub fn ha1(&self, user: &str, algorithm: Algorithm) -> Option<Ha1> {
-        self.lock().table.ha1(user).map(|set| set.of(algorithm).clone())
+        let replica = self.lock();
+        let account = replica.table.entry(user)?.account.as_ref()?;
+        let may_use = account.settings.get(DIGEST).is_none_or(|allowed| {
+            allowed.split(',').any(|token| Algorithm::from_token(token.trim()) == Some(algorithm))
+        });
+        may_use.then(|| account.ha1.of(algorithm).clone())
     }
 
     /// How many users there are.

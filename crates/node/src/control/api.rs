@@ -92,6 +92,9 @@ pub struct NewUser {
     /// The number, if there shall be one.
     #[serde(default)]
     pub number: Option<String>,
+    /// The digest algorithms that the user may authenticate by; by all that a listener offers if there are none.
+    #[serde(default)]
+    pub digest: Vec<String>,
 }
 
 /// What to type into a phone. The password is shown this once.

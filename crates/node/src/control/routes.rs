@@ -10,6 +10,8 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+use meshtone_sip::digest::Algorithm;
+
 use super::Control;
 use super::api::{Failure, Invite, NewInvite, NewUser, UserCredentials, UserList, UserRow};
 use crate::account::{AccountError, Accounts, Credentials};
@@ -46,8 +48,16 @@ async fn list_users(State(control): State<Control>) -> Response {
 }
 
 async fn add_user(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
-    let NewUser { user, number } = parse(&body)?;
-    let added = change(&control, move |accounts| accounts.add(&user, number.as_deref())).await?;
+    let NewUser { user, number, digest } = parse(&body)?;
+    let algorithms = digest.iter().map(|token| {
+        Algorithm::from_token(token).ok_or_else(|| Failed {
+            status: StatusCode::BAD_REQUEST,
+            error: format!("there is no digest algorithm {token:?}"),
+            hint: "the algorithms are md5, sha-256 and sha-512-256",
+        })
+    });
+    let algorithms = algorithms.collect::<Result<Vec<_>, _>>()?;
+    let added = change(&control, move |accounts| accounts.add_with(&user, number.as_deref(), &algorithms)).await?;
     Ok((StatusCode::CREATED, Json(credentials(&control, added))).into_response())
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod callee;
 pub(crate) mod calls;
 mod contacts;
+pub(crate) mod digest;
 mod echo;
 pub(crate) mod guard;
 mod overload;
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use meshtone_media::io::PortRange;
 use meshtone_overlay::node::Overlay;
-use meshtone_sip::digest::{Algorithm, Authenticator, Verdict};
+use meshtone_sip::digest::{Authenticator, Verdict};
 use meshtone_sip::message::{Header, Message};
 use meshtone_sip::registrar::gruu::GruuKey;
 use meshtone_sip::transport::Flow;
@@ -31,6 +32,7 @@ use crate::clock::unix_ms;
 use crate::location::memory::Registrations;
 use crate::transport::Transports;
 use calls::Calls;
+use digest::DigestPolicy;
 
 /// What all workers of a node share.
 pub(crate) struct Exchange {
@@ -41,15 +43,12 @@ pub(crate) struct Exchange {
     pub(crate) transports: Arc<Transports>,
     pub(crate) calls: Calls,
     pub(crate) authenticator: Mutex<Authenticator>,
+    pub(crate) digest: DigestPolicy,
     /// What seals temporary GRUUs; without it none are given.
     pub(crate) gruus: Option<GruuKey>,
     pub(crate) guard: guard::Guard,
     pub(crate) rtp_ports: PortRange,
 }
-
-/// The digest algorithms offered to phones: many read only the first challenge, and some fail on any other than MD5,
-/// so others are a policy of later (RFC 8760).
-const ALGORITHMS: &[Algorithm] = &[Algorithm::Md5];
 
 /// Whose credentials a request carries.
 pub(crate) enum Authenticated {
@@ -63,8 +62,9 @@ pub(crate) enum Authenticated {
 }
 
 impl Exchange {
-    /// Checks digest credentials. A stranger, an unknown user, a wrong password and one who guessed too often get one and
-    /// the same answer.
+    /// Checks digest credentials. A stranger, an unknown user, a wrong password, an algorithm that the user may not use
+    /// and one who guessed too often get one and the same answer: what is offered depends on where it was asked, never
+    /// on who was named.
     pub(crate) fn authenticate(
         &self,
         request: &Message,
@@ -73,6 +73,7 @@ impl Exchange {
         challenge: Header,
     ) -> Authenticated {
         let now_ms = unix_ms();
+        let offer = self.digest.offer(self.transports.listener_address(flow));
         let source = flow.remote().map(|remote| remote.ip());
         let mut claimed = None;
         let mut authenticator = self.authenticator.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,7 +88,7 @@ impl Exchange {
                 let may_try = source.is_none_or(|source| self.guard.may_try(now_ms, source, user));
                 self.accounts.ha1(user, algorithm).filter(|_| may_try)
             },
-            ALGORITHMS,
+            &offer.algorithms,
         );
         match (&verdict, source) {
             (Verdict::Refused, Some(source)) => self.guard.failed(now_ms, source, claimed.as_deref()),
@@ -103,7 +104,11 @@ impl Exchange {
             Verdict::Stale => true,
             Verdict::Missing | Verdict::Refused => false,
         };
-        let challenges = authenticator.challenge(now_ms, &self.domain, ALGORITHMS, stale);
+        let challenges = if offer.auth_int {
+            authenticator.challenge_with_bodies(now_ms, &self.domain, &offer.algorithms, stale)
+        } else {
+            authenticator.challenge(now_ms, &self.domain, &offer.algorithms, stale)
+        };
         Authenticated::No { challenges: challenges.into_iter().map(|value| (challenge, value)).collect() }
     }
 

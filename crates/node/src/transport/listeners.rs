@@ -23,6 +23,11 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<SocketAddr> {
+        [&self.sip, &self.tls, &self.ws, &self.wss].into_iter().flatten().copied().collect()
+    }
+
     /// Whether any of them needs a certificate.
     pub(crate) fn need_certificate(&self) -> bool {
         !self.tls.is_empty() || !self.wss.is_empty()
@@ -64,6 +69,11 @@ impl Listeners {
             listeners.push(Listener { address, udp: None, stream });
         }
         Ok((Listeners(listeners), accepting))
+    }
+
+    /// The address of a listener.
+    pub(super) fn address(&self, listener: u16) -> Option<SocketAddr> {
+        self.0.get(usize::from(listener)).map(|listener| listener.address)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u16, &Listener)> {

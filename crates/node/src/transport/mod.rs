@@ -158,6 +158,14 @@ impl Transports {
         self.peers.domains(node)
     }
 
+    /// The address of the listener that a flow came in at; `None` for a link to another node.
+    pub(crate) fn listener_address(&self, flow: &Flow) -> Option<SocketAddr> {
+        match flow {
+            Flow::Udp { listener, .. } | Flow::Stream { listener, .. } => self.listeners.address(*listener),
+            Flow::Peer { .. } => None,
+        }
+    }
+
     fn send_datagram(&self, listener: u16, remote: SocketAddr, bytes: &[u8], report: Option<Report>) {
         let Some(socket) = self.listeners.udp(listener, remote) else {
             self.dispatch.failed(report);

@@ -84,12 +84,27 @@ impl Authenticator {
     /// Returns the values of WWW-Authenticate or Proxy-Authenticate, one for each algorithm in the order given: the one
     /// preferred comes first (RFC 8760 §2.3).
     pub fn challenge(&self, now_ms: u64, realm: &str, algorithms: &[Algorithm], stale: bool) -> Vec<String> {
+        self.challenge_for(now_ms, realm, algorithms, "auth", stale)
+    }
+
+    /// The same, asking for the protection of bodies too (`auth-int`), which a client may take or leave.
+    pub fn challenge_with_bodies(
+        &self,
+        now_ms: u64,
+        realm: &str,
+        algorithms: &[Algorithm],
+        stale: bool,
+    ) -> Vec<String> {
+        self.challenge_for(now_ms, realm, algorithms, "auth,auth-int", stale)
+    }
+
+    fn challenge_for(&self, now_ms: u64, realm: &str, algorithms: &[Algorithm], qop: &str, stale: bool) -> Vec<String> {
         let counter = self.issued.fetch_add(1, Ordering::Relaxed);
         let nonce = nonce::seal(&self.key, Stamp { issued_ms: now_ms, counter }, realm);
         let stale = if stale { ", stale=true" } else { "" };
         let challenge = |algorithm: &Algorithm| {
             let (realm, algorithm) = (quote(realm), algorithm.as_str());
-            format!("Digest realm={realm}, nonce=\"{nonce}\", algorithm={algorithm}, qop=\"auth\"{stale}")
+            format!("Digest realm={realm}, nonce=\"{nonce}\", algorithm={algorithm}, qop=\"{qop}\"{stale}")
         };
         algorithms.iter().map(challenge).collect()
     }

@@ -68,6 +68,8 @@ fn group(bindings: &[Binding]) -> Vec<Choice<'_>> {
         }
     }
     for choice in &mut choices {
+        // Of those of one millisecond the one that was added last.
+        choice.flows.reverse();
         choice.flows.sort_by_key(|flow| Reverse(flow.updated_ms));
         choice.q = choice.flows.first().map_or(0, |flow| flow.q);
     }

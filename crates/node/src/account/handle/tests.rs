@@ -110,3 +110,15 @@ fn a_removed_user_can_be_added_again() {
     accounts.add("alice", Some("201")).unwrap();
     assert_eq!(accounts.resolve("201").as_deref(), Some("alice"));
 }
+
+#[test]
+fn a_user_of_one_algorithm_has_no_hash_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let accounts = open(&folder);
+    accounts.add_with("alice", None, &[Algorithm::Sha256, Algorithm::Sha512_256]).unwrap();
+    assert!(accounts.ha1("alice", Algorithm::Md5).is_none(), "whoever strips the stronger challenge gains nothing");
+    assert!(accounts.ha1("alice", Algorithm::Sha256).is_some());
+    assert!(accounts.ha1("alice", Algorithm::Sha512_256).is_some());
+    accounts.passwd("alice").unwrap();
+    assert!(accounts.ha1("alice", Algorithm::Md5).is_none(), "a new password changes nothing about that");
+}
