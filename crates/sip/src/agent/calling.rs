@@ -6,15 +6,14 @@ use super::login::Login;
 use super::negotiation::{Negotiation, has_description};
 use super::request::{Draft, Outcome, Purpose, credentials_of};
 use super::session::{Phase, Session};
-use super::session_timer::{Agreed, MIN_SE, Refresher, SessionTimer, lists};
-use super::{
-    Agent, AgentError, AgentEvent, Body, DialogId, OutgoingCall, Reliability, SUPPORTED, Stack, TimerKey, allow,
-};
+use super::session_timer::{Agreed, MIN_SE, Refresher, SessionTimer};
+use super::{Agent, AgentEvent, DialogId, OutgoingCall, Reliability, SUPPORTED, Stack, TimerKey, allow};
 use crate::agent::dialog::Dialog;
 use crate::message::{Header, Message};
 use crate::transaction::{TimerReason, TransactionId};
 
-/// Most early dialogs of one call; an address has at most ten contacts at each of a few nodes.
+/// Most dialogs of one call; an address has at most ten contacts at each of a few nodes. A 2xx beyond is left alone: its
+/// sender ends what nobody acknowledges.
 const FORKS_MAX: usize = 16;
 
 /// A call of ours, until nothing more can come of its INVITE.
@@ -142,12 +141,14 @@ impl Agent {
             return Some(known);
         }
         response.header(Header::Contact)?;
-        let room = self.attempts.get(&call).is_some_and(|attempt| attempt.dialogs.len() < FORKS_MAX);
-        if room && self.has_room() { self.begin_dialog(call, request, response) } else { None }
+        if self.has_room() { self.begin_dialog(call, request, response) } else { None }
     }
 
     fn begin_dialog(&mut self, call: DialogId, request: &Message, response: &Message) -> Option<DialogId> {
         response.to().ok()?.tag()?;
+        if self.attempts.get(&call)?.dialogs.len() >= FORKS_MAX {
+            return None;
+        }
         let id = if self.sessions.contains_key(&call) { self.fresh_id() } else { call };
         let attempt = self.attempts.get_mut(&call)?;
         let order = &attempt.order;
@@ -161,88 +162,6 @@ impl Agent {
         attempt.dialogs.push(id);
         self.insert(id, session);
         Some(id)
-    }
-
-    /// Acknowledges a reliable provisional response by PRACK (RFC 3262 §4); false when it is a repetition, or out of order.
-    fn take_reliable(&mut self, stack: &mut Stack<'_>, id: DialogId, response: &Message) -> bool {
-        let Some(session) = self.sessions.get_mut(&id) else { return true };
-        session.learn(response);
-        let rseq = response.header(Header::RSeq).and_then(|value| value.trim().parse::<u32>().ok());
-        let Some(rseq) = rseq.filter(|_| lists(response, Header::Require, "100rel")) else { return true };
-        if session.last_rseq != 0 && Some(rseq) != session.last_rseq.checked_add(1) {
-            return false;
-        }
-        session.last_rseq = rseq;
-        let Ok(number) = response.cseq().map(|cseq| cseq.number) else { return true };
-        if has_description(response) {
-            session.negotiation.received();
-        }
-        if matches!(session.negotiation, Negotiation::OfferReceived { .. }) && has_description(response) {
-            session.phase = Phase::Calling { prack: Some((rseq, number)) };
-        } else {
-            self.send_prack(stack, id, rseq, number, None);
-        }
-        true
-    }
-
-    fn send_prack(&mut self, stack: &mut Stack<'_>, id: DialogId, rseq: u32, number: u32, body: Option<&Body>) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let rack = [(Header::RAck, format!("{rseq} {number} INVITE"))];
-        let prack = session.dialog.request(stack, "PRACK", &rack, body);
-        self.send_in_dialog_as(stack, id, Purpose::Prack, &prack);
-    }
-
-    /// Answers an offer that came in a reliable provisional response (by PRACK) or in a 2xx (by ACK).
-    pub(crate) fn acknowledge(
-        &mut self,
-        stack: &mut Stack<'_>,
-        id: DialogId,
-        body: Option<&Body>,
-    ) -> Result<(), AgentError> {
-        let session = self.sessions.get_mut(&id).ok_or(AgentError::NoSuchDialog)?;
-        match &mut session.phase {
-            Phase::AnswerWanted { .. } => {
-                session.negotiation.sent();
-                session.description = body.cloned();
-                self.send_ack(stack, id, body);
-                Ok(())
-            }
-            Phase::Calling { prack } => {
-                let (rseq, number) = prack.take().ok_or(AgentError::NotNow)?;
-                session.negotiation.sent();
-                session.description = body.cloned();
-                self.send_prack(stack, id, rseq, number, body);
-                Ok(())
-            }
-            Phase::Ringing(_) | Phase::Confirmed | Phase::Over => Err(AgentError::NotNow),
-        }
-    }
-
-    /// Sends the ACK that waited for an answer.
-    pub(super) fn send_ack(&mut self, stack: &mut Stack<'_>, id: DialogId, body: Option<&Body>) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let phase = std::mem::replace(&mut session.phase, Phase::Confirmed);
-        if let Phase::AnswerWanted { cseq, credentials, .. } = phase {
-            let ack = session.dialog.ack(stack, cseq, &credentials, body);
-            stack.layer.send_statelessly(session.dialog.destination.clone(), ack.clone());
-            session.acknowledged = Some((cseq, ack));
-        } else {
-            session.phase = phase;
-        }
-        self.rearm_session(id);
-    }
-
-    /// Sends the ACK of a 2xx again when that repeats; false when it is new.
-    pub(super) fn repeat_ack(&mut self, stack: &mut Stack<'_>, id: DialogId, number: u32) -> bool {
-        let Some(session) = self.sessions.get(&id) else { return false };
-        match (&session.acknowledged, &session.phase) {
-            (Some((known, ack)), _) if *known == number => {
-                stack.layer.send_statelessly(session.dialog.destination.clone(), ack.clone());
-                true
-            }
-            (_, Phase::AnswerWanted { cseq, .. }) => *cseq == number,
-            (_, Phase::Ringing(_) | Phase::Calling { .. } | Phase::Confirmed | Phase::Over) => false,
-        }
     }
 
     pub(super) fn conclude_call(&mut self, stack: &mut Stack<'_>, call: DialogId, outcome: &Outcome<'_>) {

@@ -4,9 +4,11 @@
 //! session timers (RFC 4028), references and replacements (RFC 3515, 3891), subscriptions (RFC 6665), digest as a client
 //! (RFC 3261 §22). Which calls to place or accept, what descriptions say, and all media, are the node's business.
 //!
-//! Inside: `calling` and `called` (the two sides of an INVITE), `within` (what arrives in a dialog), `change` (our own
-//! re-INVITE and UPDATE), `request` (what we send, and challenges to it), `subscriber` and `notifier`, `replaces`.
+//! Inside: `calling` and `called` (the two sides of an INVITE), `acknowledge` (ACK and PRACK), `within` (what arrives in a
+//! dialog), `change` (our own re-INVITE and UPDATE), `request` (what we send, and challenges to it), `subscriber` and
+//! `notifier`, `replaces`. A `Session` is a dialog with all that it carries.
 
+mod acknowledge;
 mod called;
 mod calling;
 mod change;
@@ -23,6 +25,7 @@ mod session;
 mod session_timer;
 mod stack;
 mod subscriber;
+mod subscription_state;
 mod within;
 
 use std::collections::HashMap;

@@ -6,7 +6,8 @@ use super::called::{Asked, Refusal};
 use super::dialog::Dialog;
 use super::request::{Outcome, Purpose};
 use super::session::{Phase, Session};
-use super::subscriber::{Event, SUBSCRIPTIONS_MAX};
+use super::subscriber::SUBSCRIPTIONS_MAX;
+use super::subscription_state::Event;
 use super::{
     ALLOW, Agent, AgentEvent, Answer, Body, DialogId, Stack, SubscriptionAnswer, SubscriptionId, SubscriptionState,
     Termination, TimerKey, Verdict, key,

@@ -6,6 +6,7 @@ use super::login::Login;
 use super::request::{Draft, Outcome, Purpose};
 use super::session::{Phase, Session};
 use super::session_timer::lists;
+use super::subscription_state::{Event, Told, matches, sipfrag_status};
 use super::{
     ALLOW, Agent, AgentError, AgentEvent, DialogId, OutgoingSubscription, Stack, SubscriptionId, SubscriptionState,
     Termination, TimerKey,
@@ -53,25 +54,6 @@ enum WatchState {
     Standing { refresh_at: Option<Instant>, until: Instant },
     /// Ended by us; the last NOTIFY must come until then.
     Ending { until: Instant },
-}
-
-/// Value of Event: package and `id`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Event {
-    pub(super) package: String,
-    pub(super) id: Option<String>,
-}
-
-impl Event {
-    pub(super) fn read(value: &str) -> Event {
-        let mut parts = value.split(';').map(str::trim);
-        let package = parts.next().unwrap_or_default().to_owned();
-        let id = parts.find_map(|part| {
-            let (name, value) = part.split_once('=')?;
-            name.trim().eq_ignore_ascii_case("id").then(|| value.trim().to_owned())
-        });
-        Event { package, id }
-    }
 }
 
 impl Agent {
@@ -380,12 +362,6 @@ fn ended(subscription: SubscriptionId, reason: Termination, retry_after: Option<
     AgentEvent::SubscriptionEnded { subscription, reason, retry_after }
 }
 
-/// Whether a NOTIFY is about this event. That of a REFER may leave the `id` out (RFC 3515 §2.4.6).
-fn matches(event: &Event, is_refer: bool, notify: &Message) -> bool {
-    let Some(told) = notify.header(Header::Event).map(Event::read) else { return false };
-    told.package == event.package && (told.id == event.id || (is_refer && (told.id.is_none() || event.id.is_none())))
-}
-
 /// Whether a REFER was accepted without a subscription (RFC 4488).
 fn is_without_subscription(refer: &Message, response: &Message) -> bool {
     refer.method() == Method::Refer && lists(response, Header::ReferSub, "false")
@@ -395,78 +371,4 @@ fn retry_after(response: &Message) -> Option<Duration> {
     let value = response.header(Header::RetryAfter)?;
     let digits = value.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok().map(Duration::from_secs)
-}
-
-/// Status in a `message/sipfrag` body (RFC 3420); 0 when it holds none.
-fn sipfrag_status(notify: &Message) -> u16 {
-    let line = notify.body().split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    let status = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok());
-    status.unwrap_or(0)
-}
-
-/// What Subscription-State says.
-struct Told {
-    state: SubscriptionState,
-    reason: Termination,
-    expires: Option<Duration>,
-    retry_after: Option<Duration>,
-}
-
-impl Told {
-    fn read(notify: &Message) -> Option<Told> {
-        let value = notify.header(Header::SubscriptionState)?;
-        let mut parts = value.split(';').map(str::trim);
-        let state = parts.next()?.to_ascii_lowercase();
-        let mut told = Told {
-            state: match state.as_str() {
-                "terminated" => SubscriptionState::Terminated,
-                "pending" => SubscriptionState::Pending,
-                // An extension's state counts as active (RFC 6665 §4.1.3).
-                _ => SubscriptionState::Active,
-            },
-            reason: Termination::Other(String::new()),
-            expires: None,
-            retry_after: None,
-        };
-        for part in parts {
-            let Some((name, value)) = part.split_once('=') else { continue };
-            let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
-            match name.as_str() {
-                "reason" => told.reason = Termination::read(value),
-                "expires" => told.expires = value.parse().ok().map(Duration::from_secs),
-                "retry-after" => told.retry_after = value.parse().ok().map(Duration::from_secs),
-                _ => {}
-            }
-        }
-        Some(told)
-    }
-}
-
-impl Termination {
-    fn read(reason: &str) -> Termination {
-        match reason.to_ascii_lowercase().as_str() {
-            "deactivated" => Termination::Deactivated,
-            "probation" => Termination::Probation,
-            "rejected" => Termination::Rejected,
-            "timeout" => Termination::Timeout,
-            "giveup" => Termination::GiveUp,
-            "noresource" => Termination::NoResource,
-            "invariant" => Termination::Invariant,
-            _ => Termination::Other(reason.to_owned()),
-        }
-    }
-
-    /// The token of Subscription-State.
-    pub(super) fn token(&self) -> &str {
-        match self {
-            Termination::Deactivated => "deactivated",
-            Termination::Probation => "probation",
-            Termination::Rejected => "rejected",
-            Termination::Timeout => "timeout",
-            Termination::GiveUp => "giveup",
-            Termination::NoResource | Termination::Failed(_) => "noresource",
-            Termination::Invariant => "invariant",
-            Termination::Other(other) => other,
-        }
-    }
 }
