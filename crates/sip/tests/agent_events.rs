@@ -34,10 +34,8 @@ fn subscribed(net: &mut Net, bob: &Phone) -> (SubscriptionId, Caller) {
     net.send(bob, &notify(&mut caller, "dialog;id=7", "active;expires=600"));
     assert_eq!(net.heard(bob), "200");
     net.answer(bob, &subscribe, 200, "bob-tag", &[(Header::Expires, "600")]);
-    match told(net) {
-        AgentEvent::Notified { subscription, state: SubscriptionState::Active, .. } => assert_eq!(subscription, id),
-        other => panic!("{other:?}"),
-    }
+    let AgentEvent::Notified { subscription, state, .. } = told(net) else { panic!("not notified") };
+    assert_eq!((subscription, state), (id, SubscriptionState::Active));
     (id, caller)
 }
 
@@ -71,12 +69,8 @@ fn a_notifier_that_ends_it_says_why_and_when_to_come_back() {
     let (_, mut caller) = subscribed(&mut net, &bob);
     net.send(&bob, &notify(&mut caller, "dialog;id=7", "terminated;reason=probation;retry-after=30"));
     told(&mut net);
-    match told(&mut net) {
-        AgentEvent::SubscriptionEnded { reason: Termination::Probation, retry_after, .. } => {
-            assert_eq!(retry_after, Some(seconds(30)));
-        }
-        other => panic!("{other:?}"),
-    }
+    let AgentEvent::SubscriptionEnded { reason, retry_after, .. } = told(&mut net) else { panic!("not ended") };
+    assert_eq!((reason, retry_after), (Termination::Probation, Some(seconds(30))));
 }
 
 #[test]
@@ -209,10 +203,8 @@ fn a_subscriber_that_knows_nothing_or_is_gone_is_forgotten() {
         } else {
             net.advance(seconds(33));
         }
-        match told(&mut net) {
-            AgentEvent::SubscriptionEnded { reason, .. } => assert_eq!(reason, Termination::Failed(status)),
-            other => panic!("{other:?}"),
-        }
+        let AgentEvent::SubscriptionEnded { reason, .. } = told(&mut net) else { panic!("not ended") };
+        assert_eq!(reason, Termination::Failed(status));
         assert_eq!(net.nodes[0].server.agent_load(), 0);
     }
 }
@@ -234,12 +226,8 @@ fn a_refer_of_ours_tells_how_the_new_call_goes() {
         let message = with(&text, "", format!("{line}\r\n").as_bytes());
         net.send_message(&bob, message);
         assert_eq!(net.heard(&bob), "200");
-        match told(&mut net) {
-            AgentEvent::ReferProgress { subscription: of, status, .. } => {
-                assert_eq!((of, status), (subscription, line[8..11].parse().unwrap()));
-            }
-            other => panic!("{other:?}"),
-        }
+        let AgentEvent::ReferProgress { subscription: of, status, .. } = told(&mut net) else { panic!("no progress") };
+        assert_eq!((of, status), (subscription, line[8..11].parse().unwrap()));
     }
     assert!(matches!(told(&mut net), AgentEvent::SubscriptionEnded { reason: Termination::NoResource, .. }));
     net.send(&bob, &notify(&mut caller, "refer", "active"));
