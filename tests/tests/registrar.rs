@@ -187,3 +187,44 @@ fn a_user_of_sha_256_registers_with_it_and_never_with_md5() {
     }
     assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
 }
+
+/// Takes the next NOTIFY of the registrations and returns its body.
+#[track_caller]
+fn notified(phone: &mut ScriptedPhone) -> String {
+    let notify = phone.incoming("NOTIFY");
+    phone.reply(&notify, 200, "OK", "");
+    assert_eq!(notify.header("Event"), Some("reg"), "{notify}");
+    assert!(notify.header("Subscription-State").is_some_and(|state| state.starts_with("active")), "{notify}");
+    assert_eq!(notify.header("Content-Type"), Some("application/reginfo+xml"), "{notify}");
+    String::from_utf8(notify.body).unwrap()
+}
+
+#[test]
+fn a_subscriber_is_told_which_phones_of_his_come_and_go() {
+    let mesh = Mesh::start(1);
+    let (alice, bob) = (mesh.user("alice"), mesh.user("bob"));
+    let mut watcher = ScriptedPhone::udp(mesh.sip(1)).of("bob", &bob);
+    let mut phone = ScriptedPhone::tcp(mesh.sip(1)).of("bob", &bob);
+    let subscribe = |phone: &ScriptedPhone| {
+        phone.request("SUBSCRIBE", BOB).with("Event", "reg").with("Accept", "application/reginfo+xml")
+    };
+    let request = subscribe(&watcher);
+    let answer = watcher.ask(request.with("Expires", "600"));
+    assert_eq!((answer.status(), answer.header("Expires")), (200, Some("600")), "{answer}");
+    let first = notified(&mut watcher);
+    assert!(first.contains("version=\"0\" state=\"full\"") && first.contains("state=\"init\""), "{first}");
+
+    phone.register();
+    let came = notified(&mut watcher);
+    assert!(came.contains("version=\"1\"") && came.contains("event=\"registered\""), "{came}");
+    assert!(came.contains(&phone.contact()), "{came}");
+    phone.register();
+    assert_eq!(phone.try_register(0).status(), 200);
+    let went = notified(&mut watcher);
+    assert!(went.contains("version=\"2\""), "a refresh is not told: {went}");
+    assert!(went.contains("state=\"terminated\" event=\"unregistered\""), "{went}");
+
+    let mut alice = ScriptedPhone::udp(mesh.sip(1)).of("alice", &alice);
+    let request = subscribe(&alice);
+    assert_eq!(alice.ask(request).status(), 403, "another user's phones are nobody's business");
+}

@@ -1,6 +1,6 @@
 //! A node, started and stopped: every room opened in order and joined.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -196,6 +196,7 @@ impl Node {
                 overload: Default::default(),
                 echoes: HashMap::new(),
                 forwarded: HashMap::new(),
+                subscribers: BTreeMap::new(),
             };
             tasks.spawn(worker.run(inbox));
         }

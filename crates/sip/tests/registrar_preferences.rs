@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use meshtone_sip::message::Message;
 use meshtone_sip::registrar::preference::choose;
-use meshtone_sip::registrar::reg_info::{Removal, full, partial};
+use meshtone_sip::registrar::reg_info::{Removal, document, is_news};
 use meshtone_sip::registrar::{Binding, Limits, register};
 use meshtone_sip::transport::Flow;
 
@@ -121,34 +121,38 @@ fn a_flood_of_preferences_costs_little() {
 }
 
 #[test]
-fn a_full_document_tells_every_contact_and_escapes_what_phones_wrote() {
+fn a_document_tells_every_contact_and_escapes_what_phones_wrote() {
     let kept = bindings(&[";q=0.5", ";+sip.instance=\"<urn:uuid:1>\""]);
-    let text = full(NOW, 0, "bob&co@example.org", &kept);
+    let text = document(NOW, 0, "bob&co@example.org", &[], &kept, Removal::Usual);
     assert!(text.contains("version=\"0\" state=\"full\""), "{text}");
     assert!(text.contains("aor=\"sip:bob&amp;co@example.org\"") && text.contains("state=\"active\""), "{text}");
     assert!(text.contains("<uri>sip:a@h</uri>") && text.contains("q=\"0.500\""), "{text}");
     assert!(text.contains("&quot;&lt;urn:uuid:1&gt;&quot;"), "{text}");
     assert_eq!(text.matches("<contact ").count(), 2);
-    let none = full(NOW, 1, "bob@example.org", &[]);
+    let none = document(NOW, 1, "bob@example.org", &[], &[], Removal::Usual);
     assert!(none.contains("state=\"init\"") && !none.contains("<contact"), "{none}");
 }
 
 #[test]
-fn a_partial_document_tells_what_changed_and_why() {
+fn a_document_tells_what_became_of_contacts_that_are_gone() {
     let kept = bindings(&["", ""]);
-    let told = |before: &[Binding], after: &[Binding], now, removal| {
-        partial(now, 3, "bob@example.org", before, after, removal)
-    };
-    let text = told(&kept[..1], &kept, NOW, Removal::Usual).unwrap();
-    assert!(text.contains("version=\"3\" state=\"partial\"") && text.contains("event=\"registered\""), "{text}");
-    assert!(!text.contains("sip:a@h"), "{text}");
-    let text = told(&kept, &[], NOW, Removal::Usual).unwrap();
-    assert!(text.contains("event=\"unregistered\"") && text.contains("id=\"") && text.contains("state=\"terminated\""));
-    assert!(told(&kept, &[], kept[1].expires_ms, Removal::Usual).unwrap().contains("event=\"expired\""));
-    assert!(told(&kept, &[], NOW, Removal::Rejected).unwrap().contains("event=\"rejected\""));
+    let told = |after: &[Binding], now, removal| document(now, 3, "bob@example.org", &kept, after, removal);
+    let text = told(&kept[..1], NOW, Removal::Usual);
+    assert!(text.contains("version=\"3\"") && text.contains("state=\"active\" event=\"registered\""), "{text}");
+    assert!(text.contains("state=\"terminated\" event=\"unregistered\""), "{text}");
+    let text = told(&[], kept[1].expires_ms, Removal::Usual);
+    assert!(text.contains("event=\"expired\"") && text.contains("id=\"") && !text.contains("\"active\""), "{text}");
+    assert!(told(&[], NOW, Removal::Rejected).contains("event=\"rejected\""));
+}
+
+#[test]
+fn a_refresh_is_no_news_to_subscribers() {
+    let kept = bindings(&["", ""]);
     let mut later = kept.clone();
     later[0].expires_ms += 1000;
-    assert_eq!(told(&kept, &later, NOW, Removal::Usual), None, "a refresh is no news");
+    assert!(!is_news(&kept, &later));
     later[0].expires_ms = NOW + 1000;
-    assert!(told(&kept, &later, NOW, Removal::Usual).unwrap().contains("event=\"shortened\" expires=\"1\""));
+    assert!(is_news(&kept, &later));
+    assert!(document(NOW, 1, "a@b", &kept, &later, Removal::Usual).contains("event=\"shortened\" expires=\"1\""));
+    assert!(is_news(&kept, &kept[..1]) && is_news(&kept[..1], &kept) && !is_news(&kept, &kept));
 }

@@ -13,6 +13,7 @@ mod overload;
 mod peer;
 mod phone;
 mod redirect;
+mod reg_event;
 mod register;
 mod sips;
 pub(crate) mod worker;

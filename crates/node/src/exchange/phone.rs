@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::Authenticated;
 use super::callee::{Callee, callee};
 use super::contacts::{Phones, peer_uri};
+use super::reg_event;
 use super::worker::{Input, Worker};
 use crate::transport::{LocalView, host_of};
 
@@ -50,6 +51,9 @@ impl Worker {
             Callee::Echo if request.method() == Method::Options => self.answer_options(id, request),
             Callee::Node | Callee::Echo => {
                 self.reject_with(id, 405, "Method Not Allowed", &[(Header::Allow, ALLOW.to_owned())]);
+            }
+            Callee::User { address } if reg_event::is_wanted(request) => {
+                self.on_reg_subscribe(id, request, flow, &caller, address);
             }
             Callee::User { address } => self.forward_to_user(id, request, &caller, address),
             Callee::Elsewhere { address } => self.locate_elsewhere(id, request, &caller, address, Vec::new()),

@@ -1,14 +1,15 @@
 //! A worker: one task that drives one SIP engine. Everything of one call happens in one worker, so the engine
 //! needs no lock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meshtone_media::io::EchoSession;
-use meshtone_sip::agent::DialogId;
+use meshtone_sip::agent::{AgentEvent, DialogId, SubscriptionId};
 use meshtone_sip::message::{Header, Message, Method, ParseError};
 use meshtone_sip::proxy::{Routing, Target};
+use meshtone_sip::registrar::reg_info::Removal;
 use meshtone_sip::server::{Event, RequestId, Server};
 use meshtone_sip::transaction::TransactionId;
 use meshtone_sip::transport::{Destination, Flow, Transmit};
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use super::Exchange;
 use super::overload::{Load, Overload, retry_after_s};
 use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN};
+use super::reg_event::Subscriber;
 use super::sips;
 use crate::clock::unix_ms;
 
@@ -33,6 +35,8 @@ pub(crate) enum Input {
     TransportError(TransactionId),
     /// Where a request may go, found by a look-up; `searching` while it goes on.
     Located { id: RequestId, targets: Vec<Target>, searching: bool },
+    /// The registrations of this address have changed, for subscribers in this worker.
+    Registered { address: String, removal: Removal },
 }
 
 /// One worker.
@@ -46,6 +50,8 @@ pub(crate) struct Worker {
     pub(crate) echoes: HashMap<DialogId, Echo>,
     /// The requests being forwarded, until their final answer.
     pub(crate) forwarded: HashMap<RequestId, Forwarded>,
+    /// Who is told of registrations.
+    pub(crate) subscribers: BTreeMap<SubscriptionId, Subscriber>,
 }
 
 /// A request under way to whoever it means.
@@ -121,6 +127,7 @@ impl Worker {
             }
             Input::TransportError(origin) => self.server.handle_transport_error(now, origin),
             Input::Located { id, targets, searching } => self.forward_to(id, targets, searching),
+            Input::Registered { address, removal } => self.tell_subscribers(&address, removal),
         }
         self.drain();
     }
@@ -176,6 +183,8 @@ impl Worker {
                     self.exchange.calls.end(&echo.call_id);
                 }
             }
+            Event::Agent(AgentEvent::SubscriptionRefreshed { subscription, .. }) => self.tell_refreshed(subscription),
+            Event::Agent(AgentEvent::SubscriptionEnded { subscription, .. }) => self.forget_subscriber(subscription),
             // Nothing here calls anybody yet.
             Event::Agent(_) => {}
             Event::TargetsExhausted { id, status } => {

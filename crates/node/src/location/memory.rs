@@ -6,11 +6,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meshtone_sip::message::Message;
+use meshtone_sip::registrar::reg_info::Removal;
 use meshtone_sip::registrar::{self, Binding, Grants, Limits, Rejection};
 use meshtone_sip::transport::Flow;
 
 use super::persist;
 use super::publisher::Publisher;
+use super::watchers::Watchers;
 use crate::store::Store;
 
 /// Locks the bindings are spread over, so that registrations of different addresses do not wait for each other.
@@ -23,6 +25,8 @@ pub(crate) struct Registrations {
     limits: Limits,
     store: Store,
     publisher: Publisher,
+    /// Who wants to know of changes.
+    pub(crate) watchers: Watchers,
 }
 
 impl Registrations {
@@ -34,6 +38,7 @@ impl Registrations {
             limits,
             store,
             publisher,
+            watchers: Watchers::default(),
         };
         let mut restored = 0usize;
         for (address, stored) in registrations.store.load_bindings().unwrap_or_default() {
@@ -69,6 +74,8 @@ impl Registrations {
         let response = registrar::ok(now_ms, &bindings, request, grants);
         if changed {
             self.keep(&mut shard, address, bindings);
+            drop(shard);
+            self.watchers.tell(address, Removal::Usual);
         }
         Ok(response)
     }
@@ -87,6 +94,8 @@ impl Registrations {
         if shard.contains_key(address) {
             self.keep(&mut shard, address, Vec::new());
         }
+        drop(shard);
+        self.watchers.tell(address, Removal::Rejected);
     }
 
     /// Drops what has expired in one of the shards; called in turn, all shards come round in 16 s.
@@ -102,6 +111,7 @@ impl Registrations {
             let mut bindings = shard.get(&address).cloned().unwrap_or_default();
             bindings.retain(|binding| binding.expires_ms > now_ms);
             self.keep(&mut shard, &address, bindings);
+            self.watchers.tell(&address, Removal::Usual);
         }
     }
 

@@ -3,3 +3,4 @@
 pub(crate) mod memory;
 mod persist;
 pub(crate) mod publisher;
+pub(crate) mod watchers;

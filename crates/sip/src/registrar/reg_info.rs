@@ -22,35 +22,26 @@ pub enum Removal {
     Rejected,
 }
 
-/// The whole state of an address.
-pub fn full(now_ms: u64, version: u32, address: &str, bindings: &[Binding]) -> String {
-    let live: Vec<&Binding> = bindings.iter().filter(|binding| binding.expires_ms > now_ms).collect();
-    let state = if live.is_empty() { "init" } else { "active" };
-    let contacts = live.into_iter().map(|binding| contact(now_ms, binding, "active", "registered")).collect();
-    document(version, "full", address, state, contacts)
+/// Whether a subscriber who knows `before` wants to know `after`. A mere refresh is no news.
+pub fn is_news(before: &[Binding], after: &[Binding]) -> bool {
+    before.len() != after.len() || after.iter().any(|binding| event(before, binding) != Some("registered"))
 }
 
-/// What has changed from `before` to `after`; `None` for nothing that a subscriber wants to know. A mere refresh is not.
-pub fn partial(
+/// The state of an address, `after`, for a subscriber who knows `before`: every contact, and those that are gone.
+///
+/// Always in full. A part of the state would be worth nothing if the NOTIFY before it was overtaken by another change, and
+/// an address has ten contacts at most.
+pub fn document(
     now_ms: u64,
     version: u32,
     address: &str,
     before: &[Binding],
     after: &[Binding],
     removal: Removal,
-) -> Option<String> {
-    let mut contacts = Vec::new();
+) -> String {
+    let mut contacts = String::new();
     for binding in after {
-        match before.iter().find(|known| is_same(known, binding)) {
-            None => contacts.push(contact(now_ms, binding, "active", "registered")),
-            Some(known) if binding.expires_ms < known.expires_ms => {
-                contacts.push(contact(now_ms, binding, "active", "shortened"));
-            }
-            Some(known) if known.contact != binding.contact || known.q != binding.q => {
-                contacts.push(contact(now_ms, binding, "active", "refreshed"));
-            }
-            Some(_) => {}
-        }
+        contacts.push_str(&contact(now_ms, binding, "active", event(before, binding).unwrap_or("registered")));
     }
     for gone in before.iter().filter(|known| !after.iter().any(|binding| is_same(known, binding))) {
         let event = match removal {
@@ -58,13 +49,32 @@ pub fn partial(
             Removal::Usual if gone.expires_ms <= now_ms => "expired",
             Removal::Usual => "unregistered",
         };
-        contacts.push(contact(now_ms, gone, "terminated", event));
+        contacts.push_str(&contact(now_ms, gone, "terminated", event));
     }
-    if contacts.is_empty() {
-        return None;
-    }
-    let state = if after.is_empty() { "terminated" } else { "active" };
-    Some(document(version, "partial", address, state, contacts))
+    let state = match (before.is_empty(), after.is_empty()) {
+        (_, false) => "active",
+        (true, true) => "init",
+        (false, true) => "terminated",
+    };
+    let id = id(&[address]);
+    let address = escaped(address);
+    format!(
+        "<?xml version=\"1.0\"?>\n<reginfo xmlns=\"urn:ietf:params:xml:ns:reginfo\" version=\"{version}\" \
+         state=\"full\">\n<registration aor=\"sip:{address}\" id=\"{id}\" state=\"{state}\">\n{contacts}\
+         </registration>\n</reginfo>\n"
+    )
+}
+
+/// What happened to a contact last; `None`: it is new.
+fn event(before: &[Binding], binding: &Binding) -> Option<&'static str> {
+    let known = before.iter().find(|known| is_same(known, binding))?;
+    Some(if binding.expires_ms < known.expires_ms {
+        "shortened"
+    } else if known.contact != binding.contact || known.q != binding.q {
+        "refreshed"
+    } else {
+        "registered"
+    })
 }
 
 /// Whether both are one contact: the same flow of the same instance, or else the same URI.
@@ -77,17 +87,6 @@ fn identity(binding: &Binding) -> (Option<&str>, Option<u32>, &str) {
         (Some(instance), Some(reg_id)) => (Some(instance), Some(reg_id), ""),
         _ => (None, None, &binding.contact),
     }
-}
-
-fn document(version: u32, kind: &str, address: &str, state: &str, contacts: Vec<String>) -> String {
-    let id = id(&[address]);
-    let address = escaped(address);
-    format!(
-        "<?xml version=\"1.0\"?>\n<reginfo xmlns=\"urn:ietf:params:xml:ns:reginfo\" version=\"{version}\" \
-         state=\"{kind}\">\n<registration aor=\"sip:{address}\" id=\"{id}\" state=\"{state}\">\n{}</registration>\n\
-         </reginfo>\n",
-        contacts.concat()
-    )
 }
 
 fn contact(now_ms: u64, binding: &Binding, state: &str, event: &str) -> String {
