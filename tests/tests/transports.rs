@@ -132,6 +132,38 @@ fn a_double_line_break_is_answered_over_tcp_and_tls() {
 }
 
 #[test]
+fn a_client_of_tls_1_0_or_1_1_is_turned_away() {
+    let mesh = Mesh::start(1);
+    for minor in [1, 2] {
+        // A ClientHello with the usual suites of its day and no further extension.
+        let mut hello = vec![3, minor];
+        hello.extend([7; 32]);
+        hello.extend([0, 0, 6, 0xC0, 0x13, 0xC0, 0x14, 0x00, 0x2F, 1, 0]);
+        let mut record = vec![22, 3, 1, 0, u8::try_from(hello.len() + 4).unwrap()];
+        record.extend([1, 0, 0, u8::try_from(hello.len()).unwrap()]);
+        record.extend(hello);
+        let mut wire = Wire::open(mesh.at(1, Transport::Tls), false).unwrap();
+        wire.send(&record).unwrap();
+        let mut received = Vec::new();
+        while wire.receive(&mut received, SOON) {}
+        assert_eq!((received.first(), received.get(5)), (Some(&21), Some(&2)), "a fatal alert: {received:02x?}");
+    }
+}
+
+#[test]
+fn a_call_to_the_echo_over_any_transport_is_answered_and_ended() {
+    let mesh = Mesh::start(1);
+    let alice = mesh.user("alice");
+    for transport in Transport::ALL {
+        let mut alice = ScriptedPhone::new(transport, mesh.at(1, transport)).of("alice", &alice);
+        let sent = alice.invite("sip:echo@mesh.test");
+        let mut dialog = alice.established(&sent);
+        let bye = alice.send(&dialog.next_request("BYE"));
+        assert_eq!(alice.final_answer(&bye).status(), 200, "{transport:?}");
+    }
+}
+
+#[test]
 fn plain_sip_on_a_tls_port_and_tls_on_a_plain_one_harm_nobody() {
     let mesh = Mesh::start(1);
     let options = Request::new("OPTIONS", "sip:mesh.test", "sip:a@b.example", "sip:mesh.test");

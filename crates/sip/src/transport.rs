@@ -47,8 +47,16 @@ impl Transport {
         }
     }
 
-    /// The value of the URI parameter `transport`.
+    /// The value of the URI parameter `transport`. WebSocket has one, with or without TLS (RFC 7118 §5.2.4).
     pub fn uri_param(self) -> &'static str {
+        match self {
+            Transport::Wss => Transport::Ws.name(),
+            Transport::Udp | Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Peer => self.name(),
+        }
+    }
+
+    /// The Via token in small letters.
+    fn name(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
@@ -90,13 +98,13 @@ impl FromStr for Transport {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const ALL: [Transport; 6] =
             [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss, Transport::Peer];
-        ALL.into_iter().find(|transport| transport.uri_param().eq_ignore_ascii_case(text)).ok_or(UnknownTransport)
+        ALL.into_iter().find(|transport| transport.name().eq_ignore_ascii_case(text)).ok_or(UnknownTransport)
     }
 }
 
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.uri_param())
+        f.write_str(self.name())
     }
 }
 
@@ -256,9 +264,16 @@ mod tests {
     }
 
     #[test]
+    fn a_uri_says_ws_for_websocket_over_tls_too() {
+        assert_eq!((Transport::Wss.uri_param(), Transport::Wss.to_string().as_str()), ("ws", "wss"));
+        assert_eq!(Transport::Wss.via_token(), "WSS");
+    }
+
+    #[test]
     fn transports_are_read_in_any_case() {
         assert_eq!("UDP".parse(), Ok(Transport::Udp));
         assert_eq!("peer".parse(), Ok(Transport::Peer));
+        assert_eq!("WSS".parse(), Ok(Transport::Wss));
         assert_eq!("sctp".parse::<Transport>(), Err(UnknownTransport));
     }
 }

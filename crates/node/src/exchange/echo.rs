@@ -11,6 +11,7 @@ use meshtone_sip::transport::{Destination, Flow, Locals};
 
 use super::callee::ECHO;
 use super::phone::ALLOW;
+use super::sips;
 use super::worker::{Echo, Worker};
 use crate::clock::unix_ms;
 use crate::transport::LocalView;
@@ -33,7 +34,10 @@ impl Worker {
                 let own = LocalView(self.exchange.transports.clone()).sent_by(&Destination::Flow(flow.clone()));
                 let contact = match flow {
                     Flow::Udp { .. } => format!("sip:{ECHO}@{own}"),
-                    Flow::Stream { transport, .. } => format!("sip:{ECHO}@{own};transport={transport}"),
+                    Flow::Stream { transport, .. } => {
+                        let scheme = if sips::is_sips(request.request_uri()) { "sips" } else { "sip" };
+                        format!("{scheme}:{ECHO}@{own};transport={}", transport.uri_param())
+                    }
                     Flow::Peer { host } => format!("sip:{ECHO}@{host};transport=peer"),
                 };
                 self.exchange.calls.begin(unix_ms(), request);

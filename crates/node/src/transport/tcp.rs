@@ -90,7 +90,7 @@ pub(super) async fn connect(
             match timeout(HANDSHAKE_WITHIN, transports.connector.connect(&name, stream)).await {
                 Ok(Ok(stream)) => stream::serve(transports, flow, id, closed, stream, outgoing).await,
                 Ok(Err(error)) => {
-                    tracing::warn!(%remote, %name, %error, "TLS: the other side could not prove who it is");
+                    tracing::info!(%remote, %name, %error, "TLS: the other side could not prove who it is");
                     give_up(&transports, id, &mut outgoing);
                 }
                 Err(_) => {
