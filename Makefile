@@ -15,7 +15,7 @@ FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 # The phones and tools that the tests drive, as program:package.
-TOOLS := baresip:baresip-core sipp:sip-tester chromium:chromium node:nodejs npm:npm
+TOOLS := baresip:baresip-core sipp:sip-tester chromium:chromium node:nodejs npm:npm svmap:sipvicious
 # Outside of root, packages are installed through sudo.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo,)
 DENY_VERSION := 0.20.2

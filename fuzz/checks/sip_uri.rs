@@ -39,7 +39,8 @@ fn check_one(text: &str) {
     if canonical.len() <= MAX_URI_LEN {
         let again = Uri::parse(&canonical).expect("a canonical address is one");
         assert_eq!(again.address_of_record(), address);
-        assert!(again.host.eq_ignore_ascii_case(uri.host));
+        // The dot that ends a fully qualified name says nothing more.
+        assert!(again.host.eq_ignore_ascii_case(uri.host.trim_end_matches('.')));
     }
     for (name, _) in uri.params.iter().take(MAX_COMPARED) {
         let _ = uri.param(name);

@@ -283,6 +283,14 @@ impl MeshNode {
         signal(self.pid(), "CONT");
     }
 
+    /// The memory it holds (VmRSS), in KiB.
+    #[track_caller]
+    pub fn rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running node");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     fn pid(&self) -> u32 {
         self.child.as_ref().expect("a running node").id()
     }

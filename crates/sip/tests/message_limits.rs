@@ -123,7 +123,7 @@ fn read_whole(text: &str) {
     black_box(message.validate().is_ok());
     for header in [Header::Via, Header::Contact, Header::Route] {
         black_box(
-            message.values(header).map(|value| (Via::parse(value).is_ok(), NameAddr::parse(value).is_ok())).count(),
+            message.values(header).filter(|value| Via::parse(value).is_ok() || NameAddr::parse(value).is_ok()).count(),
         );
     }
     for (_, value) in message.all_fields() {

@@ -63,9 +63,9 @@ fn careless_reading(bytes: &[u8]) -> Vec<(String, String)> {
 
 /// The same of what the parser found.
 fn our_reading(message: &Message) -> Vec<(String, String)> {
-    let long = |name: &str| match Header::from_name(name) {
-        Header::Other => name.to_ascii_lowercase(),
-        known => known.as_str().to_ascii_lowercase(),
+    let long = |name: &str| {
+        let known = Header::from_name(name).as_str();
+        if known.is_empty() { name.to_ascii_lowercase() } else { known.to_ascii_lowercase() }
     };
     let unfolded = |value: &str| value.split("\r\n").map(str::trim).collect::<Vec<_>>().join(" ").trim().to_owned();
     message.all_fields().map(|(name, value)| (long(name), unfolded(value))).collect()

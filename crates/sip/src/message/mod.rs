@@ -333,7 +333,8 @@ impl Message {
 
     /// The bytes of a field's line or lines with their line break, which a head that was cut off may lack.
     ///
-    /// Behind the trimmed value there is only white space up to the end. The next field's start would not do: in a partial
+    /// Behind the trimmed value there are only spaces up to the end: a fold to nothing is no part of it (where a head was cut off
+    /// behind one, an answer must not repeat what is refused). The next field's start would not do: in a partial
     /// message there may be a line between that was left out.
     fn line(&self, slot: &Slot) -> &[u8] {
         let head = self.bytes.get(slot.start as usize..).unwrap_or_default();
@@ -341,7 +342,6 @@ impl Message {
         loop {
             match head.get(end..).unwrap_or_default() {
                 [b' ' | b'\t', ..] => end += 1,
-                [b'\r', b'\n', b' ' | b'\t', ..] => end += 3,
                 [b'\r', b'\n', ..] => return head.get(..end + 2).unwrap_or_default(),
                 _ => return head.get(..end).unwrap_or_default(),
             }
