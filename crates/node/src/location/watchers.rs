@@ -13,7 +13,10 @@ const WATCHERS_MAX: usize = 10;
 
 /// The subscriptions of each address, by the worker that holds them. A worker appears once for each.
 #[derive(Default)]
-pub(crate) struct Watchers(Mutex<HashMap<String, Vec<(usize, mpsc::Sender<Input>)>>>);
+pub(crate) struct Watchers(Mutex<HashMap<String, Vec<Watcher>>>);
+
+/// Number and inbox of a worker.
+type Watcher = (usize, mpsc::Sender<Input>);
 
 impl Watchers {
     /// Adds a subscription held by worker number `worker`; false when the address has too many.

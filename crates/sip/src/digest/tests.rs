@@ -310,3 +310,25 @@ fn secrets_are_not_printed() {
     assert_eq!(Ha1::from_hex(secret.as_str()), Some(secret));
     assert_eq!(Ha1::from_hex("zz"), None);
 }
+
+#[test]
+fn bodies_are_protected_where_that_is_offered_and_taken() {
+    let mut authenticator = Authenticator::new([7; 32], DigestConfig::default());
+    let offered = authenticator.challenge_with_bodies(1_000, "example.org", &[Algorithm::Sha256], false);
+    assert!(offered[0].contains("qop=\"auth,auth-int\""), "{offered:?}");
+    let nonce = offered[0].split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
+    let secret = ha1(Algorithm::Sha256, "bob", "example.org", "secret");
+    let protection = Protection::AuthInt { nc: "00000001", cnonce: "c", body: b"body" };
+    let proof = response(Algorithm::Sha256, &secret, nonce, protection, "MESSAGE", "sip:a@example.org");
+    let value = format!(
+        "Digest username=\"bob\", realm=\"example.org\", nonce=\"{nonce}\", uri=\"sip:a@example.org\", \
+         response=\"{proof}\", algorithm=SHA-256, qop=auth-int, nc=00000001, cnonce=\"c\""
+    );
+    let mut judge = |body: &[u8]| {
+        let lookup = |_: &str, _| Some(secret.clone());
+        let values = std::iter::once(value.as_str());
+        authenticator.verify(2_000, values, "example.org", "MESSAGE", body, lookup, &[Algorithm::Sha256])
+    };
+    assert_eq!(judge(b"another body"), Verdict::Refused);
+    assert_eq!(judge(b"body"), Verdict::Accepted { username: "bob".to_owned() });
+}
