@@ -5,6 +5,7 @@
 //! | [`random`] | the seeded generator everything draws from |
 //! | [`network`] | nodes, links with latency and loss, partitions, deaths; generic over what runs on the nodes |
 //! | [`driver`] | the seam: what a core has to offer to run on a simulated node |
+//! | [`liars`] | nodes that drop, misroute, deny and forge |
 //! | [`overlay`] | the DHT as such a core, with certificates whose signatures are forgeable and reproducible |
 //!
 //! The same seed gives the same run, event by event. NAT boxes are a later step; [`network::Network::set_reachable`] is where
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod driver;
+pub mod liars;
 pub mod network;
 pub mod overlay;
 pub mod random;

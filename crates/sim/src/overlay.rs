@@ -16,11 +16,20 @@ use crate::driver::{Action, Driver, Input};
 use crate::network::{Conditions, EPOCH_MS, Network};
 use crate::random::Seeded;
 
+/// Pause between nodes that join a growing overlay.
+const JOIN_PACE: Duration = Duration::from_millis(100);
+
+/// How long a grown overlay is left alone: two rounds of refreshing.
+const SETTLING: Duration = Duration::from_secs(120);
+
 /// What a simulated overlay node tells the test.
 pub type OverlayEvent = Event;
 
 /// Changes what a node sends, to make a liar of it. Returns nothing to send nothing.
 pub type Forger = Box<dyn FnMut(Transmit) -> Option<Transmit>>;
+
+/// Answers in a node's place: what it returns for a message that came in is sent, and the node never sees the message.
+pub type Hijacker = Box<dyn FnMut(NodeId, &Bytes) -> Option<Transmit>>;
 
 /// A DHT on a simulated node.
 pub struct OverlayNode {
@@ -29,7 +38,11 @@ pub struct OverlayNode {
     node: NodeId,
     hello: Bytes,
     peers: BTreeMap<NodeId, usize>,
+    /// The same the other way round.
+    nodes: BTreeMap<usize, NodeId>,
     forger: Option<Forger>,
+    hijacker: Option<Hijacker>,
+    hijacked: VecDeque<Transmit>,
     events: VecDeque<Event>,
     /// Its disk.
     store: BTreeMap<Bytes, Bytes>,
@@ -50,13 +63,29 @@ impl OverlayNode {
     fn new(dht: Dht, domains: Vec<String>) -> Self {
         let node = dht.node_id();
         let hello = Bytes::copy_from_slice(node.as_bytes());
-        let (peers, store) = (BTreeMap::new(), BTreeMap::new());
-        Self { dht, node, hello, peers, forger: None, events: VecDeque::new(), store, domains }
+        Self {
+            dht,
+            node,
+            hello,
+            peers: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            forger: None,
+            hijacker: None,
+            hijacked: VecDeque::new(),
+            events: VecDeque::new(),
+            store: BTreeMap::new(),
+            domains,
+        }
     }
 
     /// Returns the node's id.
     pub fn node_id(&self) -> NodeId {
         self.node
+    }
+
+    /// Lets somebody else answer what reaches the node.
+    pub fn set_hijacker(&mut self, hijacker: Hijacker) {
+        self.hijacker = Some(hijacker);
     }
 
     /// Makes a liar of the node.
@@ -75,16 +104,17 @@ impl Driver for OverlayNode {
     fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Message { from, bytes } => {
-                let from = self.peers.iter().find(|(_, number)| **number == from).map(|(node, _)| *node);
-                if let Some(from) = from {
-                    self.dht.handle_input(now, from, &bytes);
+                let Some(from) = self.nodes.get(&from).copied() else { return };
+                match self.hijacker.as_mut().and_then(|hijacker| hijacker(from, &bytes)) {
+                    Some(lie) => self.hijacked.push_back(lie),
+                    None => self.dht.handle_input(now, from, &bytes),
                 }
             }
             Input::LinkUp { peer, hello } => {
                 let mut id = [0; 32];
                 id.copy_from_slice(hello.get(..32).unwrap_or(&[0; 32]));
                 let node = NodeId::from_bytes(id);
-                self.peers.insert(node, peer);
+                self.note(node, peer);
                 let address = Bytes::copy_from_slice(&peer.to_be_bytes());
                 self.dht.handle_link_up(now, Descriptor { node, address });
             }
@@ -109,6 +139,11 @@ impl Driver for OverlayNode {
                 PersistChange::Remove { key } => drop(self.store.remove(&key)),
             }
         }
+        if let Some(lie) = self.hijacked.pop_front()
+            && let Some(to) = self.peers.get(&lie.to)
+        {
+            return Some(Action::Send { to: *to, bytes: lie.bytes });
+        }
         while let Some(transmit) = self.dht.poll_transmit() {
             let transmit = match &mut self.forger {
                 Some(forger) => forger(transmit),
@@ -124,7 +159,7 @@ impl Driver for OverlayNode {
             match event {
                 Event::Dial { peer } => {
                     if let Some(to) = number_in(&peer.address) {
-                        self.peers.insert(peer.node, to);
+                        self.note(peer.node, to);
                         return Some(Action::Dial { to });
                     }
                 }
@@ -152,7 +187,12 @@ impl Driver for OverlayNode {
 
 impl OverlayNode {
     fn node_of(&self, number: usize) -> Option<NodeId> {
-        self.peers.iter().find(|(_, peer)| **peer == number).map(|(node, _)| *node)
+        self.nodes.get(&number).copied()
+    }
+
+    fn note(&mut self, node: NodeId, number: usize) {
+        self.peers.insert(node, number);
+        self.nodes.insert(number, node);
     }
 }
 
@@ -184,6 +224,17 @@ impl Overlay {
             self.network.dial(number, bootstrap);
         }
         number
+    }
+
+    /// Adds as many nodes, each joining over one of those already there, and waits until they have found their neighbours.
+    pub fn grow(&mut self, nodes: usize, domains: &[&str]) {
+        let mut random = Seeded::new(self.seed ^ nodes as u64);
+        for _ in 0..nodes {
+            let known = self.network.len();
+            self.add(domains, (known > 0).then(|| random.below(known)));
+            self.network.run_for(JOIN_PACE);
+        }
+        self.network.run_for(SETTLING);
     }
 
     /// Starts a node again, dead or alive, with nothing but its keys and its disk, and lets it join over the given one.

@@ -43,9 +43,6 @@ pub const MAX_RELAYS_PER_LINK: usize = 1024;
 /// Commands of our own under way.
 pub const MAX_OPERATIONS: usize = 1024;
 
-/// First hops that are tried before "not found" is believed: with 20 % liars one path finds 49 %, eight find 99 %.
-pub const MAX_PATHS: usize = 8;
-
 /// Candidates one look-up keeps; a liar's list cannot make it longer.
 pub const MAX_SHORTLIST: usize = 32;
 
@@ -61,6 +58,12 @@ pub const REDIAL: (Duration, Duration) = (Duration::from_millis(500), Duration::
 /// Failed dials after which a node is forgotten.
 pub const MAX_DIAL_FAILURES: u32 = 20;
 
+/// Period of dialling a node that was lost, whatever its back-off: the halves of a partition find each other this soon.
+pub const PROBE: Duration = Duration::from_secs(15);
+
+/// Offers and hand-overs of our own under way; the rest waits its turn. Each is at most a message, so 2 MiB in all.
+pub const MAX_HAND_OVERS: usize = 32;
+
 /// A dial without an answer counts as failed after this.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -73,6 +76,8 @@ pub struct Config {
     pub write_acknowledgements: usize,
     /// Replicas that a full read asks.
     pub read_replicas: usize,
+    /// First hops that are tried before "not found" is believed.
+    pub paths: usize,
     /// Most long-lived links; a quarter more may be there while they are young.
     pub max_links: usize,
     /// Links wished for in each bucket outside the neighbourhood.
@@ -99,6 +104,8 @@ impl Default for Config {
             replicas: 5,
             write_acknowledgements: 3,
             read_replicas: 3,
+            // With 20 % liars one path finds half of what there is, eight find 99 %.
+            paths: 8,
             max_links: 64,
             bucket_links: 4,
             refresh: Duration::from_secs(60),

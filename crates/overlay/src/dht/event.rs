@@ -168,8 +168,12 @@ pub enum Timer {
     Repair,
     /// Closer and further nodes are looked for.
     Refresh,
+    /// A node that was lost is dialled, whatever its back-off: it may be the other half of a partition.
+    Probe,
     /// Nodes worth a link are dialled, links beyond the bound closed.
     Links,
     /// The repair goes on to the next place.
     RepairNext,
+    /// What is held is looked through further for what a change of the links moves.
+    Walk,
 }

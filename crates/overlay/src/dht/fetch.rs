@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use meshtone_identity::NodeId;
 
 use super::body::{Ask, Handed};
-use super::config::{MAX_PATHS, MAX_VALUES_READ};
+use super::config::MAX_VALUES_READ;
 use super::lookup::{Operation, Purpose, State};
 use super::{Dht, DhtError, Entry, Event, Fetched, Now, OperationId};
 use crate::record::value::Record;
@@ -27,6 +27,10 @@ pub(super) struct Reading {
 impl Reading {
     pub(super) fn ask(&self) -> Ask {
         Ask::Fetch { resource: self.resource, kind: self.kind }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.newest.is_empty()
     }
 
     fn found(&self) -> bool {
@@ -61,7 +65,10 @@ impl Dht {
         if !reading.newest.is_empty() && self.answered(operation) >= self.config.read_replicas {
             return true;
         }
-        operation.settled() && operation.closest().next().is_some() && !self.reading_wants_path(operation, reading)
+        operation.settled()
+            && operation.closest().next().is_some()
+            && !self.reading_wants_path(operation, reading)
+            && !(reading.newest.is_empty() && self.may_doubt(operation))
     }
 
     pub(super) fn reading_parallel(&self, operation: &Operation, reading: &Reading) -> usize {
@@ -83,7 +90,7 @@ impl Dht {
             let asked = candidate.is_some_and(|candidate| matches!(candidate.state, State::Answered | State::Failed));
             !asked && !operation.paths.contains(&node)
         });
-        another && operation.paths.len() < MAX_PATHS && (unanswered && !operation.settled() || absent)
+        another && operation.paths.len() < self.config.paths && (unanswered && !operation.settled() || absent)
     }
 
     /// Takes what a replica holds. False when it is a lie: what does not verify, or is something else, was not asked for.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use meshtone_identity::NodeId;
 
 use super::body::{Ask, Handed, MAX_OFFERS, MAX_VALUES, Offer, OfferState, Reply};
-use super::config::MAX_BATCH;
-use super::lookup::{PendingPurpose, Purpose};
+use super::config::{MAX_BATCH, MAX_HAND_OVERS};
+use super::lookup::{Pending, PendingPurpose, Purpose};
 use super::storage::size;
 use super::{Descriptor, Dht, Now, Position, Timer};
 use crate::record::ResourceId;
@@ -18,11 +18,29 @@ use crate::record::ResourceId;
 /// Pause between two places of the repair: a node that holds thousands must not be busy with nothing else.
 const REPAIR_PACE: Duration = Duration::from_millis(50);
 
+/// Resources that one part of a walk looks at: well below a millisecond of work.
+const WALKED: usize = 256;
+
+/// Pause between two parts of a walk.
+const WALK_PACE: Duration = Duration::from_millis(5);
+
+/// Changes of the links that are looked into one by one; more than that is a storm, and the repair does it in one go.
+const MAX_WALKS: usize = 64;
+
+/// A change of the links.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Come(NodeId),
+    Gone(NodeId),
+}
+
 /// What is to be handed over, and what may be forgotten.
 #[derive(Debug, Default)]
 pub(super) struct HandOver {
     /// Resources to be offered, by node.
     offers: BTreeMap<NodeId, BTreeSet<ResourceId>>,
+    /// Changes of the links that still move something, and how far what is held was looked through for each.
+    walks: VecDeque<(Change, Option<ResourceId>)>,
     /// Places whose replicas the repair still has to look up.
     places: VecDeque<ResourceId>,
     /// Values that belong elsewhere, and which replicas have yet to confirm that they hold them.
@@ -32,36 +50,80 @@ pub(super) struct HandOver {
 impl Dht {
     /// A node has come: it is offered what it should hold.
     pub(super) fn hand_to_newcomer(&mut self, now: Now, node: NodeId) {
-        let resources: Vec<ResourceId> = self.storage.resources().collect();
-        for resource in resources {
-            if self.table.rank(resource.into(), node.into()) < self.config.replicas && self.belongs_here(resource) {
-                self.offer_soon(now, node, resource);
-            }
-        }
+        self.walk(now, Change::Come(node));
     }
 
     /// A node has gone: whoever takes its place as a replica is offered what it held.
     pub(super) fn replace_replica(&mut self, now: Now, gone: NodeId) {
-        let replicas = self.config.replicas;
-        let resources: Vec<ResourceId> = self.storage.resources().collect();
-        for resource in resources {
-            let place = Position::from(resource);
-            let rank = self.table.rank(place, gone.into())
-                + usize::from(place.distance(self.position) < place.distance(gone.into()));
-            if rank < replicas && self.belongs_here(resource) {
-                // This node may be the last of the replicas that are left, or the first of those that are not.
-                let closest = self.replicas_of(place);
-                if let Some(last) = closest.last().copied() {
-                    self.offer_soon(now, last, resource);
-                }
+        self.walk(now, Change::Gone(gone));
+    }
+
+    /// Looks through what is held, a part at a time, for what a change of the links moves.
+    fn walk(&mut self, now: Now, change: Change) {
+        if self.storage.resources_from(None).next().is_none() {
+            return;
+        }
+        if self.hand_over.walks.len() >= MAX_WALKS {
+            // So much has changed that everything has to be compared anyway.
+            self.hand_over.walks.clear();
+            self.timers.set_by(now.instant + REPAIR_PACE, Timer::Repair);
+            return;
+        }
+        self.hand_over.walks.push_back((change, None));
+        self.on_walk_due(now);
+    }
+
+    /// The walk goes on.
+    pub(super) fn on_walk_due(&mut self, now: Now) {
+        let Some((change, after)) = self.hand_over.walks.pop_front() else { return };
+        let part: Vec<ResourceId> = self.storage.resources_from(after).take(WALKED).collect();
+        for resource in &part {
+            match change {
+                Change::Come(node) => self.hand_if_newcomers(now, node, *resource),
+                Change::Gone(node) => self.hand_if_replica_was(now, node, *resource),
+            }
+        }
+        if part.len() == WALKED {
+            self.hand_over.walks.push_back((change, part.last().copied()));
+        }
+        if !self.hand_over.walks.is_empty() {
+            self.timers.set_by(now.instant + WALK_PACE, Timer::Walk);
+        }
+    }
+
+    fn hand_if_newcomers(&mut self, now: Now, node: NodeId, resource: ResourceId) {
+        if self.table.rank(resource.into(), node.into()) < self.config.replicas && self.belongs_here(resource) {
+            self.offer_soon(now, node, resource);
+        }
+    }
+
+    fn hand_if_replica_was(&mut self, now: Now, gone: NodeId, resource: ResourceId) {
+        let place = Position::from(resource);
+        let rank = self.table.rank(place, gone.into())
+            + usize::from(place.distance(self.position) < place.distance(gone.into()));
+        if rank < self.config.replicas && self.belongs_here(resource) {
+            // This node may be the last of the replicas that are left, or the first of those that are not.
+            if let Some(last) = self.replicas_of(place).last().copied() {
+                self.offer_soon(now, last, resource);
             }
         }
     }
 
     /// It is time to offer what has gathered.
     pub(super) fn on_hand_over_due(&mut self, now: Now) {
-        let offers = std::mem::take(&mut self.hand_over.offers);
-        for (node, resources) in offers {
+        let aside = |pending: &&Pending| match pending.purpose {
+            PendingPurpose::Offer(..) | PendingPurpose::Hand(..) => true,
+            PendingPurpose::Path(_) | PendingPurpose::Node(..) => false,
+        };
+        let under_way = self.pending.values().filter(aside).count();
+        let mut room = MAX_HAND_OVERS.saturating_sub(under_way);
+        while let Some((node, resources)) = self.hand_over.offers.pop_first() {
+            if room == 0 {
+                self.hand_over.offers.insert(node, resources);
+                self.timers.set_by(now.instant + self.config.hand_over_delay, Timer::HandOver);
+                break;
+            }
+            room -= 1;
             let batch: Vec<Offer> = resources.into_iter().flat_map(|resource| self.offers_at(resource)).collect();
             for chunk in batch.chunks(MAX_OFFERS) {
                 let body = Ask::Offer(chunk.to_vec()).encode();

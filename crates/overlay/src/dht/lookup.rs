@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use meshtone_identity::NodeId;
 
 use super::body::{Ask, Handed, Offer, Reply};
-use super::config::{MAX_OPERATIONS, MAX_PATHS, MAX_SHORTLIST, OPERATION_TIMEOUT, REQUEST_TIMEOUT, SIBLINGS};
+use super::config::{MAX_OPERATIONS, MAX_SHORTLIST, OPERATION_TIMEOUT, REQUEST_TIMEOUT, SIBLINGS};
+use super::doubt::MAX_ASKED;
 use super::fetch::Reading;
 use super::message::Answer;
 use super::relay::RelayKey;
@@ -53,6 +54,8 @@ pub(super) struct Operation {
     pub(super) paths_answered: usize,
     pub(super) requests: u32,
     pub(super) hops: u8,
+    /// "Not found" was not believed, and is being checked.
+    pub(super) doubted: bool,
     /// Its event was emitted; it lives on only for what is still under way.
     pub(super) reported: bool,
 }
@@ -64,6 +67,12 @@ pub(super) struct Candidate {
     pub(super) state: State,
     /// Who told of it, and therefore has a link to it.
     informer: Option<NodeId>,
+    /// Links over which it was told of.
+    pub(super) vias: Vec<NodeId>,
+    /// It answered over our own link, so it was itself who spoke.
+    pub(super) sure: bool,
+    /// First hops over which it was asked.
+    pub(super) tried: Vec<NodeId>,
 }
 
 /// How far a candidate has been asked.
@@ -133,10 +142,30 @@ impl Operation {
         }
     }
 
-    fn add(&mut self, descriptor: &Descriptor, informer: Option<NodeId>, state: State) {
+    /// Takes note of a node that was told of over a link.
+    fn hear(&mut self, descriptor: &Descriptor, informer: Option<NodeId>, via: Option<NodeId>) {
+        self.add(descriptor, informer, State::New);
+        let candidate = self.shortlist.get_mut(&self.place.distance(descriptor.node.into()));
+        if let (Some(candidate), Some(via)) = (candidate, via)
+            && candidate.vias.len() < MAX_ASKED
+            && !candidate.vias.contains(&via)
+        {
+            candidate.vias.push(via);
+        }
+    }
+
+    pub(super) fn add(&mut self, descriptor: &Descriptor, informer: Option<NodeId>, state: State) {
         let distance = self.place.distance(descriptor.node.into());
         let known = self.shortlist.entry(distance);
-        known.or_insert_with(|| Candidate { descriptor: descriptor.clone(), state, informer });
+        let new = || Candidate {
+            descriptor: descriptor.clone(),
+            state,
+            informer,
+            vias: Vec::new(),
+            sure: false,
+            tried: Vec::new(),
+        };
+        known.or_insert_with(new);
         if self.shortlist.len() > MAX_SHORTLIST {
             self.shortlist.pop_last();
         }
@@ -174,6 +203,7 @@ impl Dht {
             paths_answered: 0,
             requests: 0,
             hops: 0,
+            doubted: false,
             reported: false,
         };
         if self.operations.len() >= MAX_OPERATIONS {
@@ -217,6 +247,9 @@ impl Dht {
             if !first_path_open && self.wants_path(operation) && self.send_path(now, id) {
                 continue;
             }
+            if !first_path_open && self.doubt(now, id) {
+                continue;
+            }
             let Some(operation) = self.operations.get(&id) else { return };
             if operation.paths_waiting == 0 && operation.waiting() == 0 && !self.may_still_come(id) {
                 return self.finish(now, id);
@@ -250,7 +283,7 @@ impl Dht {
 
     /// Says whether another request towards the place shall go out over another first hop.
     fn wants_path(&self, operation: &Operation) -> bool {
-        if operation.paths.len() >= MAX_PATHS {
+        if operation.paths.len() >= self.config.paths {
             return false;
         }
         match &operation.purpose {
@@ -293,7 +326,7 @@ impl Dht {
         true
     }
 
-    fn ask_node(&mut self, now: Now, id: OperationId, node: NodeId, informer: Option<NodeId>) {
+    pub(super) fn ask_node(&mut self, now: Now, id: OperationId, node: NodeId, informer: Option<NodeId>) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         operation.set_state(node, State::Asked);
         if let Purpose::Store(writing) = &mut operation.purpose {
@@ -306,6 +339,11 @@ impl Dht {
         operation.requests += 1;
         // Whoever told of it has a link to it.
         let first = if self.table.links().contains_key(&node) { Some(node) } else { informer };
+        if let (Some(candidate), Some(first)) =
+            (operation.shortlist.get_mut(&operation.place.distance(node.into())), first)
+        {
+            candidate.tried.push(first);
+        }
         let number = self.new_pending(now, PendingPurpose::Node(id, node));
         if !self.send_request(now, number, node.into(), true, ask.encode(), first) {
             self.pending.remove(&number);
@@ -319,6 +357,7 @@ impl Dht {
         let nodes = ask.place().map(|place| self.table.closest(place, SIBLINGS)).unwrap_or_default();
         let reply = self.reply(now, ask);
         self.take_reply(now, id, self.me.node, None, &nodes, reply);
+        self.note_sure(id, self.me.node);
     }
 
     pub(super) fn new_pending(&mut self, now: Now, purpose: PendingPurpose) -> u64 {
@@ -359,11 +398,14 @@ impl Dht {
                         operation.paths_waiting = operation.paths_waiting.saturating_sub(1);
                     }
                 }
-                self.take_reply(now, id, answer.responder, Some(answer.responder), &answer.nodes, reply);
+                self.take_reply(now, id, answer.responder, Some(from), &answer.nodes, reply);
                 self.step(now, id);
             }
             PendingPurpose::Node(id, node) if node == answer.responder => {
-                self.take_reply(now, id, node, Some(node), &answer.nodes, reply);
+                self.take_reply(now, id, node, Some(from), &answer.nodes, reply);
+                if from == node {
+                    self.note_sure(id, node);
+                }
                 self.step(now, id);
             }
             // Somebody answers in another's name.
@@ -378,10 +420,11 @@ impl Dht {
         now: Now,
         id: OperationId,
         node: NodeId,
-        informer: Option<NodeId>,
+        via: Option<NodeId>,
         nodes: &[Descriptor],
         reply: Reply,
     ) {
+        let informer = via.map(|_| node);
         let Some(operation) = self.operations.get_mut(&id) else { return };
         // An answer on the way to the place may come from a node we had not heard of.
         let own = nodes.iter().find(|descriptor| descriptor.node == node);
@@ -390,7 +433,7 @@ impl Dht {
         }
         for descriptor in nodes {
             if Position::from(descriptor.node) != operation.place || operation.place != self.position {
-                operation.add(descriptor, informer, State::New);
+                operation.hear(descriptor, informer, via);
             }
         }
         let stored = matches!(reply, Reply::Stored(_));

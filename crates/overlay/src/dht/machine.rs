@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 
+use super::config::PROBE;
 use super::hand_over::HandOver;
 use super::lookup::{Operation, Pending};
 use super::message::{Message, MessageError};
@@ -95,6 +96,7 @@ impl Dht {
         let (refresh, repair) = (dht.config.refresh, dht.config.repair);
         dht.set_jittered(now.instant, refresh, Timer::Refresh);
         dht.set_jittered(now.instant, repair, Timer::Repair);
+        dht.set_jittered(now.instant, PROBE, Timer::Probe);
         dht
     }
 
@@ -141,6 +143,8 @@ impl Dht {
                 Timer::Repair => self.on_repair_due(now),
                 Timer::Refresh => self.on_refresh_due(now),
                 Timer::Links => self.on_links_due(now),
+                Timer::Probe => self.on_probe_due(now),
+                Timer::Walk => self.on_walk_due(now),
                 Timer::RepairNext => self.on_repair_next_due(now),
             }
         }

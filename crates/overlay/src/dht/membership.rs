@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use meshtone_identity::NodeId;
 
-use super::config::{MAX_NODES, SIBLINGS};
+use super::config::{MAX_NODES, PROBE, SIBLINGS};
 use super::lookup::Purpose;
 use super::message::Message;
 use super::table::GRACE;
@@ -93,15 +93,20 @@ impl Dht {
         }
     }
 
-    /// Looks for closer nodes, for nodes in buckets that have too few, and for one that was lost.
-    pub(super) fn on_refresh_due(&mut self, now: Now) {
-        self.refreshes = self.refreshes.saturating_add(1);
-        let period = if self.refreshes <= JOIN_REFRESHES { JOIN_PACE } else { self.config.refresh };
-        self.set_jittered(now.instant, period, Timer::Refresh);
+    /// Dials one of the nodes that were lost: a partition may have ended.
+    pub(super) fn on_probe_due(&mut self, now: Now) {
+        self.set_jittered(now.instant, PROBE, Timer::Probe);
         let choice = self.randomness.next_u64();
         if let Some(peer) = self.table.lost(now.instant, choice) {
             self.emit(Event::Dial { peer });
         }
+    }
+
+    /// Looks for closer nodes, and for nodes in buckets that have too few.
+    pub(super) fn on_refresh_due(&mut self, now: Now) {
+        self.refreshes = self.refreshes.saturating_add(1);
+        let period = if self.refreshes <= JOIN_REFRESHES { JOIN_PACE } else { self.config.refresh };
+        self.set_jittered(now.instant, period, Timer::Refresh);
         if self.table.links().is_empty() {
             return;
         }

@@ -12,6 +12,7 @@
 //! | `membership` | joining, siblings, buckets, closing what is too much |
 //! | `relay` | requests under way: next hops, soft timeouts, the way back |
 //! | `lookup`, `fetch`, `store` | this node's own commands |
+//! | `doubt` | what is done before "not found" is believed |
 //! | `publish` | what this node keeps stored as its owner |
 //! | `serve`, `storage` | what others ask of it, and what it holds for them |
 //! | [`persist`] | what of the storage outlives the process |
@@ -53,6 +54,7 @@
 
 pub mod body;
 pub mod config;
+mod doubt;
 pub mod event;
 mod fetch;
 mod hand_over;

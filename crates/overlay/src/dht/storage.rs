@@ -1,6 +1,7 @@
 //! What a node holds of the overlay's records: merging, bounds, expiry.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -137,6 +138,12 @@ impl Storage {
     /// Returns the resources at which something is held, in their order.
     pub(super) fn resources(&self) -> impl Iterator<Item = ResourceId> {
         self.resources.keys().copied()
+    }
+
+    /// Returns the resources after this one at which something is held, in their order.
+    pub(super) fn resources_from(&self, after: Option<ResourceId>) -> impl Iterator<Item = ResourceId> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.resources.range((begin, Bound::Unbounded)).map(|(resource, _)| *resource)
     }
 
     /// Returns how many values of a kind exist here, removals not counted.

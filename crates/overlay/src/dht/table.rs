@@ -37,6 +37,8 @@ struct Contact {
     descriptor: Descriptor,
     failures: u32,
     dialled: Option<Instant>,
+    /// The dial under way is a probe.
+    probed: bool,
     not_before: Option<Instant>,
 }
 
@@ -121,7 +123,7 @@ impl Table {
         let Some(link) = self.links.remove(&node) else { return false };
         let failures = if now.saturating_duration_since(link.up) >= LASTING { 0 } else { link.failures };
         self.make_room();
-        let contact = Contact { descriptor: link.descriptor, failures, dialled: None, not_before: None };
+        let contact = Contact { descriptor: link.descriptor, failures, dialled: None, probed: false, not_before: None };
         self.contacts.insert(node, contact);
         self.failed(now, node);
         true
@@ -131,6 +133,10 @@ impl Table {
     pub(super) fn failed(&mut self, now: Instant, node: NodeId) {
         let Some(contact) = self.contacts.get_mut(&node) else { return };
         contact.dialled = None;
+        // Probing a silent node says nothing new of it, and must not be why it is forgotten.
+        if std::mem::take(&mut contact.probed) {
+            return;
+        }
         contact.failures += 1;
         let back_off = REDIAL.0.saturating_mul(1 << contact.failures.saturating_sub(1).min(16)).min(REDIAL.1);
         contact.not_before = Some(now + back_off);
@@ -153,7 +159,7 @@ impl Table {
             return true;
         }
         self.make_room();
-        let contact = Contact { descriptor: peer.clone(), failures: 0, dialled: None, not_before: None };
+        let contact = Contact { descriptor: peer.clone(), failures: 0, dialled: None, probed: false, not_before: None };
         self.contacts.insert(peer.node, contact);
         true
     }
@@ -201,11 +207,12 @@ impl Table {
     /// Returns a node that was lost and may be dialled again, `choice` deciding which: after a partition the other side has to be
     /// found again, even where it is nobody's sibling.
     pub(super) fn lost(&mut self, now: Instant, choice: u64) -> Option<Descriptor> {
-        let lost = self.contacts.iter().filter(|(_, contact)| contact.failures > 0 && contact.ready(now));
+        let lost = self.contacts.iter().filter(|(_, contact)| contact.failures > 0 && contact.dialled.is_none());
         let lost: Vec<NodeId> = lost.map(|(node, _)| *node).collect();
         let index = usize::try_from(choice).unwrap_or_default().checked_rem(lost.len())?;
         let contact = self.contacts.get_mut(lost.get(index)?)?;
         contact.dialled = Some(now);
+        contact.probed = true;
         Some(contact.descriptor.clone())
     }
 

@@ -1,0 +1,72 @@
+//! A quarter of the nodes has just fallen silent and nobody has noticed: everything is found, and quickly.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+use std::time::Duration;
+
+use meshtone_overlay::dht::Config;
+use meshtone_overlay::record::Kind;
+use meshtone_sim::overlay::registration;
+use meshtone_sim::{Conditions, Overlay, Seeded};
+
+const KIND: Kind = Kind::SipRegistration;
+
+fn name(record: usize) -> String {
+    format!("user{record}@example.org")
+}
+
+#[test]
+fn with_a_quarter_of_256_nodes_silent_the_first_hit_comes_within_half_a_second() {
+    let mut overlay = Overlay::new(41, Conditions::default(), Config::default());
+    overlay.grow(256, &["example.org"]);
+    let mut random = Seeded::new(41);
+    for record in 0..1000 {
+        let writer = random.below(256);
+        overlay.store(writer, KIND, &name(record), registration(1), Duration::from_secs(7200)).unwrap();
+    }
+    let mut alive: Vec<usize> = (0..256).collect();
+    for _ in 0..64 {
+        overlay.network.kill(alive.remove(random.below(alive.len())));
+    }
+    let (mut times, mut missed) = (Vec::new(), Vec::new());
+    // Each read begins while nobody has noticed: what a link layer notices after six seconds is the later reads' luck.
+    for record in 0..1000 {
+        let before = overlay.network.elapsed();
+        let fetched = overlay.fetch_first(alive[random.below(alive.len())], KIND, &name(record));
+        if fetched.is_ok_and(|fetched| !fetched.entries.is_empty()) {
+            times.push(overlay.network.elapsed() - before);
+        } else {
+            missed.push(record);
+        }
+    }
+    times.sort_unstable();
+    println!(
+        "p50 {:?}, p99 {:?}, most {:?}, missed {missed:?}",
+        times[500],
+        times[times.len() * 99 / 100],
+        times.last()
+    );
+    assert!(missed.is_empty(), "{missed:?}");
+    assert!(times[times.len() * 99 / 100] < Duration::from_millis(500));
+}
+
+/// Shares differ from node to node, as places do; so the mean of several joins is judged.
+#[test]
+fn a_node_that_joins_moves_no_more_than_its_share() {
+    const NODES: usize = 100;
+    const RECORDS: usize = 1000;
+    const JOINS: usize = 12;
+    let mut overlay = Overlay::new(42, Conditions::default(), Config::default());
+    overlay.grow(NODES, &["example.org"]);
+    for record in 0..RECORDS {
+        overlay.store(record % NODES, KIND, &name(record), registration(1), Duration::from_secs(7200)).unwrap();
+    }
+    let mut moved = 0;
+    for _ in 0..JOINS {
+        let newcomer = overlay.add(&["example.org"], Some(0));
+        overlay.network.run_for(Duration::from_secs(60));
+        moved += (0..RECORDS).filter(|record| overlay.holders(KIND, &name(*record)).contains(&newcomer)).count();
+    }
+    let copies = RECORDS * Config::default().replicas;
+    println!("{JOINS} joins to {NODES} nodes moved {moved} of {copies} copies");
+    assert!(moved > 0 && 2 * moved * NODES <= 3 * copies * JOINS, "{moved}");
+}
