@@ -153,7 +153,7 @@ impl Node {
         let domain = membership.domain.clone();
         let (first, last) = config.rtp_ports;
         let ports = PortRange::new(first..=last, MAX_ECHO_CALLS).map_err(|_| StartError::RtpPorts)?;
-        let overlay = Overlay::start(overlay_config(&config, &membership)).await?;
+        let overlay = Overlay::start(overlay_config(&config, &membership, &store)).await?;
 
         let accounts = Accounts::open(store.clone(), &domain, overlay.node_id(), unix_ms, account::system_random())?;
         let publisher = Publisher::default();
@@ -271,7 +271,7 @@ fn transport_settings(config: &Config, store: &Store, domain: &str) -> Result<tr
     Ok(transport::Settings { addresses, certificate, authorities, origins })
 }
 
-fn overlay_config(config: &Config, membership: &Membership) -> OverlayConfig {
+fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> OverlayConfig {
     let mut overlay = OverlayConfig::new(
         config.link.clone(),
         *membership.link_secret,
@@ -282,6 +282,7 @@ fn overlay_config(config: &Config, membership: &Membership) -> OverlayConfig {
     overlay.homes = vec![membership.home.clone()];
     overlay.bootstrap = membership.bootstrap.clone();
     overlay.enrol = membership.enrol_handler();
+    overlay.records = Some(Arc::new(store.clone()));
     overlay
 }
 

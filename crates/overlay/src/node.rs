@@ -8,6 +8,7 @@ mod driver;
 mod error;
 mod keeper;
 mod own;
+mod records;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use meshtone_identity::{LinkKey, NodeId, OverlayId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
+use tracing::info;
 
 use crate::dht::{self, Descriptor, Dht, Randomness};
 use crate::link::{
@@ -28,9 +30,11 @@ use crate::record::{CertificateValidator, CertifiedWriter, Kind, NodeAddress, Va
 use driver::{Command, Driver, Snapshot};
 use keeper::Keeper;
 use own::OwnRecords;
+use records::Committer;
 
 pub use config::{Config, DEFAULT_REPLICAS};
 pub use error::Error;
+pub use records::RecordStore;
 
 /// Commands that wait for the driver; then callers wait.
 const MAX_COMMANDS: usize = 256;
@@ -117,20 +121,39 @@ impl Overlay {
         .await
         .map_err(|error| Error::Socket(error.to_string()))?;
         let own = OwnRecords::new(node, link_key, &links.addresses(), config.homes, config.version);
-        let dht = Dht::new(
-            dht::Config { replicas: config.replicas, ..dht::Config::default() },
+        let persist = config.records.is_some();
+        let mut dht = Dht::new(
+            dht::Config { replicas: config.replicas, persist, ..dht::Config::default() },
             Descriptor { node, address: own.address().encode() },
             writer,
             validator,
             Box::new(randomness),
             driver::now(),
         );
+        let committer = match config.records {
+            Some(store) => {
+                let kept = store.load().map_err(Error::Records)?;
+                let restored = dht.restore(driver::now(), kept);
+                info!(restored, "records of the last run are held again");
+                Some(Committer::start(store, links.clone())?)
+            }
+            None => None,
+        };
         let (commands, receiver) = mpsc::channel(MAX_COMMANDS);
         let events = broadcast::Sender::new(MAX_EVENTS);
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
         let keeper = Keeper::new(Instant::now(), link_key, &config.bootstrap);
-        let driver =
-            Driver::new(dht, links.clone(), inputs, receiver, keeper, own, events.clone(), Arc::clone(&snapshot));
+        let driver = Driver::new(
+            dht,
+            links.clone(),
+            inputs,
+            receiver,
+            keeper,
+            own,
+            committer,
+            events.clone(),
+            Arc::clone(&snapshot),
+        );
         tokio::spawn(driver.run());
         Ok(Self { inner: Arc::new(Inner { node, overlay, link_key, links, commands, events, snapshot }) })
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meshtone_overlay::record::SipRegistration;
-use meshtone_overlay::{Config, Kind, Overlay, Protocol};
-use overlay_support::{DEADLINE, Killable, World, address, down, up};
+use meshtone_overlay::{Config, Kind, Protocol};
+use overlay_support::{DEADLINE, Killable, World, address, down, fixed_port, host_cache, restart, up};
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
@@ -102,36 +102,4 @@ async fn when_all_nodes_are_killed_and_restarted_at_once_they_find_each_other_ag
     assert!(restarted.elapsed() < Duration::from_secs(10), "{:?}", restarted.elapsed());
     again[0].overlay.store(Kind::SipRegistration, BOB, registration(), HOUR).await.unwrap();
     assert_eq!(again[2].overlay.fetch(Kind::SipRegistration, BOB).await.unwrap().len(), 1);
-}
-
-/// Waits until the host cache holds `count` peers: it is as of a moment ago.
-async fn host_cache(node: &Overlay, count: usize) -> Vec<meshtone_overlay::PeerAddress> {
-    let filled = async {
-        loop {
-            let cache = node.host_cache();
-            if cache.len() >= count {
-                return cache;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(DEADLINE, filled).await.expect("the host cache fills")
-}
-
-/// Gives a node a port that it keeps over restarts.
-fn fixed_port(mut config: Config) -> Config {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    config.bind = vec![socket.local_addr().unwrap()];
-    config
-}
-
-/// Starts a node on the port of its killed former self, as soon as that has let go of it.
-async fn restart(config: Config) -> Killable {
-    let freed = async {
-        while std::net::UdpSocket::bind(config.bind[0]).is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(DEADLINE, freed).await.expect("the port is free again");
-    Killable::start(config).await
 }

@@ -11,6 +11,7 @@
 pub(crate) mod cbor;
 mod error;
 mod keys;
+mod records;
 mod writer;
 
 pub use error::StoreError;
@@ -41,10 +42,11 @@ pub(crate) enum Table {
     Bindings,
     Tickets,
     Settings,
+    Records,
 }
 
 impl Table {
-    const ALL: [Table; 4] = [Table::Accounts, Table::Bindings, Table::Tickets, Table::Settings];
+    const ALL: [Table; 5] = [Table::Accounts, Table::Bindings, Table::Tickets, Table::Settings, Table::Records];
 
     const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
         TableDefinition::new(match self {
@@ -52,6 +54,7 @@ impl Table {
             Table::Bindings => "bindings",
             Table::Tickets => "tickets",
             Table::Settings => "settings",
+            Table::Records => "records",
         })
     }
 }

@@ -127,3 +127,20 @@ fn many_writers_lose_nothing() {
     });
     assert_eq!(store.load_bindings().unwrap().len(), 400);
 }
+
+#[test]
+fn records_of_the_overlay_are_on_disk_once_written() {
+    use bytes::Bytes;
+    use meshtone_overlay::RecordStore;
+
+    let folder = TempDir::new().unwrap();
+    let (kept, forgotten) = (Bytes::from_static(&[0, 0xff, 7]), Bytes::from_static(b"forgotten"));
+    {
+        let store = Store::open(folder.path()).unwrap();
+        let value = Some(Bytes::from_static(b"value"));
+        store.write(&[(kept.clone(), value.clone()), (forgotten.clone(), value)]).unwrap();
+        store.write(&[(forgotten, None)]).unwrap();
+    }
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(RecordStore::load(&store).unwrap(), [(kept, Bytes::from_static(b"value"))]);
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use meshtone_identity::{AuthorityCertificate, HomeCertificate, NodeCertificate, Signer};
 
-use super::Error;
+use super::{Error, RecordStore};
 use crate::link::PeerAddress;
 use crate::link::enrol::EnrolHandler;
 
@@ -31,6 +31,8 @@ pub struct Config {
     pub replicas: usize,
     /// Answers machines that want to join; without it none can, here.
     pub enrol: Option<EnrolHandler>,
+    /// Where the records we hold for the overlay outlive this process; without it they do not.
+    pub records: Option<Arc<dyn RecordStore>>,
     /// What we say of our program, in our address record; at most 32 bytes.
     pub version: String,
 }
@@ -57,6 +59,7 @@ impl Config {
             bootstrap: Vec::new(),
             replicas: DEFAULT_REPLICAS,
             enrol: None,
+            records: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

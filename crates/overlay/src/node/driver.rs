@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::keeper::Keeper;
 use super::own::OwnRecords;
+use super::records::Committer;
 use super::{Entry, Error};
 use crate::dht::{Descriptor, Dht, DhtError, Event, Now, OperationId};
 use crate::link::table::unix_ms;
@@ -81,6 +82,7 @@ pub(super) struct Driver {
     dialled: (mpsc::Sender<Dialled>, mpsc::Receiver<Dialled>),
     keeper: Keeper,
     own: OwnRecords,
+    committer: Option<Committer>,
     waiting: BTreeMap<OperationId, Waiting>,
     keys: BTreeMap<NodeId, LinkKey>,
     events: broadcast::Sender<LinkEvent>,
@@ -98,6 +100,7 @@ impl Driver {
         commands: mpsc::Receiver<Command>,
         keeper: Keeper,
         own: OwnRecords,
+        committer: Option<Committer>,
         events: broadcast::Sender<LinkEvent>,
         snapshot: Arc<Mutex<Snapshot>>,
     ) -> Self {
@@ -111,6 +114,7 @@ impl Driver {
             dialled: mpsc::channel(64),
             keeper,
             own,
+            committer,
             waiting: BTreeMap::new(),
             keys: BTreeMap::new(),
             events,
@@ -140,6 +144,10 @@ impl Driver {
         // Links that end may still tell us so; nobody listens any more.
         self.inputs.close();
         self.waiting.clear();
+        self.drain();
+        if let Some(committer) = self.committer.take() {
+            committer.finish().await;
+        }
         self.links.shutdown().await;
         if let Some(reply) = stop {
             let _ = reply.send(());
@@ -249,15 +257,27 @@ impl Driver {
     /// Carries out what the DHT wants after an input.
     fn drain(&mut self) {
         loop {
-            while let Some(transmit) = self.dht.poll_transmit() {
-                // Without a link or room the message is lost; the DHT's timers see to it.
-                self.links.send(transmit.to, transmit.bytes);
-            }
+            self.send();
             let Some(event) = self.dht.poll_event() else { break };
             self.on_event(event);
         }
         if self.snapshot_at <= Instant::now() {
             self.take_snapshot();
+        }
+    }
+
+    /// Sends what the DHT has to say: at once, or, when what it holds has changed, once that is written down.
+    fn send(&mut self) {
+        let changes: Vec<_> = std::iter::from_fn(|| self.dht.poll_persist()).collect();
+        let transmits = std::iter::from_fn(|| self.dht.poll_transmit());
+        match &self.committer {
+            Some(committer) if !changes.is_empty() => committer.commit(changes, transmits.collect()),
+            Some(_) | None => {
+                for transmit in transmits {
+                    // Without a link or room the message is lost; the DHT's timers see to it.
+                    self.links.send(transmit.to, transmit.bytes);
+                }
+            }
         }
     }
 
@@ -287,7 +307,13 @@ impl Driver {
     fn on_stored(&mut self, id: OperationId, result: Result<(), DhtError>) {
         match self.waiting.remove(&id) {
             Some(Waiting::Store(reply)) => {
-                let _ = reply.send(result.map_err(Error::from));
+                let result = result.map_err(Error::from);
+                match &self.committer {
+                    Some(committer) => committer.reply((reply, result)),
+                    None => {
+                        let _ = reply.send(result);
+                    }
+                }
             }
             Some(Waiting::Own(kind)) => {
                 if let Err(error) = result {

@@ -14,6 +14,9 @@ pub enum Error {
     /// Our machine: the sockets cannot be opened.
     #[error("cannot listen for links: {0}")]
     Socket(String),
+    /// Our machine: what is kept of the last run cannot be read, or nothing can be kept.
+    #[error("the records kept cannot be read: {0}")]
+    Records(String),
     /// Our caller: the record is none that may be written by us.
     #[error("the record cannot be written: {0}")]
     Record(String),

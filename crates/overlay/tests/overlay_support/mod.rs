@@ -1,13 +1,15 @@
 //! What the tests with real links share: an authority, identities, and waiting for events with generous deadlines.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use meshtone_identity::authority::NODE_LIFETIME;
 use meshtone_identity::{Authority, LinkKey, NodeId, Signer, SigningKey};
-use meshtone_overlay::{Config, LinkEvent, Overlay, PeerAddress};
+use meshtone_overlay::{Config, LinkEvent, Overlay, PeerAddress, RecordStore};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -137,4 +139,79 @@ pub async fn down(node: &Overlay, peer: NodeId) {
 
 pub fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Waits until the host cache holds `count` peers: it is as of a moment ago.
+pub async fn host_cache(node: &Overlay, count: usize) -> Vec<PeerAddress> {
+    let filled = async {
+        loop {
+            let cache = node.host_cache();
+            if cache.len() >= count {
+                return cache;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, filled).await.expect("the host cache fills")
+}
+
+/// Gives a node a port that it keeps over restarts.
+pub fn fixed_port(mut config: Config) -> Config {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    config.bind = vec![socket.local_addr().unwrap()];
+    config
+}
+
+/// Starts a node on the port of its killed former self, as soon as that has let go of it.
+pub async fn restart(config: Config) -> Killable {
+    let freed = async {
+        while std::net::UdpSocket::bind(config.bind[0]).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, freed).await.expect("the port is free again");
+    Killable::start(config).await
+}
+
+/// Tries again until it holds.
+pub async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+    let tried = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(DEADLINE, tried).await.expect("it comes to hold");
+}
+
+/// A store that outlives the nodes that use it.
+#[derive(Default)]
+pub struct MemoryStore {
+    kept: Mutex<BTreeMap<Bytes, Bytes>>,
+    broken: bool,
+}
+
+impl MemoryStore {
+    pub fn broken() -> Self {
+        Self { broken: true, ..Self::default() }
+    }
+}
+
+impl RecordStore for MemoryStore {
+    fn load(&self) -> Result<Vec<(Bytes, Bytes)>, String> {
+        if self.broken {
+            return Err("it is broken".to_owned());
+        }
+        Ok(self.kept.lock().unwrap().clone().into_iter().collect())
+    }
+
+    fn write(&self, changes: &[(Bytes, Option<Bytes>)]) -> Result<(), String> {
+        let mut kept = self.kept.lock().unwrap();
+        for (key, value) in changes {
+            match value {
+                Some(value) => kept.insert(key.clone(), value.clone()),
+                None => kept.remove(key),
+            };
+        }
+        Ok(())
+    }
 }
