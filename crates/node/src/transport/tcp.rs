@@ -17,12 +17,18 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long a TLS handshake may take: two round trips of a phone far away, with time to spare.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
+/// After this long without a word the kernel asks whether the other side is still there. It keeps the binding in a NAT
+/// alive as well, many of which forget one after some minutes.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+/// Then it asks this often, nine times; a phone whose plug was pulled is noticed after some three minutes.
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+
 /// Accepts until the task is dropped.
 pub(super) async fn accept(transports: Arc<Transports>, listener: u16, transport: Transport, socket: TcpListener) {
     loop {
         match socket.accept().await {
             Ok((stream, remote)) => {
-                let _ = stream.set_nodelay(true);
+                prepare(&stream);
                 let (queue, outgoing) = mpsc::channel(stream::STREAM_QUEUE);
                 let target = Target { transport, remote, name: None };
                 match transports.connections().add(target, queue, false) {
@@ -83,7 +89,7 @@ pub(super) async fn connect(
         tracing::debug!(%remote, "TCP connection failed");
         return give_up(&transports, id, &mut outgoing);
     };
-    let _ = stream.set_nodelay(true);
+    prepare(&stream);
     match (transport, name) {
         (Transport::Tcp, _) => stream::serve(transports, flow, id, closed, stream, outgoing).await,
         (Transport::Tls, Some(name)) => {
@@ -109,4 +115,11 @@ pub(super) async fn connect(
 fn give_up(transports: &Arc<Transports>, connection: u64, outgoing: &mut mpsc::Receiver<Outgoing>) {
     transports.remove_connection(connection);
     transports.fail_all(outgoing);
+}
+
+/// Best effort: a connection without these works, but its end may go unnoticed.
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&probes);
 }
