@@ -1,6 +1,9 @@
-//! Where an address can be reached: the phones registered here, and the nodes the overlay names for it.
+//! Where an address can be reached: the phones registered here, the nodes the overlay names for it, and the servers of other
+//! SIP domains.
 
+pub(crate) mod dns;
 pub(crate) mod memory;
+pub(crate) mod permitted;
 mod persist;
 pub(crate) mod publisher;
 pub(crate) mod watchers;
