@@ -14,8 +14,9 @@ ONLY ?=
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-# The phones and tools that the tests drive, as program:package.
-TOOLS := baresip:baresip-core sipp:sip-tester chromium:chromium node:nodejs npm:npm svmap:sipvicious
+# The phones, servers and tools that the tests drive, as program:package.
+TOOLS := baresip:baresip-core sipp:sip-tester chromium:chromium node:nodejs npm:npm svmap:sipvicious dnsmasq:dnsmasq-base \
+	kamailio:kamailio
 # Outside of root, packages are installed through sudo.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo,)
 DENY_VERSION := 0.20.2
@@ -37,12 +38,14 @@ test: test-tools test-web build ## Install what the tests need, then run every t
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked $(ONLY)
 
 test-tools: ## Install the phones that the tests drive (Debian, Ubuntu)
-	@missing=(); \
+	@# Its package starts a Kamailio on the ports that a node wants; the tests start their own.
+	@missing=(); PATH="$$PATH:/usr/sbin"; \
 	for tool in $(TOOLS); do command -v "$${tool%%:*}" > /dev/null || missing+=("$${tool##*:}"); done; \
 	if [ "$${#missing[@]}" -gt 0 ]; then \
 		echo "Installing $${missing[*]}: the phones of the end-to-end tests."; \
 		$(SUDO) apt-get update -qq; \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"; \
+		case " $${missing[*]} " in *" kamailio "*) $(SUDO) systemctl disable --now --quiet kamailio 2> /dev/null || true;; esac; \
 	fi
 
 test-web: test-tools ## Build the page with which Chromium plays a phone (npm packages into tests/web)

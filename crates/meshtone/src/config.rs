@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use meshtone_node::policy::Outside;
 use serde::Deserialize;
 
 use meshtone_node::DigestRule;
 
 use crate::command::PortRange;
 use crate::failure::Failure;
+use crate::outside::{self, OutsideKeys};
 
 /// The keys of the file, named as the flags are.
 const KEYS: [&str; 15] = [
@@ -47,6 +49,7 @@ pub(crate) struct Settings {
     pub(crate) rtp_ports: Option<PortRange>,
     pub(crate) join: Option<String>,
     pub(crate) log: Option<String>,
+    pub(crate) outside: Outside,
 }
 
 /// The keys as they are written: lists as one text (commas allowed) or a list.
@@ -116,14 +119,20 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         Failure::new(format!("{at} is no TOML: {}", error.message()), line_hint(text, error.span()))
     })?;
-    if let Some(unknown) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
-        let nearest = KEYS.iter().min_by_key(|key| distance(unknown, key)).copied().unwrap_or("domain");
+    let known: Vec<&str> = KEYS.iter().chain(&outside::KEYS).copied().collect();
+    if let Some(unknown) = table.keys().find(|key| !known.contains(&key.as_str())) {
+        let nearest = known.iter().min_by_key(|key| distance(unknown, key)).copied().unwrap_or("domain");
         return Err(Failure::new(
             format!("{at} has an unknown key `{unknown}`"),
-            format!("did you mean `{nearest}`? The keys are {}", KEYS.join(", ")),
+            format!("did you mean `{nearest}`? The keys are {}", known.join(", ")),
         ));
     }
     let wrong = |what: String, hint: &str| Failure::new(format!("{at}: {what}"), hint);
+    let (others, table): (toml::Table, toml::Table) =
+        table.into_iter().partition(|(key, _)| outside::KEYS.contains(&key.as_str()));
+    let outside: OutsideKeys = toml::Value::Table(others).try_into().map_err(|error: toml::de::Error| {
+        wrong(error.message().to_owned(), "the README lists the keys and their values")
+    })?;
     let file: File = toml::Value::Table(table)
         .try_into()
         .map_err(|error: toml::de::Error| wrong(error.message().to_owned(), "texts are put in quotes"))?;
@@ -154,6 +163,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         rtp_ports: rtp_ports.map_err(|why| wrong(format!("`rtp_ports`: {why}"), "for example \"16384-32767\""))?,
         join: file.join,
         log: file.log,
+        outside: outside.read(path)?,
     })
 }
 

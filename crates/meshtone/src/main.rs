@@ -6,6 +6,7 @@ mod command;
 mod config;
 mod failure;
 mod output;
+mod outside;
 mod run;
 
 use std::process::ExitCode;

@@ -43,6 +43,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         link: first_given(first_given(options.link, settings.link), vec![DEFAULT_LINK]),
         rtp_ports: (first, last),
         join: options.join.or(settings.join),
+        outside: settings.outside,
     };
     let json = options.json;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {

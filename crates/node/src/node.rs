@@ -22,10 +22,13 @@ use crate::clock::unix_ms;
 use crate::control;
 use crate::enrol::{self, Membership};
 use crate::exchange::Exchange;
+use crate::exchange::allowance::Allowances;
 use crate::exchange::calls::Calls;
 use crate::exchange::digest::{DigestPolicy, DigestRule};
 use crate::exchange::guard::Guard;
+use crate::exchange::policy::Outside;
 use crate::exchange::worker::Worker;
+use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
 use crate::location::publisher::Publisher;
 use crate::status::StatusView;
@@ -73,6 +76,8 @@ pub struct Config {
     pub rtp_ports: (u16, u16),
     /// The ticket by which a first run joins another's overlay.
     pub join: Option<String>,
+    /// Calls to and from other SIP domains and telephone networks.
+    pub outside: Outside,
 }
 
 /// What a person wants to know of a node that has started.
@@ -177,6 +182,9 @@ impl Node {
             gruus: GruuKey::new(&kept_key(&store, Setting::GruuKey)?, &overlay.node_id().to_string()),
             guard: Guard::default(),
             rtp_ports: ports,
+            dns: Dns::new(&config.outside.dns),
+            outside: config.outside.clone(),
+            allowances: Allowances::default(),
         });
         for address in exchange.digest.without_listener(&exchange.transports.addresses().all()) {
             tracing::warn!(%address, "a digest rule is for an address that is not listened on");
@@ -197,6 +205,7 @@ impl Node {
                 echoes: HashMap::new(),
                 forwarded: HashMap::new(),
                 subscribers: BTreeMap::new(),
+                outside_calls: HashMap::new(),
             };
             tasks.spawn(worker.run(inbox));
         }

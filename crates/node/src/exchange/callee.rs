@@ -18,7 +18,10 @@ pub(crate) enum Callee {
         address: String,
     },
     /// An address of the served domain that nobody has.
-    Nobody,
+    Nobody {
+        /// What was called, `user@domain`.
+        address: String,
+    },
     /// An address of a domain served elsewhere.
     Elsewhere {
         /// The canonical address, `user@domain`.
@@ -64,7 +67,7 @@ fn of_domain(user: &str, domain: &str, accounts: &Accounts) -> Callee {
     }
     match accounts.find(user) {
         Some(account) => Callee::User { address: format!("{}@{domain}", account.user) },
-        None => Callee::Nobody,
+        None => Callee::Nobody { address: format!("{user}@{domain}") },
     }
 }
 
@@ -122,7 +125,7 @@ mod tests {
     #[test]
     fn another_domain_is_somewhere_else_and_an_unknown_user_is_nobody() {
         assert_eq!(read("sip:carol@other.example"), Callee::Elsewhere { address: "carol@other.example".to_owned() });
-        assert_eq!(read("sip:carol@home.example"), Callee::Nobody);
+        assert_eq!(read("sip:carol@home.example"), Callee::Nobody { address: "carol@home.example".to_owned() });
     }
 
     #[test]

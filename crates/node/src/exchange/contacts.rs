@@ -31,7 +31,7 @@ pub(super) struct Phones {
 
 impl Worker {
     /// The phones that are registered here for `address`: all that the caller may mean, or the one that a GRUU names.
-    pub(super) fn local_phones(&self, address: &str, caller: &str, request: &Message) -> Phones {
+    pub(super) fn local_phones(&self, address: &str, caller: Option<&str>, request: &Message) -> Phones {
         let mut bindings = self.exchange.registrations.bindings(unix_ms(), address);
         if let Some(Gruu::Public { instance }) = gruu_of(request) {
             bindings.retain(|binding| binding.is_of_instance(&instance));
@@ -50,7 +50,7 @@ impl Worker {
         &mut self,
         id: RequestId,
         request: &Message,
-        caller: &str,
+        caller: Option<&str>,
         from_peer: bool,
     ) -> bool {
         let Some(Gruu::Temporary { node }) = gruu_of(request) else { return false };
@@ -75,7 +75,7 @@ impl Worker {
             Some(host) if !from_peer => {
                 let target = Target {
                     remove: OWN_HEADERS.to_vec(),
-                    extra: vec![asserted(caller)],
+                    extra: asserted(caller),
                     answer_within: Some(PEER_ANSWERS_WITHIN),
                     ..Target::new(request.request_uri(), Destination::Peer(host))
                 };
@@ -110,7 +110,7 @@ impl Worker {
         bindings.iter().find(same_flow).or_else(|| bindings.first()).map(|binding| binding.contact.clone())
     }
 
-    fn phones(&self, bindings: &[Binding], caller: &str, request: &Message) -> Phones {
+    fn phones(&self, bindings: &[Binding], caller: Option<&str>, request: &Message) -> Phones {
         let locals = LocalView(self.exchange.transports.clone());
         let is_invite = request.method() == Method::Invite;
         let mut phones = Phones::default();
@@ -143,7 +143,7 @@ impl Worker {
 impl Phones {
     /// Adds one phone. Of its flows, those that differ in nothing else are alternatives, which the engine turns to by
     /// itself; the rest are spare.
-    fn add(&mut self, choice: &Choice<'_>, locals: &LocalView, caller: &str, is_invite: bool) {
+    fn add(&mut self, choice: &Choice<'_>, locals: &LocalView, caller: Option<&str>, is_invite: bool) {
         let mut first: Option<(&Binding, Target)> = None;
         for flow in &choice.flows {
             let Some(destination) = flow.destination(locals.flow_is_open(&flow.flow)) else { continue };
@@ -155,7 +155,7 @@ impl Phones {
             let target = Target {
                 q: choice.q,
                 remove: OWN_HEADERS.to_vec(),
-                extra: vec![asserted(caller)],
+                extra: asserted(caller),
                 prepend_route: flow.route(),
                 ..Target::new(flow.contact.clone(), destination)
             };

@@ -3,15 +3,19 @@
 //! The SIP engine knows the protocol; here is the policy: who must authenticate, whom a Request-URI means, where
 //! that one can be reached. One [`worker`] each processor drives an engine of its own; what they share is here.
 
+pub(crate) mod allowance;
 pub(crate) mod callee;
 pub(crate) mod calls;
 mod contacts;
 pub(crate) mod digest;
 mod echo;
+mod emergency;
 pub(crate) mod guard;
+mod outside;
 mod overload;
 mod peer;
 mod phone;
+pub mod policy;
 mod redirect;
 mod reg_event;
 mod register;
@@ -30,10 +34,13 @@ use meshtone_sip::transport::Flow;
 
 use crate::account::Accounts;
 use crate::clock::unix_ms;
+use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
 use crate::transport::Transports;
+use allowance::Allowances;
 use calls::Calls;
 use digest::DigestPolicy;
+use policy::Outside;
 
 /// What all workers of a node share.
 pub(crate) struct Exchange {
@@ -49,6 +56,10 @@ pub(crate) struct Exchange {
     pub(crate) gruus: Option<GruuKey>,
     pub(crate) guard: guard::Guard,
     pub(crate) rtp_ports: PortRange,
+    /// Calls beyond the overlay: what is allowed, where they go, how many there are.
+    pub(crate) outside: Outside,
+    pub(crate) dns: Dns,
+    pub(crate) allowances: Allowances,
 }
 
 /// Whose credentials a request carries.

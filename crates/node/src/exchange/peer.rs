@@ -16,17 +16,17 @@ impl Worker {
             self.reject(id, 403, "That node may not speak for the caller");
             return;
         };
-        if self.forward_to_temporary(id, request, &caller, true) {
+        if self.forward_to_temporary(id, request, caller.as_deref(), true) {
             return;
         }
         match self.callee(request) {
             Callee::User { address } => {
-                let Phones { targets, spare } = self.local_phones(&address, &caller, request);
+                let Phones { targets, spare } = self.local_phones(&address, caller.as_deref(), request);
                 self.begin_forwarding(id, request, targets, false);
                 self.keep_spare(id, spare);
             }
             Callee::Node if request.method() == Method::Options => self.answer_options(id, request),
-            Callee::Node | Callee::Echo | Callee::Nobody => self.reject(id, 404, "No such user here"),
+            Callee::Node | Callee::Echo | Callee::Nobody { .. } => self.reject(id, 404, "No such user here"),
             Callee::Elsewhere { .. } => self.reject(id, 404, "That domain is not served here"),
             Callee::BadScheme => self.reject(id, 416, "Unsupported URI Scheme"),
             Callee::BadUri => self.reject(id, 400, "Bad Request-URI"),
@@ -35,11 +35,18 @@ impl Worker {
 
     /// The caller whom the node at the other end of the link asserts, if that node is a home node of his domain: its
     /// certificate says so, and the link proved the certificate.
-    fn proven_caller(&self, request: &Message, host: &PeerHost) -> Option<String> {
-        let asserted = NameAddr::parse(request.header(Header::PAssertedIdentity)?).ok()?;
+    ///
+    /// A home node of this very domain may also bring somebody of whom it asserts nothing, `Some(None)`: a caller from a
+    /// plain SIP domain or a trunk, whom its policy let in.
+    fn proven_caller(&self, request: &Message, host: &PeerHost) -> Option<Option<String>> {
+        let domains = self.exchange.transports.peer_domains(node_of(host)?);
+        let speaks_for = |domain: &str| domains.iter().any(|proven| proven.eq_ignore_ascii_case(domain));
+        let Some(asserted) = request.header(Header::PAssertedIdentity) else {
+            return speaks_for(&self.exchange.domain).then_some(None);
+        };
+        let asserted = NameAddr::parse(asserted).ok()?;
         let address = Uri::parse(asserted.uri).ok()?.address_of_record();
         let (_, domain) = address.rsplit_once('@')?;
-        let domains = self.exchange.transports.peer_domains(node_of(host)?);
-        domains.iter().any(|proven| proven.eq_ignore_ascii_case(domain)).then_some(address)
+        speaks_for(domain).then_some(Some(address))
     }
 }

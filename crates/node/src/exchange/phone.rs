@@ -42,8 +42,11 @@ impl Worker {
             self.answer_options(id, request);
             return;
         }
+        if self.admit_stranger(id, request, flow, &callee) {
+            return;
+        }
         let Some(caller) = self.authenticate_caller(id, request, flow) else { return };
-        if self.forward_to_temporary(id, request, &caller, false) {
+        if self.is_emergency(id, request, &caller) || self.forward_to_temporary(id, request, Some(&caller), false) {
             return;
         }
         match callee {
@@ -56,8 +59,8 @@ impl Worker {
                 self.on_reg_subscribe(id, request, flow, &caller, address);
             }
             Callee::User { address } => self.forward_to_user(id, request, &caller, address),
-            Callee::Elsewhere { address } => self.locate_elsewhere(id, request, &caller, address, Vec::new()),
-            Callee::Nobody => self.reject(id, 404, "No such user here"),
+            Callee::Elsewhere { address } => self.call_elsewhere(id, request, &caller, address),
+            Callee::Nobody { .. } => self.call_number(id, request, &caller),
             Callee::BadScheme => self.reject(id, 416, "Unsupported URI Scheme"),
             Callee::BadUri => self.reject(id, 400, "Bad Request-URI"),
         }
@@ -88,7 +91,7 @@ impl Worker {
     }
 
     /// The authenticated caller's address, or `None` once a challenge or refusal is on its way.
-    fn authenticate_caller(&mut self, id: RequestId, request: &Message, flow: &Flow) -> Option<String> {
+    pub(super) fn authenticate_caller(&mut self, id: RequestId, request: &Message, flow: &Flow) -> Option<String> {
         let user =
             match self.exchange.authenticate(request, flow, Header::ProxyAuthorization, Header::ProxyAuthenticate) {
                 Authenticated::As(user) => user,
@@ -106,30 +109,30 @@ impl Worker {
 
     /// Rings the phones registered here at once, and asks the overlay for those registered elsewhere.
     fn forward_to_user(&mut self, id: RequestId, request: &Message, caller: &str, address: String) {
-        let Phones { targets, spare } = self.local_phones(&address, caller, request);
+        let Phones { targets, spare } = self.local_phones(&address, Some(caller), request);
         if !targets.is_empty() && self.wants_one_phone(request) {
             self.begin_forwarding(id, request, targets, false);
         } else {
-            self.locate_elsewhere(id, request, caller, address, targets);
+            self.locate_elsewhere(id, request, Some(caller.to_owned()), address, targets);
         }
         self.keep_spare(id, spare);
     }
 
     /// Starts a look-up in the overlay whose finds follow as [`Input::Located`].
-    fn locate_elsewhere(
+    pub(super) fn locate_elsewhere(
         &mut self,
         id: RequestId,
         request: &Message,
-        caller: &str,
+        caller: Option<String>,
         address: String,
         targets: Vec<Target>,
     ) {
         self.begin_forwarding(id, request, targets, true);
         if let Some(forwarded) = self.forwarded.get_mut(&id) {
-            forwarded.caller = Some(caller.to_owned());
+            forwarded.caller = caller.clone();
         }
         let uri = peer_uri(&address, request);
-        let search = locate(self.exchange.overlay.clone(), address, uri, caller.to_owned(), id, self.answers.clone());
+        let search = locate(self.exchange.overlay.clone(), address, uri, caller, id, self.answers.clone());
         tokio::spawn(search);
     }
 
@@ -142,8 +145,9 @@ impl Worker {
     }
 }
 
-pub(super) fn asserted(caller: &str) -> (Header, String) {
-    (Header::PAssertedIdentity, format!("<sip:{caller}>"))
+/// Who the caller is, where that is proven (RFC 3325 §9.1).
+pub(super) fn asserted(caller: Option<&str>) -> Vec<(Header, String)> {
+    caller.map(|caller| (Header::PAssertedIdentity, format!("<sip:{caller}>"))).into_iter().collect()
 }
 
 /// Looks `address` up: what the first replica says is acted on at once, what the others add follows.
@@ -151,19 +155,36 @@ pub(super) async fn locate(
     overlay: Overlay,
     address: String,
     uri: String,
-    caller: String,
+    caller: Option<String>,
     id: RequestId,
     answers: mpsc::Sender<Input>,
 ) {
     let mut known = vec![overlay.node_id()];
     if let Ok(entries) = overlay.fetch_first(Kind::SipRegistration, &address).await {
-        let targets = to_peer_targets(entries, &uri, &caller, &mut known);
+        let targets = to_peer_targets(entries, &uri, caller.as_deref(), &mut known);
         if !targets.is_empty() {
             let _ = answers.send(Input::Located { id, targets, searching: true }).await;
         }
     }
+    locate_rest(overlay, Sought { address, uri, caller, known }, id, answers).await;
+}
+
+/// Whom a search is for.
+pub(super) struct Sought {
+    pub(super) address: String,
+    /// The Request-URI at the nodes that know him.
+    pub(super) uri: String,
+    /// The caller, if he is proven.
+    pub(super) caller: Option<String>,
+    /// The nodes that need not be found any more.
+    pub(super) known: Vec<NodeId>,
+}
+
+/// Reads on to further replicas, for nodes that are not known yet, and ends the search.
+pub(super) async fn locate_rest(overlay: Overlay, sought: Sought, id: RequestId, answers: mpsc::Sender<Input>) {
+    let Sought { address, uri, caller, mut known } = sought;
     let targets = match overlay.fetch(Kind::SipRegistration, &address).await {
-        Ok(entries) => to_peer_targets(entries, &uri, &caller, &mut known),
+        Ok(entries) => to_peer_targets(entries, &uri, caller.as_deref(), &mut known),
         Err(error) => {
             tracing::debug!(%error, "overlay look-up");
             Vec::new()
@@ -173,7 +194,12 @@ pub(super) async fn locate(
 }
 
 /// One target a node that says the address is registered there, but for those `known` already.
-fn to_peer_targets(entries: Vec<Entry>, uri: &str, caller: &str, known: &mut Vec<NodeId>) -> Vec<Target> {
+pub(super) fn to_peer_targets(
+    entries: Vec<Entry>,
+    uri: &str,
+    caller: Option<&str>,
+    known: &mut Vec<NodeId>,
+) -> Vec<Target> {
     let mut targets = Vec::new();
     for entry in entries {
         if known.contains(&entry.writer) {
@@ -183,7 +209,7 @@ fn to_peer_targets(entries: Vec<Entry>, uri: &str, caller: &str, known: &mut Vec
         let Some(host) = host_of(entry.writer) else { continue };
         targets.push(Target {
             remove: OWN_HEADERS.to_vec(),
-            extra: vec![asserted(caller)],
+            extra: asserted(caller),
             answer_within: Some(PEER_ANSWERS_WITHIN),
             ..Target::new(uri, Destination::Peer(host))
         });

@@ -28,13 +28,13 @@ impl Worker {
             // What the caller would send if he followed it himself.
             let request = request.edit().request_uri(&contact.uri).finish();
             let Callee::User { address } = self.callee(&request) else { continue };
-            let found: Phones = self.local_phones(&address, caller, &request);
+            let found: Phones = self.local_phones(&address, Some(caller), &request);
             let less = |target: Target| Target { q: target.q.min(contact.q), ..target };
             targets.extend(found.targets.into_iter().map(less));
             spare.extend(found.spare.into_iter().map(less));
             let uri = peer_uri(&address, &request);
             let overlay = self.exchange.overlay.clone();
-            searches.push(locate(overlay, address, uri, caller.to_owned(), id, self.answers.clone()));
+            searches.push(locate(overlay, address, uri, Some(caller.to_owned()), id, self.answers.clone()));
         }
         if searches.is_empty() {
             self.server.pass_on(Instant::now(), id, branch);

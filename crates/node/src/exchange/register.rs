@@ -63,10 +63,13 @@ impl Worker {
         self.is_served(uri) && self.exchange.accounts.find(name).is_some_and(|account| account.user == user)
     }
 
-    fn is_served(&self, uri: &str) -> bool {
-        Uri::parse(uri).is_ok_and(|uri| {
-            uri.host.eq_ignore_ascii_case(&self.exchange.domain)
-                || LocalView(self.exchange.transports.clone()).is_local(uri.host, uri.port)
-        })
+    pub(super) fn is_served(&self, uri: &str) -> bool {
+        Uri::parse(uri).is_ok_and(|uri| self.is_own_host(&uri))
+    }
+
+    /// Whether a URI is at the served domain, or at an address of this node.
+    pub(super) fn is_own_host(&self, uri: &Uri<'_>) -> bool {
+        uri.host.eq_ignore_ascii_case(&self.exchange.domain)
+            || LocalView(self.exchange.transports.clone()).is_local(uri.host, uri.port)
     }
 }

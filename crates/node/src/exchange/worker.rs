@@ -16,6 +16,8 @@ use meshtone_sip::transport::{Destination, Flow, Transmit};
 use tokio::sync::mpsc;
 
 use super::Exchange;
+use super::allowance::Allowance;
+use super::outside::{ByName, Checked, Ways};
 use super::overload::{Load, Overload, retry_after_s};
 use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN};
 use super::reg_event::Subscriber;
@@ -37,6 +39,10 @@ pub(crate) enum Input {
     Located { id: RequestId, targets: Vec<Target>, searching: bool },
     /// The registrations of this address have changed, for subscribers in this worker.
     Registered { address: String, removal: Removal },
+    /// What the DNS says of where a request may go, by this Request-URI.
+    ByName { id: RequestId, request: Message, request_uri: String, by_name: ByName },
+    /// What the DNS says of where a request from outside came from.
+    Checked { id: RequestId, request: Message, flow: Flow, found: Checked },
 }
 
 /// One worker.
@@ -52,6 +58,8 @@ pub(crate) struct Worker {
     pub(crate) forwarded: HashMap<RequestId, Forwarded>,
     /// Who is told of registrations.
     pub(crate) subscribers: BTreeMap<SubscriptionId, Subscriber>,
+    /// What the calls outside that stand count for, by Call-ID, until their BYE.
+    pub(crate) outside_calls: HashMap<String, Vec<Allowance>>,
 }
 
 /// A request under way to whoever it means.
@@ -72,6 +80,10 @@ pub(crate) struct Forwarded {
     pub(crate) exhausted: Option<u16>,
     /// Other flows to the same phones, for when these have failed.
     pub(crate) spare: Vec<Target>,
+    /// The servers of another domain that it may go to.
+    pub(crate) ways: Option<Ways>,
+    /// What it counts for while it lasts.
+    pub(crate) allowance: Option<Allowance>,
 }
 
 /// A call to the echo service.
@@ -98,7 +110,10 @@ impl Worker {
                     }
                 }
                 () = wait_until(deadline) => self.server.handle_timeout(Instant::now()),
-                _ = housekeeping.tick() => self.end_silent_echoes(),
+                _ = housekeeping.tick() => {
+                    self.end_silent_echoes();
+                    self.forget_lost_calls();
+                }
             }
             self.drain();
         }
@@ -128,6 +143,8 @@ impl Worker {
             Input::TransportError(origin) => self.server.handle_transport_error(now, origin),
             Input::Located { id, targets, searching } => self.forward_to(id, targets, searching),
             Input::Registered { address, removal } => self.tell_subscribers(&address, removal),
+            Input::ByName { id, request, request_uri, by_name } => self.on_by_name(id, &request, request_uri, by_name),
+            Input::Checked { id, request, flow, found } => self.on_checked(id, &request, &flow, found),
         }
         self.drain();
     }
@@ -188,6 +205,9 @@ impl Worker {
             // Nothing here calls anybody yet.
             Event::Agent(_) => {}
             Event::TargetsExhausted { id, status } => {
+                if self.on_way_failed(id, status) {
+                    return;
+                }
                 if let Some(forwarded) = self.forwarded.get_mut(&id) {
                     forwarded.exhausted = Some(status);
                     if self.try_spare_flows(id, status) {
@@ -218,6 +238,7 @@ impl Worker {
                 }
                 if request.method() == Method::Bye {
                     self.exchange.calls.end(request.call_id());
+                    self.outside_calls.remove(request.call_id());
                 }
                 if sips::is_sips(&target.uri) && !sips::is_protected(target.destination.transport()) {
                     let warning = sips::not_allowed(&self.exchange.domain);
@@ -257,6 +278,8 @@ impl Worker {
             tried: false,
             exhausted: None,
             spare: Vec::new(),
+            ways: None,
+            allowance: None,
         };
         self.forwarded.insert(id, forwarded);
         self.forward_to(id, targets, searching);
@@ -304,9 +327,13 @@ impl Worker {
         self.forget(id, 480);
     }
 
-    fn forget(&mut self, id: RequestId, status: u16) {
-        if let Some(Forwarded { call_id: Some(call_id), .. }) = self.forwarded.remove(&id) {
-            self.exchange.calls.answered(unix_ms(), &call_id, status);
+    pub(super) fn forget(&mut self, id: RequestId, status: u16) {
+        let Some(forwarded) = self.forwarded.remove(&id) else { return };
+        self.on_way_ended(forwarded.ways, status);
+        let Some(call_id) = forwarded.call_id else { return };
+        self.exchange.calls.answered(unix_ms(), &call_id, status);
+        if (200..300).contains(&status) {
+            self.outside_calls.entry(call_id).or_default().extend(forwarded.allowance);
         }
     }
 

@@ -264,7 +264,16 @@ impl Transports {
         }
     }
 
-    fn is_own(&self, ip: IpAddr, port: Option<u16>) -> bool {
+    /// The listener to send to `remote` from: one of its family, whose own address the kernel would choose if there is one.
+    pub(crate) fn listener_facing(&self, remote: IpAddr) -> Option<u16> {
+        let facing = self.address_facing(remote);
+        let of_family = || self.listeners.iter().filter(|(_, listener)| listener.address.is_ipv4() == remote.is_ipv4());
+        let is_best = |ip: IpAddr| ip.is_unspecified() || ip == facing;
+        let best = of_family().find(|(_, listener)| is_best(listener.address.ip())).or_else(|| of_family().next());
+        best.map(|(index, _)| index)
+    }
+
+    pub(crate) fn is_own(&self, ip: IpAddr, port: Option<u16>) -> bool {
         self.listeners.is_own(ip, port, |ip| self.address_facing(ip) == ip)
     }
 }

@@ -35,7 +35,7 @@ use walk::Records;
 pub(crate) use wanted::{Host, Wanted};
 
 /// Transports towards servers, in the order in which they are asked for where the domain has no preference.
-const SPOKEN: &[Transport] = &[Transport::Udp, Transport::Tcp];
+const SPOKEN: &[Transport] = &[Transport::Udp, Transport::Tcp, Transport::Tls];
 
 /// How long one name server has to answer one question.
 const QUESTION: Duration = Duration::from_secs(2);

@@ -1,0 +1,325 @@
+//! Calls to and from plain SIP domains: users of the overlay are looked for there first, everybody else by DNS (RFC 3263).
+//!
+//! Whoever calls out has authenticated; who calls in from outside proves nothing, so nothing is asserted of him
+//! (RFC 3325 §5): phones show such a caller as what he says he is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meshtone_overlay::record::Kind;
+use meshtone_sip::message::{Header, Message, Method, Uri};
+use meshtone_sip::proxy::Target;
+use meshtone_sip::server::RequestId;
+use meshtone_sip::transport::{Destination, Flow};
+use tokio::sync::mpsc;
+
+use super::Exchange;
+use super::allowance::Allowance;
+use super::callee::Callee;
+use super::contacts::{Phones, peer_uri};
+use super::phone::{OWN_HEADERS, Sought, locate_rest, to_peer_targets};
+use super::policy::Admission;
+use super::worker::{Input, Worker};
+use crate::clock::unix_ms;
+use crate::location::dns::{Host, LocateError, Server, Wanted};
+use crate::location::permitted::is_permitted;
+
+/// How long the overlay alone is listened to; a look-up takes far less unless nodes have just died.
+const OVERLAY_FIRST: Duration = Duration::from_millis(500);
+/// An INVITE that a server says nothing about within this goes to the next server of its domain; a live one answers 100
+/// at once.
+const SERVER_ANSWERS_WITHIN: Duration = Duration::from_secs(4);
+
+/// The servers that a request may go to, one after the other (RFC 3263 §4.3).
+#[derive(Debug)]
+pub(crate) struct Ways {
+    request_uri: String,
+    is_invite: bool,
+    left: VecDeque<Server>,
+    trying: Option<Server>,
+}
+
+/// What the DNS says of a request from outside.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    address: String,
+    is_from_there: bool,
+}
+
+/// What became of a search by name.
+#[derive(Debug)]
+pub(crate) enum ByName {
+    /// These servers, best first.
+    Servers(Vec<Server>),
+    /// There are none.
+    Failed(LocateError),
+    /// There are, but nothing is sent to such addresses.
+    Forbidden,
+}
+
+impl Worker {
+    /// Calls somebody at a domain that is not served here.
+    pub(super) fn call_elsewhere(&mut self, id: RequestId, request: &Message, caller: &str, address: String) {
+        let Ok(wanted) = Wanted::read(request.request_uri()) else {
+            self.reject(id, 480, "No way to that address");
+            return;
+        };
+        let outbound = &self.exchange.outside.outbound;
+        let host = Uri::parse(request.request_uri()).map_or("", |uri| uri.host);
+        // `maddr` must not lead around the list.
+        let is_callable = outbound.permits(host) && outbound.permits(&wanted.host.text());
+        let Ok(allowance) = self.outside_allowance(id, request, caller) else { return };
+        self.begin_forwarding(id, request, Vec::new(), true);
+        if let Some(forwarded) = self.forwarded.get_mut(&id) {
+            forwarded.allowance = allowance;
+        }
+        let call = ElsewhereCall { wanted, is_callable, address, caller: caller.to_owned() };
+        tokio::spawn(search(self.exchange.clone(), call, request.clone(), id, self.answers.clone()));
+    }
+
+    /// Sends a request to a SIP URI of the configuration's, whose addresses nobody doubts.
+    pub(super) fn call_configured(&mut self, id: RequestId, request: &Message, uri: &str) {
+        self.begin_forwarding(id, request, Vec::new(), true);
+        let (exchange, answers) = (self.exchange.clone(), self.answers.clone());
+        let (uri, request) = (uri.to_owned(), request.clone());
+        tokio::spawn(async move {
+            let by_name = match Wanted::read(&uri) {
+                Ok(wanted) => by_name(&exchange, &wanted, true).await,
+                Err(error) => ByName::Failed(error),
+            };
+            let _ = answers.send(Input::ByName { id, request, request_uri: uri, by_name }).await;
+        });
+    }
+
+    /// Takes what the search by name has found.
+    pub(super) fn on_by_name(&mut self, id: RequestId, request: &Message, request_uri: String, by_name: ByName) {
+        let Some(forwarded) = self.forwarded.get_mut(&id) else { return };
+        match by_name {
+            ByName::Servers(servers) => {
+                let is_invite = request.method() == Method::Invite;
+                forwarded.ways = Some(Ways { request_uri, is_invite, left: servers.into(), trying: None });
+                forwarded.searches = 0;
+                self.try_next_way(id);
+            }
+            ByName::Failed(error) => {
+                tracing::debug!(%error, "nobody found by name");
+                self.forward_to(id, Vec::new(), false);
+            }
+            ByName::Forbidden => {
+                self.reject(id, 403, "Nothing is sent to such an address");
+                self.forget(id, 403);
+            }
+        }
+    }
+
+    /// A server failed with this status: goes on to the next one, if that is what the status asks for (RFC 3263 §4.3).
+    pub(super) fn on_way_failed(&mut self, id: RequestId, status: u16) -> bool {
+        let Some(ways) = self.forwarded.get_mut(&id).and_then(|forwarded| forwarded.ways.as_mut()) else {
+            return false;
+        };
+        let Some(server) = ways.trying.take() else { return false };
+        if !matches!(status, 408 | 503) {
+            self.exchange.dns.answered(server);
+            return false;
+        }
+        self.exchange.dns.failed(server);
+        self.try_next_way(id)
+    }
+
+    /// A request is over: a server that gave the last word is alive.
+    pub(super) fn on_way_ended(&mut self, ways: Option<Ways>, status: u16) {
+        if let Some(server) = ways.and_then(|ways| ways.trying).filter(|_| !matches!(status, 408 | 480 | 487 | 503)) {
+            self.exchange.dns.answered(server);
+        }
+    }
+
+    /// Calls whose end nobody told count no longer.
+    pub(super) fn forget_lost_calls(&mut self) {
+        let now_ms = unix_ms();
+        self.outside_calls.retain(|_, counted| {
+            counted.retain(|allowance| allowance.still_counts(now_ms));
+            !counted.is_empty()
+        });
+    }
+
+    fn try_next_way(&mut self, id: RequestId) -> bool {
+        let Some(forwarded) = self.forwarded.get_mut(&id) else { return false };
+        let Some(ways) = forwarded.ways.as_mut() else { return false };
+        let (server, listener) = loop {
+            let Some(server) = ways.left.pop_front() else { return false };
+            if let Some(listener) = self.exchange.transports.listener_facing(server.address.ip()) {
+                break (server, listener);
+            }
+        };
+        ways.trying = Some(server);
+        let is_last = ways.left.is_empty();
+        let destination = Destination::Address { transport: server.transport, addr: server.address, listener };
+        let target = Target {
+            remove: OWN_HEADERS.to_vec(),
+            answer_within: (ways.is_invite && !is_last).then_some(SERVER_ANSWERS_WITHIN),
+            ..Target::new(ways.request_uri.clone(), destination)
+        };
+        forwarded.tried = true;
+        forwarded.exhausted = None;
+        self.server.forward(Instant::now(), id, vec![target], true);
+        true
+    }
+
+    /// One more call of this account outside, or a refusal on its way. Only INVITE makes calls.
+    pub(super) fn outside_allowance(
+        &mut self,
+        id: RequestId,
+        request: &Message,
+        caller: &str,
+    ) -> Result<Option<Allowance>, ()> {
+        if request.method() != Method::Invite {
+            return Ok(None);
+        }
+        let most = self.exchange.outside.max_calls_per_user;
+        match self.exchange.allowances.take(unix_ms(), caller, most) {
+            Some(allowance) => Ok(Some(allowance)),
+            None => {
+                tracing::warn!(%caller, most, "a further call outside was refused: is the password stolen?");
+                self.reject(id, 403, "Too many calls of this account at once");
+                Err(())
+            }
+        }
+    }
+
+    /// Lets a request from outside in, if the policy is to; false when it is like any stranger's.
+    ///
+    /// Only calls and messages to users here: nobody relays through this node. Whether such a user exists makes no
+    /// difference to the path that the request takes.
+    pub(super) fn admit_stranger(&mut self, id: RequestId, request: &Message, flow: &Flow, callee: &Callee) -> bool {
+        let (Callee::User { address } | Callee::Nobody { address }) = callee else { return false };
+        let is_welcome_method = matches!(request.method(), Method::Invite | Method::Message);
+        if !is_welcome_method || request.header(Header::ProxyAuthorization).is_some() {
+            return false;
+        }
+        let Some(domain) = self.foreign_domain(request) else { return false };
+        match self.exchange.outside.inbound.of(&domain) {
+            Admission::Refused => false,
+            Admission::Free => {
+                self.ring_for_stranger(id, request, address.clone());
+                true
+            }
+            Admission::Checked => self.check_stranger(id, request, flow, address.clone(), &domain),
+        }
+    }
+
+    /// The domain that a caller says he is of, unless that is one of this node's.
+    fn foreign_domain(&self, request: &Message) -> Option<String> {
+        let from = request.from().ok()?;
+        let uri = Uri::parse(from.uri).ok()?;
+        let is_sip = uri.is_sip() || uri.is_sips();
+        (is_sip && !self.is_served(from.uri)).then(|| uri.host.to_ascii_lowercase())
+    }
+
+    /// Asks the DNS whether the request may come from where it came from.
+    fn check_stranger(&mut self, id: RequestId, request: &Message, flow: &Flow, address: String, domain: &str) -> bool {
+        let Some(wanted) = Wanted::domain(domain) else { return false };
+        let Some(source) = flow.remote().map(|remote| remote.ip().to_canonical()) else { return false };
+        let (exchange, answers) = (self.exchange.clone(), self.answers.clone());
+        let (request, flow) = (request.clone(), flow.clone());
+        tokio::spawn(async move {
+            let addresses = exchange.dns.addresses(&wanted).await.unwrap_or_default();
+            let is_from_there = addresses.iter().any(|address| address.to_canonical() == source);
+            let _ = answers.send(Input::Checked { id, request, flow, found: Checked { address, is_from_there } }).await;
+        });
+        true
+    }
+
+    /// Takes the DNS's word on where a request came from.
+    pub(super) fn on_checked(&mut self, id: RequestId, request: &Message, flow: &Flow, found: Checked) {
+        let Checked { address, is_from_there } = found;
+        if is_from_there {
+            self.ring_for_stranger(id, request, address);
+        } else {
+            // As any stranger is answered.
+            let _ = self.authenticate_caller(id, request, flow);
+        }
+    }
+
+    /// Rings a user for somebody who proved nothing.
+    pub(super) fn ring_for_stranger(&mut self, id: RequestId, request: &Message, address: String) {
+        let Phones { targets, spare } = self.local_phones(&address, None, request);
+        self.locate_elsewhere(id, request, None, address, targets);
+        self.keep_spare(id, spare);
+    }
+}
+
+/// Looks an address of another domain up, in the overlay and by name at the same time: a verified record of the overlay wins,
+/// the DNS is acted on when the overlay knows nothing or says nothing in time, and never both.
+async fn search(
+    exchange: Arc<Exchange>,
+    call: ElsewhereCall,
+    request: Message,
+    id: RequestId,
+    answers: mpsc::Sender<Input>,
+) {
+    let ElsewhereCall { wanted, is_callable, address, caller } = call;
+    let mut known = vec![exchange.overlay.node_id()];
+    let caller = Some(caller);
+    let uri = peer_uri(&address, &request);
+    let naming = {
+        let (exchange, wanted) = (exchange.clone(), wanted.clone());
+        tokio::spawn(async move {
+            if is_callable { by_name(&exchange, &wanted, false).await } else { ByName::Failed(LocateError::NoServer) }
+        })
+    };
+    let in_overlay = async {
+        match &wanted.host {
+            Host::Name(_) => exchange.overlay.fetch_first(Kind::SipRegistration, &address).await.unwrap_or_default(),
+            Host::Address(_) => Vec::new(),
+        }
+    };
+    tokio::pin!(in_overlay);
+    let early = tokio::time::timeout(OVERLAY_FIRST, &mut in_overlay).await;
+    let is_late = early.is_err();
+    let targets = to_peer_targets(early.unwrap_or_default(), &uri, caller.as_deref(), &mut known);
+    if !targets.is_empty() {
+        naming.abort();
+        let _ = answers.send(Input::Located { id, targets, searching: true }).await;
+        locate_rest(exchange.overlay.clone(), Sought { address: address.clone(), uri, caller, known }, id, answers)
+            .await;
+        return;
+    }
+    let by_name = naming.await.unwrap_or(ByName::Failed(LocateError::NameServer));
+    if is_late && !matches!(by_name, ByName::Servers(_)) {
+        // No way by name: whatever the overlay still says is all there is.
+        let targets = to_peer_targets(in_overlay.await, &uri, caller.as_deref(), &mut known);
+        if !targets.is_empty() {
+            let _ = answers.send(Input::Located { id, targets, searching: true }).await;
+            locate_rest(exchange.overlay.clone(), Sought { address: address.clone(), uri, caller, known }, id, answers)
+                .await;
+            return;
+        }
+    }
+    let request_uri = request.request_uri().to_owned();
+    let _ = answers.send(Input::ByName { id, request, request_uri, by_name }).await;
+}
+
+/// A call to another domain.
+struct ElsewhereCall {
+    wanted: Wanted,
+    /// The policy allows servers found by name.
+    is_callable: bool,
+    address: String,
+    caller: String,
+}
+
+/// The servers found by name that something may be sent to. What the `configuration` names may be private.
+async fn by_name(exchange: &Exchange, wanted: &Wanted, configuration: bool) -> ByName {
+    match exchange.dns.locate(wanted).await {
+        Ok(mut servers) => {
+            let allow_private = configuration || exchange.outside.allow_private_destinations;
+            servers.retain(|server| {
+                is_permitted(server.address.ip(), allow_private)
+                    && !exchange.transports.is_own(server.address.ip(), Some(server.address.port()))
+            });
+            if servers.is_empty() { ByName::Forbidden } else { ByName::Servers(servers) }
+        }
+        Err(error) => ByName::Failed(error),
+    }
+}
