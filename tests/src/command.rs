@@ -53,7 +53,13 @@ pub fn stderr(output: &Output) -> String {
 /// Whether a program can be run at all, with what to do if it cannot.
 #[track_caller]
 pub fn need(program: &str, package: &str) {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()));
+    let found = std::env::split_paths(&path_with_servers()).any(|folder| folder.join(program).is_file());
     assert!(found, "{program} is not installed\nhint: `make test-tools`, or `apt-get install {package}`");
+}
+
+/// The search path, and where Debian puts servers, which is not in everybody's.
+pub fn path_with_servers() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin");
+    path
 }

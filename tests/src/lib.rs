@@ -9,6 +9,7 @@
 //! | [`node`] | [`MeshNode`], one `meshtone run`; [`Mesh`], several joined by ticket |
 //! | [`phone`] | [`Phone`], one baresip, remote-controlled |
 //! | [`scripted`] | [`ScriptedPhone`], raw SIP for what a well-behaved phone would never do |
+//! | [`kamailio`], [`name_server`] | somebody else's SIP domain, and the DNS that says where it is |
 //! | [`sipp`] | running a SIPp scenario of `tests/sipp/` |
 //! | [`tone`] | making a sine tone and finding it in a recording |
 //! | [`wire`], [`web_socket`] | bytes over TCP and TLS, frames over WebSocket, with every mistake a test wants |
@@ -24,6 +25,8 @@
 )]
 
 pub mod command;
+pub mod kamailio;
+pub mod name_server;
 pub mod node;
 pub mod phone;
 pub mod ports;

@@ -7,7 +7,6 @@
 //! | `exchange` | what is done with each request; one worker each processor |
 //! | `location` | where an address can be reached |
 //! | [`policy`] | who may call whom beyond the overlay |
-//! | [`trunk`] | lines to telephone companies |
 //! | [`account`] | who may register here, replicated among home nodes |
 //! | [`enrol`] | how a node comes by its identity, and tickets for others |
 //! | [`control`] | administration over a unix socket |
@@ -23,7 +22,6 @@ mod node;
 mod status;
 pub mod store;
 mod transport;
-pub mod trunk;
 
 pub use exchange::digest::{DigestRule, Offered};
 pub use meshtone_sip::digest::Algorithm;

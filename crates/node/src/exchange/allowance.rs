@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A call whose end nobody told (both sides lost power) counts no longer than this.
 const LONGEST_MS: u64 = 4 * 3600 * 1000;
 
-/// The calls outside of every account, and of every trunk.
+/// The calls outside of every account.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Allowances {
     used: Arc<Mutex<HashMap<String, Vec<Use>>>>,

@@ -1,14 +1,13 @@
-//! Calls that are not simply somebody's: emergency numbers, and numbers that a trunk may know.
+//! Emergency calls: to the one place that the configuration names, or refused.
 
 use meshtone_sip::message::{Message, Method};
 use meshtone_sip::server::RequestId;
 
-use super::policy::{EmergencyRoute, dialled};
 use super::worker::Worker;
 
 impl Worker {
     /// Sends an emergency call where the configuration says, or refuses it so that nobody waits in vain: it is never routed
-    /// like other calls. Neither caps nor lists of callers apply.
+    /// like other calls. Caps do not apply.
     pub(super) fn is_emergency(&mut self, id: RequestId, request: &Message, caller: &str) -> bool {
         if request.method() != Method::Invite {
             return false;
@@ -21,22 +20,11 @@ impl Worker {
                 tracing::warn!(%caller, %number, "emergency call refused: no emergency_route is configured");
                 self.reject(id, 403, "No emergency calls from here: use another telephone");
             }
-            Some(EmergencyRoute::Address(uri)) => {
+            Some(uri) => {
                 tracing::warn!(%caller, %number, route = %uri, "emergency call");
                 self.call_configured(id, request, uri);
             }
-            Some(EmergencyRoute::Trunk(name)) => {
-                tracing::warn!(%caller, %number, route = %name, "emergency call");
-                self.reject(id, 403, "No emergency calls from here: use another telephone");
-            }
         }
         true
-    }
-
-    /// Calls a number that nobody here has.
-    pub(super) fn call_number(&mut self, id: RequestId, request: &Message, caller: &str) {
-        let number = dialled(request.request_uri(), |uri| self.is_own_host(uri));
-        tracing::debug!(%caller, ?number, "no trunk");
-        self.reject(id, 404, "No such user here");
     }
 }

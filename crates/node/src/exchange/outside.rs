@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meshtone_overlay::record::Kind;
-use meshtone_sip::message::{Header, Message, Method, Uri};
+use meshtone_sip::message::{Message, Method, Uri};
 use meshtone_sip::proxy::Target;
 use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::{Destination, Flow};
@@ -194,7 +194,7 @@ impl Worker {
     pub(super) fn admit_stranger(&mut self, id: RequestId, request: &Message, flow: &Flow, callee: &Callee) -> bool {
         let (Callee::User { address } | Callee::Nobody { address }) = callee else { return false };
         let is_welcome_method = matches!(request.method(), Method::Invite | Method::Message);
-        if !is_welcome_method || request.header(Header::ProxyAuthorization).is_some() {
+        if !is_welcome_method {
             return false;
         }
         let Some(domain) = self.foreign_domain(request) else { return false };

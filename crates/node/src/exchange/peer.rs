@@ -37,7 +37,7 @@ impl Worker {
     /// certificate says so, and the link proved the certificate.
     ///
     /// A home node of this very domain may also bring somebody of whom it asserts nothing, `Some(None)`: a caller from a
-    /// plain SIP domain or a trunk, whom its policy let in.
+    /// plain SIP domain, whom its policy let in.
     fn proven_caller(&self, request: &Message, host: &PeerHost) -> Option<Option<String>> {
         let domains = self.exchange.transports.peer_domains(node_of(host)?);
         let speaks_for = |domain: &str| domains.iter().any(|proven| proven.eq_ignore_ascii_case(domain));

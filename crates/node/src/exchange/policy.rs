@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 
 use meshtone_sip::message::Uri;
 
-use crate::trunk::TrunkConfig;
-
 /// Calls that one account may have outside at once where the configuration says nothing: a person needs two or three, and a
 /// stolen password is worth no more than this (threat 14).
 pub const CALLS_PER_USER: usize = 8;
@@ -31,8 +29,6 @@ pub struct Outside {
     pub max_calls_per_user: usize,
     /// Where emergency calls go.
     pub emergency: Emergency,
-    /// Providers.
-    pub trunks: Vec<TrunkConfig>,
 }
 
 impl Default for Outside {
@@ -44,7 +40,6 @@ impl Default for Outside {
             allow_private_destinations: false,
             max_calls_per_user: CALLS_PER_USER,
             emergency: Emergency::default(),
-            trunks: Vec::new(),
         }
     }
 }
@@ -52,7 +47,7 @@ impl Default for Outside {
 /// Which plain SIP domains the users here may call. Strangers may call none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outbound {
-    /// None: only the overlay and trunks.
+    /// None: only the overlay.
     None,
     /// These.
     List(Vec<String>),
@@ -76,17 +71,8 @@ pub enum Inbound {
 pub struct Emergency {
     /// The numbers that are emergency calls.
     pub numbers: Vec<String>,
-    /// The place; none refuses them clearly.
-    pub route: Option<EmergencyRoute>,
-}
-
-/// The place that answers emergency calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EmergencyRoute {
-    /// The trunk of this name.
-    Trunk(String),
-    /// This SIP URI.
-    Address(String),
+    /// The place, a SIP URI; none refuses them clearly.
+    pub route: Option<String>,
 }
 
 impl Default for Emergency {
@@ -130,7 +116,7 @@ pub(crate) enum Admission {
 }
 
 impl Emergency {
-    /// The number to dial when `request_uri` is an emergency call: the one called, or the first one for the URN.
+    /// The number called when `request_uri` is an emergency call; the first one for the URN.
     ///
     /// `is_own` tells whether a host is this node or the served domain: 112 at another domain is that domain's.
     pub(crate) fn number(&self, request_uri: &str, is_own: impl Fn(&Uri<'_>) -> bool) -> Option<String> {
