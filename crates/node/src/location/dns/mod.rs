@@ -136,29 +136,29 @@ impl Dns {
 impl Records for Dns {
     async fn naptr(&self, name: &str) -> Result<Vec<Naptr>, LocateError> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let records = self.ask(name, RecordType::NAPTR).await?.into_iter().filter_map(|data| match data {
-            RData::NAPTR(record) => Some(Naptr {
+        let records = self.ask(name, RecordType::NAPTR).await?.into_iter().filter_map(|data| {
+            let RData::NAPTR(record) = data else { return None };
+            Some(Naptr {
                 order: record.order,
                 preference: record.preference,
                 flags: text(&record.flags),
                 services: text(&record.services),
                 has_regexp: !record.regexp.is_empty(),
                 replacement: relative(&record.replacement),
-            }),
-            _ => None,
+            })
         });
         Ok(records.collect())
     }
 
     async fn srv(&self, name: &str) -> Result<Vec<Srv>, LocateError> {
-        let records = self.ask(name, RecordType::SRV).await?.into_iter().filter_map(|data| match data {
-            RData::SRV(record) => Some(Srv {
+        let records = self.ask(name, RecordType::SRV).await?.into_iter().filter_map(|data| {
+            let RData::SRV(record) = data else { return None };
+            Some(Srv {
                 priority: record.priority,
                 weight: record.weight,
                 port: record.port,
                 target: relative(&record.target),
-            }),
-            _ => None,
+            })
         });
         Ok(records.collect())
     }
