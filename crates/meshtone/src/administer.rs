@@ -187,6 +187,10 @@ fn status_text(status: &Status) -> String {
         ]
         .join("\n"),
     ];
+    if let Some(search) = &status.search {
+        let (since, attempts) = (lasting(search.since_s), search.attempts);
+        sections.push(format!("no link   for {since}, {attempts} dials in vain: {}", search.reason));
+    }
     let links: Vec<[String; 4]> = status
         .links
         .iter()
@@ -229,7 +233,7 @@ fn lasting(seconds: u64) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use meshtone_node::control::{AccountsStatus, Registration};
+    use meshtone_node::control::{AccountsStatus, Registration, Search};
 
     use super::*;
 
@@ -259,11 +263,19 @@ mod tests {
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 4, version: "ab12".to_owned() },
             overlay_nodes_known: 3,
+            search: Some(Search { since_s: 70, attempts: 9, reason: "no answer in time".to_owned() }),
         };
         let text = status_text(&status);
-        for part in
-            ["n0de", "example.org", "up for 1 min 1 s", "2 certificate", "links: none", "bob@example.org", "10 min"]
-        {
+        for part in [
+            "n0de",
+            "example.org",
+            "up for 1 min 1 s",
+            "2 certificate",
+            "links: none",
+            "bob@example.org",
+            "10 min",
+            "9 dials in vain",
+        ] {
             assert!(text.contains(part), "{part:?} is missing in {text}");
         }
         assert!(!text.contains('\u{1b}'), "a phone's contact must not drive the terminal");

@@ -7,7 +7,7 @@ use std::time::Instant;
 use meshtone_overlay::Path;
 
 use crate::clock::unix_ms;
-use crate::control::{AccountsStatus, Call, Link, Registration, Status, StatusSource};
+use crate::control::{AccountsStatus, Call, Link, Registration, Search, Status, StatusSource};
 use crate::exchange::Exchange;
 use crate::node::Summary;
 
@@ -81,6 +81,11 @@ impl StatusSource for StatusView {
                 version: self.exchange.accounts.version(),
             },
             overlay_nodes_known: overlay.nodes_known(),
+            search: overlay.search().map(|search| Search {
+                since_s: now_ms.saturating_sub(search.since_ms) / 1000,
+                attempts: search.attempts,
+                reason: search.reason,
+            }),
         }
     }
 

@@ -9,6 +9,7 @@ mod error;
 mod keeper;
 mod own;
 mod records;
+mod search;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +36,7 @@ use records::Committer;
 pub use config::{Config, DEFAULT_REPLICAS};
 pub use error::Error;
 pub use records::RecordStore;
+pub use search::Search;
 
 /// Commands that wait for the driver; then callers wait.
 const MAX_COMMANDS: usize = 256;
@@ -230,6 +232,11 @@ impl Overlay {
     /// Returns how many other nodes are known, as of a moment ago.
     pub fn nodes_known(&self) -> usize {
         self.snapshot().nodes_known
+    }
+
+    /// Returns the search for other nodes while there is no link at all, as of a moment ago.
+    pub fn search(&self) -> Option<Search> {
+        self.snapshot().search.clone()
     }
 
     /// Tells of links that come and go from now on.

@@ -29,6 +29,20 @@ pub struct Status {
     pub accounts: AccountsStatus,
     /// Nodes in the routing table.
     pub overlay_nodes_known: usize,
+    /// The search for other nodes; only while there is no link at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
+}
+
+/// A search for other nodes of the overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Search {
+    /// For how many seconds there has been no link.
+    pub since_s: u64,
+    /// How often a peer was dialled in vain since then.
+    pub attempts: u32,
+    /// Why, as far as it is known.
+    pub reason: String,
 }
 
 /// A link to another node.

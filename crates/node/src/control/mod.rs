@@ -19,8 +19,8 @@ mod routes;
 mod socket;
 
 pub use api::{
-    AccountsStatus, Call, Failure, Invite, Link, NewInvite, NewUser, Registration, Status, UserCredentials, UserList,
-    UserRow,
+    AccountsStatus, Call, Failure, Invite, Link, NewInvite, NewUser, Registration, Search, Status, UserCredentials,
+    UserList, UserRow,
 };
 pub use socket::{SOCKET, bind, remove};
 

@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use iroh::Endpoint;
 use iroh::endpoint::{Connection, VarInt};
@@ -14,8 +14,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::limits::{ENROLMENT_RATE, ENROLMENT_TIMEOUT, GOODBYE_TIMEOUT, MAX_ENROLMENT, MAX_ENROLMENTS};
-use super::{JOIN_ALPN, LinkError, PeerAddress, code, endpoint};
+use super::limits::{ENROLMENT_TIMEOUT, GOODBYE_TIMEOUT, MAX_ENROLMENT, MAX_ENROLMENTS};
+use super::pace::Paces;
+use super::{JOIN_ALPN, LinkError, Path, PeerAddress, code, endpoint};
 
 /// Answers a request for enrolment: who asks (proved by the connection), the request's bytes; returns the reply's.
 ///
@@ -88,18 +89,22 @@ async fn exchange(endpoint: &Endpoint, inviter: &PeerAddress, request: &[u8]) ->
 pub(super) struct Desk {
     handler: EnrolHandler,
     places: Semaphore,
-    pace: Mutex<Pace>,
+    paces: Mutex<Paces>,
 }
 
 impl Desk {
     pub(super) fn new(handler: EnrolHandler) -> Self {
-        Self { handler, places: Semaphore::new(MAX_ENROLMENTS), pace: Mutex::default() }
+        Self { handler, places: Semaphore::new(MAX_ENROLMENTS), paces: Mutex::default() }
     }
 
     /// Answers one request, then waits for the asker to hang up, so that the reply arrives whole.
     pub(super) async fn serve(&self, connection: &Connection) {
         let asker = endpoint::remote_key(connection);
-        let allowed = self.pace.lock().unwrap_or_else(PoisonError::into_inner).allow(Instant::now());
+        let source = match endpoint::path(connection) {
+            (Path::Direct(address), _) => Some(address.ip()),
+            (Path::Relayed, _) => None,
+        };
+        let allowed = self.paces.lock().unwrap_or_else(PoisonError::into_inner).allow(Instant::now(), source);
         let Some(_place) = self.places.try_acquire().ok().filter(|_| allowed) else {
             debug!(asker = %asker.short(), "an enrolment was turned away, too many");
             return endpoint::close(connection, code::BUSY);
@@ -125,50 +130,5 @@ impl Desk {
         }
         connection.closed().await;
         Ok(())
-    }
-}
-
-/// A bucket of enrolments that fills up slowly.
-#[derive(Default)]
-struct Pace {
-    used: u32,
-    since: Option<Instant>,
-}
-
-impl Pace {
-    fn allow(&mut self, now: Instant) -> bool {
-        let (burst, period) = ENROLMENT_RATE;
-        let since = *self.since.get_or_insert(now);
-        let refilled = now.saturating_duration_since(since).as_secs() / period.as_secs().max(1);
-        let refilled = u32::try_from(refilled).unwrap_or(u32::MAX);
-        if refilled >= self.used {
-            self.used = 0;
-            self.since = Some(now);
-        } else {
-            self.used -= refilled;
-            self.since = since.checked_add(Duration::saturating_mul(period, refilled));
-        }
-        let allowed = self.used < burst;
-        self.used += u32::from(allowed);
-        allowed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn enrolments_come_in_a_burst_and_then_at_a_pace() {
-        let (burst, period) = ENROLMENT_RATE;
-        let (start, mut pace) = (Instant::now(), Pace::default());
-        for _ in 0..burst {
-            assert!(pace.allow(start));
-        }
-        assert!(!pace.allow(start));
-        assert!(pace.allow(start + period));
-        assert!(!pace.allow(start + period));
-        let later = start + period * 1000;
-        assert_eq!((0..100).filter(|_| pace.allow(later)).count(), burst as usize);
     }
 }

@@ -267,6 +267,20 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_speaks_newer_versions_beside_ours_is_let_in() {
+        let authority = authority();
+        let mut bytes = hello(&authority, &[]).encode();
+        for (oldest, newest, understood) in [(1, 1, true), (1, 9, true), (0, 1, true), (2, 9, false), (0, 0, false)] {
+            bytes[..4].copy_from_slice(&[0, oldest, 0, newest]);
+            let decoded = Hello::decode(&bytes);
+            assert_eq!(decoded.is_ok(), understood, "{oldest} to {newest}");
+            if understood {
+                assert!(decoded.unwrap().verify(LINK, authority.certificate(), NOW).is_ok());
+            }
+        }
+    }
+
+    #[test]
     fn a_hello_cut_anywhere_is_refused() {
         let bytes = hello(&authority(), &[("a.example", YEAR)]).encode();
         for end in 0..bytes.len() {

@@ -85,8 +85,15 @@ pub(crate) const ENROLMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Enrolments at the same time: each signs two certificates and writes to the disk.
 pub(crate) const MAX_ENROLMENTS: usize = 4;
 
-/// Enrolments in a row, and the time after which one more is allowed: nobody guesses a token at this pace.
-pub(crate) const ENROLMENT_RATE: (u32, Duration) = (10, Duration::from_secs(2));
+/// Enrolments in a row, and the time after which one more is allowed: nobody guesses a token at this pace, and it is four
+/// times what one source may, so that one cannot keep the others out.
+pub(crate) const ENROLMENT_RATE: (u32, Duration) = (40, Duration::from_secs(1));
+
+/// The same from one source: machines of one office that are set up together share an address.
+pub(crate) const SOURCE_ENROLMENT_RATE: (u32, Duration) = (10, Duration::from_secs(4));
+
+/// Sources of enrolments that are kept apart, some 20 KiB.
+pub(crate) const MAX_ENROLMENT_SOURCES: usize = 256;
 
 /// How long shutting down waits for peers to hear our goodbye: a round trip round the world. Dials that have not reached
 /// anybody would hold it up for seconds.

@@ -11,6 +11,7 @@
 //! | [`address`] | [`PeerAddress`] and its encoding |
 //! | [`stream`] | the byte streams that a link carries |
 //! | [`enrol`] | the one request and reply by which a new node gets its certificates |
+//! | `pace` | how fast those are answered, for each source; pure |
 //! | `endpoint` | sockets and QUIC settings |
 //!
 //! A link is one QUIC connection (RFC 9000) with ALPN `meshtone/1`. Its first stream begins with a hello in both
@@ -24,6 +25,7 @@ pub(crate) mod frame;
 pub(crate) mod handshake;
 pub mod hello;
 pub(crate) mod limits;
+pub(crate) mod pace;
 pub(crate) mod rules;
 pub(crate) mod session;
 pub mod stream;

@@ -208,6 +208,12 @@ impl Links {
         endpoint::addresses(&self.0.endpoint)
     }
 
+    /// Looks for new paths at once: the network has changed, or the machine slept and cannot know.
+    pub(crate) fn network_changed(&self) {
+        let links = self.clone();
+        tokio::spawn(async move { links.0.endpoint.network_change().await });
+    }
+
     /// Says goodbye on all links and closes the sockets.
     pub(crate) async fn shutdown(&self) {
         let links = {

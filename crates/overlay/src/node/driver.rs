@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 use super::keeper::Keeper;
 use super::own::OwnRecords;
 use super::records::Committer;
+use super::search::{Search, Searching, Wakefulness};
 use super::{Entry, Error};
 use crate::dht::{Descriptor, Dht, DhtError, Event, Now, OperationId};
 use crate::link::table::unix_ms;
@@ -56,6 +57,7 @@ pub(super) struct Snapshot {
     pub(super) records: Vec<(Kind, usize)>,
     pub(super) nodes_known: usize,
     pub(super) host_cache: Vec<PeerAddress>,
+    pub(super) search: Option<Search>,
 }
 
 /// Whoever waits for an operation of the DHT.
@@ -83,6 +85,8 @@ pub(super) struct Driver {
     keeper: Keeper,
     own: OwnRecords,
     committer: Option<Committer>,
+    searching: Searching,
+    wakefulness: Wakefulness,
     waiting: BTreeMap<OperationId, Waiting>,
     keys: BTreeMap<NodeId, LinkKey>,
     events: broadcast::Sender<LinkEvent>,
@@ -104,6 +108,7 @@ impl Driver {
         events: broadcast::Sender<LinkEvent>,
         snapshot: Arc<Mutex<Snapshot>>,
     ) -> Self {
+        let searching = Searching::new(now(), keeper.addresses().next().is_some());
         let now = Instant::now();
         Self {
             dht,
@@ -115,6 +120,8 @@ impl Driver {
             keeper,
             own,
             committer,
+            searching,
+            wakefulness: Wakefulness::new(self::now()),
             waiting: BTreeMap::new(),
             keys: BTreeMap::new(),
             events,
@@ -128,6 +135,7 @@ impl Driver {
     pub(super) async fn run(mut self) {
         self.publish_own();
         let stop = loop {
+            self.look_at_clocks();
             self.drain();
             let wake = self.wake();
             tokio::select! {
@@ -203,6 +211,7 @@ impl Driver {
             LinkInput::Up { node, domains, address } => {
                 info!(node = %node.short(), "linked");
                 self.keeper.on_up(now.instant, &address);
+                self.searching.on_up();
                 self.keys.insert(node, address.link_key);
                 self.dht.handle_link_up(now, Descriptor { node, address: address.encode() });
                 // Nobody may be listening.
@@ -213,6 +222,7 @@ impl Driver {
                 if let Some(key) = self.keys.remove(&node) {
                     self.keeper.on_down(now.instant, key);
                 }
+                self.searching.on_down(now, self.keys.len());
                 self.dht.handle_link_down(now, node);
                 let _ = self.events.send(LinkEvent::Down { node });
             }
@@ -226,6 +236,10 @@ impl Driver {
             Ok(found) => dialled.node.is_some_and(|node| node != *found),
             Err(error) => {
                 debug!(key = %dialled.key.short(), %error, "a dial failed");
+                if let Some(search) = self.searching.on_failed(now, &error.to_string()) {
+                    let (attempts, reason) = (search.attempts, &search.reason);
+                    warn!(attempts, reason, "no other node of the overlay is reached; it is tried again and again");
+                }
                 true
             }
         };
@@ -235,6 +249,19 @@ impl Driver {
                 self.dht.handle_dial_failed(now, node);
             }
         }
+    }
+
+    /// After sleep every wait was in vain and every link is in doubt.
+    fn look_at_clocks(&mut self) {
+        if let Some(asleep) = self.wakefulness.look(now()) {
+            info!(seconds = asleep.as_secs(), "this machine slept or stood still; everybody is tried at once");
+            self.start_over();
+        }
+    }
+
+    fn start_over(&mut self) {
+        self.links.network_changed();
+        self.keeper.start_over(Instant::now());
     }
 
     fn on_time(&mut self) {
@@ -247,6 +274,8 @@ impl Driver {
             if self.own.update(&self.links.addresses()) {
                 self.dht.set_address(self.own.address().encode());
                 self.publish_own();
+                info!("our addresses have changed; everybody is tried at once");
+                self.start_over();
             }
         }
         if self.dht.poll_timeout().is_some_and(|(at, _)| at <= now.instant) {
@@ -363,7 +392,12 @@ impl Driver {
                 host_cache.push(address);
             }
         }
-        let fresh = Snapshot { records: self.dht.records_held(), nodes_known: known.len(), host_cache };
+        let fresh = Snapshot {
+            records: self.dht.records_held(),
+            nodes_known: known.len(),
+            host_cache,
+            search: self.searching.get().cloned(),
+        };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
         self.snapshot_at = Instant::now() + SNAPSHOT_AGE;
     }

@@ -112,6 +112,16 @@ impl Keeper {
         }
     }
 
+    /// Everybody who is not linked is tried at once: what kept us from them may be over.
+    pub(super) fn start_over(&mut self, now: Instant) {
+        for kept in self.peers.values_mut() {
+            kept.back_off = BACK_OFF.0;
+            if let State::Waiting { due } = &mut kept.state {
+                *due = (*due).min(now);
+            }
+        }
+    }
+
     /// Returns all peers, with where they were reached last.
     pub(super) fn addresses(&self) -> impl Iterator<Item = &PeerAddress> {
         self.peers.values().map(|kept| &kept.address)
@@ -168,6 +178,24 @@ mod tests {
         assert_eq!(keeper.poll_timeout(1), None);
         keeper.on_down(now + LASTING, PEER);
         assert_eq!(keeper.poll_timeout(0), Some(now + LASTING + Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn after_a_change_of_the_network_everybody_is_tried_at_once() {
+        let mut now = Instant::now();
+        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)]);
+        for _ in 0..12 {
+            keeper.due(now, 0);
+            keeper.on_failed(now, PEER);
+            now = keeper.poll_timeout(0).unwrap();
+        }
+        keeper.due(now, 0);
+        keeper.on_failed(now, PEER);
+        now += Duration::from_secs(1);
+        keeper.start_over(now);
+        assert_eq!(keeper.due(now, 0).len(), 1);
+        keeper.on_failed(now, PEER);
+        assert_eq!(keeper.poll_timeout(0), Some(now + Duration::from_millis(500)));
     }
 
     #[test]
