@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-tools test-web build lint format deny-tool advisories fuzz
+.PHONY: help run test test-tools test-web build lint format deny-tool advisories fuzz report
 
 # What `meshtone run` is given: make run ARGS="--domain home.example"
 ARGS ?=
@@ -20,6 +20,9 @@ TOOLS := baresip:baresip-core sipp:sip-tester chromium:chromium node:nodejs npm:
 # Outside of root, packages are installed through sudo.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo,)
 DENY_VERSION := 0.20.2
+
+# Nodes of the largest overlay that the report simulates.
+REPORT_NODES ?= 100
 
 help: ## Show this list
 	@echo "Meshtone: usage: make <target>"
@@ -84,3 +87,7 @@ fuzz: ## Feed every parser random input (FUZZ_SECONDS=600 each; FUZZ_TARGETS="sd
 		RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" "fuzz/grown/$$target" "fuzz/corpus/$$target" -- \
 			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048; \
 	done
+
+report: ## Measure the overlay in virtual time and write docs/report (REPORT_NODES=100)
+	@echo "Simulating overlays of up to $(REPORT_NODES) nodes; this takes some minutes."
+	cargo run --release --locked --package meshtone-sim --example report -- docs/report $(REPORT_NODES)
