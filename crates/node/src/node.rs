@@ -215,16 +215,16 @@ impl Node {
         tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
         tasks.spawn(remember_peers(store.clone(), overlay.clone()));
 
-        let addresses = transports.addresses();
+        let (addresses, links) = (transports.addresses(), overlay.addresses());
         let summary = Summary {
             node: overlay.node_id().to_string(),
             overlay: overlay.overlay_id().to_string(),
             domain,
-            sip: addresses.sip,
-            tls: addresses.tls,
-            ws: addresses.ws,
-            wss: addresses.wss,
-            link: overlay.addresses(),
+            sip: reachable(&addresses.sip, &links),
+            tls: reachable(&addresses.tls, &links),
+            ws: reachable(&addresses.ws, &links),
+            wss: reachable(&addresses.wss, &links),
+            link: links,
             data: config.data,
             first_run: membership.first_run,
             users: accounts.users(),
@@ -293,6 +293,18 @@ fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> Ov
     overlay.enrol = membership.enrol_handler();
     overlay.records = Some(Arc::new(store.clone()));
     overlay
+}
+
+/// The addresses to tell a person: where we listen on all of them, those of this machine that the links know.
+fn reachable(listening: &[SocketAddr], links: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut named = Vec::new();
+    for address in listening {
+        let same_family = links.iter().map(SocketAddr::ip).filter(|ip| ip.is_ipv4() == address.is_ipv4());
+        let machine: Vec<_> = same_family.map(|ip| SocketAddr::new(ip, address.port())).collect();
+        if address.ip().is_unspecified() && !machine.is_empty() { named.extend(machine) } else { named.push(*address) }
+    }
+    named.dedup();
+    named
 }
 
 async fn sweep(registrations: Arc<Registrations>) {
@@ -371,5 +383,23 @@ impl Randomness for SystemRandomness {
     fn fill(&mut self, bytes: &mut [u8]) {
         #[allow(clippy::expect_used, reason = "without randomness every key and tag would be guessable: stop")]
         rand::fill(bytes).expect("the system's random number generator works");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_person_is_told_real_addresses_where_the_node_listens_on_all() {
+        let links = addresses(&["192.0.2.7:6084", "[2001:db8::7]:6084"]);
+        let told = reachable(&addresses(&["0.0.0.0:5060", "127.0.0.1:5070", "[::]:5060"]), &links);
+        assert_eq!(told, addresses(&["192.0.2.7:5060", "127.0.0.1:5070", "[2001:db8::7]:5060"]));
+        assert_eq!(reachable(&addresses(&["0.0.0.0:5060"]), &[]), addresses(&["0.0.0.0:5060"]));
     }
 }

@@ -90,6 +90,6 @@ impl StatusSource for StatusView {
     }
 
     fn sip(&self) -> Vec<SocketAddr> {
-        self.summary.sip.clone()
+        self.exchange.transports.addresses().sip
     }
 }
