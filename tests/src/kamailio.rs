@@ -66,6 +66,7 @@ request_route {
     if ($au != $fU) { sl_send_reply("403", "Forbidden"); exit; }
     consume_credentials();
   }
+  remove_hf("Route");
   if (is_method("INVITE|SUBSCRIBE")) record_route();
   if (uri==myself) {
     if (!lookup("location")) { sl_send_reply("404", "Not Found"); exit; }

@@ -72,3 +72,20 @@ fn without_leave_no_stranger_comes_in_and_nothing_private_is_called() {
     alice.dial("112");
     assert!(alice.wait_closed(SOON).starts_with("403"));
 }
+
+#[test]
+fn a_known_domain_calls_in_and_cannot_tell_who_is_missing_from_who_is_away() {
+    let mut node = MeshNode::unstarted("n1").with_domain(DOMAIN);
+    let kamailio = Kamailio::start(node.sip());
+    let names = NameServer::with_domain(KAMAILIO_DOMAIN, kamailio.address());
+    let settings = format!(
+        "dns = [\"{}\"]\nallow_private_destinations = true\ninbound = \"known\"\nknown_domains = [\"{KAMAILIO_DOMAIN}\"]\n",
+        names.address()
+    );
+    configured(&mut node, &settings);
+    let mut alice = sip_of(&node, "alice", 440.0);
+    let mut carol = at_kamailio("carol", kamailio.address(), 880.0);
+    talk(&mut carol, &mut alice, &format!("sip:alice@{DOMAIN}"), HangsUp::Caller);
+    carol.dial(&format!("sip:nobody@{DOMAIN}"));
+    assert!(carol.wait_closed(SOON).starts_with("480"));
+}
