@@ -23,7 +23,7 @@ use super::policy::Admission;
 use super::worker::{Input, Worker};
 use crate::clock::unix_ms;
 use crate::location::dns::{Host, LocateError, Server, Wanted};
-use crate::location::permitted::is_permitted;
+use crate::transport::policy::may_send;
 
 /// How long the overlay alone is listened to; a look-up takes far less unless nodes have just died.
 const OVERLAY_FIRST: Duration = Duration::from_millis(500);
@@ -315,7 +315,7 @@ async fn by_name(exchange: &Exchange, wanted: &Wanted, configuration: bool) -> B
         Ok(mut servers) => {
             let allow_private = configuration || exchange.outside.allow_private_destinations;
             servers.retain(|server| {
-                is_permitted(server.address.ip(), allow_private)
+                may_send(server.address, None, allow_private)
                     && !exchange.transports.is_own(server.address.ip(), Some(server.address.port()))
             });
             if servers.is_empty() { ByName::Forbidden } else { ByName::Servers(servers) }

@@ -3,7 +3,6 @@
 
 pub(crate) mod dns;
 pub(crate) mod memory;
-pub(crate) mod permitted;
 mod persist;
 pub(crate) mod publisher;
 pub(crate) mod watchers;

@@ -14,7 +14,7 @@ pub(crate) enum Scope {
     Loopback,
     /// This network segment; also where clouds tell machines their secrets (169.254.169.254).
     LinkLocal,
-    /// Networks of one owner (RFC 1918, RFC 4193, RFC 6598).
+    /// Networks of one owner (RFC 1918, RFC 4193, RFC 6598), and what is assigned to no one on the Internet (RFC 6890).
     Private,
     /// The Internet.
     Global,
@@ -32,6 +32,8 @@ impl Scope {
             IpAddr::V6(v6) if v6.is_multicast() || v6.is_unspecified() => Scope::Nowhere,
             IpAddr::V6(v6) if v6.is_unicast_link_local() => Scope::LinkLocal,
             IpAddr::V6(v6) if v6.is_unique_local() => Scope::Private,
+            // Site-local, as it once was (RFC 3879).
+            IpAddr::V6(v6) if v6.segments()[0] & 0xffc0 == 0xfec0 => Scope::Private,
             IpAddr::V6(v6) => match v6.segments() {
                 // Translated (RFC 6052) and 6to4 (RFC 3056) addresses lead to the IPv4 address in them; `::a.b.c.d` leads nowhere.
                 [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Scope::of_v4(v4_of(high, low)),
@@ -47,7 +49,7 @@ impl Scope {
             _ if address.is_multicast() => Scope::Nowhere,
             [127, ..] => Scope::Loopback,
             [169, 254, ..] => Scope::LinkLocal,
-            [100, 64..=127, ..] => Scope::Private,
+            [100, 64..=127, ..] | [192, 0, 0, _] | [198, 18 | 19, ..] => Scope::Private,
             _ if address.is_private() => Scope::Private,
             _ => Scope::Global,
         }
@@ -66,14 +68,15 @@ pub(crate) fn is_sendable(address: SocketAddr) -> bool {
 /// Whether to send to an address that `named_by` named, a source we know by its packets; `None` for the DNS or a stranger.
 ///
 /// Who is near may name what is as near as himself or farther; all others only what is on the Internet, unless the
-/// configuration allows `private` addresses (a trunk in the company's own network).
+/// configuration allows `private` addresses (a server in the company's own network, or on this machine). Link-local ones
+/// it never means.
 pub(crate) fn may_send(address: SocketAddr, named_by: Option<SocketAddr>, private: bool) -> bool {
+    let scope = Scope::of(address);
     let nearest = match named_by.map(Scope::of) {
-        Some(scope @ (Scope::Loopback | Scope::LinkLocal | Scope::Private)) => scope,
+        Some(nearest @ (Scope::Loopback | Scope::LinkLocal | Scope::Private)) => nearest,
         Some(Scope::Nowhere | Scope::Global) | None => Scope::Global,
     };
-    let nearest = if private { nearest.min(Scope::Private) } else { nearest };
-    is_sendable(address) && Scope::of(address) >= nearest
+    is_sendable(address) && (scope >= nearest || private && scope != Scope::LinkLocal)
 }
 
 #[cfg(test)]
@@ -118,6 +121,8 @@ mod tests {
             "172.31.0.1:5060",
             "192.168.1.1:80",
             "100.64.0.1:5060",
+            "198.18.0.1:5060",
+            "[fec0::1]:5060",
             "[::1]:5060",
             "[fe80::1]:5060",
             "[fd00::1]:5060",
@@ -141,7 +146,7 @@ mod tests {
         assert!(!may_send(at("127.0.0.1:8080"), Some(home), false));
         assert!(!may_send(at("169.254.169.254:80"), Some(home), false));
         assert!(may_send(at("127.0.0.1:5062"), Some(same), false));
-        assert!(may_send(at("10.0.0.5:5060"), None, true), "configured");
-        assert!(!may_send(at("127.0.0.1:5060"), None, true) && !may_send(at("169.254.169.254:80"), None, true));
+        assert!(may_send(at("10.0.0.5:5060"), None, true) && may_send(at("127.0.0.1:5060"), None, true), "configured");
+        assert!(!may_send(at("169.254.169.254:80"), None, true) && !may_send(at("224.0.1.75:5060"), None, true));
     }
 }

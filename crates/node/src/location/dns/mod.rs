@@ -7,7 +7,7 @@
 //! | `dead` | servers that failed lately; pure |
 //! | `walk` | from the URI to addresses, over whatever answers [`Records`] |
 //!
-//! Here are the queries, by hickory-resolver. Which of the addresses may be used is `permitted`'s to say.
+//! Here are the queries, by hickory-resolver. Which of the addresses may be used is `transport::policy`'s to say.
 
 mod dead;
 mod order;
