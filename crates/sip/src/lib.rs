@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod digest;
+mod effort;
 pub mod message;
 pub mod proxy;
 pub mod registrar;

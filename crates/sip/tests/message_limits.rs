@@ -1,14 +1,9 @@
-//! The bounds of a message: what is within passes and what is beyond gets 513 or 400, from a datagram and from a stream alike;
-//! and nothing within them costs more than linear time.
+//! The bounds of a message: what is within passes and what is beyond gets 513 or 400, from a datagram and from a stream alike.
+//! That nothing within them costs more than linear time is counted in `src/effort.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::hint::black_box;
-use std::time::Duration;
-
 use bytes::Bytes;
-use meshtone_sip::message::{
-    Header, MAX_FIELDS, MAX_LINE_LEN, MAX_MESSAGE_LEN, MAX_URI_LEN, MAX_VIAS, Message, NameAddr, Uri, Via,
-};
+use meshtone_sip::message::{Header, MAX_FIELDS, MAX_LINE_LEN, MAX_MESSAGE_LEN, MAX_URI_LEN, MAX_VIAS, Message};
 use meshtone_sip::stream::{StreamDecoder, StreamItem};
 
 /// Fields of [`options`] with no further ones.
@@ -100,77 +95,5 @@ fn a_stream_holds_no_more_than_a_message_for_whoever_never_ends_one() {
             assert!(pushed <= 2 * MAX_MESSAGE_LEN, "{endless}");
         }
         assert_eq!(decoder.pending(), 0);
-    }
-}
-
-/// The least of some runs, as others use the machine too.
-#[allow(clippy::disallowed_methods, reason = "this compares how long two inputs take; the core has no clock")]
-fn cost(message: &str, read: &dyn Fn(&str)) -> Duration {
-    let run = |_| {
-        let start = std::time::Instant::now();
-        read(message);
-        start.elapsed()
-    };
-    (0..7).map(run).min().unwrap()
-}
-
-fn read_whole(text: &str) {
-    let bytes = Bytes::copy_from_slice(text.as_bytes());
-    if let Some(partial) = Message::parse_lenient(bytes.clone()) {
-        black_box(partial.all_fields().count());
-    }
-    let Ok(message) = Message::parse(bytes) else { return };
-    black_box(message.validate().is_ok());
-    for header in [Header::Via, Header::Contact, Header::Route] {
-        black_box(
-            message.values(header).filter(|value| Via::parse(value).is_ok() || NameAddr::parse(value).is_ok()).count(),
-        );
-    }
-    for (_, value) in message.all_fields() {
-        black_box((Uri::parse(value).is_ok(), NameAddr::parse(value).is_ok(), Via::parse(value).is_ok()));
-    }
-    black_box(message.edit().prepend(Header::Via, "SIP/2.0/UDP x").pop_value(Header::Contact).finish());
-}
-
-fn read_as_stream(text: &str) {
-    let mut decoder = StreamDecoder::default();
-    for byte in text.as_bytes() {
-        decoder.push(std::slice::from_ref(byte));
-        if black_box(decoder.next()).is_err() {
-            return;
-        }
-    }
-}
-
-#[test]
-fn eight_times_the_input_costs_about_eight_times_the_time() {
-    const Y: &str =
-        "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy";
-    // Lines are of 8,000 bytes, nearly the most that one may have, made of one unit again and again.
-    let inputs = [
-        ("many lines", "Z: ", "y", format!("{Y}{Y}\r\nZ: ")),
-        ("deep folding", "Z: ", "y", "\r\n y".to_owned()),
-        ("commas", "Contact: ", "<sip:a@b>", ",<sip:a@b>".to_owned()),
-        ("empty values", "Contact: ", "<sip:a@b>", ",".to_owned()),
-        ("parameters", "Contact: ", "<sip:a@b>", ";p=q".to_owned()),
-        ("open quotes", "Contact: ", "\"", "\\\"".to_owned()),
-        ("quotes", "Contact: ", "", "\"".to_owned()),
-        ("brackets", "Route: ", "", "<".to_owned()),
-        ("escapes", "Route: ", "<sip:", "%41".to_owned()),
-        ("spaces", "Z: ", "y", " \t".to_owned()),
-        ("bare breaks", "Z: ", "y", "\ny".to_owned()),
-        ("no field at all", "x", "", "x x x\r\n".to_owned()),
-    ];
-    let make = |name: &str, open: &str, unit: &str, len: usize| {
-        let line = format!("{name}{open}{}y\r\n", unit.repeat(7900 / unit.len()));
-        options("sip:a@b", &line.repeat(len / 8000), "")
-    };
-    for (what, name, open, unit) in inputs {
-        let (short, long) = (make(name, open, &unit, 8_000), make(name, open, &unit, 64_000));
-        for (how, read) in [("datagram", &read_whole as &dyn Fn(&str)), ("single bytes", &read_as_stream)] {
-            let (one, eight) = (cost(&short, read), cost(&long, read));
-            // Linear is 8, quadratic 64; the constant keeps the noise of tiny runs out.
-            assert!(eight < one * 30 + Duration::from_millis(2), "{what}, {how}: {one:?} and {eight:?}");
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! What values are made of (RFC 3261 §7.3, §25.1): comma-separated lists, parameters, white space, numbers.
 
 use super::scan::is_token;
+use crate::effort;
 
 /// White space within a value, the line breaks of a folded one included.
 pub(super) const fn is_space(c: char) -> bool {
@@ -8,7 +9,9 @@ pub(super) const fn is_space(c: char) -> bool {
 }
 
 pub(super) fn trim(text: &str) -> &str {
-    text.trim_matches(is_space)
+    let trimmed = text.trim_matches(is_space);
+    effort::spend(text.len() - trimmed.len());
+    trimmed
 }
 
 /// Reads `1*DIGIT` that fits 32 bits; leading zeros do not matter.
@@ -27,7 +30,7 @@ pub(super) fn decimal(text: &str) -> Option<u32> {
 /// Finds the first of `ends` outside quotes and `<>`. An open quote or bracket reaches to the end.
 pub(super) fn find_unquoted(text: &str, ends: impl Fn(u8) -> bool) -> Option<usize> {
     let (mut quoted, mut escaped, mut bracketed) = (false, false, false);
-    text.bytes().position(|byte| {
+    let found = text.bytes().position(|byte| {
         if quoted {
             if escaped {
                 escaped = false;
@@ -48,7 +51,9 @@ pub(super) fn find_unquoted(text: &str, ends: impl Fn(u8) -> bool) -> Option<usi
         quoted = byte == b'"';
         bracketed = byte == b'<';
         false
-    })
+    });
+    effort::spend(found.unwrap_or(text.len()));
+    found
 }
 
 /// Splits a field's value at its commas, those in quotes and `<>` excepted. Values are trimmed; empty ones are left out.
@@ -146,6 +151,7 @@ fn split_param(text: &str) -> (&str, &str) {
 }
 
 fn name_and_value(param: &str) -> (&str, Option<&str>) {
+    effort::spend(param.len());
     match param.split_once('=') {
         Some((name, value)) => (trim(name), Some(trim(value))),
         None => (trim(param), None),
@@ -169,6 +175,7 @@ pub(super) fn quoted_end(text: &str) -> Option<usize> {
         let closes = byte == b'"' && !escaped;
         escaped = byte == b'\\' && !escaped;
         closes
-    })?;
-    Some(close + 2)
+    });
+    effort::spend(close.unwrap_or(inner.len()));
+    Some(close? + 2)
 }

@@ -126,6 +126,7 @@ impl Message {
         }
         let start_line = scanner.start_line.ok_or(ParseError::StartLine)?;
         let head = bytes.get(..body).unwrap_or_default();
+        crate::effort::spend(head.len());
         std::str::from_utf8(head).map_err(|_| ParseError::NotUtf8)?;
         let slots = std::mem::take(&mut scanner.slots);
         Ok(Message { bytes, start_line, slots, body: scan::offset(body) })
@@ -139,7 +140,11 @@ impl Message {
                 let mut slots = std::mem::take(&mut scanner.slots);
                 // What is no text cannot be repeated in an answer, which has to be.
                 let end_of = |slot: &Slot| Span { start: slot.start, end: slot.value.end };
-                slots.retain(|slot| std::str::from_utf8(end_of(slot).of(&bytes)).is_ok());
+                slots.retain(|slot| {
+                    let line = end_of(slot).of(&bytes);
+                    crate::effort::spend(line.len());
+                    std::str::from_utf8(line).is_ok()
+                });
                 Some(Message { bytes, start_line, slots, body: scan::offset(body) })
             }
         }

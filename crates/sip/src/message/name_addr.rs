@@ -29,6 +29,7 @@ impl<'a> NameAddr<'a> {
     }
 
     fn read(value: &'a str) -> Option<NameAddr<'a>> {
+        crate::effort::spend(value.len());
         if value.starts_with('"') {
             let (quoted, rest) = value.split_at_checked(quoted_end(value)?)?;
             let display = quoted.get(1..quoted.len() - 1)?;

@@ -6,6 +6,7 @@
 use smallvec::SmallVec;
 
 use super::{Header, MAX_FIELDS, MAX_HEAD_LEN, MAX_LINE_LEN, Method, ParseError};
+use crate::effort;
 
 /// Header fields up to this number need no allocation. INVITEs of common phones carry 12 to 25.
 pub(crate) const INLINE_FIELDS: usize = 32;
@@ -123,7 +124,9 @@ impl Scanner {
     pub(crate) fn scan(&mut self, bytes: &[u8]) -> Progress {
         loop {
             let rest = bytes.get(self.searched..).unwrap_or_default();
-            let Some(hit) = memchr::memchr3(b'\r', b'\n', 0, rest) else {
+            let found = memchr::memchr3(b'\r', b'\n', 0, rest);
+            effort::spend(found.map_or(rest.len(), |hit| hit + 1));
+            let Some(hit) = found else {
                 self.searched = bytes.len();
                 return self.incomplete();
             };
@@ -202,6 +205,7 @@ impl Scanner {
 
     fn take_line(&mut self, bytes: &[u8], end: usize) -> Result<(), ParseError> {
         let line = bytes.get(self.line_start..end).unwrap_or_default();
+        effort::spend(line.len());
         let is_suspicious = std::mem::take(&mut self.suspicious);
         let defect = match line.len() > MAX_LINE_LEN {
             true => Some(ParseError::LineTooLong),

@@ -46,6 +46,7 @@ impl<'a> Uri<'a> {
         if text.len() > MAX_URI_LEN {
             return None;
         }
+        crate::effort::spend(text.len());
         let (scheme, opaque) = text.split_once(':')?;
         let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));

@@ -31,6 +31,7 @@ impl<'a> Via<'a> {
     }
 
     fn read(value: &'a str) -> Option<Via<'a>> {
+        crate::effort::spend(value.len());
         let (protocol, rest) = value.split_once('/')?;
         let (version, rest) = rest.split_once('/')?;
         let rest = rest.trim_start_matches(super::list::is_space);
