@@ -7,7 +7,7 @@ use meshtone_sip::digest::{
 /// Runs the check; it panics where something does not hold.
 pub(crate) fn check(data: &[u8]) {
     let Ok(value) = std::str::from_utf8(data) else { return };
-    let mut authenticator = Authenticator::new([7; 32], DigestConfig::default());
+    let authenticator = Authenticator::new([7; 32], DigestConfig::default());
     let lookup = |user: &str, algorithm| Some(ha1(algorithm, user, "example.org", "secret"));
     let values = value.split('\n');
     let verdict = authenticator.verify(0, values, "example.org", "INVITE", b"", lookup, &Algorithm::ALL);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -176,8 +176,9 @@ impl Node {
             overlay: overlay.clone(),
             transports: transports.clone(),
             calls: Calls::default(),
-            // A fresh secret each start: older nonces are then stale, and phones try again by themselves.
-            authenticator: Mutex::new(Authenticator::new(random_key(), DigestConfig::default())),
+            // A fresh secret each start, never shared: nonces of before, or of another home node, are stale, and phones try
+            // again by themselves.
+            authenticator: Authenticator::new(random_key(), DigestConfig::default()),
             digest: DigestPolicy::new(&config.digest),
             gruus: GruuKey::new(&kept_key(&store, Setting::GruuKey)?, &overlay.node_id().to_string()),
             guard: Guard::default(),

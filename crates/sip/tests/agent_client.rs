@@ -357,7 +357,7 @@ fn a_registration_passes_a_real_authenticator_with_password_or_hash() {
     for secret in secrets {
         let mut net = Net::new(1);
         let bob = net.udp(0, BOB);
-        let mut authenticator = Authenticator::new([7; 32], DigestConfig::default());
+        let authenticator = Authenticator::new([7; 32], DigestConfig::default());
         let destination = Destination::Flow(bob.flow.clone());
         let account = "<sip:service@example.net>";
         let mut request = OutgoingRequest::new("REGISTER", "sip:example.net", destination, account, account);

@@ -23,7 +23,7 @@ mod sips;
 pub(crate) mod worker;
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use meshtone_media::io::PortRange;
 use meshtone_overlay::node::Overlay;
@@ -50,7 +50,7 @@ pub(crate) struct Exchange {
     pub(crate) overlay: Overlay,
     pub(crate) transports: Arc<Transports>,
     pub(crate) calls: Calls,
-    pub(crate) authenticator: Mutex<Authenticator>,
+    pub(crate) authenticator: Authenticator,
     pub(crate) digest: DigestPolicy,
     /// What seals temporary GRUUs; without it none are given.
     pub(crate) gruus: Option<GruuKey>,
@@ -88,8 +88,7 @@ impl Exchange {
         let offer = self.digest.offer(self.transports.listener_address(flow));
         let source = flow.remote().map(|remote| remote.ip());
         let mut claimed = None;
-        let mut authenticator = self.authenticator.lock().unwrap_or_else(PoisonError::into_inner);
-        let verdict = authenticator.verify(
+        let verdict = self.authenticator.verify(
             now_ms,
             request.fields(credentials),
             &self.domain,
@@ -117,9 +116,9 @@ impl Exchange {
             Verdict::Missing | Verdict::Refused => false,
         };
         let challenges = if offer.auth_int {
-            authenticator.challenge_with_bodies(now_ms, &self.domain, &offer.algorithms, stale)
+            self.authenticator.challenge_with_bodies(now_ms, &self.domain, &offer.algorithms, stale)
         } else {
-            authenticator.challenge(now_ms, &self.domain, &offer.algorithms, stale)
+            self.authenticator.challenge(now_ms, &self.domain, &offer.algorithms, stale)
         };
         Authenticated::No { challenges: challenges.into_iter().map(|value| (challenge, value)).collect() }
     }

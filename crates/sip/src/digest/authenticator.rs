@@ -1,12 +1,12 @@
 //! The server's side: challenges, and the verdict on what answers them.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::{constant_time, hmac};
 use data_encoding::HEXLOWER;
 
+use super::counts::NonceCounts;
 use super::nonce::{self, Stamp};
 use super::params::{DigestParams, quote};
 use super::{Algorithm, Ha1, Protection, response};
@@ -19,7 +19,8 @@ const MAX_CREDENTIALS: usize = 8;
 pub struct DigestConfig {
     /// How long after its challenge a nonce may be used.
     pub nonce_life: Duration,
-    /// Nonces remembered as used, at most. Beyond it the oldest are forgotten and, being forgotten, are stale.
+    /// Nonces remembered as used, at most, give or take a few. Beyond it the oldest are forgotten and, being forgotten, are
+    /// stale.
     pub max_tracked_nonces: usize,
 }
 
@@ -48,15 +49,15 @@ pub enum Verdict {
     Refused,
 }
 
-/// Challenges, and judges answers. One for all workers of a node: replays are found in its table.
+/// Challenges, and judges answers. One for all workers of a node, which ask it at the same time: replays are found in its table.
+///
+/// A nonce is good only where it was made, since each authenticator has a secret of its own: answered elsewhere, or after a
+/// restart, it is stale, so that what was captured at one node is worth nothing at another.
 pub struct Authenticator {
     key: hmac::Key,
     config: DigestConfig,
     issued: AtomicU64,
-    /// The highest nonce count of each nonce that was answered rightly, oldest first.
-    used: BTreeMap<Stamp, u32>,
-    /// The youngest nonce that was forgotten: nothing up to here is first used any more.
-    forgotten: Option<Stamp>,
+    used: NonceCounts,
     /// What unknown users are checked against, so that they take the same steps.
     nobody: [Ha1; 3],
 }
@@ -77,8 +78,8 @@ impl Authenticator {
         let hex = HEXLOWER.encode(hmac::sign(&key, b"nobody").as_ref());
         let nobody = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512_256]
             .map(|algorithm| Ha1(hex.get(..algorithm.hex_len()).unwrap_or_default().to_owned()));
-        let (issued, used) = (AtomicU64::new(0), BTreeMap::new());
-        Authenticator { key, config, issued, used, forgotten: None, nobody }
+        let (issued, used) = (AtomicU64::new(0), NonceCounts::new(config.max_tracked_nonces));
+        Authenticator { key, config, issued, used, nobody }
     }
 
     /// Returns the values of WWW-Authenticate or Proxy-Authenticate, one for each algorithm in the order given: the one
@@ -118,7 +119,7 @@ impl Authenticator {
     /// for it: proxies on the way may have rewritten that, and nonce counting already denies a second use elsewhere.
     #[allow(clippy::too_many_arguments, reason = "a request's parts, which the engine has at hand one by one")]
     pub fn verify<'v>(
-        &mut self,
+        &self,
         now_ms: u64,
         authorization_values: impl Iterator<Item = &'v str>,
         realm: &str,
@@ -150,7 +151,7 @@ impl Authenticator {
     }
 
     fn judge(
-        &mut self,
+        &self,
         now_ms: u64,
         credentials: &Credentials<'_>,
         algorithm: Algorithm,
@@ -181,42 +182,12 @@ impl Authenticator {
     }
 
     /// Notes a use of a nonce; false if it is not ours, not fresh, or was used with this count or a higher one.
-    fn use_nonce(&mut self, now_ms: u64, nonce: &str, realm: &str, count: u32) -> bool {
+    fn use_nonce(&self, now_ms: u64, nonce: &str, realm: &str, count: u32) -> bool {
         let Some(stamp) = nonce::open(&self.key, nonce, realm) else { return false };
         let life_ms = u64::try_from(self.config.nonce_life.as_millis()).unwrap_or(u64::MAX);
         // A stamp of the future means that our clock went back; its age cannot be told.
-        if now_ms.checked_sub(stamp.issued_ms).is_none_or(|age_ms| age_ms > life_ms) {
-            return false;
-        }
-        self.forget(|oldest| oldest.issued_ms.saturating_add(life_ms) < now_ms);
-        match self.used.get_mut(&stamp) {
-            Some(highest) if count > *highest => *highest = count,
-            Some(_) => return false,
-            None if self.forgotten.is_some_and(|forgotten| stamp <= forgotten) => return false,
-            None => {
-                let full = self.used.len() >= self.config.max_tracked_nonces.max(1);
-                if full {
-                    let mut first = true;
-                    self.forget(|_| std::mem::take(&mut first));
-                }
-                if self.forgotten.is_some_and(|forgotten| stamp <= forgotten) {
-                    return false;
-                }
-                self.used.insert(stamp, count);
-            }
-        }
-        true
-    }
-
-    /// Forgets nonces from the oldest on, as long as the condition holds.
-    fn forget(&mut self, mut condition: impl FnMut(&Stamp) -> bool) {
-        while let Some(oldest) = self.used.first_entry() {
-            if !condition(oldest.key()) {
-                break;
-            }
-            self.forgotten = self.forgotten.max(Some(*oldest.key()));
-            oldest.remove();
-        }
+        let is_fresh = now_ms.checked_sub(stamp.issued_ms).is_some_and(|age_ms| age_ms <= life_ms);
+        is_fresh && self.used.take(stamp, count, now_ms.saturating_sub(life_ms))
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod authenticator;
 mod client;
+mod counts;
 mod nonce;
 mod params;
 #[cfg(test)]

@@ -26,7 +26,7 @@ fn reply(challenges: &[String], algorithm: Algorithm, user: &str, password: &str
     answer(&challenge.unwrap(), &with)
 }
 
-fn judge(authenticator: &mut Authenticator, now_ms: u64, value: &str) -> Verdict {
+fn judge(authenticator: &Authenticator, now_ms: u64, value: &str) -> Verdict {
     authenticator.verify(now_ms, [value].into_iter(), REALM, "REGISTER", b"", lookup, &Algorithm::ALL)
 }
 
@@ -70,12 +70,12 @@ fn the_vectors_of_the_rfcs_are_met() {
 
 #[test]
 fn a_right_answer_is_accepted_by_every_algorithm() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let challenges = authenticator.challenge(NOW, REALM, &Algorithm::ALL, false);
     assert_eq!(challenges.len(), 3);
     for (count, algorithm) in (1..).zip(Algorithm::ALL) {
         let value = reply(&challenges, algorithm, "alice", "wonderland", count);
-        assert_eq!(judge(&mut authenticator, NOW + 1, &value), accepted("alice"), "{value}");
+        assert_eq!(judge(&authenticator, NOW + 1, &value), accepted("alice"), "{value}");
     }
 }
 
@@ -97,47 +97,47 @@ fn challenges_of_one_moment_differ() {
 
 #[test]
 fn wrong_password_and_unknown_user_are_refused_alike() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let challenges = authenticator.challenge(NOW, REALM, &Algorithm::ALL, false);
     for algorithm in Algorithm::ALL {
         for (user, password) in
             [("alice", "guess"), ("nobody", "guess"), ("Alice", "wonderland"), ("alice\0", "wonderland"), ("", "")]
         {
             let value = reply(&challenges, algorithm, user, password, 1);
-            assert_eq!(judge(&mut authenticator, NOW, &value), Verdict::Refused, "{user}");
+            assert_eq!(judge(&authenticator, NOW, &value), Verdict::Refused, "{user}");
         }
     }
 }
 
 #[test]
 fn a_user_without_an_entry_cannot_be_forged_by_leaving_something_empty() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let nonce = authenticator.challenge(NOW, REALM, &[Algorithm::Md5], false);
     let nonce = Challenge::parse(&nonce[0]).unwrap().nonce.to_owned();
     let value = format!(
         "Digest username=\"nobody\", realm=\"{REALM}\", nonce=\"{nonce}\", uri=\"sip:a\", response=\"\", qop=auth, nc=00000001, cnonce=\"c\""
     );
-    assert_eq!(judge(&mut authenticator, NOW, &value), Verdict::Refused);
+    assert_eq!(judge(&authenticator, NOW, &value), Verdict::Refused);
 }
 
 #[test]
 fn a_replay_is_stale_whatever_comes_between() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let challenges = authenticator.challenge(NOW, REALM, &[Algorithm::Sha256], false);
     let first = reply(&challenges, Algorithm::Sha256, "alice", "wonderland", 1);
-    assert_eq!(judge(&mut authenticator, NOW, &first), accepted("alice"));
-    assert_eq!(judge(&mut authenticator, NOW, &first), Verdict::Stale);
-    assert_eq!(judge(&mut authenticator, NOW + 1000, &first), Verdict::Stale);
+    assert_eq!(judge(&authenticator, NOW, &first), accepted("alice"));
+    assert_eq!(judge(&authenticator, NOW, &first), Verdict::Stale);
+    assert_eq!(judge(&authenticator, NOW + 1000, &first), Verdict::Stale);
     let third = reply(&challenges, Algorithm::Sha256, "alice", "wonderland", 3);
-    assert_eq!(judge(&mut authenticator, NOW + 1001, &third), accepted("alice"));
+    assert_eq!(judge(&authenticator, NOW + 1001, &third), accepted("alice"));
     let second = reply(&challenges, Algorithm::Sha256, "alice", "wonderland", 2);
-    assert_eq!(judge(&mut authenticator, NOW + 1002, &second), Verdict::Stale);
-    assert_eq!(judge(&mut authenticator, NOW + LIFE_MS + 1, &first), Verdict::Stale);
+    assert_eq!(judge(&authenticator, NOW + 1002, &second), Verdict::Stale);
+    assert_eq!(judge(&authenticator, NOW + LIFE_MS + 1, &first), Verdict::Stale);
 }
 
 #[test]
 fn an_answer_does_not_fit_another_method() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let challenges = authenticator.challenge(NOW, REALM, &[Algorithm::Md5], false);
     let value = reply(&challenges, Algorithm::Md5, "alice", "wonderland", 1);
     let verdict =
@@ -147,17 +147,17 @@ fn an_answer_does_not_fit_another_method() {
 
 #[test]
 fn a_nonce_lives_as_long_as_it_may_and_no_longer() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let challenges = authenticator.challenge(NOW, REALM, &[Algorithm::Md5], false);
     let value = |count| reply(&challenges, Algorithm::Md5, "alice", "wonderland", count);
-    assert_eq!(judge(&mut authenticator, NOW - 1, &value(1)), Verdict::Stale);
-    assert_eq!(judge(&mut authenticator, NOW + LIFE_MS, &value(1)), accepted("alice"));
-    assert_eq!(judge(&mut authenticator, NOW + LIFE_MS + 1, &value(2)), Verdict::Stale);
+    assert_eq!(judge(&authenticator, NOW - 1, &value(1)), Verdict::Stale);
+    assert_eq!(judge(&authenticator, NOW + LIFE_MS, &value(1)), accepted("alice"));
+    assert_eq!(judge(&authenticator, NOW + LIFE_MS + 1, &value(2)), Verdict::Stale);
 }
 
 #[test]
 fn a_nonce_that_is_not_ours_is_stale_for_who_knows_the_password_and_no_news_for_others() {
-    let mut ours = authenticator();
+    let ours = authenticator();
     let theirs = Authenticator::new([8; 32], DigestConfig::default());
     let real = theirs.challenge(NOW, REALM, &[Algorithm::Md5], false);
     let [real] = real.as_slice() else { panic!("one challenge") };
@@ -169,15 +169,15 @@ fn a_nonce_that_is_not_ours_is_stale_for_who_knows_the_password_and_no_news_for_
     for bad in forged {
         let challenge = [real.replace(&nonce, &bad)];
         let right = reply(&challenge, Algorithm::Md5, "alice", "wonderland", 1);
-        assert_eq!(judge(&mut ours, NOW, &right), Verdict::Stale, "{:.40}", bad);
+        assert_eq!(judge(&ours, NOW, &right), Verdict::Stale, "{:.40}", bad);
         let wrong = reply(&challenge, Algorithm::Md5, "alice", "guess", 1);
-        assert_eq!(judge(&mut ours, NOW, &wrong), Verdict::Refused, "{:.40}", bad);
+        assert_eq!(judge(&ours, NOW, &wrong), Verdict::Refused, "{:.40}", bad);
     }
 }
 
 #[test]
 fn every_changed_letter_of_a_nonce_is_noticed() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let challenges = authenticator.challenge(NOW, REALM, &[Algorithm::Md5], false);
     let nonce = Challenge::parse(&challenges[0]).unwrap().nonce.to_owned();
     for at in 0..nonce.len() {
@@ -185,16 +185,16 @@ fn every_changed_letter_of_a_nonce_is_noticed() {
         let changed = format!("{}{letter}{}", &nonce[..at], &nonce[at + 1..]);
         let challenge = [challenges[0].replace(&nonce, &changed)];
         let value = reply(&challenge, Algorithm::Md5, "alice", "wonderland", 1);
-        assert_eq!(judge(&mut authenticator, NOW, &value), Verdict::Stale, "{at}");
+        assert_eq!(judge(&authenticator, NOW, &value), Verdict::Stale, "{at}");
     }
 }
 
 #[test]
 fn an_algorithm_that_is_not_allowed_is_refused() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let challenges = authenticator.challenge(NOW, REALM, &Algorithm::ALL, false);
     let weak = reply(&challenges, Algorithm::Md5, "alice", "wonderland", 1);
-    let mut with = |allowed: &[Algorithm], lookup: fn(&str, Algorithm) -> Option<Ha1>| {
+    let with = |allowed: &[Algorithm], lookup: fn(&str, Algorithm) -> Option<Ha1>| {
         authenticator.verify(NOW, [weak.as_str()].into_iter(), REALM, "REGISTER", b"", lookup, allowed)
     };
     assert_eq!(with(&[Algorithm::Sha256], lookup), Verdict::Refused);
@@ -202,21 +202,21 @@ fn an_algorithm_that_is_not_allowed_is_refused() {
     let strong_only = |user: &str, algorithm| (algorithm != Algorithm::Md5).then(|| lookup(user, algorithm))?;
     assert_eq!(with(&Algorithm::ALL, strong_only), Verdict::Refused);
     let session = weak.replace("algorithm=MD5", "algorithm=MD5-sess");
-    assert_eq!(judge(&mut authenticator, NOW, &session), Verdict::Refused);
+    assert_eq!(judge(&authenticator, NOW, &session), Verdict::Refused);
 }
 
 #[test]
 fn an_answer_without_a_nonce_count_is_refused() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let challenges = authenticator.challenge(NOW, REALM, &[Algorithm::Md5], false);
     let legacy = [challenges[0].replace(", qop=\"auth\"", "")];
     let value = reply(&legacy, Algorithm::Md5, "alice", "wonderland", 1);
-    assert_eq!(judge(&mut authenticator, NOW, &value), Verdict::Refused);
+    assert_eq!(judge(&authenticator, NOW, &value), Verdict::Refused);
 }
 
 #[test]
 fn the_body_is_covered_where_the_phone_says_so() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let challenges = authenticator.challenge(NOW, REALM, &[Algorithm::Sha256], false);
     let nonce = Challenge::parse(&challenges[0]).unwrap().nonce;
     let secret = lookup("alice", Algorithm::Sha256).unwrap();
@@ -226,7 +226,7 @@ fn the_body_is_covered_where_the_phone_says_so() {
         "Digest username=\"alice\",realm=\"{REALM}\",nonce=\"{nonce}\",uri=\"sip:bob@example.org\",\
         response=\"{response}\",algorithm=SHA-256,qop=auth-int,nc=00000001,cnonce=\"c\""
     );
-    let mut judge =
+    let judge =
         |body| authenticator.verify(NOW, [value.as_str()].into_iter(), REALM, "INVITE", body, lookup, &Algorithm::ALL);
     assert_eq!(judge(b"v=1"), Verdict::Refused);
     assert_eq!(judge(b"v=0"), accepted("alice"));
@@ -234,13 +234,13 @@ fn the_body_is_covered_where_the_phone_says_so() {
 
 #[test]
 fn credentials_of_other_schemes_and_realms_count_for_nothing() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let challenges = authenticator.challenge(NOW, REALM, &[Algorithm::Md5], false);
     let value = reply(&challenges, Algorithm::Md5, "alice", "wonderland", 1);
     let foreign = value.replace(REALM, "elsewhere.example");
-    assert_eq!(judge(&mut authenticator, NOW, "NoOneKnowsThisScheme opaque-data=here"), Verdict::Missing);
-    assert_eq!(judge(&mut authenticator, NOW, &foreign), Verdict::Missing);
-    let mut all = |values: &[&str]| {
+    assert_eq!(judge(&authenticator, NOW, "NoOneKnowsThisScheme opaque-data=here"), Verdict::Missing);
+    assert_eq!(judge(&authenticator, NOW, &foreign), Verdict::Missing);
+    let all = |values: &[&str]| {
         authenticator.verify(NOW, values.iter().copied(), REALM, "REGISTER", b"", lookup, &Algorithm::ALL)
     };
     assert_eq!(all(&[]), Verdict::Missing);
@@ -249,7 +249,7 @@ fn credentials_of_other_schemes_and_realms_count_for_nothing() {
 
 #[test]
 fn malformed_credentials_are_refused() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let challenges = authenticator.challenge(NOW, REALM, &[Algorithm::Md5], false);
     let value = reply(&challenges, Algorithm::Md5, "alice", "wonderland", 1);
     for (from, to) in [
@@ -266,16 +266,16 @@ fn malformed_credentials_are_refused() {
         ("uri=\"sip:example.org\", ", ""),
     ] {
         assert!(value.contains(from), "{value}");
-        assert_eq!(judge(&mut authenticator, NOW, &value.replace(from, to)), Verdict::Refused, "{to}");
+        assert_eq!(judge(&authenticator, NOW, &value.replace(from, to)), Verdict::Refused, "{to}");
     }
     let many = format!("Digest {}", (0..=MAX_PARAMS).map(|index| format!("p{index}=x,")).collect::<String>());
-    assert_eq!(judge(&mut authenticator, NOW, &many), Verdict::Refused);
-    assert_eq!(judge(&mut authenticator, NOW, &value), accepted("alice"));
+    assert_eq!(judge(&authenticator, NOW, &many), Verdict::Refused);
+    assert_eq!(judge(&authenticator, NOW, &value), accepted("alice"));
 }
 
 #[test]
 fn quotes_folding_and_case_are_read_as_written() {
-    let mut authenticator = authenticator();
+    let authenticator = authenticator();
     let challenges = authenticator.challenge(NOW, REALM, &[Algorithm::Md5], false);
     let value = reply(&challenges, Algorithm::Md5, "alice", "wonderland", 1);
     let odd = value
@@ -283,23 +283,52 @@ fn quotes_folding_and_case_are_read_as_written() {
         .replace("algorithm=MD5", "algorithm=\"md5\"")
         .replace("qop=auth", "qop=\"auth\"")
         .replace(", nonce", " ,\r\n nonce");
-    assert_eq!(judge(&mut authenticator, NOW, &odd), accepted("alice"));
+    assert_eq!(judge(&authenticator, NOW, &odd), accepted("alice"));
 }
 
 #[test]
 fn a_full_table_forgets_the_oldest_nonce_and_never_takes_it_back() {
-    let mut small = Authenticator::new([7; 32], DigestConfig { max_tracked_nonces: 2, ..DigestConfig::default() });
-    let values: Vec<String> = (0..4)
+    const MAX: usize = 2 * counts::PARTS;
+    let small = Authenticator::new([7; 32], DigestConfig { max_tracked_nonces: MAX, ..DigestConfig::default() });
+    let values: Vec<String> = (0..2 * MAX as u64)
         .map(|at| {
             reply(&small.challenge(NOW + at, REALM, &[Algorithm::Md5], false), Algorithm::Md5, "bob", "builder", 1)
         })
         .collect();
+    let later = NOW + 1000;
     for value in &values[1..] {
-        assert_eq!(judge(&mut small, NOW + 10, value), accepted("bob"));
+        assert_eq!(judge(&small, later, value), accepted("bob"));
     }
     for value in &values {
-        assert_eq!(judge(&mut small, NOW + 11, value), Verdict::Stale);
+        assert_eq!(judge(&small, later + 1, value), Verdict::Stale);
     }
+}
+
+#[test]
+fn of_one_answer_that_all_workers_get_at_once_one_is_accepted() {
+    let authenticator = authenticator();
+    let challenges = authenticator.challenge(NOW, REALM, &[Algorithm::Md5], false);
+    for count in 1..50 {
+        let value = reply(&challenges, Algorithm::Md5, "alice", "wonderland", count);
+        let verdicts: Vec<Verdict> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4).map(|_| scope.spawn(|| judge(&authenticator, NOW, &value))).collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+        });
+        assert_eq!(verdicts.iter().filter(|verdict| **verdict == accepted("alice")).count(), 1, "{verdicts:?}");
+        assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Stale).count(), 3, "{verdicts:?}");
+    }
+}
+
+#[test]
+fn a_captured_answer_is_stale_at_another_node_and_after_a_restart() {
+    let here = authenticator();
+    let challenges = here.challenge(NOW, REALM, &Algorithm::ALL, false);
+    let captured = reply(&challenges, Algorithm::Sha256, "alice", "wonderland", 1);
+    // Neither knows the secret of the first: not the other home node, not the same node once started anew.
+    let elsewhere = Authenticator::new([8; 32], DigestConfig::default());
+    assert_eq!(judge(&elsewhere, NOW, &captured), Verdict::Stale);
+    assert_eq!(judge(&here, NOW, &captured), accepted("alice"));
+    assert_eq!(judge(&elsewhere, NOW + 1, &captured), Verdict::Stale);
 }
 
 #[test]
@@ -313,7 +342,7 @@ fn secrets_are_not_printed() {
 
 #[test]
 fn bodies_are_protected_where_that_is_offered_and_taken() {
-    let mut authenticator = Authenticator::new([7; 32], DigestConfig::default());
+    let authenticator = Authenticator::new([7; 32], DigestConfig::default());
     let offered = authenticator.challenge_with_bodies(1_000, "example.org", &[Algorithm::Sha256], false);
     assert!(offered[0].contains("qop=\"auth,auth-int\""), "{offered:?}");
     let nonce = offered[0].split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
@@ -324,7 +353,7 @@ fn bodies_are_protected_where_that_is_offered_and_taken() {
         "Digest username=\"bob\", realm=\"example.org\", nonce=\"{nonce}\", uri=\"sip:a@example.org\", \
          response=\"{proof}\", algorithm=SHA-256, qop=auth-int, nc=00000001, cnonce=\"c\""
     );
-    let mut judge = |body: &[u8]| {
+    let judge = |body: &[u8]| {
         let lookup = |_: &str, _| Some(secret.clone());
         let values = std::iter::once(value.as_str());
         authenticator.verify(2_000, values, "example.org", "MESSAGE", body, lookup, &[Algorithm::Sha256])
