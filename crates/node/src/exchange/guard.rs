@@ -8,13 +8,18 @@
 //! from many places: a source that has failed before may not try it. So the owner still gets in: from where he has been, and
 //! from a new place too, if he does not err there.
 //!
+//! A source that has proven to know an account may be the address of many (a NAT), one of whom guesses. So it has tokens of its
+//! own for that account, which mistakes take and successes do not give back. Once they are gone, the *flow* (address and port,
+//! so one phone's socket or connection) tells the owner from his neighbour: a flow over which the right answer came goes on
+//! being listened to, and one that has not erred yet has its first try, of which there are no more than ports.
+//!
 //! *Floods.* Requests without valid credentials beyond a rate are dropped before they cost any state.
 //!
 //! *Reflection.* Towards a source that has proven nothing, no more bytes go out over UDP than came in.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How often something may happen: so many at once, and so many a minute in the long run.
@@ -29,15 +34,21 @@ struct Rate {
 const FAILURES_OF_SOURCE: Rate = Rate { burst: 30, per_minute: 10 };
 /// Wrong passwords for one account from everywhere, after which each source has but its first try.
 const FAILURES_OF_ACCOUNT: Rate = Rate { burst: 30, per_minute: 2 };
+/// Wrong passwords for one account from a source that has proven to know it, after which each of its flows has but its first
+/// try: somebody who mistypes on a second phone stays below it.
+const FAILURES_OF_KNOWN: Rate = Rate { burst: 30, per_minute: 2 };
+/// Wrong passwords over a flow that has proven to know the account: one who answers a request of the past with the password of
+/// before stays below it, and who fakes the address of that flow gets no further.
+const FAILURES_OF_FLOW: Rate = Rate { burst: 10, per_minute: 1 };
 /// Requests without credentials from one source: all phones of an office at once after a power cut, and svmap no more.
 const UNAUTHENTICATED: Rate = Rate { burst: 1000, per_minute: 6000 };
 /// Accepted registrations of one account: ten phones that keep their bindings alive every 20 s, three times over.
 const REGISTRATIONS: Rate = Rate { burst: 100, per_minute: 90 };
 /// Bytes that a source may have in hand for answers: the largest datagram, so that saving up for a blow does not pay.
 const CREDIT_MAX: u64 = 65_536;
-/// How long a source counts as proven after credentials of its own were right.
+/// How long a source or flow counts as proven after credentials of its own were right, and a flow as one that has erred.
 const PROVEN_MS: u64 = 3_600_000;
-/// Entries in each generation of a table: with about 100 bytes each, 13 MB for all of them when flooded.
+/// Entries in each generation of a table: with about 100 bytes each, 26 MB for all of them when flooded.
 const TABLE_MAX: usize = 32_768;
 
 /// A source as it is counted: one IPv4 address, or the /64 that one IPv6 customer has at least (RFC 6177).
@@ -65,8 +76,12 @@ struct Bucket {
 impl Bucket {
     fn refill(&mut self, now_ms: u64, rate: Rate) {
         let passed_ms = now_ms.saturating_sub(self.at_ms);
-        self.taken = self.taken.saturating_sub(passed_ms.saturating_mul(rate.per_minute) / 60);
-        self.at_ms = now_ms;
+        let back = passed_ms.saturating_mul(rate.per_minute) / 60;
+        // Who asks again at once must not keep the time that passes from adding up.
+        if back > 0 || self.taken == 0 {
+            self.taken = self.taken.saturating_sub(back);
+            self.at_ms = now_ms;
+        }
     }
 
     fn has_token(&mut self, now_ms: u64, rate: Rate) -> bool {
@@ -102,6 +117,30 @@ struct OfAccount {
     registrations: Bucket,
 }
 
+/// A source's knowledge of an account.
+#[derive(Debug, Clone, Copy, Default)]
+struct OfKnown {
+    until_ms: u64,
+    failures: Bucket,
+}
+
+/// One flow's knowledge of an account, or of any.
+#[derive(Debug, Clone, Copy, Default)]
+struct OfFlow {
+    proven_until_ms: u64,
+    erred_until_ms: u64,
+    failures: Bucket,
+}
+
+impl OfFlow {
+    fn is_trusted(&mut self, now_ms: u64) -> bool {
+        self.proven_until_ms > now_ms && self.failures.has_token(now_ms, FAILURES_OF_FLOW)
+    }
+}
+
+/// A source's port, and the account known there; `None` for any.
+type FlowKey = (Source, u16, Option<u64>);
+
 /// A bounded table: when one generation is full it becomes the old one, and what is not asked for meanwhile is forgotten.
 #[derive(Debug)]
 struct Generations<K, V> {
@@ -127,8 +166,10 @@ impl<K: Eq + Hash + Copy, V: Default> Generations<K, V> {
         self.young.entry(key).or_default()
     }
 
-    fn get(&self, key: K) -> Option<&V> {
-        self.young.get(&key).or_else(|| self.old.get(&key))
+    /// The entry, if there is one; asking keeps it.
+    fn known(&mut self, key: K) -> Option<&mut V> {
+        let is_known = self.young.contains_key(&key) || self.old.contains_key(&key);
+        is_known.then(|| self.entry(key))
     }
 }
 
@@ -136,8 +177,10 @@ impl<K: Eq + Hash + Copy, V: Default> Generations<K, V> {
 struct Tables {
     sources: Generations<Source, OfSource>,
     accounts: Generations<u64, OfAccount>,
-    /// Until when a source counts as one that knows the account.
-    known: Generations<(Source, u64), u64>,
+    /// The sources that know an account.
+    known: Generations<(Source, u64), OfKnown>,
+    /// The flows of sources that know an account.
+    flows: Generations<FlowKey, OfFlow>,
 }
 
 /// The limits of one node, shared by its workers.
@@ -150,20 +193,26 @@ pub(crate) struct Guard {
 impl Guard {
     /// Whether a request that would begin something may be looked at; `claims` that it carries credentials. What may not is
     /// dropped without an answer.
-    pub(crate) fn admit(&self, now_ms: u64, address: IpAddr, claims: bool) -> bool {
+    pub(crate) fn admit(&self, now_ms: u64, remote: SocketAddr, claims: bool) -> bool {
+        let source = Source::of(remote.ip());
         let mut tables = self.tables();
-        let source = tables.sources.entry(Source::of(address));
+        let is_trusted = tables.flows.known((source, remote.port(), None)).is_some_and(|flow| flow.is_trusted(now_ms));
+        let source = tables.sources.entry(source);
         // Credentials from a source that may not try any are no more than a stranger's request.
-        let may_try = source.proven_until_ms > now_ms || source.failures.has_token(now_ms, FAILURES_OF_SOURCE);
+        let may_try = is_trusted || source.failures.has_token(now_ms, FAILURES_OF_SOURCE);
         (claims && may_try) || source.unauthenticated.take(now_ms, UNAUTHENTICATED)
     }
 
     /// Whether credentials for `user` from there are looked at.
-    pub(crate) fn may_try(&self, now_ms: u64, address: IpAddr, user: &str) -> bool {
-        let (source, user) = (Source::of(address), self.hasher.hash_one(user));
+    pub(crate) fn may_try(&self, now_ms: u64, remote: SocketAddr, user: &str) -> bool {
+        let (source, user) = (Source::of(remote.ip()), self.hasher.hash_one(user));
         let mut tables = self.tables();
-        if tables.known.get((source, user)).is_some_and(|until_ms| *until_ms > now_ms) {
-            return true;
+        if let Some(known) = tables.known.known((source, user)).filter(|known| known.until_ms > now_ms) {
+            let has_token = known.failures.has_token(now_ms, FAILURES_OF_KNOWN);
+            return match tables.flows.known((source, remote.port(), Some(user))) {
+                Some(flow) => flow.is_trusted(now_ms) || has_token || flow.erred_until_ms <= now_ms,
+                None => true,
+            };
         }
         let is_attacked = !tables.accounts.entry(user).failures.has_token(now_ms, FAILURES_OF_ACCOUNT);
         let failures = &mut tables.sources.entry(source).failures;
@@ -175,22 +224,33 @@ impl Guard {
     }
 
     /// Takes note of credentials that were wrong, with the user they named.
-    pub(crate) fn failed(&self, now_ms: u64, address: IpAddr, user: Option<&str>) {
+    pub(crate) fn failed(&self, now_ms: u64, remote: SocketAddr, user: Option<&str>) {
+        let source = Source::of(remote.ip());
         let mut tables = self.tables();
-        tables.sources.entry(Source::of(address)).failures.take(now_ms, FAILURES_OF_SOURCE);
-        if let Some(user) = user {
-            let user = self.hasher.hash_one(user);
-            tables.accounts.entry(user).failures.take(now_ms, FAILURES_OF_ACCOUNT);
+        tables.sources.entry(source).failures.take(now_ms, FAILURES_OF_SOURCE);
+        let Some(user) = user.map(|user| self.hasher.hash_one(user)) else { return };
+        tables.accounts.entry(user).failures.take(now_ms, FAILURES_OF_ACCOUNT);
+        // Flows are remembered of sources that have proven something: strangers cannot fill that table.
+        if let Some(known) = tables.known.known((source, user)).filter(|known| known.until_ms > now_ms) {
+            known.failures.take(now_ms, FAILURES_OF_KNOWN);
+            for account in [Some(user), None] {
+                let flow = tables.flows.entry((source, remote.port(), account));
+                flow.erred_until_ms = now_ms.saturating_add(PROVEN_MS);
+                flow.failures.take(now_ms, FAILURES_OF_FLOW);
+            }
         }
     }
 
     /// Takes note of credentials that were right: this source is no made-up one.
-    pub(crate) fn succeeded(&self, now_ms: u64, address: IpAddr, user: &str) {
-        let (source, user) = (Source::of(address), self.hasher.hash_one(user));
+    pub(crate) fn succeeded(&self, now_ms: u64, remote: SocketAddr, user: &str) {
+        let (source, user) = (Source::of(remote.ip()), self.hasher.hash_one(user));
         let mut tables = self.tables();
         let until_ms = now_ms.saturating_add(PROVEN_MS);
         tables.sources.entry(source).proven_until_ms = until_ms;
-        *tables.known.entry((source, user)) = until_ms;
+        tables.known.entry((source, user)).until_ms = until_ms;
+        for account in [Some(user), None] {
+            tables.flows.entry((source, remote.port(), account)).proven_until_ms = until_ms;
+        }
     }
 
     /// Whether an account may register once more.
@@ -241,12 +301,21 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// A phone's flow from this address.
+    fn at(text: &str) -> SocketAddr {
+        SocketAddr::new(ip(text), 5060)
+    }
+
     /// Tries wrong passwords until it is not looked at any more, and returns how many were.
     fn guess(guard: &Guard, now_ms: u64, from: &str, user: &str) -> usize {
+        guess_over(guard, now_ms, at(from), user)
+    }
+
+    fn guess_over(guard: &Guard, now_ms: u64, from: SocketAddr, user: &str) -> usize {
         let attempt = |_: &usize| {
-            let looked_at = guard.may_try(now_ms, ip(from), user);
+            let looked_at = guard.may_try(now_ms, from, user);
             if looked_at {
-                guard.failed(now_ms, ip(from), Some(user));
+                guard.failed(now_ms, from, Some(user));
             }
             looked_at
         };
@@ -256,12 +325,62 @@ mod tests {
     #[test]
     fn a_word_list_from_one_source_gets_nowhere_and_the_owner_still_registers() {
         let guard = Guard::default();
-        guard.succeeded(0, ip(HOME), "alice");
+        guard.succeeded(0, at(HOME), "alice");
         assert!(guess(&guard, 1000, ATTACKER, "alice") <= 30);
-        assert!(!guard.may_try(1000, ip(ATTACKER), "bob"), "other accounts of the same source neither");
-        assert!(guard.may_try(1000, ip(HOME), "alice"));
-        assert!(guard.may_try(1000, ip("203.0.113.9"), "alice"), "from a new place too");
+        assert!(!guard.may_try(1000, at(ATTACKER), "bob"), "other accounts of the same source neither");
+        assert!(guard.may_try(1000, at(HOME), "alice"));
+        assert!(guard.may_try(1000, at("203.0.113.9"), "alice"), "from a new place too");
         assert!(guess(&guard, 61_000, ATTACKER, "carol") <= 10, "time gives little back");
+    }
+
+    #[test]
+    fn behind_the_owners_own_address_guessing_gets_nowhere_and_never_shuts_him_out() {
+        let guard = Guard::default();
+        let [owner, neighbour, rebooted] = [5060, 40_001, 40_002].map(|port| SocketAddr::new(ip(HOME), port));
+        guard.succeeded(0, owner, "alice");
+        let mut tries = 0;
+        for minute in 0..60 {
+            // The owner's phone keeps registering, which must not buy the neighbour anything.
+            let now_ms = minute * 60_000;
+            assert!(guard.may_try(now_ms, owner, "alice"), "in minute {minute}");
+            guard.succeeded(now_ms, owner, "alice");
+            tries += guess_over(&guard, now_ms, neighbour, "alice");
+        }
+        assert!(tries <= 30 + 2 * 60, "{tries} passwords were tried in an hour");
+        assert!(guard.may_try(3_600_000, rebooted, "alice"), "over a new flow the owner may try");
+        guard.succeeded(3_600_000, rebooted, "alice");
+        assert!(guard.may_try(3_600_001, rebooted, "alice"));
+    }
+
+    #[test]
+    fn each_new_flow_behind_the_owners_address_has_one_try_once_many_have_failed() {
+        let guard = Guard::default();
+        let at_port = |port: u16| SocketAddr::new(ip(HOME), port);
+        guard.succeeded(0, at_port(5060), "alice");
+        guess_over(&guard, 0, at_port(1), "alice");
+        for port in 2..1000 {
+            assert_eq!(guess_over(&guard, 1, at_port(port), "alice"), 1, "port {port}");
+        }
+        for port in 2..1000 {
+            assert_eq!(guess_over(&guard, 2, at_port(port), "alice"), 0, "port {port}, once more");
+        }
+    }
+
+    #[test]
+    fn whoever_fakes_the_address_of_the_owners_flow_is_bounded_too() {
+        let guard = Guard::default();
+        guard.succeeded(0, at(HOME), "alice");
+        assert!(guess(&guard, 0, HOME, "alice") <= 30);
+        assert!(guess(&guard, 60_000, HOME, "alice") <= 3, "time gives little back");
+        assert!(guard.may_try(120_000, at(HOME), "alice"));
+    }
+
+    #[test]
+    fn whoever_asks_without_pause_does_not_stop_time() {
+        let guard = Guard::default();
+        guess(&guard, 0, ATTACKER, "alice");
+        let looked_at = (0..60_000).filter(|ms| guard.may_try(*ms, at(ATTACKER), "bob")).count();
+        assert!(looked_at > 0, "a minute gives back what it gives, however often it is asked for");
     }
 
     #[test]
@@ -271,23 +390,23 @@ mod tests {
         for host in 1..200 {
             assert!(guess(&guard, 0, &format!("203.0.113.{host}"), "alice") <= 1);
         }
-        assert!(guard.may_try(0, ip(HOME), "alice"));
+        assert!(guard.may_try(0, at(HOME), "alice"));
     }
 
     #[test]
     fn whoever_knows_one_account_may_still_not_guess_others() {
         let guard = Guard::default();
-        guard.succeeded(0, ip(ATTACKER), "mallory");
+        guard.succeeded(0, at(ATTACKER), "mallory");
         assert!(guess(&guard, 0, ATTACKER, "alice") <= 30);
-        assert!(guard.may_try(0, ip(ATTACKER), "mallory"));
+        assert!(guard.may_try(0, at(ATTACKER), "mallory"));
     }
 
     #[test]
     fn sources_of_one_network_in_ipv6_are_one() {
         let guard = Guard::default();
         guess(&guard, 0, "2001:db8:0:1::1", "alice");
-        assert!(!guard.may_try(0, ip("2001:db8:0:1:ffff::2"), "bob"));
-        assert!(guard.may_try(0, ip("2001:db8:0:2::1"), "bob"));
+        assert!(!guard.may_try(0, at("2001:db8:0:1:ffff::2"), "bob"));
+        assert!(guard.may_try(0, at("2001:db8:0:2::1"), "bob"));
         assert_eq!(Source::of(ip("::ffff:192.0.2.7")), Source::of(ip(HOME)));
     }
 
@@ -295,14 +414,19 @@ mod tests {
     fn a_flood_is_let_in_at_its_rate_only_and_others_are_not_touched() {
         let guard = Guard::default();
         let flood = |from_ms: u64, to_ms: u64| {
-            (from_ms..to_ms).flat_map(|ms| [ms, ms]).filter(|ms| guard.admit(*ms, ip(ATTACKER), false)).count()
+            (from_ms..to_ms).flat_map(|ms| [ms, ms]).filter(|ms| guard.admit(*ms, at(ATTACKER), false)).count()
         };
         assert!(flood(0, 10_000) <= 1000 + 10 * 100 + 1, "of 20,000 in ten seconds");
-        assert!(guard.admit(10_000, ip(HOME), false));
-        assert!(guard.admit(10_000, ip(ATTACKER), true), "a phone behind the same address has credentials");
+        assert!(guard.admit(10_000, at(HOME), false));
+        assert!(guard.admit(10_000, at(ATTACKER), true), "a phone behind the same address has credentials");
         guess(&guard, 10_000, ATTACKER, "alice");
-        let pretended = (0..1000).filter(|_| guard.admit(10_000, ip(ATTACKER), true)).count();
+        let pretended = (0..1000).filter(|_| guard.admit(10_000, at(ATTACKER), true)).count();
         assert!(pretended <= 1, "but wrong ones help nobody");
+        let beside = SocketAddr::new(ip(ATTACKER), 40_000);
+        guard.succeeded(10_000, beside, "carol");
+        assert!((0..1000).all(|_| guard.admit(10_000, beside, true)), "a phone that has proven itself is heard");
+        let pretended = (0..1000).filter(|_| guard.admit(10_000, at(ATTACKER), true)).count();
+        assert!(pretended <= 1, "and lends its neighbour nothing");
     }
 
     #[test]
@@ -317,7 +441,7 @@ mod tests {
             guard.received(ip(ATTACKER), 60_000);
         }
         assert!(!guard.may_answer(0, ip(ATTACKER), 65_537), "nobody saves up for a blow");
-        guard.succeeded(0, ip(HOME), "alice");
+        guard.succeeded(0, at(HOME), "alice");
         assert!(guard.may_answer(0, ip(HOME), 60_000) && guard.may_answer(0, ip(HOME), 60_000));
         assert!(!guard.may_answer(PROVEN_MS, ip(HOME), 60_000), "for a while");
     }
@@ -335,14 +459,15 @@ mod tests {
         let guard = Guard::default();
         for number in 0..300_000_u32 {
             let address = IpAddr::from(number.to_be_bytes());
-            guard.failed(0, address, Some(&number.to_string()));
-            guard.succeeded(0, address, "alice");
+            guard.failed(0, SocketAddr::new(address, 5060), Some(&number.to_string()));
+            guard.succeeded(0, SocketAddr::new(address, 5060), "alice");
         }
         let tables = guard.tables();
         for len in [
             tables.sources.young.len() + tables.sources.old.len(),
             tables.accounts.young.len() + tables.accounts.old.len(),
             tables.known.young.len() + tables.known.old.len(),
+            tables.flows.young.len() + tables.flows.old.len(),
         ] {
             assert!(len <= 2 * TABLE_MAX);
         }

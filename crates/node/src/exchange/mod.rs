@@ -86,7 +86,7 @@ impl Exchange {
     ) -> Authenticated {
         let now_ms = unix_ms();
         let offer = self.digest.offer(self.transports.listener_address(flow));
-        let source = flow.remote().map(|remote| remote.ip());
+        let source = flow.remote();
         let mut claimed = None;
         let verdict = self.authenticator.verify(
             now_ms,

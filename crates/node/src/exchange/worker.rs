@@ -160,7 +160,7 @@ impl Worker {
             && message.to().is_ok_and(|to| to.tag().is_none());
         let claims =
             [Header::Authorization, Header::ProxyAuthorization].iter().any(|header| message.header(*header).is_some());
-        !begins || self.exchange.guard.admit(unix_ms(), remote.ip(), claims)
+        !begins || self.exchange.guard.admit(unix_ms(), remote, claims)
     }
 
     /// Whether a message may leave: an answer to an address that nothing is known of must not be larger than what it got.
