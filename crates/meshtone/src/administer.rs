@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use hyper::Method;
-use meshtone_node::account::{Accounts, Credentials, system_random};
-use meshtone_node::control::{Invite, NewInvite, NewUser, Status, UserCredentials, UserList, UserRow};
+use meshtone_node::Algorithm;
+use meshtone_node::account::{Accounts, Changes, Credentials, system_random};
+use meshtone_node::control::{
+    Invite, NewInvite, NewUser, Status, UserChanges, UserCredentials, UserList, UserRow, Warning,
+};
 use meshtone_node::enrol;
 use meshtone_node::store::Store;
 
@@ -38,6 +41,21 @@ pub(crate) fn user(data: &Path, command: UserCommand) -> Result<(), Failure> {
                 None => shown(stopped(data)?.passwd(&user)?),
             };
             show_credentials(&changed, json)
+        }
+        UserCommand::Set { user, number, no_number, digest, any_digest, json } => {
+            let number = number.map(Some).or(no_number.then_some(None));
+            let digest = (any_digest || !digest.is_empty())
+                .then(|| digest.iter().map(|algorithm| algorithm.algorithm()).collect::<Vec<_>>());
+            let changed = match client {
+                Some(client) => {
+                    let tokens = |all: Vec<Algorithm>| all.iter().map(|one| one.as_str().to_owned()).collect();
+                    let changes =
+                        UserChanges { number: number.map(Option::unwrap_or_default), digest: digest.map(tokens) };
+                    client.ask(Method::PATCH, &format!("/users/{}", segment(&user)), Some(&changes))?
+                }
+                None => UserRow::of(stopped(data)?.set(&user, &Changes { number, digest })?, None),
+            };
+            show_changed(&changed, json)
         }
         UserCommand::Remove { user } => {
             match client {
@@ -119,24 +137,20 @@ fn unix_ms() -> u64 {
 
 fn shown(credentials: Credentials) -> UserCredentials {
     let Credentials { user, domain, number, password } = credentials;
-    UserCredentials { user, domain, password: password.reveal().to_owned(), number, server: None }
+    UserCredentials { user, domain, password: password.reveal().to_owned(), number, server: None, warning: None }
 }
 
 fn listed(accounts: &Accounts) -> UserList {
-    let users = accounts.list().into_iter();
-    UserList {
-        domain: accounts.domain().to_owned(),
-        users: users
-            .map(|account| UserRow { user: account.user, number: account.number, created_ms: account.created_ms })
-            .collect(),
-    }
+    let users = accounts.list().into_iter().map(|account| UserRow::of(account, None)).collect();
+    UserList { domain: accounts.domain().to_owned(), users }
 }
 
 fn show_credentials(credentials: &UserCredentials, json: bool) -> Result<(), Failure> {
+    warn(credentials.warning.as_ref());
     if json {
         return output::print_json(credentials);
     }
-    let UserCredentials { user, domain, password, number, server } = credentials;
+    let UserCredentials { user, domain, password, number, server, warning: _ } = credentials;
     let server = server.as_deref().unwrap_or("this machine's address, port 5060 unless you chose another");
     let mut lines = vec![
         "Type this into a phone; the password is shown this once:".to_owned(),
@@ -154,6 +168,27 @@ fn show_credentials(credentials: &UserCredentials, json: bool) -> Result<(), Fai
     Ok(())
 }
 
+fn show_changed(changed: &UserRow, json: bool) -> Result<(), Failure> {
+    warn(changed.warning.as_ref());
+    if json {
+        return output::print_json(changed);
+    }
+    let number = changed.number.as_ref().map_or("no number".to_owned(), |number| format!("number {number}"));
+    output::print(&format!("changed {}: {number}, digest {}", changed.user, digest_of(changed)));
+    Ok(())
+}
+
+/// Tells what will not work: on standard error, so that what a program reads stays what it expects.
+fn warn(warning: Option<&Warning>) {
+    if let Some(Warning { warning, hint }) = warning {
+        output::warn(warning, hint);
+    }
+}
+
+fn digest_of(row: &UserRow) -> String {
+    if row.digest.is_empty() { "any".to_owned() } else { row.digest.join(" ").to_lowercase() }
+}
+
 fn show_users(list: &UserList, json: bool) -> Result<(), Failure> {
     if json {
         return output::print_json(list);
@@ -162,14 +197,15 @@ fn show_users(list: &UserList, json: bool) -> Result<(), Failure> {
         output::print(&format!("{} has no users yet; add one with `meshtone user add NAME`", list.domain));
         return Ok(());
     }
-    let rows: Vec<[String; 3]> = list
+    let rows: Vec<[String; 4]> = list
         .users
         .iter()
         .map(|row| {
-            [row.user.clone(), row.number.clone().unwrap_or_default(), format!("sip:{}@{}", row.user, list.domain)]
+            let address = format!("sip:{}@{}", row.user, list.domain);
+            [row.user.clone(), row.number.clone().unwrap_or_default(), digest_of(row), address]
         })
         .collect();
-    output::print(&table(["user", "number", "address"], &rows));
+    output::print(&table(["user", "number", "digest", "address"], &rows));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meshtone_node::DigestRule;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 /// The version of the link protocol, as its ALPN says it: `meshtone/1`.
 const LINK_VERSION: u32 = 1;
@@ -133,6 +133,27 @@ pub(crate) enum UserCommand {
     Passwd {
         /// The user's name
         user: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change a user's number, or by which digest algorithms the user's phones may authenticate; the password stays
+    #[command(group = ArgGroup::new("change").required(true).multiple(true))]
+    Set {
+        /// The user's name
+        user: String,
+        /// A number under which the user can be called too, instead of the one before
+        #[arg(long, group = "change")]
+        number: Option<String>,
+        /// Take the number away
+        #[arg(long, group = "change", conflicts_with = "number")]
+        no_number: bool,
+        /// The only digest algorithms that the user's phones may use; a listener must offer them, see `run --digest`
+        #[arg(long, value_enum, value_name = "ALGORITHM", value_delimiter = ',', group = "change")]
+        digest: Vec<DigestAlgorithm>,
+        /// Let the user's phones use any digest algorithm that is offered
+        #[arg(long, group = "change", conflicts_with = "digest")]
+        any_digest: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,

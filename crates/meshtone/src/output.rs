@@ -21,6 +21,12 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Tells on standard error of something that was done and will not work as it stands.
+pub(crate) fn warn(warning: &str, hint: &str) {
+    let mut talk = std::io::stderr().lock();
+    let _ = writeln!(talk, "warning: {warning}\nhint: {hint}");
+}
+
 /// Lines up rows under their headings; a table without rows says so.
 pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = headings.map(|heading| heading.chars().count());

@@ -190,6 +190,9 @@ impl Node {
         for address in exchange.digest.without_listener(&exchange.transports.addresses().all()) {
             tracing::warn!(%address, "a digest rule is for an address that is not listened on");
         }
+        for account in accounts.list() {
+            exchange.warn_if_shut_out(&account);
+        }
         let flow_token_key = kept_key(&store, Setting::FlowTokenKey)?;
 
         let mut tasks = JoinSet::new();
@@ -212,7 +215,7 @@ impl Node {
         }
         tasks.spawn(publisher.clone().run(overlay.clone()));
         tasks.spawn(sweep(registrations.clone()));
-        tasks.spawn(forget_removed_users(accounts.clone(), registrations));
+        tasks.spawn(follow_accounts(exchange.clone()));
         tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
         tasks.spawn(remember_peers(store.clone(), overlay.clone()));
 
@@ -318,16 +321,21 @@ async fn sweep(registrations: Arc<Registrations>) {
     }
 }
 
-/// A user who was removed, here or at another home node, is reachable no more.
-async fn forget_removed_users(accounts: Accounts, registrations: Arc<Registrations>) {
+/// A user who was removed, here or at another home node, is reachable no more; one who was changed elsewhere may be shut out
+/// here.
+async fn follow_accounts(exchange: Arc<Exchange>) {
     use tokio::sync::broadcast::error::RecvError;
+    let (accounts, registrations) = (&exchange.accounts, &exchange.registrations);
     let mut changes = accounts.subscribe();
     loop {
         match changes.recv().await {
-            Ok(change) if change.is_removal() => {
-                registrations.remove(&format!("{}@{}", change.user(), accounts.domain()));
+            Ok(change) if change.is_removal() => registrations.remove(&exchange.address_of(change.user())),
+            Ok(change) => {
+                // Who changes an account here is told by the command.
+                if let Some(account) = accounts.find(change.user()).filter(|_| change.from.is_some()) {
+                    exchange.warn_if_shut_out(&account);
+                }
             }
-            Ok(_) => {}
             Err(RecvError::Lagged(_)) => {
                 for (address, _) in registrations.all(unix_ms()) {
                     let user = address.rsplit_once('@').map_or("", |(user, _)| user);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use meshtone_overlay::Path;
+use meshtone_sip::digest::Algorithm;
 
 use crate::clock::unix_ms;
 use crate::control::{AccountsStatus, Call, Link, Registration, Search, Status, StatusSource};
@@ -91,5 +92,9 @@ impl StatusSource for StatusView {
 
     fn sip(&self) -> Vec<SocketAddr> {
         self.exchange.transports.addresses().sip
+    }
+
+    fn offers(&self, algorithms: &[Algorithm]) -> bool {
+        self.exchange.offers(algorithms)
     }
 }

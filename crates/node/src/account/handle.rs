@@ -1,5 +1,7 @@
 //! The handle by which the node uses the account table: changes it, asks it, is told of changes.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,11 +16,10 @@ use super::table::{Account, Entry, Full, Replica};
 use super::{AccountError, Password, Random, name, wire};
 use crate::store::{Store, StoreError, Table as StoreTable};
 
+pub use settings::Changes;
+
 /// Changes that a slow listener may lag behind before it has to look at the whole table instead.
 const CHANGES_KEPT: usize = 1024;
-
-/// The setting that names the digest algorithms of a user, separated by commas.
-const DIGEST: &str = "digest";
 
 /// Somebody's account was added, changed or removed, here or at another home node.
 #[derive(Debug, Clone)]
@@ -131,11 +132,6 @@ impl Accounts {
         let user = name::new_user(user)?;
         let number = number.map(name::new_number).transpose()?;
         let password = Password::generate(&*self.inner.random)?;
-        let mut settings = BTreeMap::new();
-        if !algorithms.is_empty() {
-            let tokens: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
-            settings.insert(DIGEST.to_owned(), tokens.join(","));
-        }
         {
             let mut replica = self.lock();
             if replica.table.account(&user).is_some() {
@@ -149,13 +145,14 @@ impl Accounts {
             {
                 return Err(AccountError::NumberTaken { number: number.clone(), user: owner.to_owned() });
             }
-            let account = Account {
+            let mut account = Account {
                 user: user.clone(),
                 number: number.clone(),
                 ha1: self.hash(&user, &password),
                 created_ms: (self.inner.now_ms)(),
-                settings,
+                settings: BTreeMap::new(),
             };
+            account.restrict(algorithms);
             self.change(&mut replica, &user, Some(account))?;
         }
         self.inner.store.flush()?;
@@ -221,10 +218,7 @@ impl Accounts {
     pub fn ha1(&self, user: &str, algorithm: Algorithm) -> Option<Ha1> {
         let replica = self.lock();
         let account = replica.table.entry(user)?.account.as_ref()?;
-        let may_use = account.settings.get(DIGEST).is_none_or(|allowed| {
-            allowed.split(',').any(|token| Algorithm::from_token(token.trim()) == Some(algorithm))
-        });
-        may_use.then(|| account.ha1.of(algorithm).clone())
+        account.may_use(algorithm).then(|| account.ha1.of(algorithm).clone())
     }
 
     /// How many users there are.

@@ -21,6 +21,6 @@ mod wire;
 
 pub use error::AccountError;
 pub use ha1::Ha1Set;
-pub use handle::{Accounts, Change, Credentials};
+pub use handle::{Accounts, Change, Changes, Credentials};
 pub use password::{Password, Random, SystemRandom, system_random};
 pub use table::Account;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::account::Account;
+
 /// How a node stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -111,6 +113,27 @@ pub struct NewUser {
     pub digest: Vec<String>,
 }
 
+/// What to change of a user; what is missing stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserChanges {
+    /// The number; an empty text takes it away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+    /// The only digest algorithms that the user may authenticate by; an empty list allows all that a listener offers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Vec<String>>,
+}
+
+/// Something that was done as asked and will not work as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// What will not work and why.
+    pub warning: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
 /// What to type into a phone. The password is shown this once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserCredentials {
@@ -124,6 +147,9 @@ pub struct UserCredentials {
     pub number: Option<String>,
     /// The address of the node, `host:port`; `None` while the node does not run.
     pub server: Option<String>,
+    /// Why these credentials will not work as the node stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<Warning>,
 }
 
 impl std::fmt::Debug for UserCredentials {
@@ -150,6 +176,21 @@ pub struct UserRow {
     pub number: Option<String>,
     /// When the account was made, milliseconds since the Unix epoch.
     pub created_ms: u64,
+    /// The only digest algorithms that the user's phones may use; all that a listener offers if there are none.
+    #[serde(default)]
+    pub digest: Vec<String>,
+    /// Why the user's phones cannot register as the node stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<Warning>,
+}
+
+impl UserRow {
+    /// What is told of an account.
+    pub fn of(account: Account, warning: Option<Warning>) -> UserRow {
+        let digest = account.digest().unwrap_or_default();
+        let digest = digest.iter().map(|algorithm| algorithm.as_str().to_owned()).collect();
+        UserRow { user: account.user, number: account.number, created_ms: account.created_ms, digest, warning }
+    }
 }
 
 /// A ticket to be made.

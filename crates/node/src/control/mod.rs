@@ -9,6 +9,7 @@
 //! | `GET /users` | [`UserList`] |
 //! | `POST /users` [`NewUser`] | 201, [`UserCredentials`] |
 //! | `POST /users/{name}/password` | [`UserCredentials`] |
+//! | `PATCH /users/{name}` [`UserChanges`] | [`UserRow`] |
 //! | `DELETE /users/{name}` | 204 |
 //! | `POST /invites` [`NewInvite`] | 201, [`Invite`] |
 //!
@@ -19,8 +20,8 @@ mod routes;
 mod socket;
 
 pub use api::{
-    AccountsStatus, Call, Failure, Invite, Link, NewInvite, NewUser, Registration, Search, Status, UserCredentials,
-    UserList, UserRow,
+    AccountsStatus, Call, Failure, Invite, Link, NewInvite, NewUser, Registration, Search, Status, UserChanges,
+    UserCredentials, UserList, UserRow, Warning,
 };
 pub use socket::{SOCKET, bind, remove};
 
@@ -28,9 +29,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use meshtone_overlay::Overlay;
+use meshtone_sip::digest::Algorithm;
 use tokio::net::UnixListener;
 
-use crate::account::Accounts;
+use crate::account::{Account, Accounts};
 use crate::enrol::Inviter;
 
 /// What the rest of the node knows of itself.
@@ -40,6 +42,9 @@ pub trait StatusSource: Send + Sync {
 
     /// The addresses on which it listens for SIP.
     fn sip(&self) -> Vec<SocketAddr>;
+
+    /// Whether phones may authenticate by one of these algorithms at some listener.
+    fn offers(&self, algorithms: &[Algorithm]) -> bool;
 }
 
 /// All that administration touches. Clones are the same.
@@ -56,6 +61,21 @@ impl Control {
     /// Joins what is administered.
     pub fn new(accounts: Accounts, inviter: Arc<Inviter>, overlay: Overlay, status: Arc<dyn StatusSource>) -> Control {
         Control { accounts, inviter, links: Arc::new(move || overlay.addresses()), status }
+    }
+
+    /// What is wrong with an account whose phones may use only what no listener here offers.
+    fn warning(&self, account: &Account) -> Option<Warning> {
+        let algorithms = account.digest().filter(|algorithms| !self.status.offers(algorithms))?;
+        let tokens: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
+        let (user, tokens) = (&account.user, tokens.join(" or "));
+        Some(Warning {
+            warning: format!(
+                "no phone of {user} can register at this node: it may use {tokens} only, and no listener offers that"
+            ),
+            hint: format!(
+                "start the node with `--digest` and what is missing, or let {user} use all with `meshtone user set {user} --any-digest`"
+            ),
+        })
     }
 
     /// What to type into a phone as its server: our SIP address. Where we listen on all of them, one that the links

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, patch, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use meshtone_sip::digest::Algorithm;
 
 use super::Control;
-use super::api::{Failure, Invite, NewInvite, NewUser, UserCredentials, UserList, UserRow};
-use crate::account::{AccountError, Accounts, Credentials};
+use super::api::{Failure, Invite, NewInvite, NewUser, UserChanges, UserCredentials, UserList, UserRow};
+use crate::account::{AccountError, Accounts, Changes, Credentials};
 use crate::enrol::{InviteError, Inviter};
 
 /// The largest request has two short fields.
@@ -24,7 +24,7 @@ pub(super) fn router(control: Control) -> Router {
     Router::new()
         .route("/status", get(status))
         .route("/users", get(list_users).post(add_user))
-        .route("/users/{name}", delete(remove_user))
+        .route("/users/{name}", patch(change_user).delete(remove_user))
         .route("/users/{name}/password", post(change_password))
         .route("/invites", post(invite))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "there is nothing of that name"))
@@ -42,23 +42,43 @@ async fn list_users(State(control): State<Control>) -> Response {
         .accounts
         .list()
         .into_iter()
-        .map(|account| UserRow { user: account.user, number: account.number, created_ms: account.created_ms })
+        .map(|account| {
+            let warning = control.warning(&account);
+            UserRow::of(account, warning)
+        })
         .collect();
     Json(UserList { domain: control.accounts.domain().to_owned(), users }).into_response()
 }
 
 async fn add_user(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
     let NewUser { user, number, digest } = parse(&body)?;
-    let algorithms = digest.iter().map(|token| {
+    let algorithms = algorithms(&digest)?;
+    let added = change(&control, move |accounts| accounts.add_with(&user, number.as_deref(), &algorithms)).await?;
+    Ok((StatusCode::CREATED, Json(credentials(&control, added))).into_response())
+}
+
+async fn change_user(
+    State(control): State<Control>,
+    Path(user): Path<String>,
+    body: Bytes,
+) -> Result<Response, Failed> {
+    let UserChanges { number, digest } = parse(&body)?;
+    let number = number.map(|number| Some(number).filter(|number| !number.is_empty()));
+    let digest = digest.map(|tokens| algorithms(&tokens)).transpose()?;
+    let changed = change(&control, move |accounts| accounts.set(&user, &Changes { number, digest })).await?;
+    let warning = control.warning(&changed);
+    Ok(Json(UserRow::of(changed, warning)).into_response())
+}
+
+fn algorithms(tokens: &[String]) -> Result<Vec<Algorithm>, Failed> {
+    let known = |token: &String| {
         Algorithm::from_token(token).ok_or_else(|| Failed {
             status: StatusCode::BAD_REQUEST,
             error: format!("there is no digest algorithm {token:?}"),
             hint: "the algorithms are md5, sha-256 and sha-512-256",
         })
-    });
-    let algorithms = algorithms.collect::<Result<Vec<_>, _>>()?;
-    let added = change(&control, move |accounts| accounts.add_with(&user, number.as_deref(), &algorithms)).await?;
-    Ok((StatusCode::CREATED, Json(credentials(&control, added))).into_response())
+    };
+    tokens.iter().map(known).collect()
 }
 
 async fn change_password(State(control): State<Control>, Path(user): Path<String>) -> Result<Response, Failed> {
@@ -96,7 +116,9 @@ async fn invite(State(control): State<Control>, body: Bytes) -> Result<Response,
 
 fn credentials(control: &Control, credentials: Credentials) -> UserCredentials {
     let Credentials { user, domain, number, password } = credentials;
-    UserCredentials { user, domain, password: password.reveal().to_owned(), number, server: Some(control.server()) }
+    let warning = control.accounts.find(&user).and_then(|account| control.warning(&account));
+    let password = password.reveal().to_owned();
+    UserCredentials { user, domain, password, number, server: Some(control.server()), warning }
 }
 
 /// Changes accounts on a thread that may wait for the disk.

@@ -38,6 +38,10 @@ impl StatusSource for FixedStatus {
     fn sip(&self) -> Vec<SocketAddr> {
         vec!["0.0.0.0:5060".parse().unwrap()]
     }
+
+    fn offers(&self, algorithms: &[Algorithm]) -> bool {
+        algorithms.contains(&Algorithm::Md5)
+    }
 }
 
 struct Node {
@@ -99,6 +103,25 @@ async fn users_are_added_listed_changed_and_removed() {
 }
 
 #[tokio::test]
+async fn a_change_says_how_the_user_stands_and_warns_of_algorithms_that_are_not_offered() {
+    let node = node().await;
+    let data = node.folder.path();
+    ask(data, "POST", "/users", r#"{"user":"alice","number":"201"}"#).await;
+    let (status, row) = ask(data, "PATCH", "/users/alice", r#"{"digest":["sha-256"]}"#).await;
+    assert_eq!((status, &row["number"], &row["digest"]), (200, &json!("201"), &json!(["SHA-256"])));
+    assert!(row["warning"]["warning"].as_str().unwrap().contains("SHA-256"), "{row}");
+    assert!(row["warning"]["hint"].as_str().unwrap().contains("--any-digest"), "{row}");
+    assert_eq!(ask(data, "GET", "/users", "").await.1["users"][0]["warning"], row["warning"]);
+    let (_, credentials) = ask(data, "POST", "/users/alice/password", "").await;
+    assert_eq!(credentials["warning"], row["warning"]);
+
+    let (_, row) = ask(data, "PATCH", "/users/alice", r#"{"digest":[],"number":""}"#).await;
+    assert_eq!((&row["number"], &row["digest"], &row["warning"]), (&Value::Null, &json!([]), &Value::Null));
+    let (_, row) = ask(data, "PATCH", "/users/alice", "{}").await;
+    assert_eq!(row["user"], "alice");
+}
+
+#[tokio::test]
 async fn what_fails_says_why_and_what_to_do() {
     let node = node().await;
     let data = node.folder.path();
@@ -111,6 +134,10 @@ async fn what_fails_says_why_and_what_to_do() {
         (400, "POST", "/users", "{"),
         (404, "POST", "/users/bob/password", ""),
         (404, "DELETE", "/users/bob", ""),
+        (404, "PATCH", "/users/bob", "{}"),
+        (400, "PATCH", "/users/alice", r#"{"digest":["sha-1"]}"#),
+        (400, "PATCH", "/users/alice", r#"{"number":"no number"}"#),
+        (400, "PATCH", "/users/alice", r#"{"user":"eve"}"#),
         (404, "GET", "/nothing", ""),
         (405, "PUT", "/users", ""),
         (400, "POST", "/invites", r#"{"role":"king","valid_s":60}"#),

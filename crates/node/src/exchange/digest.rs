@@ -88,6 +88,12 @@ impl DigestPolicy {
         self.listeners.keys().filter(|address| !listeners.contains(address)).copied().collect()
     }
 
+    /// Whether one of these listeners offers one of these algorithms.
+    pub(crate) fn offers(&self, listeners: &[SocketAddr], algorithms: &[Algorithm]) -> bool {
+        let offered = |listener: &SocketAddr| &self.offer(Some(*listener)).algorithms;
+        listeners.iter().any(|listener| offered(listener).iter().any(|algorithm| algorithms.contains(algorithm)))
+    }
+
     pub(crate) fn offer(&self, listener: Option<SocketAddr>) -> &Offer {
         listener.and_then(|listener| self.listeners.get(&listener)).unwrap_or(&self.everywhere)
     }
@@ -135,6 +141,16 @@ mod tests {
         assert_eq!(policy.offer(Some(([192, 0, 2, 9], 5080).into())).algorithms, [Algorithm::Md5]);
         let bodies = policy.offer(Some(([192, 0, 2, 2], 5080).into()));
         assert_eq!((bodies.algorithms.as_slice(), bodies.auth_int), ([Algorithm::Md5].as_slice(), true));
+    }
+
+    #[test]
+    fn what_is_offered_somewhere_is_what_a_listener_that_exists_offers() {
+        let policy = policy(&["md5", "192.0.2.1:5080=sha-256"]);
+        let (strict, usual) = (listener().unwrap(), ([192, 0, 2, 9], 5080).into());
+        assert!(policy.offers(&[usual, strict], &[Algorithm::Sha256]));
+        assert!(!policy.offers(&[usual], &[Algorithm::Sha256, Algorithm::Sha512_256]));
+        assert!(!policy.offers(&[strict], &[Algorithm::Md5]));
+        assert!(!policy.offers(&[usual, strict], &[]));
     }
 
     #[test]

@@ -27,12 +27,12 @@ use std::sync::Arc;
 
 use meshtone_media::io::PortRange;
 use meshtone_overlay::node::Overlay;
-use meshtone_sip::digest::{Authenticator, Verdict};
+use meshtone_sip::digest::{Algorithm, Authenticator, Verdict};
 use meshtone_sip::message::{Header, Message};
 use meshtone_sip::registrar::gruu::GruuKey;
 use meshtone_sip::transport::Flow;
 
-use crate::account::Accounts;
+use crate::account::{Account, Accounts};
 use crate::clock::unix_ms;
 use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
@@ -121,6 +121,19 @@ impl Exchange {
             self.authenticator.challenge(now_ms, &self.domain, &offer.algorithms, stale)
         };
         Authenticated::No { challenges: challenges.into_iter().map(|value| (challenge, value)).collect() }
+    }
+
+    /// Whether phones may authenticate by one of these algorithms at some listener.
+    pub(crate) fn offers(&self, algorithms: &[Algorithm]) -> bool {
+        self.digest.offers(&self.transports.addresses().all(), algorithms)
+    }
+
+    /// Tells in the log that a user's phones can register nowhere at this node.
+    pub(crate) fn warn_if_shut_out(&self, account: &Account) {
+        if let Some(algorithms) = account.digest().filter(|algorithms| !self.offers(algorithms)) {
+            let user = &account.user;
+            tracing::warn!(%user, ?algorithms, "no phone of this user can register here: no listener offers what it may use");
+        }
     }
 
     /// The address of an account of the served domain.

@@ -122,3 +122,48 @@ fn a_user_of_one_algorithm_has_no_hash_for_another() {
     accounts.passwd("alice").unwrap();
     assert!(accounts.ha1("alice", Algorithm::Md5).is_none(), "a new password changes nothing about that");
 }
+
+#[test]
+fn number_and_algorithms_of_a_user_change_and_his_password_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, version) = {
+        let accounts = open(&folder);
+        accounts.add("alice", Some("201")).unwrap();
+        let before = accounts.ha1("alice", Algorithm::Sha256);
+        let stronger = Changes { digest: Some(vec![Algorithm::Sha256]), ..Changes::default() };
+        let changed = accounts.set("Alice", &stronger).unwrap();
+        assert_eq!((changed.digest(), changed.number.as_deref()), (Some(vec![Algorithm::Sha256]), Some("201")));
+        assert!(accounts.ha1("alice", Algorithm::Md5).is_none());
+        let renumbered = Changes { number: Some(Some("+49 (30) 2".to_owned())), ..Changes::default() };
+        assert_eq!(accounts.set("alice", &renumbered).unwrap().number.as_deref(), Some("+49302"));
+        assert_eq!(accounts.resolve("201"), None);
+        assert_eq!(accounts.resolve("+49302").as_deref(), Some("alice"));
+        (before, accounts.version())
+    };
+    let accounts = open(&folder);
+    assert_eq!(accounts.version(), version, "it is on disk");
+    assert!(accounts.ha1("alice", Algorithm::Sha256) == before && before.is_some());
+    let any = Changes { number: Some(None), digest: Some(Vec::new()) };
+    let changed = accounts.set("alice", &any).unwrap();
+    assert_eq!((changed.number, changed.settings.len()), (None, 0));
+    assert!(accounts.ha1("alice", Algorithm::Md5).is_some());
+}
+
+#[test]
+fn a_change_that_cannot_be_is_refused_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let accounts = open(&folder);
+    accounts.add("alice", Some("201")).unwrap();
+    accounts.add("300", None).unwrap();
+    let with = |number: &str| Changes { number: Some(Some(number.to_owned())), digest: Some(vec![Algorithm::Md5]) };
+    assert!(
+        matches!(accounts.set("300", &with("201")), Err(AccountError::NumberTaken { user, .. }) if user == "alice")
+    );
+    assert!(
+        matches!(accounts.set("alice", &with("300")), Err(AccountError::NumberTaken { user, .. }) if user == "300")
+    );
+    assert!(matches!(accounts.set("alice", &with("x")), Err(AccountError::BadNumber { .. })));
+    assert!(matches!(accounts.set("bob", &with("5")), Err(AccountError::Unknown { .. })));
+    assert_eq!(accounts.find("alice").unwrap().digest(), None);
+    accounts.set("alice", &with("201")).unwrap();
+}
