@@ -50,8 +50,12 @@ impl Binding {
     /// Its flow while that is open, which a UDP flow always is. When the flow was a connection that is lost, the
     /// contact's own address (that of the first proxy where there is a path), but only if it is the very address the
     /// REGISTER came from: a Contact alone must not make this node call upon whatever it names. A flow of RFC 5626 is
-    /// never replaced by an address: its phone has, or makes, another flow.
+    /// never replaced by an address: its phone has, or makes, another flow. A contact that is no SIP URI is told to whoever
+    /// asks (RFC 3261 §10.2.3), but no request can go there.
     pub fn destination(&self, flow_is_open: bool) -> Option<Destination> {
+        if !Uri::parse(&self.contact).is_ok_and(|uri| uri.is_sip()) {
+            return None;
+        }
         match &self.flow {
             Flow::Udp { .. } => Some(Destination::Flow(self.flow.clone())),
             Flow::Stream { .. } | Flow::Peer { .. } if flow_is_open => Some(Destination::Flow(self.flow.clone())),

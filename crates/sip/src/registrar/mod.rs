@@ -271,9 +271,6 @@ fn is_outdated(binding: &Binding, call_id: &str, cseq: u32) -> bool {
 
 fn checked_uri<'a>(contact: &NameAddr<'a>, request: &Message) -> Result<Uri<'a>, Rejection> {
     let uri = Uri::parse(contact.uri).map_err(|_| Rejection::new(400, "Malformed Contact"))?;
-    if !uri.is_sip() {
-        return Err(Rejection::new(400, "Contact Is No SIP URI"));
-    }
     if contact.uri.len() > CONTACT_LEN_MAX {
         return Err(Rejection::new(400, "Contact Too Long"));
     }
