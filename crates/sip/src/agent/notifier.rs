@@ -64,7 +64,8 @@ impl Agent {
             .flatten()
             .map_or(answer.longest, |seconds| Duration::from_secs(seconds.into()).min(answer.longest));
         let fields = vec![(Header::Expires, wanted.as_secs().to_string())];
-        let (event, longest) = (event.to_owned(), answer.longest);
+        // What else the subscriber said of the event was for us (RFC 6665 §8.2.1).
+        let (event, longest) = (Event::read(event).value(), answer.longest);
         let id = self.begin_serving(stack, asked, &answer.contact, event, longest, wanted)?;
         self.answer_asked(stack, asked, 200, &answer.contact, &fields);
         let ended = wanted.is_zero().then_some(Termination::Timeout);
@@ -84,10 +85,8 @@ impl Agent {
         }
         let number = asked.request.cseq().map_or(0, |cseq| cseq.number);
         // Only further REFERs of a dialog need a name (RFC 3515 §2.4.6), and not all phones know it.
-        let is_further = asked
-            .dialog
-            .and_then(|dialog| self.sessions.get(&dialog))
-            .is_some_and(|session| session.subscriptions.iter().any(|id| self.serving.contains_key(id)));
+        let session = asked.dialog.and_then(|dialog| self.sessions.get_mut(&dialog));
+        let is_further = session.is_some_and(|session| std::mem::replace(&mut session.was_referred, true));
         let event = if is_further { format!("refer;id={number}") } else { "refer".to_owned() };
         let id = self.begin_serving(stack, asked, contact, event, REFER_LASTS, REFER_LASTS)?;
         self.answer_asked(stack, asked, 202, contact, &[]);

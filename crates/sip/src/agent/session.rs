@@ -35,6 +35,8 @@ pub(super) struct Session {
     pub(super) peer_updates: bool,
     pub(super) handles: Vec<Method>,
     pub(super) subscriptions: Vec<SubscriptionId>,
+    /// Whether the other side has sent REFER: further ones are told apart by their number (RFC 3515 §2.4.6).
+    pub(super) was_referred: bool,
     /// BYE waits for the ACK (RFC 3261 §15).
     pub(super) hang_up_wanted: bool,
     pub(super) armed: Option<Instant>,
@@ -101,6 +103,7 @@ impl Session {
             peer_updates: false,
             handles,
             subscriptions: Vec::new(),
+            was_referred: false,
             hang_up_wanted: false,
             armed: None,
         }

@@ -22,6 +22,13 @@ impl Event {
         });
         Event { package, id }
     }
+
+    pub(super) fn value(&self) -> String {
+        match &self.id {
+            Some(id) => format!("{};id={id}", self.package),
+            None => self.package.clone(),
+        }
+    }
 }
 
 /// Whether a NOTIFY is about this event. That of a REFER may leave the `id` out (RFC 3515 §2.4.6).
