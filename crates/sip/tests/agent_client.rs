@@ -256,6 +256,21 @@ fn a_refused_change_leaves_the_call_and_an_unknown_one_ends_it() {
     assert!(matches!(net.event(0), Some(Event::DialogEnded { .. })));
 }
 
+#[test]
+fn who_we_are_changes_only_for_those_who_follow() {
+    for (supported, heard) in [("timer", "<sip:service@example.org>"), ("timer, from-change", "Carol <sip:carol@b>")] {
+        let mut net = Net::new(1);
+        let bob = net.udp(0, BOB);
+        let (call, _) =
+            talking(&mut net, &bob, order(&bob), &[(Header::Supported, supported), (Header::Allow, "UPDATE")]);
+        let changed = act(&mut net, |server, _| server.identify(call, "Carol <sip:carol@b>"));
+        assert_eq!(changed.is_ok(), supported.contains("from-change"));
+        act(&mut net, |server, now| server.update(now, call, None)).unwrap();
+        let update = net.one(&bob);
+        assert!(update.header(Header::From).unwrap().starts_with(&format!("{heard};tag=")), "{heard}");
+    }
+}
+
 fn account() -> Credentials {
     Credentials {
         realm: Some("example.net".into()),

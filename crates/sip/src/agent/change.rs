@@ -115,6 +115,16 @@ impl Agent {
         Ok(())
     }
 
+    /// Changes who we say we are in the requests of a dialog, the next change of the session first (RFC 4916 §4.3).
+    pub(crate) fn identify(&mut self, id: DialogId, from: &str) -> Result<(), AgentError> {
+        let session = self.sessions.get_mut(&id).ok_or(AgentError::NoSuchDialog)?;
+        if !session.peer_follows_identity {
+            return Err(AgentError::NotSupported);
+        }
+        session.dialog.identify(from);
+        Ok(())
+    }
+
     /// Refreshes a session: by UPDATE where the other side can, else by a re-INVITE that offers what was agreed.
     pub(super) fn refresh_session(&mut self, stack: &mut Stack<'_>, id: DialogId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };

@@ -283,6 +283,9 @@ pub enum AgentError {
     /// confirmed yet.
     #[error("not in this state of the dialog")]
     NotNow,
+    /// The other side does not know the extension that this needs.
+    #[error("the other side does not support it")]
+    NotSupported,
     /// A table is full.
     #[error("too many requests under way")]
     Full,

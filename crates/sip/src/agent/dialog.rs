@@ -122,9 +122,18 @@ impl Dialog {
         address.into_iter().chain(self.sources.iter().copied()).any(|known| known.to_canonical() == source)
     }
 
-    /// Takes the new Contact of a target refresh and the flow it came over (RFC 3261 §12.2.2).
+    /// Says who we are from now on (RFC 4916 §4.3): value of From without a tag.
+    pub(crate) fn identify(&mut self, from: &str) {
+        self.local = format!("{from};tag={}", self.local_tag);
+    }
+
+    /// Takes the new Contact of a target refresh, who the other side says it is now (RFC 4916 §4.4.2), and the flow it came
+    /// over (RFC 3261 §12.2.2).
     pub(crate) fn refresh(&mut self, request: &Message, flow: &Flow) {
         self.retarget(request);
+        if let Some(from) = request.header(Header::From) {
+            from.clone_into(&mut self.remote);
+        }
         self.destination = Destination::Flow(flow.clone());
     }
 

@@ -54,7 +54,7 @@ use subscriber::Watching;
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, NOTIFY";
 
 /// Extensions that the agent understands, as Supported says them.
-const SUPPORTED: &str = "100rel, timer, replaces, norefersub";
+const SUPPORTED: &str = "100rel, timer, replaces, norefersub, from-change";
 
 /// Most dialogs at a time: each is a call with media, which costs far more than this table. Subscriptions count too.
 const DIALOGS_MAX: usize = 10_000;

@@ -6,7 +6,7 @@ use super::change::Change;
 use super::dialog::Dialog;
 use super::negotiation::Negotiation;
 use super::reliable::{Due, ReliableResponses};
-use super::session_timer::{Agreed, SessionTimer};
+use super::session_timer::{Agreed, SessionTimer, lists};
 use super::{Agent, Body, DialogId, Stack, SubscriptionId, TimerKey, key};
 use crate::message::{Header, Message, Method};
 use crate::server::Event;
@@ -33,6 +33,8 @@ pub(super) struct Session {
     pub(super) description: Option<Body>,
     /// Whether the other side's Allow names UPDATE.
     pub(super) peer_updates: bool,
+    /// Whether the other side follows when we change who we are (RFC 4916).
+    pub(super) peer_follows_identity: bool,
     pub(super) handles: Vec<Method>,
     pub(super) subscriptions: Vec<SubscriptionId>,
     /// Whether the other side has sent REFER: further ones are told apart by their number (RFC 3515 §2.4.6).
@@ -101,6 +103,7 @@ impl Session {
             timer: None,
             description: None,
             peer_updates: false,
+            peer_follows_identity: false,
             handles,
             subscriptions: Vec::new(),
             was_referred: false,
@@ -128,6 +131,9 @@ impl Session {
     pub(super) fn learn(&mut self, message: &Message) {
         if message.header(Header::Allow).is_some() {
             self.peer_updates = message.values(Header::Allow).any(|method| method == "UPDATE");
+        }
+        if message.header(Header::Supported).is_some() {
+            self.peer_follows_identity = lists(message, Header::Supported, "from-change");
         }
     }
 

@@ -95,6 +95,16 @@ impl Server {
         done
     }
 
+    /// Changes who we say we are in a dialog: value of From without a tag (RFC 4916), as a gateway does that learns who
+    /// answered. The next [`Server::update`] or [`Server::reinvite`] tells the other side.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::NotSupported`] when the other side does not know `from-change`.
+    pub fn identify(&mut self, dialog: DialogId, from: &str) -> Result<(), AgentError> {
+        self.agent.identify(dialog, from)
+    }
+
     /// Sends a request outside of any dialog: exactly one [`crate::agent::AgentEvent::Response`] tells what became of it.
     pub fn send_request(&mut self, now: Instant, request: OutgoingRequest) -> AgentRequestId {
         let id = self.with_agent(now, |agent, stack| agent.send_request(stack, request));
