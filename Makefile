@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-tools test-web build lint format deny-tool advisories fuzz report
+.PHONY: help run test test-tools test-web build lint format deny-tool advisories fuzz bench report
 
 # What `meshtone run` is given: make run ARGS="--domain home.example"
 ARGS ?=
@@ -11,6 +11,8 @@ ARGS ?=
 TEST_THREADS ?= 3
 # What `cargo test` is given besides: make test ONLY="--test calls"
 ONLY ?=
+# What bench/sip.sh is given: make bench BENCH="--rounds 1 --tests register,call"
+BENCH ?=
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
@@ -87,6 +89,10 @@ fuzz: ## Feed every parser random input (FUZZ_SECONDS=600 each; FUZZ_TARGETS="sd
 		RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" "fuzz/grown/$$target" "fuzz/corpus/$$target" -- \
 			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048; \
 	done
+
+bench: ## Measure a node against Kamailio, core by core (BENCH="--rounds 1 --tests register" for some)
+	@echo "Measuring on cores 0 and 1; leave the machine alone meanwhile. All tests take about an hour."
+	bench/sip.sh $(BENCH)
 
 report: ## Measure the overlay in virtual time and write docs/report (REPORT_NODES=100)
 	@echo "Simulating overlays of up to $(REPORT_NODES) nodes; this takes some minutes."

@@ -101,6 +101,15 @@ pub(crate) struct RunOptions {
     #[arg(long, env = "MESHTONE_LOG", value_name = "FILTER")]
     pub(crate) log: Option<String>,
 
+    /// How many workers share the calls [default: one for each processor]
+    #[arg(long, env = "MESHTONE_WORKERS", value_name = "N")]
+    pub(crate) workers: Option<std::num::NonZeroUsize>,
+
+    /// Ask nobody for a password: whoever names a user is believed. For measurements and closed networks; refused at addresses
+    /// that others can reach
+    #[arg(long)]
+    pub(crate) dangerous_open_registration: bool,
+
     /// Print one JSON object, once up, instead of text
     #[arg(long)]
     pub(crate) json: bool,

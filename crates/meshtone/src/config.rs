@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use meshtone_node::policy::Outside;
 use serde::Deserialize;
 
-use meshtone_node::DigestRule;
+use meshtone_node::{DigestRule, Network};
 
 use crate::command::PortRange;
 use crate::failure::Failure;
 use crate::outside::{self, OutsideKeys};
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "data",
     "domain",
     "sip",
@@ -29,6 +29,7 @@ const KEYS: [&str; 15] = [
     "rtp_ports",
     "join",
     "log",
+    "trusted_sources",
 ];
 
 /// What the file says.
@@ -50,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) join: Option<String>,
     pub(crate) log: Option<String>,
     pub(crate) outside: Outside,
+    pub(crate) trusted_sources: Vec<Network>,
 }
 
 /// The keys as they are written: lists as one text (commas allowed) or a list.
@@ -70,6 +72,7 @@ struct File {
     rtp_ports: Option<String>,
     join: Option<String>,
     log: Option<String>,
+    trusted_sources: Option<Texts>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -146,6 +149,8 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     };
     let digest = Texts::list(file.digest).iter().map(|text| text.parse::<DigestRule>()).collect::<Result<Vec<_>, _>>();
     let rtp_ports = file.rtp_ports.map(|text| text.parse::<PortRange>()).transpose();
+    let trusted =
+        Texts::list(file.trusted_sources).iter().map(|text| text.parse()).collect::<Result<Vec<Network>, _>>();
     Ok(Settings {
         data: file.data,
         domain: file.domain,
@@ -164,6 +169,9 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         join: file.join,
         log: file.log,
         outside: outside.read(path)?,
+        trusted_sources: trusted.map_err(|why| {
+            wrong(format!("`trusted_sources`: {why}"), "for example [\"192.0.2.10\", \"198.51.100.0/24\"]")
+        })?,
     })
 }
 
@@ -212,10 +220,12 @@ mod tests {
         let text = "data = \"/d\"\ndomain = \"example.org\"\nsip = [\"127.0.0.1:5060\", \"[::1]:5060\"]\n\
                     tls = \"127.0.0.1:5061\"\n\
                     ws = \"127.0.0.1:80\"\nwss = \"127.0.0.1:443\"\nws_origin = \"https://a.example, https://b.example\"\n\
-                    tls_cert = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"\nlink = \"127.0.0.1:6084, 127.0.0.2:6084\"\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n";
+                    tls_cert = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"\nlink = \"127.0.0.1:6084, 127.0.0.2:6084\"\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n\
+                    trusted_sources = \"192.0.2.10, 198.51.100.0/24\"\n";
         let settings = read(text).unwrap();
         assert_eq!((settings.sip.len(), settings.link.len()), (2, 2));
         assert_eq!((settings.tls.len(), settings.ws.len(), settings.wss.len()), (1, 1, 1));
+        assert_eq!(settings.trusted_sources.len(), 2);
         assert_eq!(settings.ws_origin, ["https://a.example", "https://b.example"]);
         assert_eq!(settings.rtp_ports, Some(PortRange(1000, 2000)));
         assert_eq!(settings.domain.as_deref(), Some("example.org"));
@@ -234,7 +244,14 @@ mod tests {
 
     #[test]
     fn wrong_values_are_errors_with_a_hint() {
-        for text in ["sip = 5060", "sip = \"localhost\"", "rtp_ports = \"2\"", "domain = [", "domain = 1"] {
+        for text in [
+            "trusted_sources = \"sbc\"",
+            "sip = 5060",
+            "sip = \"localhost\"",
+            "rtp_ports = \"2\"",
+            "domain = [",
+            "domain = 1",
+        ] {
             let error = read(text).unwrap_err();
             assert!(error.starts_with("error: config.toml") && error.contains("\nhint: "), "{error}");
         }

@@ -61,6 +61,9 @@ impl From<StartError> for Failure {
                 "give --tls-cert and --tls-key PEM files that belong together, or neither: the node makes its own then"
             }
             StartError::Control(_) => "name a data folder with --data that is yours and whose path is short",
+            StartError::OpenToStrangers(_) => {
+                "name addresses of this machine or of a private network with --sip, such as 127.0.0.1:5060, and no other kind"
+            }
             StartError::RtpPorts => "give a range of ports such as --rtp-ports 16384-32767",
         };
         Failure::new(error.to_string(), hint)

@@ -1,6 +1,6 @@
 //! Standard output: data for people and programs. Talk and logs go to standard error.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -21,10 +21,11 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells on standard error of something that was done and will not work as it stands.
+/// Tells on standard error, bold where that is a terminal, of something that was done and will not work, or not be safe.
 pub(crate) fn warn(warning: &str, hint: &str) {
     let mut talk = std::io::stderr().lock();
-    let _ = writeln!(talk, "warning: {warning}\nhint: {hint}");
+    let (bold, plain) = if talk.is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let _ = writeln!(talk, "{bold}warning: {warning}{plain}\nhint: {hint}");
 }
 
 /// Lines up rows under their headings; a table without rows says so.

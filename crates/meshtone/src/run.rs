@@ -19,6 +19,10 @@ const DEFAULT_TLS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::U
 const DEFAULT_LINK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 6084);
 const DEFAULT_RTP_PORTS: PortRange = PortRange(16_384, 32_767);
 
+/// Said at each start with open registration.
+const OPEN_REGISTRATION: &str = "OPEN REGISTRATION: passwords are not asked for. Whoever reaches this node may register and call as any user of its \
+    domain. This is for measurements and closed networks.";
+
 /// Exit code of a process that a second signal ended at once: 128 and SIGINT's number, as shells have it.
 const EXIT_INTERRUPTED: i32 = 130;
 
@@ -44,7 +48,13 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         rtp_ports: (first, last),
         join: options.join.or(settings.join),
         outside: settings.outside,
+        trusted_sources: settings.trusted_sources,
+        workers: options.workers,
+        dangerous_open_registration: options.dangerous_open_registration,
     };
+    if config.dangerous_open_registration {
+        output::warn(OPEN_REGISTRATION, "start without --dangerous-open-registration to ask for passwords");
+    }
     let json = options.json;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::new(format!("the runtime cannot be started: {error}"), "are too many threads running?")

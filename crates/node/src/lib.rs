@@ -24,6 +24,7 @@ pub mod store;
 mod transport;
 
 pub use exchange::digest::{DigestRule, Offered};
+pub use exchange::networks::Network;
 pub use exchange::policy;
 pub use meshtone_sip::digest::Algorithm;
 pub use node::{Config, Node, StartError, Summary};

@@ -1,7 +1,8 @@
 //! A node, started and stopped: every room opened in order and joined.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::exchange::allowance::Allowances;
 use crate::exchange::calls::Calls;
 use crate::exchange::digest::{DigestPolicy, DigestRule};
 use crate::exchange::guard::Guard;
+use crate::exchange::networks::Network;
 use crate::exchange::policy::Outside;
 use crate::exchange::worker::Worker;
 use crate::location::dns::Dns;
@@ -78,6 +80,12 @@ pub struct Config {
     pub join: Option<String>,
     /// Calls to and from other SIP domains and telephone networks.
     pub outside: Outside,
+    /// Hosts that speak for many phones, to which the limits by source do not apply as they are.
+    pub trusted_sources: Vec<Network>,
+    /// How many workers share the calls; one for each processor where nothing is said.
+    pub workers: Option<NonZeroUsize>,
+    /// Whether whoever names a user is believed, with no account and no password.
+    pub dangerous_open_registration: bool,
 }
 
 /// What a person wants to know of a node that has started.
@@ -133,6 +141,9 @@ pub enum StartError {
     /// The administration socket.
     #[error("cannot open the administration socket: {0}")]
     Control(#[source] std::io::Error),
+    /// Registration without passwords where strangers could come in.
+    #[error("anybody could register at {0}: open registration is for networks that nobody else can reach")]
+    OpenToStrangers(SocketAddr),
     /// The ports for media.
     #[error("the ports for media must be a first and a last one with an even one between them")]
     RtpPorts,
@@ -153,6 +164,9 @@ impl Node {
     /// # Errors
     /// [`StartError`]; nothing keeps running then.
     pub async fn start(config: Config) -> Result<Node, StartError> {
+        if config.dangerous_open_registration {
+            check_closed_network(&config)?;
+        }
         let store = Store::open(&config.data)?;
         let membership = enrol::establish(&store, config.domain.as_deref(), config.join.as_deref()).await?;
         let domain = membership.domain.clone();
@@ -164,7 +178,7 @@ impl Node {
         let publisher = Publisher::default();
         let registrations = Registrations::restore(store.clone(), publisher.clone(), Limits::default(), unix_ms());
 
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = config.workers.or(std::thread::available_parallelism().ok()).map_or(1, usize::from);
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(WORKER_QUEUE)).unzip();
         let settings = transport_settings(&config, &store, &domain)?;
         let transports = Transports::start(settings, overlay.clone(), Dispatch::new(inboxes.clone()))?;
@@ -181,11 +195,12 @@ impl Node {
             authenticator: Authenticator::new(random_key(), DigestConfig::default()),
             digest: DigestPolicy::new(&config.digest),
             gruus: GruuKey::new(&kept_key(&store, Setting::GruuKey)?, &overlay.node_id().to_string()),
-            guard: Guard::default(),
+            guard: Guard::new(config.trusted_sources.clone()),
             rtp_ports: ports,
             dns: Dns::new(&config.outside.dns),
             outside: config.outside.clone(),
             allowances: Allowances::default(),
+            open_registration: config.dangerous_open_registration,
         });
         for address in exchange.digest.without_listener(&exchange.transports.addresses().all()) {
             tracing::warn!(%address, "a digest rule is for an address that is not listened on");
@@ -267,6 +282,20 @@ impl From<TransportError> for StartError {
     }
 }
 
+/// Open registration needs addresses that strangers do not reach: of this machine, or of a private network. One that stands for
+/// all addresses may be reached from anywhere.
+fn check_closed_network(config: &Config) -> Result<(), StartError> {
+    let is_closed = |ip: IpAddr| match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    let mut listening = [&config.sip, &config.tls, &config.ws, &config.wss].into_iter().flatten();
+    match listening.find(|address| !is_closed(address.ip())) {
+        Some(open) => Err(StartError::OpenToStrangers(*open)),
+        None => Ok(()),
+    }
+}
+
 /// What the transports need, a certificate only where there is somebody to show it to.
 fn transport_settings(config: &Config, store: &Store, domain: &str) -> Result<transport::Settings, CertificateError> {
     let addresses =
@@ -339,7 +368,7 @@ async fn follow_accounts(exchange: Arc<Exchange>) {
             Err(RecvError::Lagged(_)) => {
                 for (address, _) in registrations.all(unix_ms()) {
                     let user = address.rsplit_once('@').map_or("", |(user, _)| user);
-                    if accounts.find(user).is_none() {
+                    if exchange.user(user).is_none() {
                         registrations.remove(&address);
                     }
                 }

@@ -3,8 +3,6 @@
 
 use meshtone_sip::message::Uri;
 
-use crate::account::Accounts;
-
 /// Who is called.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Callee {
@@ -36,16 +34,17 @@ pub(crate) enum Callee {
 /// The user name that the echo service answers to; `account` reserves it.
 pub(crate) const ECHO: &str = "echo";
 
-/// Reads `request_uri`. Bare names, numbers and the node's own addresses are completed with the served domain.
+/// Reads `request_uri`. Bare names, numbers and the node's own addresses are completed with the served domain; `user_of` tells
+/// the user there that a name or a number means.
 pub(crate) fn callee(
     request_uri: &str,
     domain: &str,
     is_local: impl Fn(&str, Option<u16>) -> bool,
-    accounts: &Accounts,
+    user_of: impl Fn(&str) -> Option<String>,
 ) -> Callee {
     let scheme = request_uri.split(':').next().unwrap_or_default();
     if scheme.eq_ignore_ascii_case("tel") {
-        return of_domain(&digits(request_uri), domain, accounts);
+        return of_domain(&digits(request_uri), domain, user_of);
     }
     if !scheme.eq_ignore_ascii_case("sip") && !scheme.eq_ignore_ascii_case("sips") {
         return Callee::BadScheme;
@@ -56,17 +55,17 @@ pub(crate) fn callee(
     match address.rsplit_once('@') {
         None if served => Callee::Node,
         None => Callee::BadUri,
-        Some((user, _)) if served => of_domain(user, domain, accounts),
+        Some((user, _)) if served => of_domain(user, domain, user_of),
         Some(_) => Callee::Elsewhere { address },
     }
 }
 
-fn of_domain(user: &str, domain: &str, accounts: &Accounts) -> Callee {
+fn of_domain(user: &str, domain: &str, user_of: impl Fn(&str) -> Option<String>) -> Callee {
     if user.eq_ignore_ascii_case(ECHO) {
         return Callee::Echo;
     }
-    match accounts.find(user) {
-        Some(account) => Callee::User { address: format!("{}@{domain}", account.user) },
+    match user_of(user) {
+        Some(known) => Callee::User { address: format!("{known}@{domain}") },
         None => Callee::Nobody { address: format!("{user}@{domain}") },
     }
 }
@@ -82,7 +81,7 @@ fn digits(tel: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::account::system_random;
+    use crate::account::{Accounts, system_random};
     use crate::store::Store;
 
     fn read(request_uri: &str) -> Callee {
@@ -91,7 +90,7 @@ mod tests {
         let node = meshtone_identity::NodeId::from_bytes([1; 32]);
         let accounts = Accounts::open(store, "home.example", node, || 1, system_random()).unwrap();
         accounts.add("bob", Some("201")).unwrap();
-        callee(request_uri, "home.example", |host, _| host == "192.0.2.1", &accounts)
+        callee(request_uri, "home.example", |host, _| host == "192.0.2.1", |name| accounts.resolve(name))
     }
 
     fn bob() -> Callee {

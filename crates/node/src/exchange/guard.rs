@@ -22,11 +22,19 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::networks::Network;
+
 /// How often something may happen: so many at once, and so many a minute in the long run.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     burst: u64,
     per_minute: u64,
+}
+
+impl Rate {
+    fn times(self, factor: u64) -> Rate {
+        Rate { burst: self.burst.saturating_mul(factor), per_minute: self.per_minute.saturating_mul(factor) }
+    }
 }
 
 /// Wrong passwords from one source: an office behind one address whose phones were all given a wrong one stays below it; a
@@ -44,6 +52,9 @@ const FAILURES_OF_FLOW: Rate = Rate { burst: 10, per_minute: 1 };
 const UNAUTHENTICATED: Rate = Rate { burst: 1000, per_minute: 6000 };
 /// Accepted registrations of one account: ten phones that keep their bindings alive every 20 s, three times over.
 const REGISTRATIONS: Rate = Rate { burst: 100, per_minute: 90 };
+/// How many phones a trusted source stands for: a session border controller or the front stage of a farm has those of a town
+/// behind it, all with its own address. So many times may it do what is limited by source.
+const TRUSTED_FACTOR: u64 = 10_000;
 /// Bytes that a source may have in hand for answers: the largest datagram, so that saving up for a blow does not pay.
 const CREDIT_MAX: u64 = 65_536;
 /// How long a source or flow counts as proven after credentials of its own were right, and a flow as one that has erred.
@@ -188,24 +199,31 @@ struct Tables {
 pub(crate) struct Guard {
     tables: Mutex<Tables>,
     hasher: RandomState,
+    trusted: Vec<Network>,
 }
 
 impl Guard {
+    /// Limits that are wider for these networks, whose hosts speak for many phones. Passwords are checked as ever.
+    pub(crate) fn new(trusted: Vec<Network>) -> Guard {
+        Guard { trusted, ..Guard::default() }
+    }
+
     /// Whether a request that would begin something may be looked at; `claims` that it carries credentials. What may not is
     /// dropped without an answer.
     pub(crate) fn admit(&self, now_ms: u64, remote: SocketAddr, claims: bool) -> bool {
-        let source = Source::of(remote.ip());
+        let (source, factor) = (Source::of(remote.ip()), self.factor(remote.ip()));
         let mut tables = self.tables();
         let is_trusted = tables.flows.known((source, remote.port(), None)).is_some_and(|flow| flow.is_trusted(now_ms));
         let source = tables.sources.entry(source);
         // Credentials from a source that may not try any are no more than a stranger's request.
-        let may_try = is_trusted || source.failures.has_token(now_ms, FAILURES_OF_SOURCE);
-        (claims && may_try) || source.unauthenticated.take(now_ms, UNAUTHENTICATED)
+        let may_try = is_trusted || source.failures.has_token(now_ms, FAILURES_OF_SOURCE.times(factor));
+        (claims && may_try) || source.unauthenticated.take(now_ms, UNAUTHENTICATED.times(factor))
     }
 
     /// Whether credentials for `user` from there are looked at.
     pub(crate) fn may_try(&self, now_ms: u64, remote: SocketAddr, user: &str) -> bool {
         let (source, user) = (Source::of(remote.ip()), self.hasher.hash_one(user));
+        let rate = FAILURES_OF_SOURCE.times(self.factor(remote.ip()));
         let mut tables = self.tables();
         if let Some(known) = tables.known.known((source, user)).filter(|known| known.until_ms > now_ms) {
             let has_token = known.failures.has_token(now_ms, FAILURES_OF_KNOWN);
@@ -216,18 +234,15 @@ impl Guard {
         }
         let is_attacked = !tables.accounts.entry(user).failures.has_token(now_ms, FAILURES_OF_ACCOUNT);
         let failures = &mut tables.sources.entry(source).failures;
-        if is_attacked {
-            failures.is_full(now_ms, FAILURES_OF_SOURCE)
-        } else {
-            failures.has_token(now_ms, FAILURES_OF_SOURCE)
-        }
+        if is_attacked { failures.is_full(now_ms, rate) } else { failures.has_token(now_ms, rate) }
     }
 
     /// Takes note of credentials that were wrong, with the user they named.
     pub(crate) fn failed(&self, now_ms: u64, remote: SocketAddr, user: Option<&str>) {
         let source = Source::of(remote.ip());
+        let rate = FAILURES_OF_SOURCE.times(self.factor(remote.ip()));
         let mut tables = self.tables();
-        tables.sources.entry(source).failures.take(now_ms, FAILURES_OF_SOURCE);
+        tables.sources.entry(source).failures.take(now_ms, rate);
         let Some(user) = user.map(|user| self.hasher.hash_one(user)) else { return };
         tables.accounts.entry(user).failures.take(now_ms, FAILURES_OF_ACCOUNT);
         // Flows are remembered of sources that have proven something: strangers cannot fill that table.
@@ -253,10 +268,11 @@ impl Guard {
         }
     }
 
-    /// Whether an account may register once more.
-    pub(crate) fn may_register(&self, now_ms: u64, user: &str) -> bool {
+    /// Whether an account may register once more from there; `None` is another node.
+    pub(crate) fn may_register(&self, now_ms: u64, address: Option<IpAddr>, user: &str) -> bool {
         let user = self.hasher.hash_one(user);
-        self.tables().accounts.entry(user).registrations.take(now_ms, REGISTRATIONS)
+        let rate = REGISTRATIONS.times(address.map_or(1, |address| self.factor(address)));
+        self.tables().accounts.entry(user).registrations.take(now_ms, rate)
     }
 
     /// Takes note of a datagram, whose length its source may get back.
@@ -270,7 +286,7 @@ impl Guard {
 
     /// Whether an answer of this length may go there over UDP. Nobody can send from our loopback address over a network.
     pub(crate) fn may_answer(&self, now_ms: u64, address: IpAddr, len: usize) -> bool {
-        if address.is_loopback() {
+        if address.is_loopback() || self.factor(address) > 1 {
             return true;
         }
         let mut tables = self.tables();
@@ -281,6 +297,10 @@ impl Guard {
         let left = source.credit.checked_sub(u64::try_from(len).unwrap_or(u64::MAX));
         source.credit = left.unwrap_or(source.credit);
         left.is_some()
+    }
+
+    fn factor(&self, address: IpAddr) -> u64 {
+        if self.trusted.iter().any(|network| network.contains(address)) { TRUSTED_FACTOR } else { 1 }
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -449,9 +469,20 @@ mod tests {
     #[test]
     fn a_phone_that_registers_without_end_is_slowed_down() {
         let guard = Guard::default();
-        assert_eq!((0..10_000).filter(|_| guard.may_register(0, "alice")).count(), 100);
-        assert!(guard.may_register(0, "bob"));
-        assert!(guard.may_register(60_000, "alice"));
+        assert_eq!((0..10_000).filter(|_| guard.may_register(0, Some(ip(HOME)), "alice")).count(), 100);
+        assert!(guard.may_register(0, Some(ip(HOME)), "bob"));
+        assert!(guard.may_register(60_000, Some(ip(HOME)), "alice"));
+    }
+
+    #[test]
+    fn a_trusted_source_may_speak_for_many_phones_but_guess_no_account() {
+        let guard = Guard::new(vec!["198.51.100.0/24".parse().unwrap()]);
+        assert_eq!((0..100_000).filter(|_| guard.admit(0, at(ATTACKER), false)).count(), 100_000);
+        assert!(!(0..1001).all(|_| guard.admit(0, at(HOME), false)), "others are limited as ever");
+        assert!(guard.may_answer(0, ip(ATTACKER), 60_000), "its address is known to be no made-up one");
+        assert!(guess(&guard, 0, ATTACKER, "alice") <= 30);
+        guard.succeeded(0, at(ATTACKER), "bob");
+        assert!(guard.may_try(0, at(ATTACKER), "bob") && guard.may_try(0, at(ATTACKER), "carol"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) mod digest;
 mod echo;
 mod emergency;
 pub(crate) mod guard;
+pub(crate) mod networks;
 mod outside;
 mod overload;
 mod peer;
@@ -28,11 +29,11 @@ use std::sync::Arc;
 use meshtone_media::io::PortRange;
 use meshtone_overlay::node::Overlay;
 use meshtone_sip::digest::{Algorithm, Authenticator, Verdict};
-use meshtone_sip::message::{Header, Message};
+use meshtone_sip::message::{Header, Message, Method, Uri};
 use meshtone_sip::registrar::gruu::GruuKey;
 use meshtone_sip::transport::Flow;
 
-use crate::account::{Account, Accounts};
+use crate::account::{self, Account, Accounts};
 use crate::clock::unix_ms;
 use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
@@ -60,6 +61,8 @@ pub(crate) struct Exchange {
     pub(crate) outside: Outside,
     pub(crate) dns: Dns,
     pub(crate) allowances: Allowances,
+    /// Whoever names a user of the served domain is believed: nobody needs an account or a password.
+    pub(crate) open_registration: bool,
 }
 
 /// Whose credentials a request carries.
@@ -84,6 +87,9 @@ impl Exchange {
         credentials: Header,
         challenge: Header,
     ) -> Authenticated {
+        if self.open_registration {
+            return self.believed(request);
+        }
         let now_ms = unix_ms();
         let offer = self.digest.offer(self.transports.listener_address(flow));
         let source = flow.remote();
@@ -134,6 +140,21 @@ impl Exchange {
             let user = &account.user;
             tracing::warn!(%user, ?algorithms, "no phone of this user can register here: no listener offers what it may use");
         }
+    }
+
+    /// The user that a request names, with no proof asked for; whether the address is this node's is checked as ever.
+    fn believed(&self, request: &Message) -> Authenticated {
+        let named = if request.method() == Method::Register { request.to() } else { request.from() };
+        let user =
+            named.ok().and_then(|named| Uri::parse(named.uri).ok()).and_then(|uri| self.user(&uri.user_unescaped()?));
+        // No address is nobody's, so that without a name it is refused.
+        Authenticated::As(user.unwrap_or_default())
+    }
+
+    /// The user that a name or a number means at the served domain.
+    pub(crate) fn user(&self, name: &str) -> Option<String> {
+        let known = self.accounts.resolve(name);
+        known.or_else(|| (self.open_registration && account::name::is_user(name)).then(|| name.to_owned()))
     }
 
     /// The address of an account of the served domain.

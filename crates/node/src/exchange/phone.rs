@@ -86,7 +86,7 @@ impl Worker {
             request.request_uri(),
             &self.exchange.domain,
             |host, port| locals.is_local(host, port),
-            &self.exchange.accounts,
+            |name| self.exchange.user(name),
         )
     }
 

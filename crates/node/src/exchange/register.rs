@@ -28,7 +28,7 @@ impl Worker {
             self.reject(id, 403, "These credentials are not for that address");
             return;
         }
-        if !self.exchange.guard.may_register(unix_ms(), &user) {
+        if !self.exchange.guard.may_register(unix_ms(), flow.remote().map(|remote| remote.ip()), &user) {
             self.reject_with(id, 503, "Too Many Registrations", &[(Header::RetryAfter, "60".to_owned())]);
             return;
         }
@@ -60,7 +60,7 @@ impl Worker {
         let Ok(parsed) = Uri::parse(uri) else { return false };
         let address = parsed.address_of_record();
         let Some((name, _)) = address.rsplit_once('@') else { return false };
-        self.is_served(uri) && self.exchange.accounts.find(name).is_some_and(|account| account.user == user)
+        self.is_served(uri) && self.exchange.user(name).is_some_and(|named| named == user)
     }
 
     pub(super) fn is_served(&self, uri: &str) -> bool {

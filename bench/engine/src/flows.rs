@@ -1,0 +1,177 @@
+//! A registration and a call through the engine, in time of their own: what a worker does, without its sockets.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use meshtone_sip::message::{Header, Message};
+use meshtone_sip::proxy::{Routing, Target};
+use meshtone_sip::registrar::{self, Binding, Grants, Limits};
+use meshtone_sip::server::{Event, Server, ServerConfig};
+use meshtone_sip::transport::{Destination, Flow, Locals, Randomness};
+
+const HERE: &str = "127.77.0.1:5060";
+
+struct OneAddress;
+
+impl Locals for OneAddress {
+    fn sent_by(&self, _: &Destination) -> String {
+        HERE.to_owned()
+    }
+
+    fn is_local(&self, host: &str, port: Option<u16>) -> bool {
+        host == "127.77.0.1" && port.unwrap_or(5060) == 5060
+    }
+
+    fn flow_is_open(&self, _: &Flow) -> bool {
+        true
+    }
+}
+
+struct Counter(u64);
+
+impl Randomness for Counter {
+    fn fill(&mut self, buffer: &mut [u8]) {
+        self.0 += 1;
+        for (place, byte) in buffer.iter_mut().zip(self.0.to_le_bytes()) {
+            *place = byte;
+        }
+    }
+}
+
+fn server() -> Server {
+    let mut config = ServerConfig::new([7; 32]);
+    config.server_name = "Meshtone/bench".to_owned();
+    config.forwarding.asks_about_redirects = true;
+    Server::new(config, Box::new(OneAddress), Box::new(Counter(0)))
+}
+
+fn udp(port: u16) -> Flow {
+    Flow::Udp { listener: 0, remote: SocketAddr::from(([127, 77, 0, 1], port)) }
+}
+
+/// An engine that answers REGISTER from a table with one address.
+pub(crate) struct Registrar {
+    server: Server,
+    bindings: Vec<Binding>,
+    number: u64,
+    now: Instant,
+}
+
+impl Registrar {
+    pub(crate) fn new() -> Registrar {
+        Registrar { server: server(), bindings: Vec::new(), number: 0, now: Instant::now() }
+    }
+
+    /// One REGISTER and its 200. Time goes on, so that finished transactions end in their order.
+    pub(crate) fn register(&mut self) {
+        self.number += 1;
+        self.now += Duration::from_millis(1);
+        let n = self.number;
+        let text = format!(
+            "REGISTER sip:bench.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.77.0.1:5070;branch=z9hG4bK-sb-{n:010x}R{n}-c9a5bde8;rport\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:u0@bench.example>;tag=ft0\r\nTo: <sip:u0@bench.example>\r\n\
+             Call-ID: 0-reg-0f3a9c2e71d84b55@bench.example\r\nCSeq: {n} REGISTER\r\n\
+             Contact: <sip:u0@127.77.0.1:5070>;expires=3600\r\nUser-Agent: sipload\r\n\
+             Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, MESSAGE, NOTIFY, INFO, UPDATE\r\n\
+             Supported: path, outbound, gruu\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n"
+        );
+        let flow = udp(5070);
+        self.server.handle_timeout(self.now);
+        self.server.handle_message(self.now, flow, Message::parse(Bytes::from(text)).expect("a good REGISTER"));
+        let Some(Event::Request { id, request, flow, .. }) = self.server.poll_event() else { panic!("no request") };
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis() as u64);
+        registrar::register(unix_ms, &Limits::default(), &mut self.bindings, &request, &flow).expect("a good REGISTER");
+        let response = registrar::ok(unix_ms, &self.bindings, &request, Grants::default());
+        self.server.respond(self.now, id, response);
+        let transmit = self.server.poll_transmit().expect("an answer");
+        assert_eq!(transmit.message.status(), 200);
+    }
+}
+
+/// An engine that proxies between a caller and one phone.
+pub(crate) struct Proxy {
+    server: Server,
+    number: u64,
+    now: Instant,
+}
+
+impl Proxy {
+    pub(crate) fn new() -> Proxy {
+        Proxy { server: server(), number: 0, now: Instant::now() }
+    }
+
+    /// INVITE, 100, 180, 200, ACK, BYE, 200; what the phones say is written here and counts too, about 2 µs.
+    pub(crate) fn call(&mut self) {
+        self.number += 1;
+        self.now += Duration::from_millis(10);
+        self.server.handle_timeout(self.now);
+        let from_caller = |start: &str, routes: &str, to: &str, branch: &str, number: u64| {
+            let method = start.split(' ').next().unwrap_or_default();
+            let cseq = if method == "BYE" { 2 } else { 1 };
+            let body = if method == "INVITE" { "v=0\r\no=- 1 1 IN IP4 127.77.0.1\r\ns=call\r\n" } else { "" };
+            format!(
+                "{start} SIP/2.0\r\nVia: SIP/2.0/UDP 127.77.0.1:5070;branch=z9hG4bK-sb-{number:010x}{branch}-c9a5bde8;rport\r\n{routes}\
+                 Max-Forwards: 70\r\nFrom: \"Caller\" <sip:c0@bench.example>;tag=f{number:010x}\r\nTo: {to}\r\n\
+                 Call-ID: {number:010x}-c9a5bde8-0f3a9c2e71d84b55@bench.example\r\nCSeq: {cseq} {method}\r\n\
+                 Contact: <sip:c0@127.77.0.1:5070>\r\nUser-Agent: sipload\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+        };
+        let invite = from_caller("INVITE sip:u0@bench.example", "", "<sip:u0@bench.example>", "I1", self.number);
+        self.take(udp(5070), invite);
+        let Some(Event::Request { id, routing: Routing::Initial, .. }) = self.server.poll_event() else {
+            panic!("no request")
+        };
+        let target = Target::new("sip:u0@127.77.0.1:5081", Destination::Flow(udp(5081)));
+        self.server.forward(self.now, id, vec![target], true);
+        let invite = self.sent(2);
+        self.take(udp(5081), answer(&invite, 180));
+        self.sent(1);
+        self.take(udp(5081), answer(&invite, 200));
+        let ok = self.sent(1);
+        let Some(Event::Finished { .. }) = self.server.poll_event() else { panic!("not finished") };
+        let mut routes: Vec<&str> = ok.fields(Header::RecordRoute).collect();
+        routes.reverse();
+        let routes: String = routes.iter().map(|route| format!("Route: {route}\r\n")).collect();
+        let to = ok.header(Header::To).unwrap_or_default();
+        self.take(udp(5070), from_caller("ACK sip:uas@127.77.0.1:5081", &routes, to, "A1", self.number));
+        self.sent(1);
+        self.take(udp(5070), from_caller("BYE sip:uas@127.77.0.1:5081", &routes, to, "B1", self.number));
+        let Some(Event::Request { id, routing: Routing::Dialog(target), .. }) = self.server.poll_event() else {
+            panic!("no BYE")
+        };
+        self.server.forward(self.now, id, vec![target], false);
+        let bye = self.sent(1);
+        self.take(udp(5081), answer(&bye, 200));
+        self.sent(1);
+        let Some(Event::Finished { .. }) = self.server.poll_event() else { panic!("not finished") };
+    }
+
+    fn take(&mut self, flow: Flow, text: String) {
+        self.server.handle_message(self.now, flow, Message::parse(Bytes::from(text)).expect("a good message"));
+    }
+
+    /// The last of so many messages that were sent.
+    fn sent(&mut self, count: usize) -> Message {
+        let mut last = None;
+        for _ in 0..count {
+            last = self.server.poll_transmit();
+        }
+        assert!(self.server.poll_transmit().is_none(), "more was sent than expected");
+        last.expect("a message was sent").message
+    }
+}
+
+/// What the called phone answers.
+fn answer(request: &Message, status: u16) -> String {
+    let mut text = format!("SIP/2.0 {status} OK\r\n");
+    for (name, value) in request.all_fields() {
+        if ["Via", "Record-Route", "From", "Call-ID", "CSeq"].contains(&name) {
+            text += &format!("{name}: {value}\r\n");
+        } else if name == "To" {
+            text += &format!("To: {value}{}\r\n", if value.contains(";tag=") { "" } else { ";tag=uas7c31f0" });
+        }
+    }
+    text + "Contact: <sip:uas@127.77.0.1:5081>\r\nContent-Length: 0\r\n\r\n"
+}
