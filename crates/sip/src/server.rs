@@ -114,7 +114,7 @@ pub enum Event {
     TargetsExhausted {
         /// The request.
         id: RequestId,
-        /// The best status so far.
+        /// The best status so far; 503 where a server sent that, or nothing could be sent to it.
         status: u16,
     },
     /// A target redirected a request (3xx), and more targets may follow: answer with [`Server::follow`] or

@@ -20,6 +20,11 @@ impl Outcome {
     }
 }
 
+/// The best status of several failures, as it came: where 503 is the best, another server may do better (RFC 3263 §4.3).
+pub(crate) fn status(outcomes: &[Outcome]) -> u16 {
+    outcomes.iter().map(Outcome::status).min_by_key(|status| rank(*status)).unwrap_or(408)
+}
+
 /// Chooses the failure to forward and merges all challenges into it. Without any, 408.
 ///
 /// A caller who cancelled hears 487 whatever the branches said, unless it was a refusal by everybody (6xx).
@@ -100,6 +105,14 @@ mod tests {
         assert_eq!(chosen(&[503], false), 500);
         assert_eq!(chosen(&[503, 503], false), 500);
         assert_eq!(chosen(&[503, 504], false), 504);
+    }
+
+    #[test]
+    fn the_node_is_told_of_503_as_such() {
+        let told = |statuses: &[u16]| status(&statuses.iter().map(|one| Outcome::Local(*one)).collect::<Vec<_>>());
+        assert_eq!(told(&[503]), 503);
+        assert_eq!(told(&[503, 486]), 486);
+        assert_eq!(told(&[]), 408);
     }
 
     #[test]

@@ -497,7 +497,7 @@ impl ResponseContext {
         if self.more && !self.cancelled && !self.is_refused() {
             if had_targets && !self.exhausted {
                 self.exhausted = true;
-                actions.push(Action::Exhausted(outcome.status()));
+                actions.push(Action::Exhausted(best::status(&self.outcomes)));
             }
             return;
         }
