@@ -423,6 +423,20 @@ fn more_fields_than_fit_inline_change_nothing() {
 }
 
 #[test]
+fn a_number_or_a_service_may_be_called_and_other_schemes_are_told_so() {
+    let with = |uri: &str| {
+        let text = String::from_utf8(invite().bytes().to_vec()).unwrap();
+        let (start, rest) = text.split_once("\r\n").unwrap();
+        assert!(start.starts_with("INVITE "));
+        Message::parse(format!("INVITE {uri} SIP/2.0\r\n{rest}").into()).unwrap().validate()
+    };
+    for uri in ["tel:+15551234", "urn:service:sos", "URN:service:sos.police"] {
+        assert_eq!(with(uri), Ok(()), "{uri}");
+    }
+    assert_eq!(with("soap.beep://192.0.2.103:3002"), Err(ParseError::Scheme));
+}
+
+#[test]
 fn debug_output_tells_no_address() {
     assert_eq!(format!("{:?}", invite()), "Message(INVITE <uri>)");
 }

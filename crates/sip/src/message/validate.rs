@@ -124,5 +124,7 @@ fn check_request(message: &Message) -> Result<(), ParseError> {
         // RFC 3261 §19.1.1: headers have no place in a Request-URI, and nobody must act on them.
         return if uri.headers.is_empty() { Ok(()) } else { Err(ParseError::Uri) };
     }
-    if uri.scheme.eq_ignore_ascii_case("tel") { Ok(()) } else { Err(ParseError::Scheme) }
+    // What proxies of any kind route by: numbers (RFC 3966) and services, emergency calls above all (RFC 5031).
+    let is_routable = ["tel", "urn"].iter().any(|scheme| uri.scheme.eq_ignore_ascii_case(scheme));
+    if is_routable { Ok(()) } else { Err(ParseError::Scheme) }
 }
