@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use crate::SOON;
+use crate::certificates::CertificateFiles;
 use crate::command::{need, path_with_servers, signal};
 use crate::ports::PortBlock;
 use crate::scripted::is_alive;
@@ -40,6 +41,7 @@ loadmodule "textops.so"
 loadmodule "siputils.so"
 loadmodule "xlog.so"
 loadmodule "auth.so"
+#TLS
 modparam("usrloc", "db_mode", 0)
 modparam("auth", "nonce_expire", 60)
 modparam("auth", "qop", "auth")
@@ -79,6 +81,14 @@ request_route {
 }
 "#;
 
+const TLS_CONFIGURATION: &str = r#"enable_tls=yes
+listen=tls:TLS_ADDRESS
+loadmodule "tls.so"
+modparam("tls", "tls_method", "TLSv1.2+")
+modparam("tls", "certificate", "CHAIN")
+modparam("tls", "private_key", "KEY")
+"#;
+
 /// A running Kamailio; dropping it ends it.
 #[derive(Debug)]
 pub struct Kamailio {
@@ -91,11 +101,28 @@ impl Kamailio {
     /// Starts it; calls to [`DOMAIN`] go to the node at `node`.
     #[track_caller]
     pub fn start(node: SocketAddr) -> Kamailio {
+        Kamailio::configured(node, |_| String::new())
+    }
+
+    /// The same, which also listens for TLS and shows this certificate.
+    #[track_caller]
+    pub fn start_with_tls(node: SocketAddr, certificate: &CertificateFiles) -> Kamailio {
+        Kamailio::configured(node, |ports| {
+            TLS_CONFIGURATION
+                .replace("TLS_ADDRESS", &ports.address(1).to_string())
+                .replace("CHAIN", &certificate.chain.to_string_lossy())
+                .replace("KEY", &certificate.key.to_string_lossy())
+        })
+    }
+
+    #[track_caller]
+    fn configured(node: SocketAddr, tls: impl FnOnce(&PortBlock) -> String) -> Kamailio {
         need("kamailio", "kamailio");
         let folder = tempfile::Builder::new().prefix("kamailio-").tempdir().expect("a folder");
         let ports = PortBlock::reserve();
         let listen = ports.address(0);
         let configuration = CONFIGURATION
+            .replace("#TLS\n", &tls(&ports))
             .replace("KAM_DOMAIN", KAMAILIO_DOMAIN)
             .replace("LISTEN", &listen.to_string())
             .replace("SECRET", PASSWORD)
@@ -123,6 +150,11 @@ impl Kamailio {
     /// Where it listens, over UDP and TCP.
     pub fn address(&self) -> SocketAddr {
         self.ports.address(0)
+    }
+
+    /// Where it listens for TLS.
+    pub fn tls_address(&self) -> SocketAddr {
+        self.ports.address(1)
     }
 
     /// What it has logged: a line a request, with its P-Asserted-Identity.

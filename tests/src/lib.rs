@@ -9,10 +9,11 @@
 //! | [`node`] | [`MeshNode`], one `meshtone run`; [`Mesh`], several joined by ticket |
 //! | [`phone`] | [`Phone`], one baresip, remote-controlled |
 //! | [`scripted`] | [`ScriptedPhone`], raw SIP for what a well-behaved phone would never do |
-//! | [`kamailio`], [`name_server`] | somebody else's SIP domain, and the DNS that says where it is |
+//! | [`kamailio`], [`name_server`], [`certificates`] | somebody else's SIP domain, the DNS that says where it is, what it shows |
 //! | [`sipp`] | running a SIPp scenario of `tests/sipp/` |
 //! | [`tone`] | making a sine tone and finding it in a recording |
 //! | [`wire`], [`web_socket`] | bytes over TCP and TLS, frames over WebSocket, with every mistake a test wants |
+//! | [`crowd`], [`statistics`] | thousands of sources; whether two sets of times differ |
 //! | [`ports`], [`wait`] | ports no other test uses; waiting for a condition, never for a time |
 //!
 //! *Invariant:* no test sleeps in order to be in step with something else. It waits for an event or for a condition,
@@ -24,7 +25,9 @@
     reason = "a harness that cannot go on fails its test, and that is its job"
 )]
 
+pub mod certificates;
 pub mod command;
+pub mod crowd;
 pub mod kamailio;
 pub mod name_server;
 pub mod node;
@@ -32,6 +35,7 @@ pub mod phone;
 pub mod ports;
 pub mod scripted;
 pub mod sipp;
+pub mod statistics;
 pub mod tone;
 pub mod wait;
 pub mod web_socket;

@@ -17,6 +17,23 @@ impl NameServer {
     /// Starts a server that knows that the SIP server of `domain` is at `server` (IPv4), over UDP.
     #[track_caller]
     pub fn with_domain(domain: &str, server: SocketAddr) -> NameServer {
+        NameServer::serving(domain, &[server], "SIP+D2U", "_sip._udp")
+    }
+
+    /// The same with several servers, to be tried in this order.
+    #[track_caller]
+    pub fn with_servers(domain: &str, servers: &[SocketAddr]) -> NameServer {
+        NameServer::serving(domain, servers, "SIP+D2U", "_sip._udp")
+    }
+
+    /// The same, over TLS alone.
+    #[track_caller]
+    pub fn with_tls_domain(domain: &str, server: SocketAddr) -> NameServer {
+        NameServer::serving(domain, &[server], "SIPS+D2T", "_sips._tcp")
+    }
+
+    #[track_caller]
+    fn serving(domain: &str, servers: &[SocketAddr], service: &str, prefix: &str) -> NameServer {
         need("dnsmasq", "dnsmasq-base");
         let ports = PortBlock::reserve();
         let child = Command::new("dnsmasq")
@@ -24,9 +41,16 @@ impl NameServer {
             .args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file="])
             .args(["--listen-address=127.0.0.1", "--bind-interfaces", "--local=/test/"])
             .arg(format!("--port={}", ports.port(0)))
-            .arg(format!("--naptr-record={domain},10,10,S,SIP+D2U,,_sip._udp.{domain}"))
-            .arg(format!("--srv-host=_sip._udp.{domain},host.{domain},{},10,10", server.port()))
-            .arg(format!("--host-record=host.{domain},{}", server.ip()))
+            .arg(format!("--naptr-record={domain},10,10,S,{service},,{prefix}.{domain}"))
+            .args(servers.iter().zip(1..).map(|(server, number)| {
+                format!("--srv-host={prefix}.{domain},host{number}.{domain},{},{number}0,10", server.port())
+            }))
+            .args(
+                servers
+                    .iter()
+                    .zip(1..)
+                    .map(|(server, number)| format!("--host-record=host{number}.{domain},{}", server.ip())),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

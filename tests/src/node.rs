@@ -78,6 +78,14 @@ impl MeshNode {
         self.wait_ready();
     }
 
+    /// Starts the process with these settings in a configuration file.
+    #[track_caller]
+    pub fn run_configured(&mut self, settings: &str) {
+        let path = self.file("config.toml");
+        std::fs::write(&path, settings).expect("the configuration file");
+        self.run(&["--config", path.to_str().expect("UTF-8")]);
+    }
+
     /// Waits until a launched process says `ready`.
     #[track_caller]
     pub fn wait_ready(&mut self) {

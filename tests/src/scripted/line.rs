@@ -1,7 +1,7 @@
 //! The socket of a scripted phone.
 
 use std::io::Result;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use super::Sip;
@@ -25,10 +25,8 @@ impl Line {
     #[track_caller]
     pub(super) fn open(transport: Transport, server: SocketAddr) -> Line {
         match transport {
-            Transport::Udp if server.is_ipv6() => {
-                Line::Udp(UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).expect("a UDP socket"))
-            }
-            Transport::Udp => Line::Udp(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a UDP socket")),
+            Transport::Udp if server.is_ipv6() => Line::udp_from(Ipv6Addr::LOCALHOST.into()),
+            Transport::Udp => Line::udp_from(Ipv4Addr::LOCALHOST.into()),
             Transport::Tcp | Transport::Tls => {
                 let wire = Wire::open(server, transport == Transport::Tls);
                 let wire = wire.unwrap_or_else(|error| panic!("connect to {server}: {error}"));
@@ -38,6 +36,11 @@ impl Line {
                 Line::Web { transport, socket: WebSocket::open(server, transport == Transport::Wss) }
             }
         }
+    }
+
+    /// A datagram socket at this address of the machine.
+    pub(super) fn udp_from(source: IpAddr) -> Line {
+        Line::Udp(UdpSocket::bind((source, 0)).expect("a UDP socket"))
     }
 
     pub(super) fn transport(&self) -> Transport {

@@ -10,7 +10,7 @@ mod line;
 pub mod message;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,10 @@ impl ScriptedPhone {
     /// A phone that talks to the node at `server`, with a port of its own.
     #[track_caller]
     pub fn new(transport: Transport, server: SocketAddr) -> ScriptedPhone {
-        let line = Line::open(transport, server);
+        ScriptedPhone::over(Line::open(transport, server), server)
+    }
+
+    fn over(line: Line, server: SocketAddr) -> ScriptedPhone {
         let local = line.local();
         ScriptedPhone {
             line,
@@ -67,6 +70,12 @@ impl ScriptedPhone {
     #[track_caller]
     pub fn udp(server: SocketAddr) -> ScriptedPhone {
         ScriptedPhone::new(Transport::Udp, server)
+    }
+
+    /// Over UDP from this address of the machine, such as 127.0.0.66.
+    #[track_caller]
+    pub fn udp_from(source: Ipv4Addr, server: SocketAddr) -> ScriptedPhone {
+        ScriptedPhone::over(Line::udp_from(source.into()), server)
     }
 
     /// Over TCP.
@@ -331,6 +340,15 @@ impl ScriptedPhone {
     #[track_caller]
     pub fn reply(&mut self, request: &Sip, status: u16, reason: &str, body: &str) {
         let bytes = request.response(status, reason, &self.contact(), body);
+        let branch = request.branch().unwrap_or_default();
+        self.answers.insert((branch, request.method().to_owned()), bytes.clone());
+        self.send_bytes(&bytes);
+    }
+
+    /// Answers a request with 302 and this one contact.
+    #[track_caller]
+    pub fn redirect(&mut self, request: &Sip, contact: &str) {
+        let bytes = request.response(302, "Moved Temporarily", contact, "");
         let branch = request.branch().unwrap_or_default();
         self.answers.insert((branch, request.method().to_owned()), bytes.clone());
         self.send_bytes(&bytes);
