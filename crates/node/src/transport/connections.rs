@@ -1,7 +1,10 @@
 //! The table of open connections, of every stream transport: who is at the other end, and how much of this node one
-//! source may hold.
+//! source and one listener may hold.
+//!
+//! Each listener has room of its own, so that a flood at one shuts nobody out of the others. In a full one whoever has been
+//! there longest without a word makes room for the next: a phone that speaks at once gets in all the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -10,8 +13,10 @@ use tokio::sync::{Notify, mpsc};
 
 use super::dispatch::Outgoing;
 
-/// Connections kept at once, of all listeners: a descriptor and about 40 KiB each.
-pub(super) const MAX_CONNECTIONS: usize = 4096;
+/// Connections that one listener keeps at once: a descriptor and about 40 KiB each.
+pub(super) const MAX_CONNECTIONS_PER_LISTENER: usize = 2048;
+/// Connections that this node has opened itself: to phones behind TCP and to servers of other domains.
+pub(super) const MAX_OPENED: usize = 2048;
 /// Connections from one address: an office behind one NAT fits, a single flooder does not take them all.
 pub(super) const MAX_CONNECTIONS_PER_SOURCE: usize = 512;
 /// Connections from one address that have not brought a single message yet: a slow loris stays among these.
@@ -41,14 +46,26 @@ pub(super) struct Connections {
     by_id: HashMap<u64, Connection>,
     by_target: HashMap<Target, u64>,
     per_source: HashMap<IpAddr, Held>,
+    accepted: HashMap<u16, Accepted>,
+    opened: usize,
     last_id: u64,
 }
 
 struct Connection {
     target: Target,
+    /// The listener that accepted it; `None` when this node opened it.
+    listener: Option<u16>,
     queue: mpsc::Sender<Outgoing>,
     closed: Arc<Notify>,
     proven: bool,
+}
+
+/// How much one listener holds.
+#[derive(Default)]
+struct Accepted {
+    all: usize,
+    /// Those that have not brought a message, oldest first.
+    unproven: BTreeSet<u64>,
 }
 
 /// How much one source holds.
@@ -59,27 +76,52 @@ struct Held {
 }
 
 impl Connections {
-    /// Enters a connection; `None` when there are too many, or too many of this source.
+    /// Enters a connection that a listener accepted, or with `None` one that this node opens; `None` when there are too many,
+    /// or too many of this source.
     ///
     /// One that this node opens itself is proven from the start: it was not the other side's wish.
-    pub(super) fn add(&mut self, target: Target, queue: mpsc::Sender<Outgoing>, proven: bool) -> Option<Handle> {
+    pub(super) fn add(
+        &mut self,
+        target: Target,
+        queue: mpsc::Sender<Outgoing>,
+        listener: Option<u16>,
+    ) -> Option<Handle> {
         let held = self.per_source.get(&target.remote.ip());
         let (all, unproven) = held.map_or((0, 0), |held| (held.all, held.unproven));
-        if self.by_id.len() >= MAX_CONNECTIONS
-            || all >= MAX_CONNECTIONS_PER_SOURCE
-            || (!proven && unproven >= MAX_UNPROVEN_PER_SOURCE)
-        {
+        let is_unproven = listener.is_some();
+        if all >= MAX_CONNECTIONS_PER_SOURCE || (is_unproven && unproven >= MAX_UNPROVEN_PER_SOURCE) {
             return None;
         }
+        self.make_room(listener)?;
         self.last_id += 1;
         let id = self.last_id;
+        match listener {
+            Some(listener) => {
+                let accepted = self.accepted.entry(listener).or_default();
+                accepted.all += 1;
+                accepted.unproven.insert(id);
+            }
+            None => self.opened += 1,
+        }
         let closed = Arc::new(Notify::new());
         let held = self.per_source.entry(target.remote.ip()).or_default();
         held.all += 1;
-        held.unproven += usize::from(!proven);
+        held.unproven += usize::from(is_unproven);
         self.by_target.insert(target.clone(), id);
-        self.by_id.insert(id, Connection { target, queue, closed: closed.clone(), proven });
+        let connection = Connection { target, listener, queue, closed: closed.clone(), proven: !is_unproven };
+        self.by_id.insert(id, connection);
         Some(Handle { id, closed })
+    }
+
+    /// Sees to it that one more connection fits; `None` if it cannot.
+    fn make_room(&mut self, listener: Option<u16>) -> Option<()> {
+        let Some(listener) = listener else { return (self.opened < MAX_OPENED).then_some(()) };
+        let accepted = self.accepted.entry(listener).or_default();
+        if accepted.all >= MAX_CONNECTIONS_PER_LISTENER {
+            let silent = accepted.unproven.first().copied()?;
+            self.remove(silent);
+        }
+        Some(())
     }
 
     /// Notes that a connection has brought a message.
@@ -87,6 +129,9 @@ impl Connections {
         let Some(connection) = self.by_id.get_mut(&id) else { return };
         if !connection.proven {
             connection.proven = true;
+            if let Some(accepted) = connection.listener.and_then(|listener| self.accepted.get_mut(&listener)) {
+                accepted.unproven.remove(&id);
+            }
             if let Some(held) = self.per_source.get_mut(&connection.target.remote.ip()) {
                 held.unproven = held.unproven.saturating_sub(1);
             }
@@ -99,6 +144,13 @@ impl Connections {
         gone.closed.notify_one();
         if self.by_target.get(&gone.target) == Some(&id) {
             self.by_target.remove(&gone.target);
+        }
+        match gone.listener.map(|listener| self.accepted.entry(listener).or_default()) {
+            Some(accepted) => {
+                accepted.all = accepted.all.saturating_sub(1);
+                accepted.unproven.remove(&id);
+            }
+            None => self.opened = self.opened.saturating_sub(1),
         }
         let source = gone.target.remote.ip();
         if let Some(held) = self.per_source.get_mut(&source) {
@@ -137,7 +189,7 @@ mod tests {
     }
 
     fn add(connections: &mut Connections, target: Target) -> Option<u64> {
-        connections.add(target, mpsc::channel(1).0, false).map(|handle| handle.id)
+        connections.add(target, mpsc::channel(1).0, Some(0)).map(|handle| handle.id)
     }
 
     #[test]
@@ -150,6 +202,51 @@ mod tests {
         connections.prove(ids[0]);
         assert!(add(&mut connections, target(most, None)).is_some());
         assert_eq!(add(&mut connections, target(most + 1, None)), None);
+    }
+
+    /// Fills a listener from as many sources as that takes, and returns the connections.
+    fn fill(connections: &mut Connections, listener: u16) -> Vec<Handle> {
+        let add = |number: usize| {
+            let host = u16::try_from(number / MAX_UNPROVEN_PER_SOURCE).unwrap().to_be_bytes();
+            let port = u16::try_from(number % MAX_UNPROVEN_PER_SOURCE).unwrap();
+            let remote = SocketAddr::from(([10, u8::try_from(listener).unwrap(), host[0], host[1]], port));
+            let target = Target { transport: Transport::Ws, remote, name: None };
+            connections.add(target, mpsc::channel(1).0, Some(listener)).unwrap()
+        };
+        (0..MAX_CONNECTIONS_PER_LISTENER).map(add).collect()
+    }
+
+    #[test]
+    fn a_flood_at_one_listener_leaves_the_others_and_what_we_open_alone() {
+        let mut connections = Connections::default();
+        for handle in fill(&mut connections, 2) {
+            connections.prove(handle.id);
+        }
+        let on = |connections: &mut Connections, listener| {
+            connections.add(target(1, None), mpsc::channel(1).0, listener).is_some()
+        };
+        assert!(!on(&mut connections, Some(2)), "nobody there has to go for a newcomer who has said nothing");
+        assert!(on(&mut connections, Some(1)) && on(&mut connections, None));
+    }
+
+    #[test]
+    fn in_a_full_listener_the_one_who_has_been_silent_longest_makes_room() {
+        let mut connections = Connections::default();
+        let flood = fill(&mut connections, 0);
+        connections.prove(flood[0].id);
+        let newcomer = add(&mut connections, target(1, None)).unwrap();
+        let is_there = |connections: &Connections, id| connections.queue(id).is_some();
+        assert!(is_there(&connections, newcomer));
+        assert!(is_there(&connections, flood[0].id), "who has spoken stays");
+        assert!(!is_there(&connections, flood[1].id) && is_there(&connections, flood[2].id));
+        assert_eq!(connections.accepted[&0].all, MAX_CONNECTIONS_PER_LISTENER);
+        connections.prove(newcomer);
+        for handle in &flood {
+            connections.remove(handle.id);
+        }
+        connections.remove(newcomer);
+        assert_eq!((connections.accepted[&0].all, connections.accepted[&0].unproven.len()), (0, 0));
+        assert!(connections.per_source.is_empty());
     }
 
     #[test]

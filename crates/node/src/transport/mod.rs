@@ -7,6 +7,7 @@ mod connections;
 pub(crate) mod dispatch;
 mod listeners;
 mod next_hop;
+mod open_files;
 mod peer;
 pub(crate) mod policy;
 mod stream;
@@ -82,6 +83,7 @@ impl Transports {
     pub(crate) fn start(settings: Settings, overlay: Overlay, dispatch: Dispatch) -> Result<Arc<Self>, TransportError> {
         let (listeners, accepting) = Listeners::bind(&settings.addresses)
             .map_err(|(address, reason)| TransportError::Listen(address, reason))?;
+        open_files::provide(listeners.iter().count());
         let transports = Arc::new(Self {
             listeners,
             connections: Mutex::default(),
@@ -190,7 +192,7 @@ impl Transports {
             return;
         }
         let (queue, waiting) = mpsc::channel(stream::STREAM_QUEUE);
-        let Some(handle) = self.connections().add(target.clone(), queue.clone(), true) else {
+        let Some(handle) = self.connections().add(target.clone(), queue.clone(), None) else {
             self.dispatch.failed(outgoing.report);
             return;
         };

@@ -31,7 +31,7 @@ pub(super) async fn accept(transports: Arc<Transports>, listener: u16, transport
                 prepare(&stream);
                 let (queue, outgoing) = mpsc::channel(stream::STREAM_QUEUE);
                 let target = Target { transport, remote, name: None };
-                match transports.connections().add(target, queue, false) {
+                match transports.connections().add(target, queue, Some(listener)) {
                     Some(handle) => {
                         let flow = Flow::Stream { transport, listener, connection: handle.id, remote };
                         tokio::spawn(serve_accepted(transports.clone(), flow, transport, handle, stream, outgoing));
@@ -58,10 +58,17 @@ async fn serve_accepted(
 ) {
     let protected = match transport {
         Transport::Tls | Transport::Wss => match transports.tls.as_ref() {
-            Some(tls) => match timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await {
-                Ok(Ok(stream)) => Ok(stream),
-                Ok(Err(_)) | Err(_) => return transports.remove_connection(id),
-            },
+            Some(tls) => {
+                let handshake = timeout(HANDSHAKE_WITHIN, tls.accept(stream));
+                tokio::select! {
+                    shaken = handshake => match shaken {
+                        Ok(Ok(stream)) => Ok(stream),
+                        Ok(Err(_)) | Err(_) => return transports.remove_connection(id),
+                    },
+                    // It had to make room; its descriptor must go at once.
+                    () = closed.notified() => return,
+                }
+            }
             None => return transports.remove_connection(id),
         },
         Transport::Udp | Transport::Tcp | Transport::Ws | Transport::Peer => Err(stream),

@@ -41,8 +41,11 @@ pub(super) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let upgraded = timeout(REQUEST_WITHIN, upgrade(&mut stream, &transports.origins)).await;
-    if matches!(upgraded, Ok(true)) {
+    let upgraded = tokio::select! {
+        upgraded = timeout(REQUEST_WITHIN, upgrade(&mut stream, &transports.origins)) => matches!(upgraded, Ok(true)),
+        () = closed.notified() => false,
+    };
+    if upgraded {
         // In one frame or in fragments: what a message may have on any transport.
         let limits = Limits::default().max_payload_len(Some(MAX_MESSAGE_LEN));
         let config = Config::default().frame_size(usize::MAX);
