@@ -46,6 +46,7 @@ test-tools: ## Install the phones that the tests drive (Debian, Ubuntu)
 	@# Its package starts a Kamailio on the ports that a node wants; the tests start their own.
 	@missing=(); PATH="$$PATH:/usr/sbin"; \
 	for tool in $(TOOLS); do command -v "$${tool%%:*}" > /dev/null || missing+=("$${tool##*:}"); done; \
+	compgen -G "/usr/lib/*/kamailio/modules/tls.so" > /dev/null || missing+=(kamailio-tls-modules); \
 	if [ "$${#missing[@]}" -gt 0 ]; then \
 		echo "Installing $${missing[*]}: the phones of the end-to-end tests."; \
 		$(SUDO) apt-get update -qq; \

@@ -4,17 +4,11 @@
 
 use std::net::SocketAddr;
 
+use meshtone_tests::certificates::{Authority, CertificateFiles};
 use meshtone_tests::kamailio::{KAMAILIO_DOMAIN, Kamailio, PASSWORD};
 use meshtone_tests::name_server::NameServer;
 use meshtone_tests::phone::{HangsUp, talk};
 use meshtone_tests::{DOMAIN, MeshNode, Phone, PhoneOptions, SOON};
-
-/// A node with these settings besides those of every test; it may call loopback.
-fn configured(node: &mut MeshNode, settings: &str) {
-    let path = node.data().with_file_name("config.toml");
-    std::fs::write(&path, settings).unwrap();
-    node.run(&["--config", path.to_str().unwrap()]);
-}
 
 fn at_kamailio(user: &str, server: SocketAddr, tone_hz: f64) -> Phone {
     PhoneOptions::new(user, PASSWORD, server, tone_hz).in_domain(KAMAILIO_DOMAIN).start()
@@ -31,7 +25,7 @@ fn a_plain_sip_domain_is_called_by_dns() {
     let kamailio = Kamailio::start(node.sip());
     let names = NameServer::with_domain(KAMAILIO_DOMAIN, kamailio.address());
     let settings = format!("dns = [\"{}\"]\nallow_private_destinations = true\n", names.address());
-    configured(&mut node, &settings);
+    node.run_configured(&settings);
     let mut alice = sip_of(&node, "alice", 440.0);
     let mut carol = at_kamailio("carol", kamailio.address(), 880.0);
 
@@ -52,7 +46,7 @@ fn without_leave_no_stranger_comes_in_and_nothing_private_is_called() {
     let mut node = MeshNode::unstarted("n1").with_domain(DOMAIN);
     let kamailio = Kamailio::start(node.sip());
     let names = NameServer::with_domain(KAMAILIO_DOMAIN, kamailio.address());
-    configured(&mut node, &format!("dns = [\"{}\"]\n", names.address()));
+    node.run_configured(&format!("dns = [\"{}\"]\n", names.address()));
     let mut alice = sip_of(&node, "alice", 440.0);
     let mut carol = at_kamailio("carol", kamailio.address(), 880.0);
 
@@ -82,10 +76,61 @@ fn a_known_domain_calls_in_and_cannot_tell_who_is_missing_from_who_is_away() {
         "dns = [\"{}\"]\nallow_private_destinations = true\ninbound = \"known\"\nknown_domains = [\"{KAMAILIO_DOMAIN}\"]\n",
         names.address()
     );
-    configured(&mut node, &settings);
+    node.run_configured(&settings);
     let mut alice = sip_of(&node, "alice", 440.0);
     let mut carol = at_kamailio("carol", kamailio.address(), 880.0);
     talk(&mut carol, &mut alice, &format!("sip:alice@{DOMAIN}"), HangsUp::Caller);
     carol.dial(&format!("sip:nobody@{DOMAIN}"));
     assert!(carol.wait_closed(SOON).starts_with("480"));
+}
+
+/// A node that trusts one authority, its user Alice's phone, and Kamailio, which the DNS says is reached over TLS alone.
+struct OverTls {
+    node: MeshNode,
+    kamailio: Kamailio,
+    alice: Phone,
+    _names: NameServer,
+}
+
+fn over_tls(authority: &Authority, certificate: &CertificateFiles) -> OverTls {
+    let mut node = MeshNode::unstarted("n1").with_domain(DOMAIN);
+    let kamailio = Kamailio::start_with_tls(node.sip(), certificate);
+    let names = NameServer::with_tls_domain(KAMAILIO_DOMAIN, kamailio.tls_address());
+    let settings = format!(
+        "dns = [\"{}\"]\nallow_private_destinations = true\ntls_ca = \"{}\"\n",
+        names.address(),
+        authority.certificate().display()
+    );
+    node.run_configured(&settings);
+    let alice = sip_of(&node, "alice", 440.0);
+    OverTls { node, kamailio, alice, _names: names }
+}
+
+#[test]
+fn a_domain_over_tls_is_called_when_its_certificate_names_it() {
+    let authority = Authority::new();
+    let mut over_tls = over_tls(&authority, &authority.issue(&[KAMAILIO_DOMAIN], 2100));
+    let mut carol = at_kamailio("carol", over_tls.kamailio.address(), 880.0);
+    talk(&mut over_tls.alice, &mut carol, &format!("sip:carol@{KAMAILIO_DOMAIN}"), HangsUp::Caller);
+}
+
+#[test]
+fn a_domain_over_tls_that_cannot_prove_its_name_is_not_called_and_the_log_says_why() {
+    let authority = Authority::new();
+    let stranger = Authority::new();
+    for (certificate, why) in [
+        (authority.issue(&["other.test"], 2100), "name"),
+        (authority.issue(&["*.test"], 2100), "name"),
+        (authority.issue(&[KAMAILIO_DOMAIN], 2021), "expired"),
+        (authority.self_signed(&[KAMAILIO_DOMAIN]), "unknownissuer"),
+        (stranger.issue(&[KAMAILIO_DOMAIN], 2100), "unknownissuer"),
+    ] {
+        let OverTls { node, kamailio, mut alice, _names } = over_tls(&authority, &certificate);
+        alice.dial(&format!("sip:carol@{KAMAILIO_DOMAIN}"));
+        assert!(alice.wait_closed(SOON).starts_with("480"), "{why}");
+        let log = std::fs::read_to_string(node.log()).unwrap();
+        let said = log.lines().find(|line| line.contains("could not prove who it is"));
+        assert!(said.is_some_and(|line| line.to_lowercase().contains(why)), "{why:?} is not said in {said:?}");
+        assert!(!kamailio.log().contains("from sip:alice@"), "nothing was sent to it");
+    }
 }

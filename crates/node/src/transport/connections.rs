@@ -167,6 +167,26 @@ impl Connections {
         self.by_target.get(target).copied()
     }
 
+    /// The same target by the name that was proven at its address, if its own name is but that address, so that nobody was
+    /// ever asked to prove it, and connections there have proven one name and no other.
+    ///
+    /// For requests within a dialog, whose address a flow token vouches for: many servers name themselves by their address
+    /// in Record-Route, for which their certificate has no word.
+    pub(super) fn as_proven(&self, target: Target) -> Target {
+        let is_address = target.name.as_ref().is_some_and(|name| name.parse() == Ok(target.remote.ip()));
+        if !is_address || self.by_target.contains_key(&target) {
+            return target;
+        }
+        let same_place = |other: &&Target| {
+            other.transport == target.transport && other.remote == target.remote && other.name.is_some()
+        };
+        let mut proven = self.by_target.keys().filter(same_place);
+        match (proven.next(), proven.next()) {
+            (Some(only), None) => only.clone(),
+            (Some(_), Some(_)) | (None, _) => target,
+        }
+    }
+
     /// Where to put what a connection shall write.
     pub(super) fn queue(&self, id: u64) -> Option<mpsc::Sender<Outgoing>> {
         self.by_id.get(&id).map(|connection| connection.queue.clone())
@@ -270,6 +290,22 @@ mod tests {
         assert_eq!(connections.find(&target(5061, Some("a.example"))), Some(id));
         assert_eq!(connections.find(&target(5061, Some("b.example"))), None);
         assert_eq!(connections.find(&target(5061, None)), None);
+    }
+
+    #[test]
+    fn an_address_stands_for_the_one_name_that_was_proven_there() {
+        let mut connections = Connections::default();
+        let by_address = || target(5061, Some("192.0.2.1"));
+        let accepted = add(&mut connections, target(5061, None)).unwrap();
+        assert_eq!(connections.as_proven(by_address()), by_address(), "who connected to us has proven nothing");
+        connections.remove(accepted);
+        connections.add(target(5061, Some("a.example")), mpsc::channel(1).0, None).unwrap();
+        assert_eq!(connections.as_proven(by_address()), target(5061, Some("a.example")));
+        assert_eq!(connections.as_proven(target(5061, Some("b.example"))), target(5061, Some("b.example")));
+        assert_eq!(connections.as_proven(target(5061, Some("192.0.2.2"))), target(5061, Some("192.0.2.2")));
+        assert_eq!(connections.as_proven(target(5062, Some("192.0.2.1"))), target(5062, Some("192.0.2.1")));
+        connections.add(target(5061, Some("b.example")), mpsc::channel(1).0, None).unwrap();
+        assert_eq!(connections.as_proven(by_address()), by_address(), "which of the two, nobody can tell");
     }
 
     #[test]
