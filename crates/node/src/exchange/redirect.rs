@@ -23,11 +23,17 @@ impl Worker {
         let mut targets: Vec<Target> = Vec::new();
         let mut spare: Vec<Target> = Vec::new();
         let mut searches = Vec::new();
+        let called = self.callee(request);
         for contact in contacts {
             let Some(caller) = caller.as_deref().filter(|_| searches.len() < FOLLOWED_MAX) else { break };
             // What the caller would send if he followed it himself.
             let request = request.edit().request_uri(&contact.uri).finish();
-            let Callee::User { address } = self.callee(&request) else { continue };
+            // Back to whom was called first, who has been asked (RFC 3261 §16.5).
+            let callee = self.callee(&request);
+            if callee == called {
+                continue;
+            }
+            let Callee::User { address } = callee else { continue };
             let found: Phones = self.local_phones(&address, Some(caller), &request);
             let less = |target: Target| Target { q: target.q.min(contact.q), ..target };
             targets.extend(found.targets.into_iter().map(less));

@@ -1,0 +1,73 @@
+//! Phones that say "ask there instead" (3xx): followed to users here, and to nobody else.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::net::UdpSocket;
+
+use meshtone_tests::{Mesh, ScriptedPhone};
+
+const BOB: &str = "sip:bob@mesh.test";
+
+#[test]
+fn a_redirection_to_a_user_at_another_node_is_followed() {
+    let mesh = Mesh::start(2);
+    let passwords = ["alice", "bob", "carol"].map(|user| mesh.user(user));
+    let mut alice = ScriptedPhone::udp(mesh.sip(1)).of("alice", &passwords[0]);
+    let mut bob = ScriptedPhone::udp(mesh.sip(1)).of("bob", &passwords[1]);
+    let mut carol = ScriptedPhone::tcp(mesh.sip(2)).of("carol", &passwords[2]);
+    bob.register();
+    carol.register();
+
+    let sent = alice.invite(BOB);
+    let ringing = bob.incoming("INVITE");
+    bob.redirect(&ringing, "sip:carol@mesh.test");
+    let invite = carol.incoming("INVITE");
+    assert!(invite.header("P-Asserted-Identity").is_some_and(|caller| caller.contains("alice@mesh.test")), "{invite}");
+    let mut dialog = carol.accept_later(&invite);
+    alice.established(&sent);
+    carol.incoming("ACK");
+    let bye = carol.send(&dialog.next_request("BYE"));
+    let received = alice.incoming("BYE");
+    alice.reply(&received, 200, "OK", "");
+    assert_eq!(carol.final_answer(&bye).status(), 200);
+}
+
+#[test]
+fn a_redirection_to_anywhere_else_goes_back_to_the_caller_and_nothing_is_sent_there() {
+    let mesh = Mesh::start(1);
+    let (alice, bob) = (mesh.user("alice"), mesh.user("bob"));
+    let mut alice = ScriptedPhone::udp(mesh.sip(1)).of("alice", &alice);
+    let mut bob = ScriptedPhone::udp(mesh.sip(1)).of("bob", &bob);
+    bob.register();
+    let victim = UdpSocket::bind("127.0.0.1:0").unwrap();
+    victim.set_nonblocking(true).unwrap();
+    for target in [format!("sip:+900123@{}", victim.local_addr().unwrap()), "sip:x@elsewhere.example".to_owned()] {
+        let sent = alice.invite(BOB);
+        let ringing = bob.incoming("INVITE");
+        bob.redirect(&ringing, &target);
+        let answer = alice.final_answer(&sent);
+        assert_eq!(answer.status(), 302, "{answer}");
+        assert!(answer.header("Contact").unwrap().contains(&target), "{answer}");
+    }
+    assert!(victim.recv(&mut [0; 2_048]).is_err(), "what a phone names was asked");
+}
+
+#[test]
+fn users_who_redirect_to_each_other_make_no_endless_call() {
+    let mesh = Mesh::start(1);
+    let passwords = ["alice", "bob", "carol"].map(|user| mesh.user(user));
+    let mut alice = ScriptedPhone::udp(mesh.sip(1)).of("alice", &passwords[0]);
+    let mut bob = ScriptedPhone::udp(mesh.sip(1)).of("bob", &passwords[1]);
+    let mut carol = ScriptedPhone::udp(mesh.sip(1)).of("carol", &passwords[2]);
+    bob.register();
+    carol.register();
+    let sent = alice.invite(BOB);
+    let ringing = bob.incoming("INVITE");
+    bob.redirect(&ringing, "sip:carol@mesh.test");
+    let ringing = carol.incoming("INVITE");
+    carol.redirect(&ringing, BOB);
+    // Whom a call has been to already is not called again.
+    let answer = alice.final_answer(&sent);
+    assert!((300..500).contains(&answer.status()), "{answer}");
+    assert!(bob.next(std::time::Duration::ZERO).is_none_or(|message| message.method() != "INVITE"));
+}
