@@ -17,6 +17,7 @@ mod overload;
 mod peer;
 mod phone;
 pub mod policy;
+mod race;
 mod redirect;
 mod reg_event;
 mod register;

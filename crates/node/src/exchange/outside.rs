@@ -20,6 +20,7 @@ use super::callee::Callee;
 use super::contacts::{Phones, peer_uri};
 use super::phone::{OWN_HEADERS, Sought, locate_rest, to_peer_targets};
 use super::policy::Admission;
+use super::race::{Found, race};
 use super::worker::{Input, Worker};
 use crate::clock::unix_ms;
 use crate::location::dns::{Host, LocateError, Server, Wanted};
@@ -249,8 +250,7 @@ impl Worker {
     }
 }
 
-/// Looks an address of another domain up, in the overlay and by name at the same time: a verified record of the overlay wins,
-/// the DNS is acted on when the overlay knows nothing or says nothing in time, and never both.
+/// Looks an address of another domain up, in the overlay and by name at the same time.
 async fn search(
     exchange: Arc<Exchange>,
     call: ElsewhereCall,
@@ -262,42 +262,28 @@ async fn search(
     let mut known = vec![exchange.overlay.node_id()];
     let caller = Some(caller);
     let uri = peer_uri(&address, &request);
-    let naming = {
-        let (exchange, wanted) = (exchange.clone(), wanted.clone());
-        tokio::spawn(async move {
-            if is_callable { by_name(&exchange, &wanted, false).await } else { ByName::Failed(LocateError::NoServer) }
-        })
+    let naming = async {
+        if is_callable { by_name(&exchange, &wanted, false).await } else { ByName::Failed(LocateError::NoServer) }
     };
     let in_overlay = async {
-        match &wanted.host {
+        let entries = match &wanted.host {
             Host::Name(_) => exchange.overlay.fetch_first(Kind::SipRegistration, &address).await.unwrap_or_default(),
             Host::Address(_) => Vec::new(),
-        }
+        };
+        let targets = to_peer_targets(entries, &uri, caller.as_deref(), &mut known);
+        (!targets.is_empty()).then_some(targets)
     };
-    tokio::pin!(in_overlay);
-    let early = tokio::time::timeout(OVERLAY_FIRST, &mut in_overlay).await;
-    let is_late = early.is_err();
-    let targets = to_peer_targets(early.unwrap_or_default(), &uri, caller.as_deref(), &mut known);
-    if !targets.is_empty() {
-        naming.abort();
-        let _ = answers.send(Input::Located { id, targets, searching: true }).await;
-        locate_rest(exchange.overlay.clone(), Sought { address: address.clone(), uri, caller, known }, id, answers)
-            .await;
-        return;
-    }
-    let by_name = naming.await.unwrap_or(ByName::Failed(LocateError::NameServer));
-    if is_late && !matches!(by_name, ByName::Servers(_)) {
-        // No way by name: whatever the overlay still says is all there is.
-        let targets = to_peer_targets(in_overlay.await, &uri, caller.as_deref(), &mut known);
-        if !targets.is_empty() {
+    match race(in_overlay, naming, tokio::time::sleep(OVERLAY_FIRST)).await {
+        Found::InOverlay(targets) => {
             let _ = answers.send(Input::Located { id, targets, searching: true }).await;
-            locate_rest(exchange.overlay.clone(), Sought { address: address.clone(), uri, caller, known }, id, answers)
-                .await;
-            return;
+            let sought = Sought { address: address.clone(), uri, caller, known };
+            locate_rest(exchange.overlay.clone(), sought, id, answers).await;
+        }
+        Found::ByName(by_name) => {
+            let request_uri = request.request_uri().to_owned();
+            let _ = answers.send(Input::ByName { id, request, request_uri, by_name }).await;
         }
     }
-    let request_uri = request.request_uri().to_owned();
-    let _ = answers.send(Input::ByName { id, request, request_uri, by_name }).await;
 }
 
 /// A call to another domain.
