@@ -224,7 +224,7 @@ impl Node {
                 echoes: HashMap::new(),
                 forwarded: HashMap::new(),
                 subscribers: BTreeMap::new(),
-                outside_calls: HashMap::new(),
+                counted: Default::default(),
             };
             tasks.spawn(worker.run(inbox));
         }

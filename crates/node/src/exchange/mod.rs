@@ -7,6 +7,7 @@ pub(crate) mod allowance;
 pub(crate) mod callee;
 pub(crate) mod calls;
 mod contacts;
+pub(crate) mod counted;
 pub(crate) mod digest;
 mod echo;
 mod emergency;

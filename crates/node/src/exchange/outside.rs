@@ -137,11 +137,7 @@ impl Worker {
 
     /// Calls whose end nobody told count no longer.
     pub(super) fn forget_lost_calls(&mut self) {
-        let now_ms = unix_ms();
-        self.outside_calls.retain(|_, counted| {
-            counted.retain(|allowance| allowance.still_counts(now_ms));
-            !counted.is_empty()
-        });
+        self.counted.forget_lost(unix_ms());
     }
 
     fn try_next_way(&mut self, id: RequestId) -> bool {

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::Exchange;
 use super::allowance::Allowance;
+use super::counted::{CallKey, CountedCalls};
 use super::outside::{ByName, Checked, Ways};
 use super::overload::{Load, Overload, retry_after_s};
 use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN};
@@ -58,14 +59,14 @@ pub(crate) struct Worker {
     pub(crate) forwarded: HashMap<RequestId, Forwarded>,
     /// Who is told of registrations.
     pub(crate) subscribers: BTreeMap<SubscriptionId, Subscriber>,
-    /// What the calls outside that stand count for, by Call-ID, until their BYE.
-    pub(crate) outside_calls: HashMap<String, Vec<Allowance>>,
+    /// What the calls outside that stand count for.
+    pub(crate) counted: CountedCalls<RequestId>,
 }
 
 /// A request under way to whoever it means.
 pub(crate) struct Forwarded {
     /// The call that it may become; `None` for anything but INVITE.
-    pub(crate) call_id: Option<String>,
+    pub(crate) call: Option<CallKey>,
     /// Whether it asks for protected hops only.
     pub(crate) wants_sips: bool,
     /// Somebody is there, but not over protected hops.
@@ -219,8 +220,13 @@ impl Worker {
             Event::Redirected { id, branch, request, contacts } => {
                 self.on_redirected(id, branch, &request, &contacts);
             }
-            Event::Cancelled { id } => self.forget(id, 487),
-            Event::Finished { id, status } => self.forget(id, status),
+            Event::Cancelled { id } => self.on_cancelled(id),
+            Event::Finished { id, status } => {
+                if let Some(call_id) = self.counted.finished(id, status) {
+                    self.exchange.calls.end(&call_id);
+                }
+                self.forget(id, status);
+            }
         }
     }
 
@@ -236,14 +242,13 @@ impl Worker {
                 if matches!(target.destination, Destination::Peer(_)) {
                     target.answer_within = Some(PEER_ANSWERS_WITHIN);
                 }
-                if request.method() == Method::Bye {
-                    self.exchange.calls.end(request.call_id());
-                    self.outside_calls.remove(request.call_id());
-                }
                 if sips::is_sips(&target.uri) && !sips::is_protected(target.destination.transport()) {
                     let warning = sips::not_allowed(&self.exchange.domain);
                     self.reject_with(id, 480, "Not reachable over protected hops", &[warning]);
                     return;
+                }
+                if request.method() == Method::Bye {
+                    self.counted.ending(unix_ms(), id, request);
                 }
                 self.server.forward(Instant::now(), id, vec![target], false);
             }
@@ -268,9 +273,8 @@ impl Worker {
         if is_invite {
             self.exchange.calls.begin(unix_ms(), request);
         }
-        let call_id = is_invite.then(|| request.call_id().to_owned());
         let forwarded = Forwarded {
-            call_id,
+            call: is_invite.then(|| CallKey::of_invite(request)),
             wants_sips: sips::is_sips(request.request_uri()),
             unprotected: false,
             caller: None,
@@ -327,13 +331,23 @@ impl Worker {
         self.forget(id, 480);
     }
 
+    /// The caller wants no further targets. Where the request went already, a 2xx may be on its way.
+    fn on_cancelled(&mut self, id: RequestId) {
+        if let Some(forwarded) = self.forwarded.get_mut(&id).filter(|forwarded| forwarded.tried)
+            && let (Some(call), Some(allowance)) = (forwarded.call.clone(), forwarded.allowance.take())
+        {
+            self.counted.cancelled(id, call, allowance);
+        }
+        self.forget(id, 487);
+    }
+
     pub(super) fn forget(&mut self, id: RequestId, status: u16) {
         let Some(forwarded) = self.forwarded.remove(&id) else { return };
         self.on_way_ended(forwarded.ways, status);
-        let Some(call_id) = forwarded.call_id else { return };
-        self.exchange.calls.answered(unix_ms(), &call_id, status);
+        let Some(call) = forwarded.call else { return };
+        self.exchange.calls.answered(unix_ms(), &call.call_id, status);
         if (200..300).contains(&status) {
-            self.outside_calls.entry(call_id).or_default().extend(forwarded.allowance);
+            self.counted.stands(call, forwarded.allowance);
         }
     }
 
