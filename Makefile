@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-tools test-web build lint format deny-tool advisories fuzz bench report
+.PHONY: help run test test-tools test-web threats build lint format deny-tool advisories fuzz bench report
 
 # What `meshtone run` is given: make run ARGS="--domain home.example"
 ARGS ?=
@@ -34,6 +34,10 @@ run: ## Build the program and start a node here (pass flags with ARGS="...")
 	@echo "Building meshtone (the first time takes some minutes), then starting a node; Ctrl-C ends it."
 	cargo build --release --locked --package meshtone
 	"$${CARGO_TARGET_DIR:-target}"/release/meshtone run $(ARGS)
+
+threats: build ## Measure what an attacker would measure; wants a quiet machine
+	@echo "Timing answers about users who exist and who do not."
+	cargo test --workspace --locked --test enumeration -- --ignored --nocapture
 
 build: ## Build everything for the tests
 	cargo build --workspace --all-targets --locked

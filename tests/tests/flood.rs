@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use meshtone_tests::crowd::{allow_files, sources};
 use meshtone_tests::scripted::{Request, SDP, is_alive};
 use meshtone_tests::{Mesh, SOON, ScriptedPhone, Transport, eventually};
 
@@ -28,12 +29,12 @@ struct Flood {
 }
 
 impl Flood {
-    fn start(server: SocketAddr) -> Flood {
+    fn start(server: SocketAddr, sources: &[Ipv4Addr]) -> Flood {
         let over = Arc::new(AtomicBool::new(false));
         let sent_so_far = Arc::new(AtomicUsize::new(0));
         let (is_over, counter) = (over.clone(), sent_so_far.clone());
         let sockets: Vec<UdpSocket> =
-            (66..74).map(|host| UdpSocket::bind(format!("127.0.0.{host}:0")).expect("a socket")).collect();
+            sources.iter().map(|source| UdpSocket::bind((*source, 0)).expect("a socket")).collect();
         let thread = std::thread::spawn(move || {
             let begin = Instant::now();
             let mut sent = 0;
@@ -78,6 +79,18 @@ impl Drop for Flood {
 
 #[test]
 fn a_caller_gets_through_a_flood_at_once_and_the_node_recovers() {
+    get_through(&sources(66, 8));
+}
+
+#[test]
+fn a_caller_gets_through_a_flood_from_a_thousand_made_up_addresses() {
+    allow_files(4096);
+    get_through(&sources(67, 1000));
+}
+
+/// Makes calls while these sources flood the node.
+#[track_caller]
+fn get_through(sources: &[Ipv4Addr]) {
     let mesh = Mesh::start(1);
     let (alice, bob) = (mesh.user("alice"), mesh.user("bob"));
     let mut alice = ScriptedPhone::udp(mesh.sip(1)).of("alice", &alice);
@@ -85,7 +98,7 @@ fn a_caller_gets_through_a_flood_at_once_and_the_node_recovers() {
     bob.register();
     let before = mesh.node(1).rss_kib();
 
-    let flood = Flood::start(mesh.sip(1));
+    let flood = Flood::start(mesh.sip(1), sources);
     // From the beginning until well beyond the first burst.
     let mut calls = 0;
     while flood.sent.load(Ordering::Relaxed) < 4 * PER_SECOND && !flood.is_over() {

@@ -66,6 +66,40 @@ fn a_phone_with_two_connections_is_called_over_one_and_still_when_that_is_gone()
 }
 
 #[test]
+fn a_phone_that_answers_430_or_408_over_one_connection_is_called_over_the_other() {
+    let mesh = Mesh::start(1);
+    let (alice, bob) = (mesh.user("alice"), mesh.user("bob"));
+    let mut alice = ScriptedPhone::udp(mesh.sip(1)).of("alice", &alice);
+    let mut flows = [1, 2].map(|number| {
+        let mut flow = ScriptedPhone::tcp(mesh.sip(1)).of("bob", &bob);
+        let request = register(&flow, &format!(";+sip.instance={};reg-id={number}", instance(1)));
+        assert_eq!(flow.ask(request).status(), 200);
+        flow
+    });
+    for (status, reason) in [(430, "Flow Failed"), (408, "Request Timeout")] {
+        let [first, second] = &mut flows;
+        let sent = alice.invite(BOB);
+        let ringing = second.incoming("INVITE");
+        second.reply(&ringing, status, reason, "");
+        let ringing = first.incoming("INVITE");
+        first.reply(&ringing, 200, "OK", SDP);
+        let mut dialog = alice.established(&sent);
+        first.incoming("ACK");
+        let bye = alice.send(&dialog.next_request("BYE"));
+        let ended = first.incoming("BYE");
+        first.reply(&ended, 200, "OK", "");
+        assert_eq!(alice.final_answer(&bye).status(), 200);
+    }
+    // Refused by the person, not by the connection: nobody is asked twice.
+    let [first, second] = &mut flows;
+    let sent = alice.invite(BOB);
+    let ringing = second.incoming("INVITE");
+    second.reply(&ringing, 603, "Decline", "");
+    assert_eq!(alice.final_answer(&sent).status(), 603);
+    assert!(first.next(std::time::Duration::ZERO).is_none());
+}
+
+#[test]
 fn a_gruu_reaches_just_that_phone_also_from_another_node() {
     let mesh = Mesh::start(2);
     let (alice, bob) = (mesh.user("alice"), mesh.user("bob"));
