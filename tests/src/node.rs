@@ -391,6 +391,15 @@ impl Mesh {
 }
 
 impl Mesh {
+    /// Waits until every running node holds what the overlay knows of so many registered users. Up to five nodes hold all of it.
+    #[track_caller]
+    pub fn wait_announced(&self, users: u64) {
+        for node in self.nodes.iter().filter(|node| node.is_started()) {
+            let what = format!("node {} to hold the records of {users} users", node.name);
+            eventually(SOON, &what, || node.records("sip-registration") >= users);
+        }
+    }
+
     /// The node with this number, counted from 1 as in `n1`.
     pub fn node(&self, number: usize) -> &MeshNode {
         &self.nodes[number - 1]

@@ -151,6 +151,7 @@ fn where_anybody_may_call_in_strangers_ring_users_at_any_home_node_and_relay_not
         // At the other node the request comes from a home node that asserts nothing of the caller.
         let mut bob = ScriptedPhone::udp(mesh.sip(number)).of("bob", &password);
         bob.register();
+        mesh.wait_announced(1);
         let forged = ask("INVITE", "sip:bob@mesh.test", &from)
             .with("P-Asserted-Identity", "<sip:alice@mesh.test>")
             .with_body("application/sdp", SDP);

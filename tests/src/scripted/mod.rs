@@ -400,6 +400,16 @@ impl ScriptedPhone {
         self.inbox.pop_front()
     }
 
+    /// Fails if anything but answers has come, or was on its way: the node answers a question first, and what it sent here
+    /// before has come by then.
+    #[track_caller]
+    pub fn assert_left_alone(&mut self) {
+        let uri = format!("sip:{}", self.server);
+        self.ask_once(&Request::new("OPTIONS", &uri, "sip:probe@probe.invalid", &uri));
+        let request = self.take(|message| message.status() == 0);
+        assert_eq!(request, None, "something came to {}'s phone", self.user);
+    }
+
     /// Whether the node has closed the connection.
     pub fn is_closed(&self) -> bool {
         self.line.is_closed()
