@@ -22,12 +22,15 @@ pub(super) struct Attempt {
     order: OutgoingCall,
     transaction: TransactionId,
     state: AttemptState,
+    ring_until: Instant,
     /// Whether there was a provisional response: CANCEL must wait for one (RFC 3261 §9.1).
     heard: bool,
     /// Its dialogs, early or not.
     dialogs: Vec<DialogId>,
     /// To tags of the 2xx that were taken.
     answered: Vec<String>,
+    /// What our CANCEL gives as Reason (RFC 3326).
+    pub(super) end_reason: Option<String>,
     armed: Option<Instant>,
 }
 
@@ -64,9 +67,18 @@ impl Agent {
             stack.tell(AgentEvent::Failed { dialog: call, status: 503, response: None });
             return call;
         };
-        let state = AttemptState::Calling { until: stack.now + order.ring_for };
-        let attempt =
-            Attempt { order, transaction, state, heard: false, dialogs: Vec::new(), answered: Vec::new(), armed: None };
+        let patience = order.answer_within.unwrap_or(order.ring_for).min(order.ring_for);
+        let attempt = Attempt {
+            transaction,
+            state: AttemptState::Calling { until: stack.now + patience },
+            ring_until: stack.now + order.ring_for,
+            order,
+            heard: false,
+            dialogs: Vec::new(),
+            answered: Vec::new(),
+            end_reason: None,
+            armed: None,
+        };
         self.attempts.insert(call, attempt);
         self.rearm_attempt(call);
         call
@@ -93,7 +105,7 @@ impl Agent {
                 let until = stack.now + self.settings.patience();
                 attempt.state = AttemptState::Cancelling { until, status };
                 if attempt.heard {
-                    stack.layer.cancel(stack.now, attempt.transaction, None);
+                    stack.layer.cancel(stack.now, attempt.transaction, attempt.end_reason.as_deref());
                 }
                 self.rearm_attempt(call);
                 true
@@ -113,15 +125,16 @@ impl Agent {
         let Some(attempt) = self.attempts.get_mut(&call) else { return };
         let is_first = !std::mem::replace(&mut attempt.heard, true);
         match attempt.state {
-            AttemptState::Calling { .. } => {}
+            AttemptState::Calling { .. } => attempt.state = AttemptState::Calling { until: attempt.ring_until },
             AttemptState::Cancelling { .. } => {
                 if is_first {
-                    stack.layer.cancel(stack.now, attempt.transaction, None);
+                    stack.layer.cancel(stack.now, attempt.transaction, attempt.end_reason.as_deref());
                 }
                 return;
             }
             AttemptState::Answered { .. } => return,
         }
+        self.rearm_attempt(call);
         if response.status() == 100 {
             return;
         }

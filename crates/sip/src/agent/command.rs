@@ -100,6 +100,8 @@ pub struct OutgoingCall {
     pub session_timer: Option<Duration>,
     /// How long it may ring; then the call is cancelled and fails with 408.
     pub ring_for: Duration,
+    /// How long nothing at all may be heard, not even 100; then the call fails with 408, and another server may be tried.
+    pub answer_within: Option<Duration>,
     /// Keep each dialog that a fork answers with, not the first alone; the others get BYE.
     pub keep_forks: bool,
     /// Methods within the dialog that the node answers itself ([`super::AgentEvent::Request`], [`super::AgentEvent::Refer`]);
@@ -125,6 +127,7 @@ impl OutgoingCall {
             reliable: Reliability::default(),
             session_timer: None,
             ring_for: RING_FOR,
+            answer_within: None,
             keep_forks: false,
             handles: Vec::new(),
             sources: Vec::new(),

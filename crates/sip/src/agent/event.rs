@@ -34,6 +34,13 @@ pub enum AgentEvent {
         /// The body is an offer: [`crate::server::Server::acknowledge`] sends the ACK with the answer.
         wants_answer: bool,
     },
+    /// The other side says why it ends a session, by the Reason of its BYE or CANCEL (RFC 3326); the end itself follows.
+    EndReason {
+        /// The dialog.
+        dialog: DialogId,
+        /// Value of Reason.
+        reason: String,
+    },
     /// A call of ours failed, or was cancelled (487). Its number means nothing any more.
     Failed {
         /// The call.

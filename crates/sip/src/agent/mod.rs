@@ -42,7 +42,7 @@ pub use command::{
 pub use event::{AgentEvent, SubscriptionState, Termination};
 pub use replaces::Replaced;
 pub(crate) use stack::{Answer, Stack};
-pub(crate) use within::{Question, Verdict};
+pub(crate) use within::{Question, Verdict, tell_reason};
 
 use calling::Attempt;
 use notifier::Serving;

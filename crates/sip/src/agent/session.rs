@@ -41,6 +41,8 @@ pub(super) struct Session {
     pub(super) was_referred: bool,
     /// BYE waits for the ACK (RFC 3261 §15).
     pub(super) hang_up_wanted: bool,
+    /// What our BYE gives as Reason (RFC 3326).
+    pub(super) end_reason: Option<String>,
     pub(super) armed: Option<Instant>,
 }
 
@@ -108,6 +110,7 @@ impl Session {
             subscriptions: Vec::new(),
             was_referred: false,
             hang_up_wanted: false,
+            end_reason: None,
             armed: None,
         }
     }
@@ -203,6 +206,16 @@ impl Agent {
         self.rearm_session(id);
     }
 
+    /// Keeps the Reason (RFC 3326) that the BYE or CANCEL about to be sent will give.
+    pub(crate) fn give_reason(&mut self, id: DialogId, reason: &str) {
+        if let Some(attempt) = self.attempts.get_mut(&id) {
+            attempt.end_reason = Some(reason.to_owned());
+        }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.end_reason = Some(reason.to_owned());
+        }
+    }
+
     /// Ends a call of ours, or a session, in whatever way its state asks for (RFC 3261 §15).
     pub(crate) fn hang_up(&mut self, stack: &mut Stack<'_>, id: DialogId) {
         if self.attempts.contains_key(&id) && self.cancel_call(stack, id, 487) {
@@ -224,7 +237,8 @@ impl Agent {
     /// Sends BYE and ends the session.
     pub(super) fn send_bye(&mut self, stack: &mut Stack<'_>, id: DialogId) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            let bye = session.dialog.request(stack, "BYE", &[], None);
+            let reason: Vec<_> = session.end_reason.iter().map(|reason| (Header::Reason, reason.clone())).collect();
+            let bye = session.dialog.request(stack, "BYE", &reason, None);
             self.send_in_dialog_as(stack, id, super::request::Purpose::Bye, &bye);
         }
         self.end_session(stack, id, true);

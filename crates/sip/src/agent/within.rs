@@ -97,7 +97,7 @@ impl Agent {
                 // Only a subscription is left here.
                 plain(481)
             }
-            Method::Bye => self.handle_bye(stack, id),
+            Method::Bye => self.handle_bye(stack, id, request),
             Method::Invite => self.handle_reinvite(id, server, request, flow, stack)?,
             Method::Update => self.handle_update(stack, id, server, request, flow)?,
             Method::Prack => self.handle_prack(stack, id, server, request),
@@ -121,7 +121,8 @@ impl Agent {
         Ok(verdict)
     }
 
-    fn handle_bye(&mut self, stack: &mut Stack<'_>, id: DialogId) -> Verdict {
+    fn handle_bye(&mut self, stack: &mut Stack<'_>, id: DialogId, bye: &Message) -> Verdict {
+        tell_reason(stack, id, bye);
         let ringing = self.sessions.get(&id).and_then(|session| match &session.phase {
             Phase::Ringing(ringing) => Some(ringing.server),
             Phase::Calling { .. } | Phase::AnswerWanted { .. } | Phase::Confirmed | Phase::Over => None,
@@ -225,6 +226,14 @@ impl Agent {
         stack.tell(AgentEvent::Prack { dialog: id, prack: prack.clone() });
         self.go_on_ringing(stack, id, next);
         verdict
+    }
+}
+
+/// Passes the Reason on that a BYE or CANCEL gives.
+pub(crate) fn tell_reason(stack: &mut Stack<'_>, dialog: DialogId, request: &Message) {
+    let reasons: Vec<&str> = request.fields(Header::Reason).collect();
+    if !reasons.is_empty() {
+        stack.tell(AgentEvent::EndReason { dialog, reason: reasons.join(", ") });
     }
 }
 

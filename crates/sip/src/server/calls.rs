@@ -54,6 +54,15 @@ impl Server {
         self.settle(now);
     }
 
+    /// The same, and says why: the value of Reason (RFC 3326) in the BYE or CANCEL.
+    pub fn hang_up_because(&mut self, now: Instant, dialog: DialogId, reason: &str) {
+        self.with_agent(now, |agent, stack| {
+            agent.give_reason(dialog, reason);
+            agent.hang_up(stack, dialog);
+        });
+        self.settle(now);
+    }
+
     /// Calls somebody: [`crate::agent::AgentEvent::Progress`], then `Answered` or `Failed`.
     pub fn place_call(&mut self, now: Instant, call: OutgoingCall) -> DialogId {
         let dialog = self.with_agent(now, |agent, stack| agent.place_call(stack, call));

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Event, RequestId, Server};
+use crate::agent::tell_reason;
 use crate::message::{Header, Message, Method, ParseError, Uri};
 use crate::proxy::outgoing::Leg;
 use crate::proxy::route::{Routed, route};
@@ -61,11 +62,12 @@ impl Server {
     fn handle_new(&mut self, now: Instant, flow: Flow, request: Message) {
         let Some(id) = self.arrive(now, &flow, &request) else { return };
         let loop_hash = branch::loop_hash(&request);
-        if branch::is_loop(&request, self.locals.as_ref(), loop_hash) {
-            self.answer_at_once(now, id, &request, 482, &[]);
+        // What reaches a dialog of our own has arrived, however often it came by.
+        if self.is_for_agent(now, id, &flow, &request, loop_hash) {
             return;
         }
-        if self.is_for_agent(now, id, &flow, &request, loop_hash) {
+        if branch::is_loop(&request, self.locals.as_ref(), loop_hash) {
+            self.answer_at_once(now, id, &request, 482, &[]);
             return;
         }
         let Ok(Routed { request, routing }) = route(&request, &flow, self.locals.as_ref(), &self.tokens) else {
@@ -135,6 +137,10 @@ impl Server {
         };
         let Some(id) = self.arrive(now, flow, cancel) else { return };
         self.answer_at_once(now, id, cancel, 200, &[]);
+        let rings = self.requests.get(&invite).filter(|open| !open.context.is_answered());
+        if let Some(dialog) = rings.and_then(|open| open.dialog) {
+            self.with_agent(now, |_, stack| tell_reason(stack, dialog, cancel));
+        }
         let mut actions = Vec::new();
         if let Some(open) = self.requests.get_mut(&invite)
             && open.request.method() == Method::Invite
