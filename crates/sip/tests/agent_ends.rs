@@ -5,8 +5,9 @@ mod agent_support;
 
 use agent_support::*;
 use meshtone_sip::agent::{Acceptance, AgentEvent, Reliability};
-use meshtone_sip::message::Header;
+use meshtone_sip::message::{Builder, Header};
 use meshtone_sip::server::Event;
+use meshtone_sip::transport::Destination;
 
 const REASON: &str = "Q.850;cause=16;text=\"Normal call clearing\"";
 
@@ -65,6 +66,29 @@ fn the_reason_of_a_cancel_is_told_before_the_end() {
     assert!(matches!(told(&mut net), AgentEvent::EndReason { dialog: of, reason } if of == dialog && reason == REASON));
     assert!(matches!(net.event(0), Some(Event::Cancelled { .. })));
     assert!(matches!(net.event(0), Some(Event::DialogEnded { dialog: of }) if of == dialog));
+}
+
+#[test]
+fn what_began_over_a_link_is_ended_over_it_and_by_nobody_behind_it() {
+    let mut net = Net::new(2);
+    let bob = net.udp(0, BOB);
+    let mut order = order(&bob);
+    order.destination = Destination::Peer(net.nodes[1].peer.clone());
+    let call = act(&mut net, |server, now| server.place_call(now, order));
+    let (id, invite, _) = net.request(1);
+    let response = Builder::response(&invite, 200, "")
+        .to_tag("bob-tag")
+        .header(Header::Contact, &format!("<sip:bob@{}>", bob.address()))
+        .body("application/sdp", ANSWER)
+        .finish();
+    let now = net.now;
+    net.nodes[1].server.respond(now, id, response);
+    net.run();
+    assert!(matches!(told(&mut net), AgentEvent::Answered { dialog, .. } if dialog == call));
+    let bye = bob_of(&bob, &invite).next("BYE");
+    net.send(&bob, &bye);
+    assert_eq!(net.heard(&bob), "481");
+    assert!(net.event(0).is_none());
 }
 
 #[test]

@@ -114,9 +114,10 @@ impl Dialog {
             (Destination::Flow(Flow::Peer { host }) | Destination::Peer(host), Flow::Peer { host: other }) => {
                 return host == other;
             }
+            // The node at the other end of a link stays in the path: whoever is behind it comes over it.
+            (Destination::Peer(_) | Destination::Flow(Flow::Peer { .. }), _) => return false,
             (Destination::Flow(known), _) => known.remote().map(|remote| remote.ip()),
             (Destination::Address { addr, .. }, _) => Some(addr.ip()),
-            (Destination::Peer(_), _) => None,
         };
         let Some(source) = flow.remote().map(|remote| remote.ip().to_canonical()) else { return false };
         address.into_iter().chain(self.sources.iter().copied()).any(|known| known.to_canonical() == source)
