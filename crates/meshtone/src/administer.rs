@@ -6,7 +6,7 @@ use hyper::Method;
 use meshtone_node::Algorithm;
 use meshtone_node::account::{Accounts, Changes, Credentials, system_random};
 use meshtone_node::control::{
-    Invite, NewInvite, NewUser, Status, UserChanges, UserCredentials, UserList, UserRow, Warning,
+    Invite, NewInvite, NewUser, Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
 };
 use meshtone_node::enrol;
 use meshtone_node::store::Store;
@@ -248,7 +248,35 @@ fn status_text(status: &Status) -> String {
         .map(|call| [printable(&call.from), printable(&call.to), call.state.clone(), lasting(call.since_s)])
         .collect();
     sections.push(section("calls", ["from", "to", "state", "since"], &calls));
+    if !status.trunks.is_empty() {
+        sections.push(trunks_text(&status.trunks));
+    }
     sections.join("\n\n")
+}
+
+fn trunks_text(trunks: &[TrunkStatus]) -> String {
+    let rows: Vec<[String; 4]> = trunks
+        .iter()
+        .map(|trunk| {
+            let state = match (trunk.registered_for_s, trunk.failing_for_s) {
+                (_, Some(since)) => format!("failing for {}", lasting(since)),
+                (Some(left), None) => format!("registered for {}", lasting(left)),
+                (None, None) => trunk.state.clone(),
+            };
+            let calls = format!("{} of {}", trunk.calls, trunk.max_calls);
+            [printable(&trunk.name), printable(&trunk.server), state, calls]
+        })
+        .collect();
+    let mut text = section("trunks", ["name", "server", "state", "calls"], &rows);
+    for trunk in trunks {
+        if let Some(reason) = &trunk.reason {
+            text.push_str(&format!("\n{}: {}", printable(&trunk.name), printable(reason)));
+        }
+        if let Some(hint) = &trunk.hint {
+            text.push_str(&format!("\nhint: {}", printable(hint)));
+        }
+    }
+    text
 }
 
 fn section<const N: usize>(name: &str, headings: [&str; N], rows: &[[String; N]]) -> String {
@@ -296,6 +324,17 @@ mod tests {
                 q: 1.0,
             }],
             calls: vec![],
+            trunks: vec![TrunkStatus {
+                name: "provider".to_owned(),
+                server: "sip:sip.example".to_owned(),
+                state: "failing".to_owned(),
+                registered_for_s: None,
+                failing_for_s: Some(61),
+                reason: Some("no server of the provider answers".to_owned()),
+                hint: Some("check `server`".to_owned()),
+                calls: 1,
+                max_calls: 4,
+            }],
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 4, version: "ab12".to_owned() },
             overlay_nodes_known: 3,
@@ -311,6 +350,9 @@ mod tests {
             "bob@example.org",
             "10 min",
             "9 dials in vain",
+            "failing for 1 min 1 s",
+            "1 of 4",
+            "provider: no server of the provider answers\nhint: check `server`",
         ] {
             assert!(text.contains(part), "{part:?} is missing in {text}");
         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use meshtone_node::policy::Outside;
+use meshtone_node::trunk::settings::Trunk;
 use serde::Deserialize;
 
 use meshtone_node::{DigestRule, Network};
@@ -11,6 +12,7 @@ use meshtone_node::{DigestRule, Network};
 use crate::command::PortRange;
 use crate::failure::Failure;
 use crate::outside::{self, OutsideKeys};
+use crate::trunk;
 
 /// The keys of the file, named as the flags are.
 const KEYS: [&str; 16] = [
@@ -52,6 +54,7 @@ pub(crate) struct Settings {
     pub(crate) log: Option<String>,
     pub(crate) outside: Outside,
     pub(crate) trusted_sources: Vec<Network>,
+    pub(crate) trunks: Vec<Trunk>,
 }
 
 /// The keys as they are written: lists as one text (commas allowed) or a list.
@@ -119,10 +122,10 @@ pub(crate) fn data_folder(flag: Option<PathBuf>, file: Option<PathBuf>) -> Resul
 
 fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     let at = path.display();
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         Failure::new(format!("{at} is no TOML: {}", error.message()), line_hint(text, error.span()))
     })?;
-    let known: Vec<&str> = KEYS.iter().chain(&outside::KEYS).copied().collect();
+    let known: Vec<&str> = KEYS.iter().chain(&outside::KEYS).chain([&trunk::KEY]).copied().collect();
     if let Some(unknown) = table.keys().find(|key| !known.contains(&key.as_str())) {
         let nearest = known.iter().min_by_key(|key| distance(unknown, key)).copied().unwrap_or("domain");
         return Err(Failure::new(
@@ -131,11 +134,14 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         ));
     }
     let wrong = |what: String, hint: &str| Failure::new(format!("{at}: {what}"), hint);
+    let trunks = table.remove(trunk::KEY).map(|tables| trunk::read(tables, path)).transpose()?.unwrap_or_default();
     let (others, table): (toml::Table, toml::Table) =
         table.into_iter().partition(|(key, _)| outside::KEYS.contains(&key.as_str()));
     let outside: OutsideKeys = toml::Value::Table(others).try_into().map_err(|error: toml::de::Error| {
         wrong(error.message().to_owned(), "the README lists the keys and their values")
     })?;
+    let outside = outside.read(path)?;
+    trunk::check_emergency(&outside, &trunks, path)?;
     let file: File = toml::Value::Table(table)
         .try_into()
         .map_err(|error: toml::de::Error| wrong(error.message().to_owned(), "texts are put in quotes"))?;
@@ -168,10 +174,11 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         rtp_ports: rtp_ports.map_err(|why| wrong(format!("`rtp_ports`: {why}"), "for example \"16384-32767\""))?,
         join: file.join,
         log: file.log,
-        outside: outside.read(path)?,
         trusted_sources: trusted.map_err(|why| {
             wrong(format!("`trusted_sources`: {why}"), "for example [\"192.0.2.10\", \"198.51.100.0/24\"]")
         })?,
+        outside,
+        trunks,
     })
 }
 

@@ -64,6 +64,7 @@ impl From<StartError> for Failure {
             StartError::OpenToStrangers(_) => {
                 "name addresses of this machine or of a private network with --sip, such as 127.0.0.1:5060, and no other kind"
             }
+            StartError::NodeName => "this is a defect of the program: please report it",
             StartError::RtpPorts => "give a range of ports such as --rtp-ports 16384-32767",
         };
         Failure::new(error.to_string(), hint)

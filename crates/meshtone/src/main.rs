@@ -8,6 +8,7 @@ mod failure;
 mod output;
 mod outside;
 mod run;
+mod trunk;
 
 use std::process::ExitCode;
 

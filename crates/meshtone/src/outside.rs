@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use meshtone_node::policy::{CALLS_PER_USER, Emergency, Inbound, Outbound, Outside};
+use meshtone_node::policy::{CALLS_PER_USER, Emergency, EmergencyRoute, Inbound, Outbound, Outside};
 use serde::Deserialize;
 
 use crate::failure::Failure;
@@ -20,6 +20,9 @@ pub(crate) const KEYS: [&str; 9] = [
     "emergency_numbers",
     "emergency_route",
 ];
+
+/// Begins an emergency route that is a trunk's name.
+const TRUNK: &str = "trunk:";
 
 /// The keys as they are written.
 #[derive(Debug, Default, Deserialize)]
@@ -59,11 +62,14 @@ impl OutsideKeys {
         }
         emergency.route = match self.emergency_route {
             None => None,
-            Some(route) if route.starts_with("sip:") || route.starts_with("sips:") => Some(route),
+            Some(route) if route.starts_with("sip:") || route.starts_with("sips:") => Some(EmergencyRoute::Uri(route)),
+            Some(route) if route.starts_with(TRUNK) => {
+                Some(EmergencyRoute::Trunk(route.trim_start_matches(TRUNK).to_owned()))
+            }
             Some(other) => {
                 return Err(wrong(
                     format!("`emergency_route` is `{other}`"),
-                    "it is a SIP URI such as \"sip:112@gateway.example\"",
+                    "it is a SIP URI such as \"sip:112@gateway.example\", or a trunk: \"trunk:NAME\"",
                 ));
             }
         };

@@ -51,6 +51,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         trusted_sources: settings.trusted_sources,
         workers: options.workers,
         dangerous_open_registration: options.dangerous_open_registration,
+        trunks: settings.trunks,
     };
     if config.dangerous_open_registration {
         output::warn(OPEN_REGISTRATION, "start without --dangerous-open-registration to ask for passwords");

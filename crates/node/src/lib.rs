@@ -7,6 +7,7 @@
 //! | `exchange` | what is done with each request; one worker each processor |
 //! | `location` | where an address can be reached |
 //! | [`policy`] | who may call whom beyond the overlay |
+//! | [`trunk`] | accounts at providers |
 //! | [`account`] | who may register here, replicated among home nodes |
 //! | [`enrol`] | how a node comes by its identity, and tickets for others |
 //! | [`control`] | administration over a unix socket |
@@ -26,6 +27,7 @@ mod transport;
 pub use exchange::digest::{DigestRule, Offered};
 pub use exchange::networks::Network;
 pub use exchange::policy;
+pub use exchange::trunk;
 pub use meshtone_sip::digest::Algorithm;
 pub use node::{Config, Node, StartError, Summary};
 pub use transport::tls::certificate::CertificateError;

@@ -29,7 +29,9 @@ use crate::exchange::digest::{DigestPolicy, DigestRule};
 use crate::exchange::guard::Guard;
 use crate::exchange::networks::Network;
 use crate::exchange::policy::Outside;
-use crate::exchange::worker::Worker;
+use crate::exchange::trunk::settings::Trunk;
+use crate::exchange::trunk::{TrunkInput, TrunkWork, Trunks};
+use crate::exchange::worker::{Input, Worker};
 use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
 use crate::location::publisher::Publisher;
@@ -43,6 +45,9 @@ use crate::transport::{self, Addresses, LocalView, TransportError, Transports};
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// How often the known peers are written down for the next start.
 const HOST_CACHE_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a stop waits for providers: one that is there answers at once, one that is not loses the binding by itself.
+const LEAVE_TRUNKS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Calls to the echo service at once: each costs two ports and 50 packets a second both ways.
 const MAX_ECHO_CALLS: usize = 64;
@@ -86,6 +91,8 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// Whether whoever names a user is believed, with no account and no password.
     pub dangerous_open_registration: bool,
+    /// Accounts at providers, in the order in which they are tried.
+    pub trunks: Vec<Trunk>,
 }
 
 /// What a person wants to know of a node that has started.
@@ -144,6 +151,9 @@ pub enum StartError {
     /// Registration without passwords where strangers could come in.
     #[error("anybody could register at {0}: open registration is for networks that nobody else can reach")]
     OpenToStrangers(SocketAddr),
+    /// The node's id makes no host name.
+    #[error("the node's id makes no host name")]
+    NodeName,
     /// The ports for media.
     #[error("the ports for media must be a first and a last one with an even one between them")]
     RtpPorts,
@@ -156,6 +166,7 @@ pub struct Node {
     overlay: Overlay,
     publisher: Publisher,
     tasks: JoinSet<()>,
+    workers: Vec<mpsc::Sender<Input>>,
 }
 
 impl Node {
@@ -183,6 +194,8 @@ impl Node {
         let settings = transport_settings(&config, &store, &domain)?;
         let transports = Transports::start(settings, overlay.clone(), Dispatch::new(inboxes.clone()))?;
 
+        let flow_token_key = kept_key(&store, Setting::FlowTokenKey)?;
+        let own_host = transport::host_of(overlay.node_id()).ok_or(StartError::NodeName)?;
         let exchange = Arc::new(Exchange {
             domain: domain.clone(),
             accounts: accounts.clone(),
@@ -201,6 +214,8 @@ impl Node {
             outside: config.outside.clone(),
             allowances: Allowances::default(),
             open_registration: config.dangerous_open_registration,
+            trunks: Trunks::new(&config.trunks, &flow_token_key),
+            own_host,
         });
         for address in exchange.digest.without_listener(&exchange.transports.addresses().all()) {
             tracing::warn!(%address, "a digest rule is for an address that is not listened on");
@@ -208,10 +223,8 @@ impl Node {
         for account in accounts.list() {
             exchange.warn_if_shut_out(&account);
         }
-        let flow_token_key = kept_key(&store, Setting::FlowTokenKey)?;
-
         let mut tasks = JoinSet::new();
-        for (index, (inbox, answers)) in receivers.into_iter().zip(inboxes).enumerate() {
+        for (index, (inbox, answers)) in receivers.into_iter().zip(inboxes.clone()).enumerate() {
             let mut server = ServerConfig::new(flow_token_key);
             server.forwarding.asks_about_redirects = true;
             server.server_name = format!("Meshtone/{}", env!("CARGO_PKG_VERSION"));
@@ -225,6 +238,8 @@ impl Node {
                 forwarded: HashMap::new(),
                 subscribers: BTreeMap::new(),
                 counted: Default::default(),
+                trunks: TrunkWork::default(),
+                workers,
             };
             tasks.spawn(worker.run(inbox));
         }
@@ -252,7 +267,7 @@ impl Node {
         let control = control::Control::new(accounts, membership.inviter(), overlay.clone(), Arc::new(view));
         let listener = control::bind(&summary.data).map_err(StartError::Control)?;
         tasks.spawn(control::serve(listener, control));
-        Ok(Node { summary, store, overlay, publisher, tasks })
+        Ok(Node { summary, store, overlay, publisher, tasks, workers: inboxes })
     }
 
     /// What to tell a person.
@@ -260,8 +275,9 @@ impl Node {
         &self.summary
     }
 
-    /// Stops cleanly: takes this node's registrations out of the overlay, writes everything down and says goodbye.
+    /// Stops cleanly: leaves its providers, takes this node's registrations out of the overlay, writes everything down and says goodbye.
     pub async fn shutdown(mut self) {
+        self.leave_trunks().await;
         self.publisher.withdraw(&self.overlay).await;
         save_host_cache(&self.store, &self.overlay);
         self.tasks.shutdown().await;
@@ -270,6 +286,19 @@ impl Node {
             tracing::error!(%error, "the last changes may not be on disk");
         }
         control::remove(&self.summary.data);
+    }
+}
+
+impl Node {
+    /// Takes the registrations at providers back, and waits for those who answer.
+    async fn leave_trunks(&self) {
+        let (done, mut left) = mpsc::channel::<()>(1);
+        for worker in &self.workers {
+            let _ = worker.send(Input::Trunk(TrunkInput::Leave(done.clone()))).await;
+        }
+        drop(done);
+        // Nothing is ever sent: it closes with the last one who waits.
+        let _ = tokio::time::timeout(LEAVE_TRUNKS_WITHIN, left.recv()).await;
     }
 }
 

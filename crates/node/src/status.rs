@@ -8,8 +8,9 @@ use meshtone_overlay::Path;
 use meshtone_sip::digest::Algorithm;
 
 use crate::clock::unix_ms;
-use crate::control::{AccountsStatus, Call, Link, Registration, Search, Status, StatusSource};
+use crate::control::{AccountsStatus, Call, Link, Registration, Search, Status, StatusSource, TrunkStatus};
 use crate::exchange::Exchange;
+use crate::exchange::trunk::TrunkState;
 use crate::node::Summary;
 
 /// What `status` is read from.
@@ -51,6 +52,34 @@ impl StatusView {
         rows
     }
 
+    fn trunks(&self, now_ms: u64) -> Vec<TrunkStatus> {
+        let row = |trunk: &Arc<TrunkState>| {
+            let (settings, standing) = (&trunk.settings, trunk.standing());
+            let registered = standing.registered_until_ms.map(|until| until.saturating_sub(now_ms) / 1000);
+            let state = match (&standing.failing, registered) {
+                (Some(_), _) => "failing",
+                (None, Some(_)) => "registered",
+                (None, None) if settings.register => "registering",
+                (None, None) => "ready",
+            };
+            let (since, reason, hint) = standing.failing.map_or((None, None, None), |(since_ms, reason, hint)| {
+                (Some(now_ms.saturating_sub(since_ms) / 1000), Some(reason), Some(hint))
+            });
+            TrunkStatus {
+                name: settings.name.clone(),
+                server: settings.server.clone(),
+                state: state.to_owned(),
+                registered_for_s: registered,
+                failing_for_s: since,
+                reason,
+                hint,
+                calls: trunk.lines.in_use(),
+                max_calls: settings.max_calls,
+            }
+        };
+        self.exchange.trunks.all().iter().map(row).collect()
+    }
+
     fn calls(&self, now_ms: u64) -> Vec<Call> {
         let row = |(call_id, call): (String, crate::exchange::calls::Call)| Call {
             call_id,
@@ -76,6 +105,7 @@ impl StatusSource for StatusView {
             links: self.links(),
             registrations: self.registrations(now_ms),
             calls: self.calls(now_ms),
+            trunks: self.trunks(now_ms),
             records: overlay.records_held().into_iter().map(|(kind, count)| (kind.to_string(), count)).collect(),
             accounts: AccountsStatus {
                 users: self.exchange.accounts.users(),

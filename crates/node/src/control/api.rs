@@ -25,6 +25,9 @@ pub struct Status {
     pub registrations: Vec<Registration>,
     /// Calls that pass through this node.
     pub calls: Vec<Call>,
+    /// Accounts at providers.
+    #[serde(default)]
+    pub trunks: Vec<TrunkStatus>,
     /// Overlay records held for others and for us, by kind.
     pub records: BTreeMap<String, usize>,
     /// The account table.
@@ -88,6 +91,33 @@ pub struct Call {
     pub state: String,
     /// Seconds since it began.
     pub since_s: u64,
+}
+
+/// An account at a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkStatus {
+    /// Its name.
+    pub name: String,
+    /// The provider's server.
+    pub server: String,
+    /// `registered`, `registering`, `failing`, or `ready` where nothing is registered.
+    pub state: String,
+    /// For how many more seconds it is registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered_for_s: Option<u64>,
+    /// For how many seconds it has been failing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_for_s: Option<u64>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Calls now.
+    pub calls: usize,
+    /// Most calls at a time.
+    pub max_calls: usize,
 }
 
 /// The account table in short.

@@ -28,6 +28,7 @@ impl StatusSource for FixedStatus {
             links: vec![],
             registrations: vec![],
             calls: vec![],
+            trunks: vec![],
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 0, version: "00".to_owned() },
             overlay_nodes_known: 3,

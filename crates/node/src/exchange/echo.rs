@@ -7,14 +7,13 @@ use meshtone_media::io::EchoSession;
 use meshtone_sip::agent::DialogId;
 use meshtone_sip::message::{Builder, Header, Message};
 use meshtone_sip::server::RequestId;
-use meshtone_sip::transport::{Destination, Flow, Locals};
+use meshtone_sip::transport::Flow;
 
 use super::callee::ECHO;
 use super::phone::ALLOW;
 use super::sips;
 use super::worker::{Echo, Worker};
 use crate::clock::unix_ms;
-use crate::transport::LocalView;
 
 const SDP: &str = "application/sdp";
 
@@ -31,15 +30,7 @@ impl Worker {
         let facing = self.exchange.media_address(source);
         match EchoSession::start(&self.exchange.rtp_ports, facing, facing, offer, source) {
             Ok(session) => {
-                let own = LocalView(self.exchange.transports.clone()).sent_by(&Destination::Flow(flow.clone()));
-                let contact = match flow {
-                    Flow::Udp { .. } => format!("sip:{ECHO}@{own}"),
-                    Flow::Stream { transport, .. } => {
-                        let scheme = if sips::is_sips(request.request_uri()) { "sips" } else { "sip" };
-                        format!("{scheme}:{ECHO}@{own};transport={}", transport.uri_param())
-                    }
-                    Flow::Peer { host } => format!("sip:{ECHO}@{host};transport=peer"),
-                };
+                let contact = self.own_contact(ECHO, flow, sips::is_sips(request.request_uri()));
                 self.exchange.calls.begin(unix_ms(), request);
                 let answer = session.answer.clone();
                 let dialog = self.server.accept(Instant::now(), id, &contact, (SDP, &answer));

@@ -2,13 +2,15 @@
 
 use meshtone_sip::message::{Message, Method};
 use meshtone_sip::server::RequestId;
+use meshtone_sip::transport::Flow;
 
+use super::policy::EmergencyRoute;
 use super::worker::Worker;
 
 impl Worker {
     /// Sends an emergency call where the configuration says, or refuses it so that nobody waits in vain: it is never routed
     /// like other calls. Caps do not apply.
-    pub(super) fn is_emergency(&mut self, id: RequestId, request: &Message, caller: &str) -> bool {
+    pub(super) fn is_emergency(&mut self, id: RequestId, request: &Message, flow: &Flow, caller: &str) -> bool {
         if request.method() != Method::Invite {
             return false;
         }
@@ -20,9 +22,13 @@ impl Worker {
                 tracing::warn!(%caller, %number, "emergency call refused: no emergency_route is configured");
                 self.reject(id, 403, "No emergency calls from here: use another telephone");
             }
-            Some(uri) => {
+            Some(EmergencyRoute::Uri(uri)) => {
                 tracing::warn!(%caller, %number, route = %uri, "emergency call");
                 self.call_configured(id, request, uri);
+            }
+            Some(EmergencyRoute::Trunk(trunk)) => {
+                tracing::warn!(%caller, %number, %trunk, "emergency call");
+                self.dial_emergency(id, request, flow, caller, (trunk, &number));
             }
         }
         true

@@ -4,6 +4,7 @@
 //! that one can be reached. One [`worker`] each processor drives an engine of its own; what they share is here.
 
 pub(crate) mod allowance;
+pub(crate) mod bridge;
 pub(crate) mod callee;
 pub(crate) mod calls;
 mod contacts;
@@ -15,6 +16,7 @@ pub(crate) mod guard;
 pub(crate) mod networks;
 mod outside;
 mod overload;
+mod own_contact;
 mod peer;
 mod phone;
 pub mod policy;
@@ -23,6 +25,7 @@ mod redirect;
 mod reg_event;
 mod register;
 mod sips;
+pub mod trunk;
 pub(crate) mod worker;
 
 use std::net::IpAddr;
@@ -33,7 +36,7 @@ use meshtone_overlay::node::Overlay;
 use meshtone_sip::digest::{Algorithm, Authenticator, Verdict};
 use meshtone_sip::message::{Header, Message, Method, Uri};
 use meshtone_sip::registrar::gruu::GruuKey;
-use meshtone_sip::transport::Flow;
+use meshtone_sip::transport::{Flow, PeerHost};
 
 use crate::account::{self, Account, Accounts};
 use crate::clock::unix_ms;
@@ -44,6 +47,7 @@ use allowance::Allowances;
 use calls::Calls;
 use digest::DigestPolicy;
 use policy::Outside;
+use trunk::Trunks;
 
 /// What all workers of a node share.
 pub(crate) struct Exchange {
@@ -65,6 +69,9 @@ pub(crate) struct Exchange {
     pub(crate) allowances: Allowances,
     /// Whoever names a user of the served domain is believed: nobody needs an account or a password.
     pub(crate) open_registration: bool,
+    pub(crate) trunks: Trunks,
+    /// This node's own name among peers: by it, the node calls users here itself.
+    pub(crate) own_host: PeerHost,
 }
 
 /// Whose credentials a request carries.

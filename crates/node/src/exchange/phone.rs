@@ -36,6 +36,9 @@ impl Worker {
             self.on_register(id, request, flow);
             return;
         }
+        if self.on_trunk_request(id, request, flow) {
+            return;
+        }
         let callee = self.callee(request);
         // A phone or a neighbour's probe asks whether anybody is there: the same answer for everybody.
         if callee == Callee::Node && request.method() == Method::Options {
@@ -46,7 +49,8 @@ impl Worker {
             return;
         }
         let Some(caller) = self.authenticate_caller(id, request, flow) else { return };
-        if self.is_emergency(id, request, &caller) || self.forward_to_temporary(id, request, Some(&caller), false) {
+        if self.is_emergency(id, request, flow, &caller) || self.forward_to_temporary(id, request, Some(&caller), false)
+        {
             return;
         }
         match callee {
@@ -60,6 +64,7 @@ impl Worker {
             }
             Callee::User { address } => self.forward_to_user(id, request, &caller, address),
             Callee::Elsewhere { address } => self.call_elsewhere(id, request, &caller, address),
+            Callee::Nobody { .. } if self.dial_out(id, request, flow, &caller) => {}
             Callee::Nobody { .. } => self.reject(id, 404, "No such user here"),
             Callee::BadScheme => self.reject(id, 416, "Unsupported URI Scheme"),
             Callee::BadUri => self.reject(id, 400, "Bad Request-URI"),

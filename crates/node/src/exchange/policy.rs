@@ -71,8 +71,17 @@ pub enum Inbound {
 pub struct Emergency {
     /// The numbers that are emergency calls.
     pub numbers: Vec<String>,
-    /// The place, a SIP URI; none refuses them clearly.
-    pub route: Option<String>,
+    /// The place; none refuses them clearly.
+    pub route: Option<EmergencyRoute>,
+}
+
+/// The place where emergency calls go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EmergencyRoute {
+    /// A SIP URI.
+    Uri(String),
+    /// The trunk of this name.
+    Trunk(String),
 }
 
 impl Default for Emergency {

@@ -56,7 +56,7 @@ fn permit(wants_sips: bool, mut target: Target) -> Option<Target> {
 }
 
 /// The same URI under another scheme; none where that means nothing, as for a telephone number.
-fn with_scheme(scheme: &str, uri: &str) -> Option<String> {
+pub(super) fn with_scheme(scheme: &str, uri: &str) -> Option<String> {
     let (old, rest) = uri.split_once(':')?;
     (old.eq_ignore_ascii_case("sip") || old.eq_ignore_ascii_case("sips")).then(|| format!("{scheme}:{rest}"))
 }

@@ -23,6 +23,7 @@ use super::overload::{Load, Overload, retry_after_s};
 use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN};
 use super::reg_event::Subscriber;
 use super::sips;
+use super::trunk::{TrunkInput, TrunkWork};
 use crate::clock::unix_ms;
 
 /// Inputs taken in one go before timers and transmissions have their turn.
@@ -42,6 +43,8 @@ pub(crate) enum Input {
     Registered { address: String, removal: Removal },
     /// What the DNS says of where a request may go, by this Request-URI.
     ByName { id: RequestId, request: Message, request_uri: String, by_name: ByName },
+    /// News for the trunks.
+    Trunk(TrunkInput),
     /// What the DNS says of where a request from outside came from.
     Checked { id: RequestId, request: Message, flow: Flow, found: Checked },
 }
@@ -61,6 +64,9 @@ pub(crate) struct Worker {
     pub(crate) subscribers: BTreeMap<SubscriptionId, Subscriber>,
     /// What the calls outside that stand count for.
     pub(crate) counted: CountedCalls<RequestId>,
+    pub(crate) trunks: TrunkWork,
+    /// How many workers there are.
+    pub(crate) workers: usize,
 }
 
 /// A request under way to whoever it means.
@@ -99,8 +105,11 @@ impl Worker {
     /// Works until the inbox closes.
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
         let mut housekeeping = tokio::time::interval(Duration::from_secs(5));
+        self.begin_trunks(self.workers);
+        self.drain();
         loop {
-            let deadline = self.server.poll_timeout().map(|(at, _)| tokio::time::Instant::from_std(at));
+            let deadline = self.server.poll_timeout().map(|(at, _)| at).into_iter().chain(self.trunk_timeout()).min();
+            let deadline = deadline.map(tokio::time::Instant::from_std);
             tokio::select! {
                 input = inbox.recv() => {
                     let Some(input) = input else { return };
@@ -110,7 +119,10 @@ impl Worker {
                         self.on_input(input, inbox.len());
                     }
                 }
-                () = wait_until(deadline) => self.server.handle_timeout(Instant::now()),
+                () = wait_until(deadline) => {
+                    self.server.handle_timeout(Instant::now());
+                    self.on_trunk_timeout(Instant::now());
+                }
                 _ = housekeeping.tick() => {
                     self.end_silent_echoes();
                     self.forget_lost_calls();
@@ -145,6 +157,7 @@ impl Worker {
             Input::Located { id, targets, searching } => self.forward_to(id, targets, searching),
             Input::Registered { address, removal } => self.tell_subscribers(&address, removal),
             Input::ByName { id, request, request_uri, by_name } => self.on_by_name(id, &request, request_uri, by_name),
+            Input::Trunk(input) => self.on_trunk_input(input),
             Input::Checked { id, request, flow, found } => self.on_checked(id, &request, &flow, found),
         }
         self.drain();
@@ -152,7 +165,9 @@ impl Worker {
 
     /// Whether a message is looked at: a request that would begin something, from a source that floods us, is not.
     fn is_admitted(&self, flow: &Flow, message: &Message) -> bool {
-        let Some(remote) = flow.remote() else { return true };
+        let Some(remote) = flow.remote().filter(|remote| !self.exchange.trunks.is_provider(remote.ip())) else {
+            return true;
+        };
         if matches!(flow, Flow::Udp { .. }) {
             self.exchange.guard.received(remote.ip(), message.bytes().len());
         }
@@ -168,7 +183,16 @@ impl Worker {
     fn may_leave(&self, transmit: &Transmit) -> bool {
         let Destination::Flow(Flow::Udp { remote, .. }) = &transmit.destination else { return true };
         let message = &transmit.message;
-        message.is_request() || self.exchange.guard.may_answer(unix_ms(), remote.ip(), message.bytes().len())
+        let is_known = message.is_request() || self.exchange.trunks.is_provider(remote.ip());
+        is_known || self.exchange.guard.may_answer(unix_ms(), remote.ip(), message.bytes().len())
+    }
+
+    /// Whether a message is for this node itself: its own agent calls users here as another node would.
+    fn is_to_itself(&self, destination: &Destination) -> bool {
+        match destination {
+            Destination::Peer(host) | Destination::Flow(Flow::Peer { host }) => *host == self.exchange.own_host,
+            Destination::Flow(Flow::Udp { .. } | Flow::Stream { .. }) | Destination::Address { .. } => false,
+        }
     }
 
     /// Carries out what the engine asks for, until it asks for nothing.
@@ -177,7 +201,10 @@ impl Worker {
             let mut idle = true;
             while let Some(transmit) = self.server.poll_transmit() {
                 idle = false;
-                if self.may_leave(&transmit) {
+                if self.is_to_itself(&transmit.destination) {
+                    let flow = Flow::Peer { host: self.exchange.own_host.clone() };
+                    self.server.handle_message(Instant::now(), flow, transmit.message);
+                } else if self.may_leave(&transmit) {
                     self.exchange.transports.send(self.index, transmit);
                 }
             }
@@ -192,6 +219,9 @@ impl Worker {
     }
 
     fn on_event(&mut self, event: Event) {
+        let bridged = self.trunks.bridges.on_event(&mut self.server, Instant::now(), event);
+        self.on_bridge_events();
+        let Some(event) = bridged else { return };
         match event {
             Event::Request { id, request, flow, routing } => self.on_request(id, &request, &flow, routing),
             Event::Reinvite { id, dialog, request } => self.on_echo_reinvite(id, dialog, &request),
@@ -203,7 +233,10 @@ impl Worker {
             }
             Event::Agent(AgentEvent::SubscriptionRefreshed { subscription, .. }) => self.tell_refreshed(subscription),
             Event::Agent(AgentEvent::SubscriptionEnded { subscription, .. }) => self.forget_subscriber(subscription),
-            // Nothing here calls anybody yet.
+            Event::Agent(AgentEvent::Response { id, status, response, realm }) => {
+                self.on_register_response(id, status, response.as_ref(), realm.as_deref());
+            }
+            // Bridges have had theirs; nothing else here calls anybody.
             Event::Agent(_) => {}
             Event::TargetsExhausted { id, status } => {
                 if self.on_way_failed(id, status) {
@@ -259,6 +292,7 @@ impl Worker {
             }
             Routing::Initial => match flow {
                 Flow::Udp { .. } | Flow::Stream { .. } => self.on_phone_request(id, request, flow),
+                Flow::Peer { host } if *host == self.exchange.own_host => self.on_own_request(id, request),
                 Flow::Peer { host } => self.on_peer_request(id, request, host),
             },
             // A Route that this node did not write: it is nobody's relay.

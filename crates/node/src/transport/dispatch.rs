@@ -67,9 +67,13 @@ impl Dispatch {
     }
 
     fn worker(&self, call_id: &str) -> Option<&mpsc::Sender<Input>> {
+        self.worker_of(call_id).and_then(|index| self.workers.get(index))
+    }
+
+    /// The worker that messages with this Call-ID go to.
+    pub(crate) fn worker_of(&self, call_id: &str) -> Option<usize> {
         let count = u64::try_from(self.workers.len()).unwrap_or(1).max(1);
-        let index = self.hasher.hash_one(call_id) % count;
-        usize::try_from(index).ok().and_then(|index| self.workers.get(index))
+        usize::try_from(self.hasher.hash_one(call_id) % count).ok()
     }
 }
 

@@ -162,6 +162,11 @@ impl Transports {
         self.peers.domains(node)
     }
 
+    /// The worker that messages with this Call-ID come to.
+    pub(crate) fn worker_of(&self, call_id: &str) -> Option<usize> {
+        self.dispatch.worker_of(call_id)
+    }
+
     /// The address of the listener that a flow came in at; `None` for a link to another node.
     pub(crate) fn listener_address(&self, flow: &Flow) -> Option<SocketAddr> {
         match flow {

@@ -1,0 +1,115 @@
+//! From the far side's first ringing to the near side's ACK.
+
+use std::time::Instant;
+
+use meshtone_sip::agent::{DialogId, Reliability};
+use meshtone_sip::message::{Header, Message};
+use meshtone_sip::server::Server;
+
+use super::{BridgeEvent, Bridges, Side, description, lists};
+
+impl Bridges {
+    /// The far side rings, or lets its network be heard: so does the near side. Several early dialogs of a fork are one to it.
+    pub(super) fn on_progress(
+        &mut self,
+        server: &mut Server,
+        now: Instant,
+        (call, dialog): (DialogId, DialogId),
+        status: u16,
+        response: &Message,
+    ) {
+        let Some((id, _)) = self.of_dialog(call) else { return };
+        self.attach(id, dialog, Side::Far);
+        let Some(bridge) = self.bridges.get_mut(&id) else { return };
+        let Some(open) = bridge.open else { return };
+        bridge.rang = true;
+        bridge.far.learn(response);
+        let described = description::of(response);
+        let is_reliable = lists(response, Header::Require);
+        let mut answer = bridge.answer.clone();
+        answer.body = described.as_ref().map(|body| description::towards(Side::Near, body));
+        if let Some(described) = described {
+            bridge.early.insert(dialog, described);
+            bridge.near.told.clone_from(&answer.body);
+            if bridge.near.said.is_none() && is_reliable {
+                bridge.offering = Some(dialog);
+            }
+        }
+        // Each side has its own way; but what must not be lost on one must not be lost on the other.
+        let wish = if is_reliable { Reliability::Supported } else { Reliability::Off };
+        let near = server.ring(now, open, status, &answer, wish);
+        bridge.near.dialog = Some(near);
+        self.attach(id, near, Side::Near);
+    }
+
+    /// The near side answers an offer of the far side's that came while it rang.
+    pub(super) fn on_prack(&mut self, server: &mut Server, now: Instant, dialog: DialogId, prack: &Message) {
+        let Some((id, Side::Near)) = self.of_dialog(dialog) else { return };
+        let Some(bridge) = self.bridges.get_mut(&id) else { return };
+        let (Some(answer), Some(offering)) = (description::of(prack), bridge.offering) else { return };
+        bridge.offering = None;
+        let towards = description::towards(Side::Far, &answer);
+        bridge.near.said = Some(answer);
+        bridge.far.told = Some(towards.clone());
+        if server.acknowledge(now, offering, Some(&towards)).is_err() {
+            tracing::debug!("the far side does not wait for an answer");
+        }
+    }
+
+    /// The far side answers: so does the near side, with what was described last.
+    pub(super) fn on_answered(
+        &mut self,
+        server: &mut Server,
+        now: Instant,
+        (call, dialog): (DialogId, DialogId),
+        response: &Message,
+        wants_answer: bool,
+    ) {
+        let Some((id, _)) = self.of_dialog(call) else { return };
+        self.detach_far(id, Some(dialog));
+        self.attach(id, dialog, Side::Far);
+        let Some(bridge) = self.bridges.get_mut(&id) else { return };
+        bridge.far.dialog = Some(dialog);
+        bridge.far.learn(response);
+        let described = description::of(response).or_else(|| bridge.early.remove(&dialog));
+        bridge.early.clear();
+        let Some(open) = bridge.open.take() else { return };
+        self.by_invite.remove(&open);
+        if described.is_none() {
+            server.reject(now, open, 502, "The other side describes no session", &[]);
+            self.end(server, now, id, None);
+            return;
+        }
+        bridge.far.said.clone_from(&described);
+        let mut answer = bridge.answer.clone();
+        answer.body = described.as_ref().map(|body| description::towards(Side::Near, body));
+        bridge.near.told.clone_from(&answer.body);
+        bridge.near.acknowledges_offer = wants_answer;
+        let near = server.accept_with(now, open, &answer);
+        bridge.near.dialog = Some(near);
+        if let Some(ends_at) = bridge.longest.and_then(|longest| now.checked_add(longest)) {
+            bridge.ends_at = Some(ends_at);
+            self.deadlines.insert((ends_at, id));
+        }
+        self.attach(id, near, Side::Near);
+        self.events.push_back(BridgeEvent::Answered { bridge: id });
+    }
+
+    /// An ACK: where our 2xx brought the other side's offer, it brings the answer.
+    pub(super) fn on_acknowledged(&mut self, server: &mut Server, now: Instant, dialog: DialogId, ack: &Message) {
+        let Some((id, side)) = self.of_dialog(dialog) else { return };
+        let Some(bridge) = self.bridges.get_mut(&id) else { return };
+        if !std::mem::take(&mut bridge.leg(side).acknowledges_offer) {
+            return;
+        }
+        let said = description::of(ack);
+        let answer = said.as_ref().map(|body| description::towards(side.other(), body));
+        bridge.leg(side).said = said;
+        bridge.leg(side.other()).told.clone_from(&answer);
+        if let Some(other) = bridge.leg(side.other()).dialog
+            && server.acknowledge(now, other, answer.as_ref()).is_err()
+        {
+            tracing::debug!("the other side does not wait for an answer");
+        }
+    }
+}

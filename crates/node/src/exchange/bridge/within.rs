@@ -1,0 +1,127 @@
+//! What passes during a call: changes of the session (re-INVITE, UPDATE), and requests such as INFO.
+
+use std::time::Instant;
+
+use meshtone_sip::agent::{Body, DialogId};
+use meshtone_sip::message::{Builder, Header, Message, Method};
+use meshtone_sip::server::{RequestId, Server};
+
+use super::ending::within_status;
+use super::{Ask, Bridges, description};
+
+/// What of a request within a call passes besides its body: what it is about.
+const PASSED: &[Header] = &[Header::ContentDisposition, Header::ContentEncoding, Header::ContentLanguage];
+
+/// The package of an INFO (RFC 6086 §7.2), which the engine has no name for.
+const INFO_PACKAGE: &str = "Info-Package";
+
+impl Bridges {
+    /// One side wants to change the session: the other one is asked, by the same means where it knows them.
+    pub(super) fn on_change(
+        &mut self,
+        server: &mut Server,
+        now: Instant,
+        id: RequestId,
+        dialog: DialogId,
+        request: &Message,
+    ) {
+        let Some((bridge, side)) = self.of_dialog(dialog) else { return };
+        let Some(bridge) = self.bridges.get_mut(&bridge) else { return };
+        let offer = description::of(request);
+        let own = bridge.leg(side);
+        own.learn(request);
+        if offer.is_some()
+            && offer == own.said
+            && let Some(told) = own.told.clone()
+        {
+            // Nothing new: it refreshes its session, which is this side's alone (RFC 4028 §7.4, RFC 3264 §8).
+            respond(server, now, id, request, &told);
+            return;
+        }
+        let other = bridge.leg(side.other());
+        let Some(asked) = other.dialog else {
+            server.reject(now, id, 491, "", &[]);
+            return;
+        };
+        let towards = offer.as_ref().map(|offer| description::towards(side.other(), offer));
+        let is_update = request.method() != Method::Invite && other.updates;
+        let sent = if is_update { server.update(now, asked, towards) } else { server.reinvite(now, asked, towards) };
+        match sent {
+            Ok(()) => bridge.leg(side).asks = Some(Ask { id, request: request.clone(), offer }),
+            // A change of the other side's is under way, or it has not answered yet.
+            Err(_) => server.reject(now, id, 491, "", &[]),
+        }
+    }
+
+    /// A side has agreed to a change: the side that asked hears so.
+    pub(super) fn on_changed(
+        &mut self,
+        server: &mut Server,
+        now: Instant,
+        dialog: DialogId,
+        response: &Message,
+        wants_answer: bool,
+    ) {
+        let Some((bridge, side)) = self.of_dialog(dialog) else { return };
+        let Some(bridge) = self.bridges.get_mut(&bridge) else { return };
+        bridge.leg(side).learn(response);
+        // The agent's own refreshes are answered as well.
+        let Some(ask) = bridge.leg(side.other()).asks.take() else { return };
+        let Some(said) = description::of(response) else {
+            server.reject(now, ask.id, 502, "The other side describes no session", &[]);
+            return;
+        };
+        let towards = description::towards(side.other(), &said);
+        let told = ask.offer.as_ref().map(|offer| description::towards(side, offer));
+        let leg = bridge.leg(side);
+        (leg.said, leg.told) = (Some(said), told.or_else(|| leg.told.take()));
+        let asker = bridge.leg(side.other());
+        (asker.said, asker.told) = (ask.offer.or_else(|| asker.said.take()), Some(towards.clone()));
+        asker.acknowledges_offer = wants_answer;
+        respond(server, now, ask.id, &ask.request, &towards);
+    }
+
+    /// A side refuses a change: all stays as it was.
+    pub(super) fn on_change_failed(&mut self, server: &mut Server, now: Instant, dialog: DialogId, status: u16) {
+        let Some((bridge, side)) = self.of_dialog(dialog) else { return };
+        let Some(bridge) = self.bridges.get_mut(&bridge) else { return };
+        if let Some(ask) = bridge.leg(side.other()).asks.take() {
+            server.reject(now, ask.id, within_status(status), "", &[]);
+        }
+    }
+
+    /// A request that is no business of the session's: digits (INFO), text (MESSAGE).
+    pub(super) fn on_request(
+        &mut self,
+        server: &mut Server,
+        now: Instant,
+        id: RequestId,
+        dialog: DialogId,
+        request: &Message,
+    ) {
+        let other = self.of_dialog(dialog).and_then(|(bridge, side)| {
+            self.bridges.get_mut(&bridge).and_then(|bridge| bridge.leg(side.other()).dialog)
+        });
+        let kind = request.header(Header::ContentType).unwrap_or("text/plain");
+        let body = (!request.body().is_empty()).then(|| Body::new(kind, request.body()));
+        let passed = |header: &Header| Some((*header, request.header(*header)?.to_owned()));
+        let headers: Vec<(Header, String)> = PASSED.iter().filter_map(passed).collect();
+        if request.header_named(INFO_PACKAGE).is_some() {
+            // Packages are agreed upon in the INVITE (RFC 6086 §5.2), where none passes.
+            server.reject(now, id, 469, "Bad Info Package", &[]);
+            return;
+        }
+        let sent = other.map(|other| server.send_in_dialog(now, other, request.method(), &headers, body.as_ref()));
+        match sent {
+            Some(Ok(passed)) => {
+                self.passed.insert(passed, id);
+            }
+            Some(Err(_)) | None => server.reject(now, id, 480, "The other side is not there yet", &[]),
+        }
+    }
+}
+
+fn respond(server: &mut Server, now: Instant, id: RequestId, request: &Message, body: &Body) {
+    let response = Builder::response(request, 200, "").body(&body.content_type, &body.content).finish();
+    server.respond(now, id, response);
+}
