@@ -1,7 +1,8 @@
 //! Somebody else's SIP domain: Kamailio as registrar and proxy, every password being [`PASSWORD`].
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -89,11 +90,27 @@ modparam("tls", "certificate", "CHAIN")
 modparam("tls", "private_key", "KEY")
 "#;
 
+fn launch(folder: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(folder.join("log")).expect("the log");
+    Command::new("kamailio")
+        .env("PATH", path_with_servers())
+        .arg("-f")
+        .arg(folder.join("kamailio.cfg"))
+        .args(["-DD", "-E", "-m", "64", "-M", "8", "-Y"])
+        .arg(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("start kamailio")
+}
+
 /// A running Kamailio; dropping it ends it.
 #[derive(Debug)]
 pub struct Kamailio {
     child: Child,
     folder: Option<TempDir>,
+    listen: SocketAddr,
     ports: PortBlock,
 }
 
@@ -101,13 +118,13 @@ impl Kamailio {
     /// Starts it; calls to [`DOMAIN`] go to the node at `node`.
     #[track_caller]
     pub fn start(node: SocketAddr) -> Kamailio {
-        Kamailio::configured(node, |_| String::new())
+        Kamailio::with_tls(node, |_| String::new())
     }
 
     /// The same, which also listens for TLS and shows this certificate.
     #[track_caller]
     pub fn start_with_tls(node: SocketAddr, certificate: &CertificateFiles) -> Kamailio {
-        Kamailio::configured(node, |ports| {
+        Kamailio::with_tls(node, |ports| {
             TLS_CONFIGURATION
                 .replace("TLS_ADDRESS", &ports.address(1).to_string())
                 .replace("CHAIN", &certificate.chain.to_string_lossy())
@@ -116,40 +133,54 @@ impl Kamailio {
     }
 
     #[track_caller]
-    fn configured(node: SocketAddr, tls: impl FnOnce(&PortBlock) -> String) -> Kamailio {
+    fn with_tls(node: SocketAddr, tls: impl FnOnce(&PortBlock) -> String) -> Kamailio {
+        Kamailio::configured(Ipv4Addr::LOCALHOST, |ports| {
+            CONFIGURATION
+                .replace("#TLS\n", &tls(ports))
+                .replace("KAM_DOMAIN", KAMAILIO_DOMAIN)
+                .replace("SECRET", PASSWORD)
+                .replace("MESH_DOMAIN", DOMAIN)
+                .replace("MESH_NODE", &node.to_string())
+        })
+    }
+
+    /// Starts one that does as it is told; `LISTEN` stands for its address and port.
+    #[track_caller]
+    pub(crate) fn configured(address: Ipv4Addr, configuration: impl FnOnce(&PortBlock) -> String) -> Kamailio {
         need("kamailio", "kamailio");
         let folder = tempfile::Builder::new().prefix("kamailio-").tempdir().expect("a folder");
         let ports = PortBlock::reserve();
-        let listen = ports.address(0);
-        let configuration = CONFIGURATION
-            .replace("#TLS\n", &tls(&ports))
-            .replace("KAM_DOMAIN", KAMAILIO_DOMAIN)
-            .replace("LISTEN", &listen.to_string())
-            .replace("SECRET", PASSWORD)
-            .replace("MESH_DOMAIN", DOMAIN)
-            .replace("MESH_NODE", &node.to_string());
-        let path = folder.path().join("kamailio.cfg");
-        std::fs::write(&path, configuration).expect("the configuration");
-        let log = File::create(folder.path().join("log")).expect("the log");
-        let child = Command::new("kamailio")
-            .env("PATH", path_with_servers())
-            .arg("-f")
-            .arg(&path)
-            .args(["-DD", "-E", "-m", "64", "-M", "8", "-Y"])
-            .arg(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("start kamailio");
-        let kamailio = Kamailio { child, folder: Some(folder), ports };
-        eventually(SOON, "Kamailio to answer", || is_alive(Transport::Tcp, listen));
+        let listen = SocketAddr::from((address, ports.port(0)));
+        let configuration = configuration(&ports).replace("LISTEN", &listen.to_string());
+        std::fs::write(folder.path().join("kamailio.cfg"), configuration).expect("the configuration");
+        let child = launch(folder.path());
+        let kamailio = Kamailio { child, folder: Some(folder), listen, ports };
+        kamailio.wait_alive();
         kamailio
+    }
+
+    #[track_caller]
+    fn wait_alive(&self) {
+        eventually(SOON, "Kamailio to answer", || is_alive(Transport::Tcp, self.listen));
+    }
+
+    /// Ends it; whoever was registered is forgotten.
+    pub fn stop(&mut self) {
+        // Its first process ends the others.
+        signal(self.child.id(), "TERM");
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again after [`Kamailio::stop`].
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.child = launch(self.folder.as_ref().expect("a folder until dropped").path());
+        self.wait_alive();
     }
 
     /// Where it listens, over UDP and TCP.
     pub fn address(&self) -> SocketAddr {
-        self.ports.address(0)
+        self.listen
     }
 
     /// Where it listens for TLS.
@@ -166,9 +197,9 @@ impl Kamailio {
 
 impl Drop for Kamailio {
     fn drop(&mut self) {
-        // Its first process ends the others.
-        signal(self.child.id(), "TERM");
-        let _ = self.child.wait();
+        if self.child.try_wait().is_ok_and(|end| end.is_none()) {
+            self.stop();
+        }
         if std::thread::panicking() {
             let log = self.log();
             let kept = self.folder.take().map(TempDir::keep).unwrap_or_default();

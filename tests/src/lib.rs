@@ -10,6 +10,7 @@
 //! | [`phone`] | [`Phone`], one baresip, remote-controlled |
 //! | [`scripted`] | [`ScriptedPhone`], raw SIP for what a well-behaved phone would never do |
 //! | [`kamailio`], [`name_server`], [`certificates`] | somebody else's SIP domain, the DNS that says where it is, what it shows |
+//! | [`provider`] | a telephone company: Kamailio, with an account for a trunk and phones of its own |
 //! | [`sipp`] | running a SIPp scenario of `tests/sipp/` |
 //! | [`tone`] | making a sine tone and finding it in a recording |
 //! | [`wire`], [`web_socket`] | bytes over TCP and TLS, frames over WebSocket, with every mistake a test wants |
@@ -33,6 +34,7 @@ pub mod name_server;
 pub mod node;
 pub mod phone;
 pub mod ports;
+pub mod provider;
 pub mod scripted;
 pub mod sipp;
 pub mod statistics;
