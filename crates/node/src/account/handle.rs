@@ -68,6 +68,8 @@ struct Inner {
     changes: broadcast::Sender<Change>,
     random: Box<dyn Random>,
     now_ms: fn() -> u64,
+    /// What stands for a user who does not exist.
+    nobody: Account,
 }
 
 impl std::fmt::Debug for Accounts {
@@ -101,7 +103,14 @@ impl Accounts {
         }
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         let replica = Mutex::new(replica);
-        let inner = Inner { domain: domain.to_owned(), replica, store, changes, random, now_ms };
+        let nobody = Account {
+            user: String::new(),
+            number: None,
+            ha1: Ha1Set::new("", domain, ""),
+            created_ms: 0,
+            settings: BTreeMap::new(),
+        };
+        let inner = Inner { domain: domain.to_owned(), replica, store, changes, random, now_ms, nobody };
         Ok(Accounts { inner: Arc::new(inner) })
     }
 
@@ -217,8 +226,12 @@ impl Accounts {
     /// challenge away on the wire gains nothing (RFC 8760 §4).
     pub fn ha1(&self, user: &str, algorithm: Algorithm) -> Option<Ha1> {
         let replica = self.lock();
-        let account = replica.table.entry(user)?.account.as_ref()?;
-        account.may_use(algorithm).then(|| account.ha1.of(algorithm).clone())
+        let known = replica.table.entry(user).and_then(|entry| entry.account.as_ref());
+        // Every step is taken for nobody as well: how long it takes must not tell who exists.
+        let account = known.unwrap_or(&self.inner.nobody);
+        let ha1 = account.ha1.of(algorithm).clone();
+        let may_use = account.may_use(algorithm);
+        (known.is_some() && may_use).then_some(ha1)
     }
 
     /// How many users there are.
