@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use meshtone_identity::dangerous_deterministic::{DangerousSigner, DangerousVerifier};
 use meshtone_identity::{Authority, LinkKey, NodeId, Signer};
-use meshtone_overlay::dht::{Config, Descriptor, Dht, Event, Now, OperationId, PersistChange, Transmit};
+use meshtone_overlay::dht::{Config, Descriptor, Dht, Event, Now, OperationId, PersistChange, Position, Transmit};
 use meshtone_overlay::record::{
-    CertificateValidator, CertifiedWriter, Kind, NodeAddress, RecordError, Role, SipRegistration,
+    CertificateValidator, CertifiedWriter, Kind, NodeAddress, RecordError, ResourceId, Role, SipRegistration,
 };
 
 use crate::driver::{Action, Driver, Input};
@@ -307,6 +307,21 @@ impl Overlay {
         alive.filter(|node| self.network.driver(*node).dht.holds(kind, name)).collect()
     }
 
+    /// Returns what every node alive holds of a kind at this name: the storage time of each writer's value or removal.
+    pub fn held(&self, kind: Kind, name: &str) -> BTreeMap<usize, BTreeMap<NodeId, u64>> {
+        let alive = self.network.alive().into_iter();
+        alive.map(|node| (node, self.network.driver(node).dht.held(kind, name).into_iter().collect())).collect()
+    }
+
+    /// Returns the nodes alive that are closest to where this name belongs, closest first.
+    pub fn closest(&self, name: &str, count: usize) -> Vec<usize> {
+        let place = Position::from(ResourceId::of_name(name));
+        let mut alive = self.network.alive();
+        alive.sort_by_key(|node| place.distance(self.network.driver(*node).node_id().into()));
+        alive.truncate(count);
+        alive
+    }
+
     fn wait_for_write(&mut self, node: usize, id: Result<OperationId, RecordError>) -> Result<(), String> {
         let id = id.map_err(|error| error.to_string())?;
         loop {
@@ -347,7 +362,7 @@ fn make_dht(
     let me = Descriptor { node: certificate.node_id(), address: Bytes::copy_from_slice(&number.to_be_bytes()) };
     let writer = Arc::new(CertifiedWriter::new(signer, certificate, homes));
     // A node that starts again must not draw the numbers of its first life.
-    let random = Box::new(Seeded::new(seed ^ (number as u64) << 32 ^ (now.unix_ms - EPOCH_MS)));
+    let random = Box::new(Seeded::new(seed ^ (number as u64) << 32 ^ now.unix_ms.wrapping_sub(EPOCH_MS)));
     Dht::new(config.clone(), me, writer, Arc::clone(validator) as Arc<_>, random, now)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use meshtone_overlay::dht::body::{Ask, Handed, Reply};
 use meshtone_overlay::dht::message::Message;
-use meshtone_overlay::dht::{Config, Transmit};
+use meshtone_overlay::dht::{Config, Event, Transmit};
 use meshtone_overlay::record::Kind;
 use meshtone_overlay::record::value::Record;
 use meshtone_sim::network::SILENCE;
@@ -179,13 +179,84 @@ fn a_writer_whose_clock_went_back_is_not_locked_out() {
     let name = "bob@example.org";
     overlay.store(3, Kind::SipRegistration, name, registration(1), HOUR).unwrap();
     overlay.network.set_clock(3, -120_000);
-    // Stored once, by the clock alone, as after a restart.
+    // It has forgotten what it wrote, and dates by the clock alone.
+    overlay.restart(3, Some(0));
+    overlay.network.run_for(Duration::from_secs(5));
     let id = overlay
         .network
         .with(3, |node, now| node.dht.store(now, Kind::SipRegistration, name, registration(2), HOUR).unwrap());
     let (_, event) = overlay.network.next_event(Duration::from_secs(5)).unwrap();
-    assert!(matches!(event, meshtone_overlay::dht::Event::Stored { id: of, result: Ok(_) } if of == id), "{event:?}");
+    assert!(matches!(event, Event::Stored { id: of, result: Ok(_) } if of == id), "{event:?}");
     assert_eq!(overlay.fetch(1, Kind::SipRegistration, name).unwrap().entries[0].value, registration(2));
+}
+
+#[test]
+fn of_two_writes_under_way_the_later_one_stays() {
+    for seed in 17..27 {
+        let mut overlay = overlay(seed, 9);
+        let name = "bob@example.org";
+        for round in 1..=2 {
+            overlay.network.with(3, |node, now| {
+                node.dht.publish(now, Kind::SipRegistration, name, registration(round), HOUR).unwrap();
+            });
+            overlay.network.run_for(Duration::from_millis(7 * seed - 100));
+        }
+        overlay.network.run_for(Duration::from_secs(5));
+        let fetched = overlay.fetch(1, Kind::SipRegistration, name).unwrap();
+        assert_eq!(fetched.entries[0].value, registration(2), "seed {seed}");
+    }
+}
+
+#[test]
+fn links_slower_than_assumed_are_used_all_the_same() {
+    // A request and its answer take half a second to a second: satellites, and lines that are full.
+    let latency = (Duration::from_millis(250), Duration::from_millis(500));
+    let mut overlay = Overlay::new(28, Conditions { latency, loss_permille: 0 }, Config::default());
+    overlay.grow(2, &["example.org"]);
+    for record in 0..5 {
+        let name = format!("user{record}@example.org");
+        let id = overlay
+            .network
+            .with(0, |node, now| node.dht.publish(now, Kind::SipRegistration, &name, registration(1), HOUR).unwrap());
+        let (_, event) = overlay.network.next_event(Duration::from_secs(5)).unwrap();
+        let Event::Stored { id: of, result: Ok(receipt) } = &event else { panic!("name {record}: {event:?}") };
+        assert_eq!((*of, receipt.acknowledgements), (id, 2), "name {record}");
+        assert_eq!(overlay.fetch(1, Kind::SipRegistration, &name).unwrap().entries.len(), 1, "name {record}");
+    }
+}
+
+#[test]
+fn a_write_that_only_its_writer_has_is_not_acknowledged_while_the_others_are_silent() {
+    let mut overlay = overlay(29, 5);
+    for other in [0, 1, 2, 4] {
+        overlay.network.kill(other);
+    }
+    let written = overlay.store(3, Kind::SipRegistration, "bob@example.org", registration(1), HOUR);
+    assert!(written.as_ref().is_err_and(|error| error.contains("did not answer in time")), "{written:?}");
+    // Once they are known to be gone, it is all there is.
+    overlay.network.run_for(SILENCE * 2);
+    overlay.store(3, Kind::SipRegistration, "bob@example.org", registration(2), HOUR).unwrap();
+}
+
+#[test]
+fn whoever_holds_what_is_not_its_business_does_not_stay_behind() {
+    let mut overlay = overlay(30, 20);
+    let name = "bob@example.org";
+    let writer = overlay.closest(name, 1)[0];
+    // Cut off with a few others, it leaves its value with nodes that have no business with it.
+    let others = overlay.closest(name, 12);
+    overlay.network.partition(|node| usize::from(node != writer && others.contains(&node)));
+    overlay.network.run_for(SILENCE * 2);
+    overlay.store(writer, Kind::SipRegistration, name, registration(1), HOUR).unwrap();
+    overlay.network.run_for(Duration::from_secs(2));
+    assert!(overlay.holders(Kind::SipRegistration, name).len() >= 5);
+    overlay.network.heal();
+    overlay.network.run_for(Duration::from_secs(20));
+    overlay.store(writer, Kind::SipRegistration, name, registration(2), HOUR).unwrap();
+    overlay.network.run_for(Duration::from_secs(180));
+    let held = overlay.held(Kind::SipRegistration, name);
+    let times: std::collections::BTreeSet<u64> = held.values().flat_map(|held| held.values().copied()).collect();
+    assert_eq!(times.len(), 1, "{held:?}");
 }
 
 #[test]

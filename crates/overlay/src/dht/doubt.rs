@@ -23,7 +23,9 @@ impl Dht {
     pub(super) fn doubt(&mut self, now: Now, id: OperationId) -> bool {
         let Some(operation) = self.operations.get(&id) else { return false };
         let Purpose::Fetch(reading) = &operation.purpose else { return false };
-        if !reading.is_empty() || !self.may_doubt(operation) {
+        // One replica may not have it yet; what the others say is waited for before everybody is asked.
+        let asking = !operation.doubted && (operation.waiting() > 0 || operation.paths_waiting > 0);
+        if !reading.is_empty() || asking || !self.may_doubt(operation) {
             return false;
         }
         if operation.doubted {

@@ -58,7 +58,7 @@ impl Dht {
 
     /// Enough was read: a value where the first one is enough, else something from as many replicas as a write overlaps with; and
     /// nothing only when every replica and every path said so.
-    pub(super) fn reading_finished(&self, operation: &Operation, reading: &Reading) -> bool {
+    pub(super) fn reading_finished(&self, id: OperationId, operation: &Operation, reading: &Reading) -> bool {
         if reading.first && reading.found() {
             return true;
         }
@@ -68,7 +68,7 @@ impl Dht {
         operation.settled()
             && operation.closest().next().is_some()
             && !self.reading_wants_path(operation, reading)
-            && !(reading.newest.is_empty() && self.may_doubt(operation))
+            && !(reading.newest.is_empty() && (self.may_doubt(operation) || self.may_still_come(id)))
     }
 
     pub(super) fn reading_parallel(&self, operation: &Operation, reading: &Reading) -> usize {

@@ -111,8 +111,9 @@ impl Dht {
 
     /// It is time to offer what has gathered.
     pub(super) fn on_hand_over_due(&mut self, now: Now) {
+        // Who is silent keeps nobody else waiting.
         let aside = |pending: &&Pending| match pending.purpose {
-            PendingPurpose::Offer(..) | PendingPurpose::Hand(..) => true,
+            PendingPurpose::Offer(..) | PendingPurpose::Hand(..) => !pending.slow,
             PendingPurpose::Path(_) | PendingPurpose::Node(..) => false,
         };
         let under_way = self.pending.values().filter(aside).count();

@@ -102,7 +102,8 @@ enum Taken {
 pub(super) struct Pending {
     pub(super) purpose: PendingPurpose,
     sent: Instant,
-    slow: bool,
+    /// It is late; others are asked, and the answer counts if it still comes.
+    pub(super) slow: bool,
 }
 
 /// What a request of our own belongs to.
@@ -234,7 +235,7 @@ impl Dht {
     pub(super) fn step(&mut self, now: Now, id: OperationId) {
         loop {
             let Some(operation) = self.operations.get(&id) else { return };
-            if self.finished(operation) {
+            if self.finished(id, operation) {
                 return self.finish(now, id);
             }
             let first_path_open = operation.paths_waiting > 0 && operation.paths_answered == 0;
@@ -258,13 +259,16 @@ impl Dht {
         }
     }
 
-    fn finished(&self, operation: &Operation) -> bool {
+    fn finished(&self, id: OperationId, operation: &Operation) -> bool {
         match &operation.purpose {
             Purpose::Find | Purpose::Refresh { .. } | Purpose::Repair => {
                 operation.settled() && operation.closest().next().is_some()
             }
-            Purpose::Fetch(reading) => self.reading_finished(operation, reading),
-            Purpose::Store(_) => operation.settled() && operation.closest().next().is_some(),
+            Purpose::Fetch(reading) => self.reading_finished(id, operation, reading),
+            Purpose::Store(writing) => {
+                let enough = writing.acknowledgements() >= self.config.write_acknowledgements;
+                operation.settled() && operation.closest().next().is_some() && (enough || !self.may_still_come(id))
+            }
         }
     }
 
@@ -297,7 +301,8 @@ impl Dht {
         }
     }
 
-    fn may_still_come(&self, id: OperationId) -> bool {
+    /// Says whether a request of this command, late as it may be, can still be answered.
+    pub(super) fn may_still_come(&self, id: OperationId) -> bool {
         self.pending.values().any(
             |pending| matches!(&pending.purpose, PendingPurpose::Path(of) | PendingPurpose::Node(of, _) if *of == id),
         )

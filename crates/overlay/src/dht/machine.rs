@@ -193,6 +193,12 @@ impl Dht {
         self.storage.values(ResourceId::of_name(name), kind).iter().any(|record| record.value.exists)
     }
 
+    /// Returns the writer and storage time of every value and removal of the kind held at this name.
+    pub fn held(&self, kind: Kind, name: &str) -> Vec<(NodeId, u64)> {
+        let held = self.storage.at(ResourceId::of_name(name)).filter(|((of, _), _)| *of == kind);
+        held.map(|(_, held)| (held.record.value.signer, held.record.value.storage_ms)).collect()
+    }
+
     /// Returns the nodes that links exist to, in the order of their ids.
     pub fn links(&self) -> Vec<Descriptor> {
         self.table.links().values().map(|link| link.descriptor.clone()).collect()

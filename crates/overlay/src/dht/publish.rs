@@ -25,6 +25,13 @@ pub(super) struct Published {
     retries: u32,
 }
 
+impl Published {
+    /// Returns when the value was written last, in unix milliseconds.
+    pub(super) fn storage_ms(&self) -> u64 {
+        self.storage_ms
+    }
+}
+
 impl Dht {
     /// Writes a value and keeps it stored: again at half life, and soon again when too few replicas acknowledged, until
     /// [`remove`](Self::remove). Publishing another content replaces it. Answered by one [`Event::Stored`](super::Event::Stored)

@@ -119,7 +119,7 @@ impl Dht {
         }
         let silent = relay.tried.last().copied();
         if let Some(link) = silent.and_then(|node| self.table.link_mut(node)) {
-            link.suspect = true;
+            link.overdue();
         }
         self.try_next(now, key);
     }
@@ -172,10 +172,18 @@ impl Dht {
             return self.pass_on(now, key, next);
         }
         let (from, request) = (relay.from, relay.request.clone());
-        self.forget_relay(key);
+        let late = silent.is_some_and(|node| self.table.links().contains_key(&node));
         match from {
-            Some(from) => self.on_no_next_hop(now, from, &request),
-            None => self.on_own_failure(now, request.request),
+            // Our own is only late, as long as there is the link: others are asked, and the answer counts if it still comes.
+            None if late => self.on_slow(now, request.request),
+            None => {
+                self.forget_relay(key);
+                self.on_own_failure(now, request.request);
+            }
+            Some(from) => {
+                self.forget_relay(key);
+                self.on_no_next_hop(now, from, &request);
+            }
         }
     }
 

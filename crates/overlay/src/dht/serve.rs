@@ -43,7 +43,9 @@ impl Dht {
     pub(super) fn take(&mut self, now: Now, handed: Handed) -> Result<(), Refusal> {
         let value = &handed.record.value;
         let resource = value.resource();
-        if !self.responsible(resource.into()) {
+        // Whoever holds it already, though it is not his business, must not stay behind.
+        let held = self.storage.get(resource, &(value.kind, value.key.clone())).is_some();
+        if !held && !self.responsible(resource.into()) {
             return Err(Refusal { reason: RefusalReason::NotResponsible, newest_ms: 0 });
         }
         self.validator

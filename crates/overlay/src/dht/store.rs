@@ -8,9 +8,10 @@ use meshtone_identity::NodeId;
 
 use super::lookup::{Operation, Purpose, State};
 use super::message::{Refusal, RefusalReason};
+use super::publish::Published;
 use super::{Dht, DhtError, Event, Now, OperationId, StoreReceipt};
 use crate::record::value::{MAX_AHEAD, Record, next_storage_time};
-use crate::record::{Kind, RecordError, writer};
+use crate::record::{Kind, RecordError, ResourceId, StoredValue, writer};
 
 /// A write under way.
 #[derive(Debug)]
@@ -27,6 +28,11 @@ pub(super) struct Writing {
 }
 
 impl Writing {
+    /// Returns how many replicas have acknowledged the value so far.
+    pub(super) fn acknowledgements(&self) -> usize {
+        self.acknowledged.len()
+    }
+
     /// Notes that a node is asked to hold the value as it is now.
     pub(super) fn note_asked(&mut self, node: NodeId) {
         self.asked.insert(node, self.record.value.storage_ms);
@@ -51,7 +57,9 @@ impl Dht {
         content: Bytes,
         lifetime: Duration,
     ) -> Result<OperationId, RecordError> {
-        let record = writer::write(&*self.writer, kind, name, Some(content), lifetime, now.unix_ms)?;
+        let published = self.published.get(&(ResourceId::of_name(name), kind));
+        let storage_ms = next_storage_time(now.unix_ms, published.map(Published::storage_ms));
+        let record = writer::write(&*self.writer, kind, name, Some(content), lifetime, storage_ms)?;
         Ok(self.write(now, record, true))
     }
 
@@ -89,8 +97,27 @@ impl Dht {
             Some(Err(refusal)) => *refusal,
             None => Refusal { reason: RefusalReason::Malformed, newest_ms: 0 },
         };
+        if refusal.reason == RefusalReason::TooOld && self.is_superseded(&writing.record.value) {
+            writing.acknowledged.insert(node);
+            return true;
+        }
         writing.refused.insert(node, refusal);
         !(refusal.reason == RefusalReason::TooOld && self.redate(now, writing, refusal.newest_ms))
+    }
+
+    /// Says whether this node itself has written something else there since: that is as it should be, and to be dated after it
+    /// would bring back what it replaced.
+    fn is_superseded(&self, value: &StoredValue) -> bool {
+        let newer = |other: &Operation| match &other.purpose {
+            Purpose::Store(writing) => {
+                let other = &writing.record.value;
+                (other.kind, &other.name) == (value.kind, &value.name) && other.supersedes(value)
+            }
+            Purpose::Find | Purpose::Refresh { .. } | Purpose::Repair | Purpose::Fetch(_) => false,
+        };
+        let published = self.published.get(&(value.resource(), value.kind));
+        published.is_some_and(|published| published.storage_ms() > value.storage_ms)
+            || self.operations.values().any(newer)
     }
 
     /// Our clock went back, or we forgot what we wrote: the value gets a time after the one that is held (RFC 6940 §7). Done once,
@@ -113,7 +140,7 @@ impl Dht {
     /// Reports a write as soon as enough replicas have it; the others are still waited for.
     pub(super) fn report_if_acknowledged(&mut self, now: Now, id: OperationId, operation: &mut Operation) {
         let Purpose::Store(writing) = &operation.purpose else { return };
-        if !operation.reported && writing.acknowledged.len() >= self.config.write_acknowledgements {
+        if !operation.reported && writing.acknowledgements() >= self.config.write_acknowledgements {
             operation.reported = true;
             self.report_written(now, id, operation, None);
         }
@@ -126,13 +153,11 @@ impl Dht {
         operation: &mut Operation,
         error: Option<DhtError>,
     ) {
-        let exist = operation
-            .closest()
-            .filter(|candidate| matches!(candidate.state, State::Answered | State::New | State::Asked))
-            .count();
+        // Those that are silent exist, until their links are given up: their silence makes nobody's copy enough.
+        let exist = operation.shortlist.values().filter(|candidate| candidate.state != State::Failed).count();
         let settled = operation.settled();
         let Purpose::Store(writing) = &operation.purpose else { return };
-        let acknowledgements = writing.acknowledged.len();
+        let acknowledgements = writing.acknowledgements();
         // Where fewer nodes exist than acknowledgements are wished for, all of them are enough.
         let wished = self.config.write_acknowledgements;
         let needed = if settled { wished.min(exist).max(1) } else { wished };

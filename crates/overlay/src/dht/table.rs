@@ -56,6 +56,13 @@ impl Link {
         (self.rtt * 2).clamp(HOP_TIMEOUT.0, HOP_TIMEOUT.1)
     }
 
+    /// It let a request time out: it is passed over until it speaks again, and given more time then. Or a link slower than was
+    /// assumed would never be measured.
+    pub(super) fn overdue(&mut self) {
+        self.suspect = true;
+        self.rtt = (self.rtt * 2).min(HOP_TIMEOUT.1);
+    }
+
     /// Takes a measurement, smoothed as TCP does (RFC 6298 §2.3).
     pub(super) fn measured(&mut self, rtt: Duration) {
         self.rtt = (self.rtt * 7 + rtt) / 8;
@@ -171,10 +178,11 @@ impl Table {
         nodes.into_iter().take(SIBLINGS).collect()
     }
 
-    /// Whether a place is as near as the siblings are, so that the nodes around it are mostly linked.
+    /// Whether the nodes around a place are all linked, as siblings. Of the farthest bucket that siblings lie in there may be more
+    /// than those, so it does not count.
     pub(super) fn in_neighbourhood(&self, place: Position) -> bool {
-        let deepest = self.siblings().iter().map(|node| self.bucket(*node)).min().unwrap_or(0);
-        self.links.len() <= SIBLINGS || self.own.distance(place).bucket() >= deepest
+        let farthest = self.siblings().iter().map(|node| self.bucket(*node)).min().unwrap_or(0);
+        self.links.len() <= SIBLINGS || self.own.distance(place).bucket() > farthest
     }
 
     /// Returns the buckets outside the neighbourhood that have fewer links than wished for.
