@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-tools test-web threats build lint format deny-tool advisories fuzz bench report
+.PHONY: help run test test-tools test-web threats build lint format deny-tool advisories fuzz bench histories report
 
 # What `meshtone run` is given: make run ARGS="--domain home.example"
 ARGS ?=
@@ -22,6 +22,10 @@ TOOLS := baresip:baresip-core sipp:sip-tester chromium:chromium node:nodejs npm:
 # Outside of root, packages are installed through sudo.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo,)
 DENY_VERSION := 0.20.2
+
+# Histories that `make histories` plays, from this seed on.
+HISTORIES ?= 2000
+HISTORY_SEED ?= 1
 
 # Nodes of the largest overlay that the report simulates.
 REPORT_NODES ?= 100
@@ -98,6 +102,10 @@ fuzz: ## Feed every parser random input (FUZZ_SECONDS=600 each; FUZZ_TARGETS="sd
 bench: ## Measure a node against Kamailio, core by core (BENCH="--rounds 1 --tests register" for some)
 	@echo "Measuring on cores 0 and 1; leave the machine alone meanwhile. All tests take about an hour."
 	bench/sip.sh $(BENCH)
+
+histories: ## Play seeded histories of a small overlay and judge what was read (HISTORIES=2000 HISTORY_SEED=1)
+	HISTORIES=$(HISTORIES) HISTORY_SEED=$(HISTORY_SEED) \
+		cargo test --release --locked --package meshtone-sim --test histories -- --nocapture
 
 report: ## Measure the overlay in virtual time and write docs/report (REPORT_NODES=100)
 	@echo "Simulating overlays of up to $(REPORT_NODES) nodes; this takes some minutes."

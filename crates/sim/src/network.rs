@@ -230,6 +230,23 @@ impl<D: Driver> Network<D> {
         }
     }
 
+    /// Returns for each node alive the least number among the nodes that it is connected with over links, itself included: nodes
+    /// with the same are one component.
+    pub fn components(&self) -> BTreeMap<usize, usize> {
+        let mut least: BTreeMap<usize, usize> = self.alive().into_iter().map(|node| (node, node)).collect();
+        loop {
+            let mut changed = false;
+            for (a, b) in self.links.keys().filter(|(a, b)| self.connected(*a, *b)) {
+                let of = |node: &usize| least.get(node).copied().unwrap_or(*node);
+                let both = of(a).min(of(b));
+                changed |= [*a, *b].map(|end| least.insert(end, both) != Some(both)).contains(&true);
+            }
+            if !changed {
+                return least;
+            }
+        }
+    }
+
     /// Makes the network whole again.
     pub fn heal(&mut self) {
         for node in &mut self.nodes {

@@ -1,0 +1,32 @@
+//! Seeded histories: nodes join, leave, crash and come back, clocks are off, the network falls apart and heals, and no read is ever
+//! older than what was acknowledged before.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+use meshtone_sim::chaos::play;
+
+/// Histories that CI plays: ten seconds of a processor. `make histories` plays more.
+const HISTORIES: u64 = 120;
+
+/// Plays a seed; returns how many writes and reads it had.
+fn holds(seed: u64) -> Result<(usize, usize), String> {
+    let outcome = play(seed);
+    let mut wrong: Vec<String> = outcome.history.violations().iter().map(ToString::to_string).collect();
+    wrong.extend(outcome.disagreements);
+    if wrong.is_empty() { Ok(outcome.history.size()) } else { Err(format!("seed {seed}:\n  {}", wrong.join("\n  "))) }
+}
+
+#[test]
+fn no_read_is_older_than_what_was_acknowledged_and_replicas_agree_in_the_end() {
+    let number = |name: &str, default| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
+    let (first, count) = (number("HISTORY_SEED", 1), number("HISTORIES", HISTORIES));
+    let (mut wrong, mut writes, mut reads) = (Vec::new(), 0, 0);
+    for seed in first..first + count {
+        match holds(seed) {
+            Ok(size) => (writes, reads) = (writes + size.0, reads + size.1),
+            Err(text) => wrong.push(text),
+        }
+    }
+    println!("{count} histories: {writes} writes acknowledged, {reads} reads");
+    assert!(wrong.is_empty(), "{} of {count} histories are wrong\n{}", wrong.len(), wrong.join("\n"));
+    assert!(writes as u64 >= 10 * count && reads as u64 >= 50 * count, "these histories prove little");
+}
