@@ -222,7 +222,13 @@ impl ScriptedPhone {
     pub fn established(&mut self, sent: &Sent) -> Dialog {
         let answer = self.final_answer(sent);
         assert_eq!(answer.status(), 200, "INVITE:\n{answer}");
-        let dialog = Dialog::of_caller(&sent.request, &answer);
+        self.established_by(sent, &answer)
+    }
+
+    /// The dialog that this 2xx to an INVITE opened, acknowledged.
+    #[track_caller]
+    pub fn established_by(&mut self, sent: &Sent, answer: &Sip) -> Dialog {
+        let dialog = Dialog::of_caller(&sent.request, answer);
         let mut ack = dialog.request("ACK");
         ack.cseq = sent.request.cseq;
         self.send(&ack);
