@@ -57,8 +57,9 @@ const REGISTRATIONS: Rate = Rate { burst: 100, per_minute: 90 };
 const TRUSTED_FACTOR: u64 = 10_000;
 /// Bytes that a source may have in hand for answers: the largest datagram, so that saving up for a blow does not pay.
 const CREDIT_MAX: u64 = 65_536;
-/// How long a source or flow counts as proven after credentials of its own were right, and a flow as one that has erred.
-const PROVEN_MS: u64 = 3_600_000;
+/// How long a source or flow counts as proven after credentials of its own were right, and a flow as one that has erred: longer
+/// than the longest registration, so that a phone is known still when it renews in time.
+const PROVEN_MS: u64 = 3 * 3_600_000;
 /// Entries in each generation of a table: with about 100 bytes each, 26 MB for all of them when flooded.
 const TABLE_MAX: usize = 32_768;
 
@@ -370,6 +371,18 @@ mod tests {
         assert!(guard.may_try(3_600_000, rebooted, "alice"), "over a new flow the owner may try");
         guard.succeeded(3_600_000, rebooted, "alice");
         assert!(guard.may_try(3_600_001, rebooted, "alice"));
+    }
+
+    #[test]
+    fn a_phone_that_registers_as_seldom_as_it_may_is_still_known_when_it_renews() {
+        let guard = Guard::default();
+        let [owner, neighbour] = [5060, 40_001].map(|port| SocketAddr::new(ip(HOME), port));
+        guard.succeeded(0, owner, "alice");
+        let renewal_ms = u64::from(meshtone_sip::registrar::Limits::default().max) * 1000;
+        for minute in 0..renewal_ms / 60_000 {
+            guess_over(&guard, minute * 60_000, neighbour, "alice");
+        }
+        assert!(guard.may_try(renewal_ms, owner, "alice") && guard.admit(renewal_ms, owner, true));
     }
 
     #[test]
