@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::build::Writer;
-use super::list::{cut, find_unquoted, trim};
+use super::list::{cut, find_separator, trim};
 use super::scan::Span;
 use super::{Header, Message, StartLine};
 
@@ -199,23 +199,15 @@ impl<'a> Editor<'a> {
     }
 
     /// What follows the first value of a line, as it is written.
-    fn behind_first_value(&self, at: usize) -> String {
-        let value = match self.lines.get(at) {
+    fn behind_first_value(&self, at: usize) -> Cow<'a, str> {
+        match self.lines.get(at) {
             Some(Line::Kept(index, _)) => {
-                self.message.slots.get(*index).map_or("", |slot| self.message.text(slot.value))
+                let message = self.message;
+                Cow::Borrowed(behind_first(message.slots.get(*index).map_or("", |slot| message.text(slot.value))))
             }
-            Some(Line::New { value, .. }) => text(&self.texts, *value),
-            None => "",
-        };
-        let mut rest = value;
-        while !rest.is_empty() {
-            let (first, behind) = cut(rest, find_unquoted(rest, |byte| byte == b','));
-            rest = behind;
-            if !trim(first).is_empty() {
-                break;
-            }
+            Some(Line::New { value, .. }) => Cow::Owned(behind_first(text(&self.texts, *value)).to_owned()),
+            None => Cow::Borrowed(""),
         }
-        trim(rest).to_owned()
     }
 
     fn line(&mut self, header: Header, value: &str) -> Line {
@@ -229,6 +221,19 @@ impl<'a> Editor<'a> {
     }
 }
 
+/// What follows the first value of a list.
+fn behind_first(list: &str) -> &str {
+    let mut rest = list;
+    while !rest.is_empty() {
+        let (first, behind) = cut(rest, find_separator(rest, b','));
+        rest = behind;
+        if !trim(first).is_empty() {
+            break;
+        }
+    }
+    trim(rest)
+}
+
 fn text(texts: &[u8], span: Span) -> &str {
     std::str::from_utf8(span.of(texts)).unwrap_or_default()
 }
@@ -236,5 +241,9 @@ fn text(texts: &[u8], span: Span) -> &str {
 /// Takes away what would end a line or a text early: a line break of a folded value, or of an attack.
 pub(super) fn single_line(value: &str) -> Cow<'_, str> {
     let breaks = |c: char| matches!(c, '\r' | '\n' | '\0');
-    if value.contains(breaks) { Cow::Owned(value.replace(breaks, "")) } else { Cow::Borrowed(value) }
+    if memchr::memchr3(b'\r', b'\n', 0, value.as_bytes()).is_some() {
+        Cow::Owned(value.replace(breaks, ""))
+    } else {
+        Cow::Borrowed(value)
+    }
 }

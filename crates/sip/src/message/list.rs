@@ -1,6 +1,6 @@
 //! What values are made of (RFC 3261 §7.3, §25.1): comma-separated lists, parameters, white space, numbers.
 
-use super::scan::is_token;
+use super::scan::{is_space as is_space_byte, is_token};
 use crate::effort;
 
 /// White space within a value, the line breaks of a folded one included.
@@ -9,9 +9,12 @@ pub(super) const fn is_space(c: char) -> bool {
 }
 
 pub(super) fn trim(text: &str) -> &str {
-    let trimmed = text.trim_matches(is_space);
-    effort::spend(text.len() - trimmed.len());
-    trimmed
+    let is_text = |byte: &u8| !is_space_byte(*byte);
+    let start = text.as_bytes().iter().position(is_text).unwrap_or(text.len());
+    let end = text.as_bytes().iter().rposition(is_text).map_or(start, |last| last + 1);
+    effort::spend(text.len() - (end - start));
+    // All white space is ASCII, so both are ends of characters.
+    text.get(start..end).unwrap_or_default()
 }
 
 /// Reads `1*DIGIT` that fits 32 bits; leading zeros do not matter.
@@ -25,6 +28,25 @@ pub(super) fn decimal(text: &str) -> Option<u32> {
         }
         sum.checked_mul(10)?.checked_add(u32::from(byte - b'0'))
     })
+}
+
+/// Finds a separator outside quotes and `<>`, as [`find_unquoted`] does; most texts have neither before it.
+pub(super) fn find_separator(text: &str, separator: u8) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let first = memchr::memchr3(separator, b'"', b'<', bytes);
+    match first.and_then(|at| bytes.get(at)) {
+        Some(byte) if *byte != separator => find_unquoted(text, |byte| byte == separator),
+        Some(_) | None => {
+            effort::spend(first.unwrap_or(text.len()));
+            first
+        }
+    }
+}
+
+/// Cuts a text in two around the first of this byte, which is ASCII.
+pub(super) fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = memchr::memchr(byte, text.as_bytes())?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
 /// Finds the first of `ends` outside quotes and `<>`. An open quote or bracket reaches to the end.
@@ -72,7 +94,7 @@ impl<'a> Iterator for Values<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         while !self.rest.is_empty() {
-            let (value, rest) = cut(self.rest, find_unquoted(self.rest, |byte| byte == b','));
+            let (value, rest) = cut(self.rest, find_separator(self.rest, b','));
             self.rest = rest;
             let value = trim(value);
             if !value.is_empty() {
@@ -102,6 +124,9 @@ impl<'a> Params<'a> {
     /// Takes header parameters, which may be quoted and have white space around `;` and `=`.
     pub(super) fn parse(raw: &'a str) -> Option<Params<'a>> {
         let params = Params { raw };
+        if is_plain(raw.as_bytes()) {
+            return Some(params);
+        }
         let mut rest = raw;
         while !rest.is_empty() {
             // Every parameter has a semicolon before it and a token for a name.
@@ -142,9 +167,39 @@ impl<'a> Params<'a> {
     }
 }
 
+/// Whether these are parameters without white space and quotes, as nearly all are: `*( ";" token [ "=" value ] )`.
+fn is_plain(raw: &[u8]) -> bool {
+    enum Expected {
+        Semicolon,
+        Name,
+        MoreName,
+        Value,
+        MoreValue,
+    }
+    effort::spend(raw.len());
+    let mut expected = Expected::Semicolon;
+    for byte in raw {
+        expected = match (expected, *byte) {
+            (Expected::Semicolon | Expected::MoreName | Expected::MoreValue, b';') => Expected::Name,
+            (Expected::Name | Expected::MoreName, byte) if is_token(byte) => Expected::MoreName,
+            (Expected::MoreName, b'=') => Expected::Value,
+            (Expected::Value | Expected::MoreValue, byte) if is_plain_value(byte) => Expected::MoreValue,
+            (Expected::Semicolon | Expected::Name | Expected::MoreName | Expected::Value | Expected::MoreValue, _) => {
+                return false;
+            }
+        };
+    }
+    matches!(expected, Expected::Semicolon | Expected::MoreName | Expected::MoreValue)
+}
+
+/// What a value without quotes may hold, but for the semicolon that ends it.
+const fn is_plain_value(byte: u8) -> bool {
+    byte > b' ' && byte != 0x7f && !matches!(byte, b'"' | b',' | b'<' | b'>' | b';')
+}
+
 /// Cuts the first parameter off; the rest begins with a semicolon or is empty.
 fn split_param(text: &str) -> (&str, &str) {
-    match find_unquoted(text, |byte| byte == b';') {
+    match find_separator(text, b';') {
         Some(at) => text.split_at_checked(at).unwrap_or((text, "")),
         None => (text, ""),
     }
@@ -152,7 +207,7 @@ fn split_param(text: &str) -> (&str, &str) {
 
 fn name_and_value(param: &str) -> (&str, Option<&str>) {
     effort::spend(param.len());
-    match param.split_once('=') {
+    match split_at_byte(param, b'=') {
         Some((name, value)) => (trim(name), Some(trim(value))),
         None => (trim(param), None),
     }

@@ -35,7 +35,7 @@ impl<'a> NameAddr<'a> {
             let display = quoted.get(1..quoted.len() - 1)?;
             return NameAddr::bracketed(Some(display), trim(rest));
         }
-        match list::find_unquoted(value, |byte| matches!(byte, b'<' | b'"' | b';')) {
+        match memchr::memchr3(b'<', b'"', b';', value.as_bytes()) {
             Some(at) if value.as_bytes().get(at) == Some(&b'<') => {
                 let (display, rest) = value.split_at_checked(at)?;
                 let display = trim(display);
@@ -54,7 +54,7 @@ impl<'a> NameAddr<'a> {
     }
 
     fn bracketed(display: Option<&'a str>, rest: &'a str) -> Option<NameAddr<'a>> {
-        let (uri, params) = rest.strip_prefix('<')?.split_once('>')?;
+        let (uri, params) = list::split_at_byte(rest.strip_prefix('<')?, b'>')?;
         is_uri_text(uri).then_some(())?;
         Some(NameAddr { display, uri, params: Params::parse(trim(params))? })
     }
@@ -85,5 +85,5 @@ fn is_break(byte: u8) -> bool {
 }
 
 fn is_uri_text(uri: &str) -> bool {
-    !uri.is_empty() && uri.bytes().all(|byte| byte > b' ' && byte != 0x7f && !matches!(byte, b'<' | b'>' | b'"'))
+    !uri.is_empty() && uri.bytes().all(super::uri::is_uri_byte)
 }

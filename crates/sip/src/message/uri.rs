@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use super::list::Params;
+use super::list::{Params, split_at_byte};
 use super::{MAX_URI_LEN, ParseError};
 
 /// Parameters or headers that two URIs may have to be compared one by one. Each is looked for among the others, so without a
@@ -47,10 +47,10 @@ impl<'a> Uri<'a> {
             return None;
         }
         crate::effort::spend(text.len());
-        let (scheme, opaque) = text.split_once(':')?;
+        let (scheme, opaque) = split_at_byte(text, b':')?;
         let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
-        let is_clean = opaque.bytes().all(|byte| byte > b' ' && byte != 0x7f && !matches!(byte, b'<' | b'>' | b'"'));
+        let is_clean = opaque.bytes().all(is_uri_byte);
         if !is_scheme || !is_clean || opaque.is_empty() {
             return None;
         }
@@ -71,9 +71,9 @@ impl<'a> Uri<'a> {
             return None;
         }
         // A user may hold `;`, `?` and `/`; what follows it may not hold `@`. So the first `@` ends it.
-        let rest = match opaque.split_once('@') {
+        let rest = match split_at_byte(opaque, b'@') {
             Some((userinfo, rest)) => {
-                let (user, password) = match userinfo.split_once(':') {
+                let (user, password) = match split_at_byte(userinfo, b':') {
                     Some((user, password)) => (user, Some(password)),
                     None => (userinfo, None),
                 };
@@ -86,8 +86,9 @@ impl<'a> Uri<'a> {
             }
             None => opaque,
         };
-        let (rest, headers) = rest.split_once('?').unwrap_or((rest, ""));
-        let (hostport, params) = rest.split_at_checked(rest.find(';').unwrap_or(rest.len()))?;
+        let (rest, headers) = split_at_byte(rest, b'?').unwrap_or((rest, ""));
+        let hostport_len = memchr::memchr(b';', rest.as_bytes()).unwrap_or(rest.len());
+        let (hostport, params) = rest.split_at_checked(hostport_len)?;
         let (host, port) = host_and_port(hostport, false)?;
         uri.host = host;
         uri.port = port;
@@ -122,7 +123,11 @@ impl<'a> Uri<'a> {
             push_canonical_user(&mut address, user);
             address.push('@');
         }
-        address.push_str(&self.host.strip_suffix('.').unwrap_or(self.host).to_ascii_lowercase());
+        let host = address.len();
+        address.push_str(self.host.strip_suffix('.').unwrap_or(self.host));
+        if let Some(host) = address.get_mut(host..) {
+            host.make_ascii_lowercase();
+        }
         address
     }
 
@@ -173,11 +178,16 @@ impl<'a> Uri<'a> {
     }
 }
 
+/// Tells what a URI may hold from what ends it, or has no place anywhere in one.
+pub(super) const fn is_uri_byte(byte: u8) -> bool {
+    byte > b' ' && byte != 0x7f && !matches!(byte, b'<' | b'>' | b'"')
+}
+
 /// Reads `host [":" port]`; `spaced` allows white space around the colon, as Via does.
 pub(super) fn host_and_port(text: &str, spaced: bool) -> Option<(&str, Option<u16>)> {
     let host_len = match text.strip_prefix('[') {
         Some(inner) => inner.find(']')? + 2,
-        None => text.find(':').unwrap_or(text.len()),
+        None => memchr::memchr(b':', text.as_bytes()).unwrap_or(text.len()),
     };
     let (host, rest) = text.split_at_checked(host_len)?;
     let (host, rest) = if spaced { (super::list::trim(host), super::list::trim(rest)) } else { (host, rest) };
@@ -199,16 +209,20 @@ fn is_host(host: &str) -> bool {
         Some(inner) => inner.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
         None => {
             // An empty label is in no name, and would leave an address of record with several spellings.
-            !host.is_empty()
-                && !host.starts_with('.')
-                && !host.contains("..")
-                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+            let mut before = b'.';
+            let is_name = host.bytes().all(|byte| {
+                let is_empty_label = byte == b'.' && before == b'.';
+                before = byte;
+                (byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) && !is_empty_label
+            });
+            !host.is_empty() && is_name
         }
     }
 }
 
 fn escapes_are_whole(text: &str) -> bool {
-    text.split('%').skip(1).all(|after| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
+    memchr::memchr(b'%', text.as_bytes()).is_none()
+        || text.split('%').skip(1).all(|after| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
 }
 
 /// Resolves the escapes of a text whose escapes are whole.
@@ -241,6 +255,10 @@ fn hex_digit(byte: u8) -> Option<u8> {
 
 fn push_canonical_user(address: &mut String, user: &str) {
     const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+    if user.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        address.push_str(user);
+        return;
+    }
     for byte in unescaped(user) {
         // `unreserved` and `user-unreserved` of RFC 3261 §25.1.
         if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&byte) {
@@ -254,6 +272,9 @@ fn push_canonical_user(address: &mut String, user: &str) {
 
 /// Compares two texts with their escapes resolved.
 fn same(one: &str, other: &str, ignore_case: bool) -> bool {
+    if memchr::memchr(b'%', one.as_bytes()).is_none() && memchr::memchr(b'%', other.as_bytes()).is_none() {
+        return if ignore_case { one.eq_ignore_ascii_case(other) } else { one == other };
+    }
     if ignore_case {
         unescaped(one).map(|byte| byte.to_ascii_lowercase()).eq(unescaped(other).map(|byte| byte.to_ascii_lowercase()))
     } else {

@@ -34,6 +34,25 @@ const SINGLE: [Header; 20] = [
 const ADDRESSES: [Header; 6] =
     [Header::Contact, Header::Route, Header::RecordRoute, Header::Path, Header::ReferTo, Header::ServiceRoute];
 
+/// A set of header names, one bit each.
+type Names = u128;
+
+const fn bit(header: Header) -> Names {
+    1 << header as u32
+}
+
+const fn bits(headers: &[Header]) -> Names {
+    let (mut set, mut index) = (0, 0);
+    while index < headers.len() {
+        set |= bit(headers[index]);
+        index += 1;
+    }
+    set
+}
+
+/// There are fewer names than bits.
+const _: () = assert!((Header::Other as u32) < Names::BITS);
+
 pub(super) fn validate(message: &Message) -> Result<(), ParseError> {
     check_counts(message)?;
     check_vias(message)?;
@@ -45,26 +64,29 @@ pub(super) fn validate(message: &Message) -> Result<(), ParseError> {
             return Err(ParseError::Malformed(header));
         }
     }
-    for header in ADDRESSES {
-        for value in message.values(header) {
-            check_address(value).ok_or(ParseError::Malformed(header))?;
+    for slot in message.slots.iter().filter(|slot| bit(slot.header) & bits(&ADDRESSES) != 0) {
+        for value in list::split_values(message.text(slot.value)) {
+            check_address(value).ok_or(ParseError::Malformed(slot.header))?;
         }
     }
-    if message.call_id().contains(list::is_space) || message.call_id().is_empty() {
+    if message.call_id().is_empty() || message.call_id().bytes().any(super::scan::is_space) {
         return Err(ParseError::Malformed(Header::CallId));
     }
     if message.is_request() { check_request(message) } else { Ok(()) }
 }
 
 fn check_counts(message: &Message) -> Result<(), ParseError> {
-    for header in MANDATORY {
-        match message.fields(header).take(2).count() {
-            0 => return Err(ParseError::Missing(header)),
-            1 => {}
-            _ => return Err(ParseError::Repeated(header)),
-        }
+    let (mut seen, mut repeated): (Names, Names) = (0, 0);
+    for slot in &message.slots {
+        repeated |= seen & bit(slot.header);
+        seen |= bit(slot.header);
     }
-    match SINGLE.iter().find(|header| message.fields(**header).nth(1).is_some()) {
+    let (missing, repeated) = (bits(&MANDATORY) & !seen, repeated & bits(&MANDATORY) | repeated & bits(&SINGLE));
+    if missing == 0 && repeated == 0 {
+        return Ok(());
+    }
+    match MANDATORY.iter().chain(&SINGLE).find(|header| (missing | repeated) & bit(**header) != 0) {
+        Some(header) if missing & bit(*header) != 0 => Err(ParseError::Missing(*header)),
         Some(header) => Err(ParseError::Repeated(*header)),
         None => Ok(()),
     }

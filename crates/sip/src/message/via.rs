@@ -1,7 +1,7 @@
 //! Via (RFC 3261 §20.42): the path a request took, and where its response goes.
 
-use super::list::{Params, trim};
-use super::scan::is_token;
+use super::list::{Params, split_at_byte, trim};
+use super::scan::{is_space, is_token};
 use super::{Header, ParseError, uri};
 
 /// What a branch begins with when it identifies a transaction (RFC 3261 §8.1.1.7).
@@ -32,15 +32,25 @@ impl<'a> Via<'a> {
 
     fn read(value: &'a str) -> Option<Via<'a>> {
         crate::effort::spend(value.len());
-        let (protocol, rest) = value.split_once('/')?;
-        let (version, rest) = rest.split_once('/')?;
-        let rest = rest.trim_start_matches(super::list::is_space);
-        let (transport, rest) = rest.split_once(super::list::is_space)?;
         let is_name = |text: &str| !text.is_empty() && text.bytes().all(is_token);
-        if !trim(protocol).eq_ignore_ascii_case("SIP") || !is_name(trim(version)) || !is_name(transport) {
+        let rest = match value.strip_prefix("SIP/2.0/") {
+            Some(rest) => rest,
+            None => {
+                let (protocol, rest) = split_at_byte(value, b'/')?;
+                let (version, rest) = split_at_byte(rest, b'/')?;
+                if !trim(protocol).eq_ignore_ascii_case("SIP") || !is_name(trim(version)) {
+                    return None;
+                }
+                rest
+            }
+        };
+        let rest = rest.trim_start_matches(super::list::is_space);
+        let space = rest.bytes().position(is_space)?;
+        let (transport, rest) = (rest.get(..space)?, rest.get(space + 1..)?);
+        if !is_name(transport) {
             return None;
         }
-        let params = rest.find(';').unwrap_or(rest.len());
+        let params = memchr::memchr(b';', rest.as_bytes()).unwrap_or(rest.len());
         let (sent_by, params) = rest.split_at_checked(params)?;
         let (host, port) = uri::host_and_port(trim(sent_by), true)?;
         Some(Via { transport, host, port, params: Params::parse(params)? })

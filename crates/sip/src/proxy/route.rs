@@ -17,6 +17,11 @@ pub(crate) struct Routed {
 
 /// Takes our own Routes off a request and judges what is left.
 pub(crate) fn route(request: &Message, flow: &Flow, locals: &dyn Locals, tokens: &TokenKey) -> Result<Routed, Forged> {
+    let uri = Uri::parse(request.request_uri()).ok();
+    let names_proxy = |uri: Uri<'_>| uri.param("lr").is_some() || uri.param("maddr").is_some();
+    if request.header(Header::Route).is_none() && !uri.is_some_and(names_proxy) {
+        return Ok(Routed { request: request.clone(), routing: Routing::Initial });
+    }
     let mut editor = request.edit();
     let mut request_uri = request.request_uri().to_owned();
     let mut changed = false;
