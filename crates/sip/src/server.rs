@@ -13,7 +13,7 @@ mod forwarding;
 mod outcomes;
 mod requests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::agent::{Agent, AgentEvent, Answer, DialogId};
@@ -22,7 +22,9 @@ use crate::proxy::context::{Patience, ResponseContext};
 use crate::proxy::flow_token::TokenKey;
 use crate::proxy::session_timer::Asked;
 use crate::proxy::{ForwardPolicy, Redirect, Routing, Target, via};
-use crate::transaction::{TimerQueue, TimerReason, TimerSettings, TransactionId, TransactionLayer, earlier};
+use crate::transaction::{
+    Armed, ById, TimerLanes, TimerReason, TimerSettings, TransactionId, TransactionLayer, earlier,
+};
 use crate::transport::{Destination, Flow, Locals, Randomness, Transmit};
 
 /// Number of a request that awaits, or has got, the node's answer.
@@ -166,7 +168,7 @@ struct OpenRequest {
     is_forwarded: bool,
     /// Whether 100, or anything better, was sent.
     is_trying: bool,
-    armed: Option<Instant>,
+    armed: Option<Armed>,
 }
 
 /// Whether a message is a request that would open something new, rather than belong to what is established: a server
@@ -189,8 +191,8 @@ pub struct Server {
     /// Answers of the agent's, on their way to `answer`.
     owed: VecDeque<(TransactionId, Answer)>,
     /// Boxed, so that a growing table moves pointers and not messages.
-    requests: HashMap<TransactionId, Box<OpenRequest>>,
-    request_timers: TimerQueue<TransactionId>,
+    requests: ById<Box<OpenRequest>>,
+    request_timers: TimerLanes<TransactionId>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
 }
@@ -204,8 +206,8 @@ impl Server {
             layer: TransactionLayer::new(settings, config.max_transactions),
             agent: Agent::new(settings),
             owed: VecDeque::new(),
-            requests: HashMap::new(),
-            request_timers: TimerQueue::new(),
+            requests: ById::default(),
+            request_timers: TimerLanes::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             config,
@@ -247,6 +249,7 @@ impl Server {
                 open.context.handle_timeout(now, &mut actions);
             }
             self.carry_out(now, id, actions);
+            self.settle_request_timers();
         }
         self.with_agent(now, Agent::handle_timeout);
         self.settle(now);
@@ -311,11 +314,35 @@ impl Server {
             self.reject(now, id, status, reason, extra);
             return;
         }
-        if let Some(mut open) = self.requests.remove(&id.0) {
-            self.request_timers.rearm(id.0, &mut open.armed, None);
-            self.layer.forget(id.0);
+        if let Some(open) = self.take_back(id.0) {
             self.refuse_statelessly(&open.flow, &open.request, status, reason, extra);
         }
+    }
+
+    /// Answers a request as [`Server::respond`] does, and forgets it: should it come again, it is new (RFC 3261 §8.2.7).
+    ///
+    /// For what may be done twice and is answered at once, REGISTER above all: a registrar would keep every one of them for
+    /// 32 s. The response must have a To tag ([`Server::to_tag_of`]).
+    pub fn respond_once(&mut self, id: RequestId, response: Message) {
+        let Some(open) = self.take_back(id.0) else { return };
+        let Ok(via) = open.request.top_via() else { return };
+        let destination = Destination::Flow(via::reply_flow(&open.flow, &via));
+        self.transmits.push_back(Transmit { destination, message: response, origin: None });
+    }
+
+    /// The To tag of every response of ours to this request.
+    pub fn to_tag_of(&self, request: &Message) -> String {
+        self.to_tag(request)
+    }
+
+    /// Forgets a request that nothing has been done about.
+    fn take_back(&mut self, id: TransactionId) -> Option<Box<OpenRequest>> {
+        let mut open = self.requests.remove(&id)?;
+        if self.request_timers.rearm(id, &mut open.armed, None) {
+            self.settle_request_timers();
+        }
+        self.layer.forget(id);
+        Some(open)
     }
 
     /// Forwards a request to `targets` (RFC 3261 §16.6): those of the highest q at once, the next when these have failed
@@ -350,6 +377,12 @@ impl Server {
         } else {
             self.handle_message(now, flow, message);
         }
+    }
+
+    /// Keeps the first of the requests' timers one that counts.
+    fn settle_request_timers(&mut self) {
+        let requests = &self.requests;
+        self.request_timers.settle(|id| requests.get(&id).and_then(|open| open.armed));
     }
 
     /// How many transactions there are, finished ones included.

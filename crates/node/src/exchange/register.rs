@@ -1,8 +1,6 @@
 //! REGISTER: who may bind which address to a phone at this node (RFC 3261 §10.3). What a binding is, and what the
 //! answer says, is `meshtone_sip::registrar`'s.
 
-use std::time::Instant;
-
 use meshtone_sip::message::{Header, Message, Uri};
 use meshtone_sip::registrar::Grants;
 use meshtone_sip::server::RequestId;
@@ -34,14 +32,16 @@ impl Worker {
         }
         let address = self.exchange.address_of(&user);
         let service_route = self.service_route(request, flow);
+        let to_tag = self.server.to_tag_of(request);
         let grants = Grants {
             gruu: self.exchange.gruus.as_ref().map(|key| (address.as_str(), key)),
             service_route: service_route.as_deref(),
+            to_tag: Some(&to_tag),
         };
         match self.exchange.registrations.register(unix_ms(), &address, request, flow, grants) {
             Ok(response) => {
                 tracing::debug!(%address, "registered");
-                self.server.respond(Instant::now(), id, response);
+                self.server.respond_once(id, response);
             }
             Err(rejection) => self.reject_with(id, rejection.status, rejection.reason, &rejection.extra),
         }

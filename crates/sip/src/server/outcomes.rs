@@ -118,12 +118,14 @@ impl Server {
             }
         }
         let Some(open) = self.requests.get_mut(&id) else { return };
-        if open.context.is_over() {
-            if let Some(mut open) = self.requests.remove(&id) {
-                self.request_timers.rearm(id, &mut open.armed, None);
-            }
-        } else {
-            self.request_timers.rearm(id, &mut open.armed, open.context.poll_timeout());
+        let is_over = open.context.is_over();
+        let next = if is_over { None } else { open.context.poll_timeout() };
+        let first_is_void = self.request_timers.rearm(id, &mut open.armed, next);
+        if is_over {
+            self.requests.remove(&id);
+        }
+        if first_is_void {
+            self.settle_request_timers();
         }
     }
 

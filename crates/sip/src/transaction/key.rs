@@ -1,7 +1,8 @@
 //! What tells transactions apart (RFC 3261 §17.1.3, §17.2.3).
 
-use std::fmt::Write;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
+use super::CountHasher;
 use crate::message::{Message, Method, ParseError};
 
 /// Start of every branch that is unique by itself (RFC 3261 §8.1.1.7).
@@ -16,45 +17,77 @@ pub(super) enum As {
     Invite,
 }
 
-/// Key of the server transaction that a request belongs to.
-///
-/// By branch, sent-by and method where the branch is unique, else by the fields that RFC 2543 had to do with. The To
-/// tag is left out there: it tells no two requests of one client apart, and the ACK has one that the INVITE lacks.
-pub(super) fn server_key(request: &Message, count_as: As) -> Result<String, ParseError> {
-    let via = request.top_via()?;
-    let method = match (count_as, request.method()) {
-        (As::Invite, _) | (As::Itself, Method::Ack) => "INVITE",
-        (As::Itself, _) => request.method_name(),
-    };
-    let mut key = String::with_capacity(96);
-    // Line breaks separate the parts, since no part can hold one.
-    match via.branch() {
-        Some(branch) if is_unique(branch) => {
-            let _ = write!(key, "{branch}\n{}\n{:?}\n{method}", via.host.to_ascii_lowercase(), via.port);
-        }
-        Some(_) | None => {
-            let from = request.from()?;
-            let _ = write!(
-                key,
-                "\n{}\n{}\n{}\n{}\n{}\n{:?}\n{}\n{method}",
-                request.request_uri(),
-                from.tag().unwrap_or_default(),
-                request.call_id(),
-                request.cseq()?.number,
-                via.host.to_ascii_lowercase(),
-                via.port,
-                via.branch().unwrap_or_default(),
-            );
-        }
+/// Stands for all that a transaction is found by: 128 bits of a keyed hash, so that a table holds no texts, and nobody who does
+/// not know the keys finds two messages with one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key(u64, u64);
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
     }
-    Ok(key)
 }
 
-/// Key of the client transaction that a response belongs to; also of a request that we are about to send.
-pub(super) fn client_key(message: &Message) -> Result<String, ParseError> {
-    let via = message.top_via()?;
-    let cseq = message.cseq()?;
-    Ok(format!("{}\n{}", via.branch().unwrap_or_default(), cseq.method))
+/// What hashes keys into a table: they are hashes already.
+pub(super) type KeyHasher = BuildHasherDefault<CountHasher>;
+
+/// The keys of the hash, other ones in each layer.
+#[derive(Debug, Default)]
+pub(super) struct Keys(RandomState, RandomState);
+
+impl Keys {
+    /// Key of the server transaction that a request belongs to.
+    ///
+    /// By branch, sent-by and method where the branch is unique, else by the fields that RFC 2543 had to do with. The To
+    /// tag is left out there: it tells no two requests of one client apart, and the ACK has one that the INVITE lacks.
+    pub(super) fn server(&self, request: &Message, count_as: As) -> Result<Key, ParseError> {
+        let via = request.top_via()?;
+        let method = match (count_as, request.method()) {
+            (As::Invite, _) | (As::Itself, Method::Ack) => "INVITE",
+            (As::Itself, _) => request.method_name(),
+        };
+        let old = match via.branch() {
+            Some(branch) if is_unique(branch) => None,
+            Some(_) | None => {
+                let from_tag = request.from()?.tag().unwrap_or_default();
+                Some((request.request_uri(), from_tag, request.call_id(), request.cseq()?.number))
+            }
+        };
+        let branch = via.branch().unwrap_or_default();
+        Ok(self.hash(|hasher| (old, branch, Lowercase(via.host), via.port, method).hash(hasher)))
+    }
+
+    /// Key of the client transaction that a response belongs to; also of a request that we are about to send.
+    pub(super) fn client(&self, message: &Message) -> Result<Key, ParseError> {
+        let via = message.top_via()?;
+        let cseq = message.cseq()?;
+        Ok(self.hash(|hasher| (via.branch().unwrap_or_default(), cseq.method).hash(hasher)))
+    }
+
+    fn hash(&self, feed: impl Fn(&mut std::hash::DefaultHasher)) -> Key {
+        let half = |state: &RandomState| {
+            let mut hasher = state.build_hasher();
+            feed(&mut hasher);
+            hasher.finish()
+        };
+        Key(half(&self.0), half(&self.1))
+    }
+}
+
+/// A text that is hashed as if it were written in small letters.
+struct Lowercase<'a>(&'a str);
+
+impl Hash for Lowercase<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for chunk in self.0.as_bytes().chunks(8) {
+            let mut letters = [0; 8];
+            for (place, byte) in letters.iter_mut().zip(chunk) {
+                *place = byte.to_ascii_lowercase();
+            }
+            state.write_u64(u64::from_ne_bytes(letters));
+        }
+        state.write_usize(self.0.len());
+    }
 }
 
 fn is_unique(branch: &str) -> bool {

@@ -1,14 +1,13 @@
 //! Finds the transaction that a message belongs to, drives all timers, and bounds their number.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::derived::{again, cancel};
-use super::key::{As, client_key, server_key};
+use super::key::{As, Key, KeyHasher, Keys};
 use super::{
-    ClientEvent, ClientStep, InviteClient, InviteServer, OtherClient, OtherServer, ServerEvent, ServerStep, TimerQueue,
-    TimerReason, TimerSettings, TransactionId,
+    Armed, ById, ClientEvent, ClientStep, InviteClient, InviteServer, OtherClient, OtherServer, ServerEvent,
+    ServerStep, TimerLanes, TimerReason, TimerSettings, TransactionId,
 };
 use crate::message::{Message, Method};
 use crate::transport::{Destination, Flow, Transmit};
@@ -89,10 +88,10 @@ enum ClientMachine {
 #[derive(Debug)]
 struct Client {
     machine: ClientMachine,
-    key: Arc<str>,
+    key: Key,
     destination: Destination,
     owner: Owner,
-    armed: Option<Instant>,
+    armed: Option<Armed>,
 }
 
 #[derive(Debug)]
@@ -104,9 +103,9 @@ enum ServerMachine {
 #[derive(Debug)]
 struct Server {
     machine: ServerMachine,
-    key: Arc<str>,
+    key: Key,
     reply: Flow,
-    armed: Option<Instant>,
+    armed: Option<Armed>,
 }
 
 /// All transactions of one worker.
@@ -115,11 +114,12 @@ pub struct TransactionLayer {
     settings: TimerSettings,
     limit: usize,
     last_id: u64,
-    clients: HashMap<TransactionId, Client>,
-    servers: HashMap<TransactionId, Server>,
-    client_keys: HashMap<Arc<str>, TransactionId>,
-    server_keys: HashMap<Arc<str>, TransactionId>,
-    timers: TimerQueue<TransactionId>,
+    clients: ById<Client>,
+    servers: ById<Server>,
+    keys: Keys,
+    client_keys: HashMap<Key, TransactionId, KeyHasher>,
+    server_keys: HashMap<Key, TransactionId, KeyHasher>,
+    timers: TimerLanes<TransactionId>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<LayerEvent>,
 }
@@ -131,11 +131,12 @@ impl TransactionLayer {
             settings,
             limit,
             last_id: 0,
-            clients: HashMap::new(),
-            servers: HashMap::new(),
-            client_keys: HashMap::new(),
-            server_keys: HashMap::new(),
-            timers: TimerQueue::new(),
+            clients: ById::default(),
+            servers: ById::default(),
+            keys: Keys::default(),
+            client_keys: HashMap::default(),
+            server_keys: HashMap::default(),
+            timers: TimerLanes::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -153,8 +154,8 @@ impl TransactionLayer {
 
     /// Takes a request other than ACK; `reply` is the flow that its responses take.
     pub fn handle_request(&mut self, now: Instant, reply: Flow, request: &Message) -> Arrival {
-        let Ok(key) = server_key(request, As::Itself) else { return Arrival::Unreadable };
-        if let Some(id) = self.server_keys.get(key.as_str()).copied() {
+        let Ok(key) = self.keys.server(request, As::Itself) else { return Arrival::Unreadable };
+        if let Some(id) = self.server_keys.get(&key).copied() {
             self.step_server(id, |machine, _, _| match machine {
                 ServerMachine::Invite(invite) => invite.handle_request(),
                 ServerMachine::Other(other) => other.handle_request(),
@@ -165,13 +166,12 @@ impl TransactionLayer {
             return Arrival::Full;
         }
         let id = self.fresh_id();
-        let key: Arc<str> = key.into();
         let machine = if request.method() == Method::Invite {
             ServerMachine::Invite(InviteServer::new(now))
         } else {
             ServerMachine::Other(OtherServer::new(now, &self.settings))
         };
-        self.server_keys.insert(key.clone(), id);
+        self.server_keys.insert(key, id);
         self.servers.insert(id, Server { machine, key, reply, armed: None });
         self.rearm_server(id);
         Arrival::New(id)
@@ -179,13 +179,13 @@ impl TransactionLayer {
 
     /// Whether a request repeats one that has a transaction.
     pub fn knows(&self, request: &Message) -> bool {
-        server_key(request, As::Itself).is_ok_and(|key| self.server_keys.contains_key(key.as_str()))
+        self.keys.server(request, As::Itself).is_ok_and(|key| self.server_keys.contains_key(&key))
     }
 
     /// Takes an ACK; false when it is for a 2xx or for nothing known, and so not the layer's business.
     pub fn handle_ack(&mut self, now: Instant, ack: &Message) -> bool {
-        let Ok(key) = server_key(ack, As::Itself) else { return false };
-        let Some(id) = self.server_keys.get(key.as_str()).copied() else { return false };
+        let Ok(key) = self.keys.server(ack, As::Itself) else { return false };
+        let Some(id) = self.server_keys.get(&key).copied() else { return false };
         let event = self.step_server(id, |machine, settings, reliable| match machine {
             ServerMachine::Invite(invite) => invite.handle_ack(now, settings, reliable),
             ServerMachine::Other(_) => ServerStep::default(),
@@ -195,14 +195,14 @@ impl TransactionLayer {
 
     /// Finds the INVITE that a CANCEL is for (RFC 3261 §9.2).
     pub fn find_cancelled(&self, cancel: &Message) -> Option<TransactionId> {
-        let key = server_key(cancel, As::Invite).ok()?;
-        self.server_keys.get(key.as_str()).copied()
+        let key = self.keys.server(cancel, As::Invite).ok()?;
+        self.server_keys.get(&key).copied()
     }
 
     /// Takes a response; false when it belongs to no transaction.
     pub fn handle_response(&mut self, now: Instant, response: &Message) -> bool {
-        let Ok(key) = client_key(response) else { return false };
-        let Some(id) = self.client_keys.get(key.as_str()).copied() else { return false };
+        let Ok(key) = self.keys.client(response) else { return false };
+        let Some(id) = self.client_keys.get(&key).copied() else { return false };
         self.step_client(id, Some(response), |machine, settings, reliable| match machine {
             ClientMachine::Invite(invite) => invite.handle_response(now, settings, response, reliable),
             ClientMachine::Other(other) => other.handle_response(now, settings, response, reliable),
@@ -218,7 +218,7 @@ impl TransactionLayer {
         request: Message,
         owner: Owner,
     ) -> Option<TransactionId> {
-        let key: Arc<str> = client_key(&request).ok()?.into();
+        let key = self.keys.client(&request).ok()?;
         let id = self.fresh_id();
         let reliable = destination.transport().is_reliable();
         let machine = if request.method() == Method::Invite {
@@ -226,7 +226,7 @@ impl TransactionLayer {
         } else {
             ClientMachine::Other(OtherClient::new(now, &self.settings, &request, reliable))
         };
-        self.client_keys.insert(key.clone(), id);
+        self.client_keys.insert(key, id);
         self.clients.insert(id, Client { machine, key, destination: destination.clone(), owner, armed: None });
         self.rearm_client(id);
         self.transmits.push_back(Transmit { destination, message: request, origin: Some(id) });
@@ -324,6 +324,7 @@ impl TransactionLayer {
                     Some(ServerEvent::NoAck | ServerEvent::Ack) | None => {}
                 }
             }
+            self.settle_timers();
         }
     }
 
@@ -414,7 +415,9 @@ impl TransactionLayer {
                 ClientMachine::Invite(invite) => invite.poll_timeout(),
                 ClientMachine::Other(other) => other.poll_timeout(),
             };
-            self.timers.rearm(id, &mut client.armed, next);
+            if self.timers.rearm(id, &mut client.armed, next) {
+                self.settle_timers();
+            }
         }
     }
 
@@ -424,21 +427,36 @@ impl TransactionLayer {
                 ServerMachine::Invite(invite) => invite.poll_timeout(),
                 ServerMachine::Other(other) => other.poll_timeout(),
             };
-            self.timers.rearm(id, &mut server.armed, next);
+            if self.timers.rearm(id, &mut server.armed, next) {
+                self.settle_timers();
+            }
         }
     }
 
     fn remove_client(&mut self, id: TransactionId) {
         if let Some(mut client) = self.clients.remove(&id) {
-            self.timers.rearm(id, &mut client.armed, None);
             self.client_keys.remove(&client.key);
+            if self.timers.rearm(id, &mut client.armed, None) {
+                self.settle_timers();
+            }
         }
     }
 
     fn remove_server(&mut self, id: TransactionId) {
         if let Some(mut server) = self.servers.remove(&id) {
-            self.timers.rearm(id, &mut server.armed, None);
             self.server_keys.remove(&server.key);
+            if self.timers.rearm(id, &mut server.armed, None) {
+                self.settle_timers();
+            }
         }
+    }
+
+    /// Keeps the first of the timers one that counts.
+    fn settle_timers(&mut self) {
+        let (clients, servers) = (&self.clients, &self.servers);
+        self.timers.settle(|id| match clients.get(&id) {
+            Some(client) => client.armed,
+            None => servers.get(&id).and_then(|server| server.armed),
+        });
     }
 }

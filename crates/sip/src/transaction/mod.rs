@@ -15,6 +15,7 @@ mod layer;
 mod other_client;
 mod other_server;
 mod timer;
+mod timer_lanes;
 
 pub use invite_client::InviteClient;
 pub use invite_server::InviteServer;
@@ -23,12 +24,40 @@ pub use other_client::{OtherClient, Waiting};
 pub use other_server::OtherServer;
 pub use timer::{Backoff, TimerReason, TimerSettings};
 pub(crate) use timer::{TimerQueue, earlier};
+pub(crate) use timer_lanes::{Armed, TimerLanes};
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::message::Message;
 
 /// Number of a transaction, client or server, never used again within one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransactionId(pub(crate) u64);
+
+/// A table by transaction. Their numbers are counted up by ourselves, so nobody can make them collide.
+pub(crate) type ById<V> = HashMap<TransactionId, V, BuildHasherDefault<CountHasher>>;
+
+/// Spreads numbers that are counted up.
+#[derive(Debug, Default)]
+pub(crate) struct CountHasher(u64);
+
+impl Hasher for CountHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio: neighbours end up far apart.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
 
 /// What a client transaction tells its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
