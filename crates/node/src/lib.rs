@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `node` | [`Node`]: everything started in order, and stopped |
 //! | `transport` | UDP, TCP, TLS, WebSocket, and SIP over the links between nodes |
-//! | `exchange` | what is done with each request; one worker each processor |
+//! | `exchange` | what is done with each request; several workers, each behind its lock |
 //! | `location` | where an address can be reached |
 //! | [`policy`] | who may call whom beyond the overlay |
 //! | [`trunk`] | accounts at providers |

@@ -29,6 +29,7 @@ use crate::exchange::digest::{DigestPolicy, DigestRule};
 use crate::exchange::guard::Guard;
 use crate::exchange::networks::Network;
 use crate::exchange::policy::Outside;
+use crate::exchange::shard::Shard;
 use crate::exchange::trunk::settings::Trunk;
 use crate::exchange::trunk::{TrunkInput, TrunkWork, Trunks};
 use crate::exchange::worker::{Input, Worker};
@@ -37,7 +38,7 @@ use crate::location::memory::Registrations;
 use crate::location::publisher::Publisher;
 use crate::status::StatusView;
 use crate::store::{Setting, Store, StoreError};
-use crate::transport::dispatch::{Dispatch, WORKER_QUEUE};
+use crate::transport::dispatch::{Dispatch, INBOX};
 use crate::transport::tls::certificate::{Certificate, CertificateError};
 use crate::transport::{self, Addresses, LocalView, TransportError, Transports};
 
@@ -48,6 +49,8 @@ const HOST_CACHE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a stop waits for providers: one that is there answers at once, one that is not loses the binding by itself.
 const LEAVE_TRUNKS_WITHIN: Duration = Duration::from_secs(2);
+/// Workers for each thread that receives: with one each, two threads would too often want the same.
+const WORKERS_PER_THREAD: usize = 4;
 
 /// Calls to the echo service at once: each costs two ports and 50 packets a second both ways.
 const MAX_ECHO_CALLS: usize = 64;
@@ -165,6 +168,7 @@ pub struct Node {
     store: Store,
     overlay: Overlay,
     publisher: Publisher,
+    transports: Arc<Transports>,
     tasks: JoinSet<()>,
     workers: Vec<mpsc::Sender<Input>>,
 }
@@ -189,9 +193,10 @@ impl Node {
         let publisher = Publisher::default();
         let registrations = Registrations::restore(store.clone(), publisher.clone(), Limits::default(), unix_ms());
 
-        let workers = config.workers.or(std::thread::available_parallelism().ok()).map_or(1, usize::from);
-        let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(WORKER_QUEUE)).unzip();
-        let settings = transport_settings(&config, &store, &domain)?;
+        let threads = config.workers.or(std::thread::available_parallelism().ok()).map_or(1, usize::from);
+        let workers = threads * WORKERS_PER_THREAD;
+        let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(INBOX)).unzip();
+        let settings = transport::Settings { receivers: threads, ..transport_settings(&config, &store, &domain)? };
         let transports = Transports::start(settings, overlay.clone(), Dispatch::new(inboxes.clone()))?;
 
         let flow_token_key = kept_key(&store, Setting::FlowTokenKey)?;
@@ -224,6 +229,7 @@ impl Node {
             exchange.warn_if_shut_out(&account);
         }
         let mut tasks = JoinSet::new();
+        let mut shards = Vec::new();
         for (index, (inbox, answers)) in receivers.into_iter().zip(inboxes.clone()).enumerate() {
             let mut server = ServerConfig::new(flow_token_key);
             server.forwarding.asks_about_redirects = true;
@@ -241,8 +247,11 @@ impl Node {
                 trunks: TrunkWork::default(),
                 workers,
             };
-            tasks.spawn(worker.run(inbox));
+            let shard = Shard::new(worker);
+            tasks.spawn(shard.clone().run(inbox));
+            shards.push(shard);
         }
+        transports.receive(shards)?;
         tasks.spawn(publisher.clone().run(overlay.clone()));
         tasks.spawn(sweep(registrations.clone()));
         tasks.spawn(follow_accounts(exchange.clone()));
@@ -267,7 +276,7 @@ impl Node {
         let control = control::Control::new(accounts, membership.inviter(), overlay.clone(), Arc::new(view));
         let listener = control::bind(&summary.data).map_err(StartError::Control)?;
         tasks.spawn(control::serve(listener, control));
-        Ok(Node { summary, store, overlay, publisher, tasks, workers: inboxes })
+        Ok(Node { summary, store, overlay, publisher, transports, tasks, workers: inboxes })
     }
 
     /// What to tell a person.
@@ -280,6 +289,7 @@ impl Node {
         self.leave_trunks().await;
         self.publisher.withdraw(&self.overlay).await;
         save_host_cache(&self.store, &self.overlay);
+        self.transports.close();
         self.tasks.shutdown().await;
         self.overlay.shutdown().await;
         if let Err(error) = self.store.flush() {
@@ -339,7 +349,7 @@ fn transport_settings(config: &Config, store: &Store, domain: &str) -> Result<tr
         }
     };
     let (authorities, origins) = (config.tls_authorities.clone(), config.ws_origins.clone());
-    Ok(transport::Settings { addresses, certificate, authorities, origins })
+    Ok(transport::Settings { addresses, certificate, authorities, origins, receivers: 1 })
 }
 
 fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> OverlayConfig {

@@ -1,7 +1,7 @@
 //! The exchange: what this node does with each request (RFC 3261 §16.3–16.6, §10.3).
 //!
 //! The SIP engine knows the protocol; here is the policy: who must authenticate, whom a Request-URI means, where
-//! that one can be reached. One [`worker`] each processor drives an engine of its own; what they share is here.
+//! that one can be reached. Several [`worker`]s drive an engine each; what they share is here.
 
 pub(crate) mod allowance;
 pub(crate) mod bridge;
@@ -15,7 +15,7 @@ mod emergency;
 pub(crate) mod guard;
 pub(crate) mod networks;
 mod outside;
-mod overload;
+pub(crate) mod overload;
 mod own_contact;
 mod peer;
 mod phone;
@@ -24,6 +24,7 @@ mod race;
 mod redirect;
 mod reg_event;
 mod register;
+pub(crate) mod shard;
 mod sips;
 pub mod trunk;
 pub(crate) mod worker;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::transport::dispatch::WORKER_QUEUE;
+use crate::transport::dispatch::ARRIVED_MAX;
 
 /// A message that waited so long tells of a worker that is behind: a caller notices a few of these on end.
 const AGE_MAX: Duration = Duration::from_millis(100);
@@ -14,16 +14,16 @@ const AGE_MAX: Duration = Duration::from_millis(100);
 const WAITING_MIN: usize = 256;
 
 /// A queue longer than this is, however young: the rest of the room is for what is established.
-const WAITING_MAX: usize = WORKER_QUEUE / 2;
+const WAITING_MAX: usize = ARRIVED_MAX / 2;
 
 /// What Retry-After says at least, in seconds, and how much is added by chance so that not all return at once.
 const RETRY_AFTER_S: u32 = 2;
 const RETRY_SPREAD_S: u32 = 5;
 
-/// How far a worker is behind.
-#[derive(Debug, Clone, Copy)]
+/// How far behind is who brings messages.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Load {
-    /// How many inputs wait.
+    /// How many messages wait.
     pub(crate) waiting: usize,
     /// How long the one at hand has waited.
     pub(crate) age: Duration,
@@ -37,8 +37,9 @@ pub(crate) struct Overload {
 
 impl Overload {
     /// Judges the load at each message: whether it is to be shed if it opens something. Shedding goes on until the queue
-    /// is well below where it began, so that it does not flicker.
-    pub(crate) fn sheds(&mut self, load: Load) -> bool {
+    /// is well below where it began, so that it does not flicker. A message whose load was not measured fares like the others.
+    pub(crate) fn sheds(&mut self, load: Option<Load>) -> bool {
+        let Some(load) = load else { return self.sheds };
         let begins = load.waiting >= WAITING_MAX || (load.waiting >= WAITING_MIN && load.age >= AGE_MAX);
         let goes_on = load.waiting >= WAITING_MIN / 2 && load.age >= AGE_MAX / 2;
         self.sheds = begins || (self.sheds && goes_on);
@@ -56,6 +57,10 @@ pub(crate) fn retry_after_s(load: Load, spread: u32) -> u32 {
 mod tests {
     use super::*;
 
+    fn some(waiting: usize, age_ms: u64) -> Option<Load> {
+        Some(load(waiting, age_ms))
+    }
+
     fn load(waiting: usize, age_ms: u64) -> Load {
         Load { waiting, age: Duration::from_millis(age_ms) }
     }
@@ -63,22 +68,22 @@ mod tests {
     #[test]
     fn neither_a_pause_nor_a_burst_is_overload() {
         let mut overload = Overload::default();
-        assert!(!overload.sheds(load(10, 3000)), "the machine was asleep");
-        assert!(!overload.sheds(load(2000, 20)), "much came at once, and is worked off quickly");
+        assert!(!overload.sheds(some(10, 3000)), "the machine was asleep");
+        assert!(!overload.sheds(some(2000, 20)), "much came at once, and is worked off quickly");
     }
 
     #[test]
     fn a_worker_behind_sheds_until_it_has_caught_up() {
         let mut overload = Overload::default();
-        assert!(overload.sheds(load(300, 120)));
-        assert!(overload.sheds(load(200, 80)), "not before it is well below");
-        assert!(!overload.sheds(load(200, 20)));
-        assert!(!overload.sheds(load(200, 80)), "and then not again at once");
+        assert!(overload.sheds(some(300, 120)));
+        assert!(overload.sheds(some(200, 80)), "not before it is well below");
+        assert!(!overload.sheds(some(200, 20)));
+        assert!(!overload.sheds(some(200, 80)), "and then not again at once");
     }
 
     #[test]
     fn the_second_half_of_the_queue_is_never_for_new_requests() {
-        assert!(Overload::default().sheds(load(WORKER_QUEUE / 2, 0)));
+        assert!(Overload::default().sheds(some(ARRIVED_MAX / 2, 0)));
     }
 
     #[test]

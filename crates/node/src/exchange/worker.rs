@@ -1,9 +1,9 @@
-//! A worker: one task that drives one SIP engine. Everything of one call happens in one worker, so the engine
-//! needs no lock.
+//! A worker: what drives one SIP engine. Everything of one call happens in one worker, behind the lock of its
+//! [`Shard`](super::shard::Shard).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use meshtone_media::io::EchoSession;
 use meshtone_sip::agent::{AgentEvent, DialogId, SubscriptionId};
@@ -26,15 +26,8 @@ use super::sips;
 use super::trunk::{TrunkInput, TrunkWork};
 use crate::clock::unix_ms;
 
-/// Inputs taken in one go before timers and transmissions have their turn.
-const BATCH: usize = 64;
-
-/// What a worker is given.
+/// What a worker is given besides the messages that arrive.
 pub(crate) enum Input {
-    /// A message that arrived.
-    Message { flow: Flow, message: Message, at: Instant },
-    /// Something that is not a message, and what of it could be read.
-    Bad { flow: Flow, error: ParseError, partial: Option<Message> },
     /// What was sent for this transaction could not be delivered.
     TransportError(TransactionId),
     /// Where a request may go, found by a look-up; `searching` while it goes on.
@@ -102,64 +95,65 @@ pub(crate) struct Echo {
 }
 
 impl Worker {
-    /// Works until the inbox closes.
-    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
-        let mut housekeeping = tokio::time::interval(Duration::from_secs(5));
-        self.begin_trunks(self.workers);
-        self.drain();
-        loop {
-            let deadline = self.server.poll_timeout().map(|(at, _)| at).into_iter().chain(self.trunk_timeout()).min();
-            let deadline = deadline.map(tokio::time::Instant::from_std);
-            tokio::select! {
-                input = inbox.recv() => {
-                    let Some(input) = input else { return };
-                    self.on_input(input, inbox.len());
-                    for _ in 1..BATCH {
-                        let Ok(input) = inbox.try_recv() else { break };
-                        self.on_input(input, inbox.len());
-                    }
-                }
-                () = wait_until(deadline) => {
-                    self.server.handle_timeout(Instant::now());
-                    self.on_trunk_timeout(Instant::now());
-                }
-                _ = housekeeping.tick() => {
-                    self.end_silent_echoes();
-                    self.forget_lost_calls();
-                }
-            }
-            self.drain();
+    /// Takes a message that arrived; `load` is how far behind is who brought it.
+    pub(crate) fn on_message(&mut self, flow: Flow, message: Message, load: Option<Load>) {
+        let now = Instant::now();
+        let sheds = self.overload.sheds(load);
+        if !self.is_admitted(&flow, &message) {
+            // Its source asks too much; that is no reason to keep others waiting.
+        } else if sheds {
+            let spread = message.call_id().bytes().fold(0, |sum: u32, byte| sum.wrapping_add(byte.into()));
+            self.server.shed(now, flow, message, retry_after_s(load.unwrap_or_default(), spread));
+        } else {
+            self.server.handle_message(now, flow, message);
         }
+        self.drain();
     }
 
-    /// Takes an input behind which so many others wait.
-    fn on_input(&mut self, input: Input, waiting: usize) {
-        let now = Instant::now();
+    /// Takes something that is not a message, and what of it could be read.
+    pub(crate) fn on_bad(&mut self, flow: Flow, error: &ParseError, partial: Option<Message>) {
+        if let (Flow::Udp { remote, .. }, Some(partial)) = (&flow, &partial) {
+            self.exchange.guard.received(remote.ip(), partial.bytes().len());
+        }
+        self.server.handle_bad_message(Instant::now(), flow, error, partial);
+        self.drain();
+    }
+
+    /// Takes what look-ups, transports and other rooms have to say.
+    pub(crate) fn on_input(&mut self, input: Input) {
         match input {
-            Input::Message { flow, message, at } => {
-                let load = Load { waiting, age: now.saturating_duration_since(at) };
-                if !self.is_admitted(&flow, &message) {
-                    // Its source asks too much; that is no reason to keep others waiting.
-                } else if self.overload.sheds(load) {
-                    let spread = message.call_id().bytes().fold(0, |sum: u32, byte| sum.wrapping_add(byte.into()));
-                    self.server.shed(now, flow, message, retry_after_s(load, spread));
-                } else {
-                    self.server.handle_message(now, flow, message);
-                }
-            }
-            Input::Bad { flow, error, partial } => {
-                if let (Flow::Udp { remote, .. }, Some(partial)) = (&flow, &partial) {
-                    self.exchange.guard.received(remote.ip(), partial.bytes().len());
-                }
-                self.server.handle_bad_message(now, flow, &error, partial);
-            }
-            Input::TransportError(origin) => self.server.handle_transport_error(now, origin),
+            Input::TransportError(origin) => self.server.handle_transport_error(Instant::now(), origin),
             Input::Located { id, targets, searching } => self.forward_to(id, targets, searching),
             Input::Registered { address, removal } => self.tell_subscribers(&address, removal),
             Input::ByName { id, request, request_uri, by_name } => self.on_by_name(id, &request, request_uri, by_name),
             Input::Trunk(input) => self.on_trunk_input(input),
             Input::Checked { id, request, flow, found } => self.on_checked(id, &request, &flow, found),
         }
+        self.drain();
+    }
+
+    /// Begins what a node does of itself.
+    pub(crate) fn begin(&mut self) {
+        self.begin_trunks(self.workers);
+        self.drain();
+    }
+
+    /// When [`Worker::on_timeout`] wants to be called.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.server.poll_timeout().map(|(at, _)| at).into_iter().chain(self.trunk_timeout()).min()
+    }
+
+    /// Lets the timers that are due fire.
+    pub(crate) fn on_timeout(&mut self) {
+        self.server.handle_timeout(Instant::now());
+        self.on_trunk_timeout(Instant::now());
+        self.drain();
+    }
+
+    /// Ends what nobody ended.
+    pub(crate) fn on_housekeeping(&mut self) {
+        self.end_silent_echoes();
+        self.forget_lost_calls();
         self.drain();
     }
 
@@ -396,12 +390,5 @@ impl Worker {
 
     pub(crate) fn reject_with(&mut self, id: RequestId, status: u16, reason: &str, extra: &[(Header, String)]) {
         self.server.reject(Instant::now(), id, status, reason, extra);
-    }
-}
-
-async fn wait_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,84 +1,104 @@
-//! Hands what arrives to the worker that owns it: a message belongs to worker hash(Call-ID), so that the
-//! transactions and dialogs of one call live together and need no lock.
+//! Brings what arrives to the worker that owns it: a message belongs to worker hash(Call-ID), so that the
+//! transactions and dialogs of one call live together, behind one lock.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use meshtone_sip::message::{Message, ParseError};
-use meshtone_sip::server::opens_something;
 use meshtone_sip::transaction::TransactionId;
 use meshtone_sip::transport::Flow;
 use tokio::sync::mpsc;
 
+use crate::exchange::overload::Load;
+use crate::exchange::shard::Shard;
 use crate::exchange::worker::Input;
 
-/// Inputs that may wait for one worker. At about 30 µs a message this is a quarter of a second of work: what is
-/// further behind than that is better dropped (UDP sends again) or held back (streams stop reading).
-pub(crate) const WORKER_QUEUE: usize = 8192;
+/// Datagrams that may have arrived and wait for their turn. At about 15 µs a message this is an eighth of a second of work:
+/// what is further behind than that is better dropped, as UDP sends again.
+pub(crate) const ARRIVED_MAX: usize = 8192;
 
-/// Places in an inbox that no datagram gets which would open something new: they are for what is established.
-const ESTABLISHED_RESERVE: usize = WORKER_QUEUE / 4;
+/// Answers of look-ups and reports that may wait for one worker.
+pub(crate) const INBOX: usize = 8192;
 
-/// The workers' inboxes.
+/// The workers, and how to leave them a message.
 #[derive(Clone)]
 pub(crate) struct Dispatch {
-    workers: Vec<mpsc::Sender<Input>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inboxes: Vec<mpsc::Sender<Input>>,
+    /// There from the moment that the node receives.
+    shards: OnceLock<Vec<Arc<Shard>>>,
+    is_closed: AtomicBool,
     hasher: RandomState,
 }
 
 impl Dispatch {
-    pub(crate) fn new(workers: Vec<mpsc::Sender<Input>>) -> Self {
-        Self { workers, hasher: RandomState::new() }
+    pub(crate) fn new(inboxes: Vec<mpsc::Sender<Input>>) -> Self {
+        let (shards, is_closed) = (OnceLock::new(), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { inboxes, shards, is_closed, hasher: RandomState::new() }) }
     }
 
-    /// Hands over a message from a datagram; dropped when its worker is that far behind.
-    pub(crate) fn datagram(&self, flow: Flow, message: Message) {
-        let Some(worker) = self.worker(message.call_id()) else { return };
-        let is_refused = worker.capacity() < ESTABLISHED_RESERVE && opens_something(&message);
-        if is_refused || worker.try_send(arrived(flow, message)).is_err() {
-            tracing::debug!("worker queue full, datagram dropped");
+    /// Takes the workers, as many as there are inboxes. What arrived before is lost.
+    pub(crate) fn open(&self, shards: Vec<Arc<Shard>>) {
+        // A second time would be a mistake of this node's, and changes nothing.
+        let _ = self.shared.shards.set(shards);
+    }
+
+    /// Lets nothing in any more.
+    pub(crate) fn close(&self) {
+        self.shared.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Lets its worker handle a message from a datagram.
+    pub(crate) fn datagram(&self, flow: Flow, message: Message, load: Load) {
+        if let Some(shard) = self.shard(message.call_id()) {
+            shard.message(flow, message, Some(load));
         }
     }
 
-    /// Hands over a message from a stream, waiting while its worker is behind (the sender then waits too).
-    pub(crate) async fn stream(&self, flow: Flow, message: Message) {
-        if let Some(worker) = self.worker(message.call_id()) {
-            let _ = worker.send(arrived(flow, message)).await;
+    /// Lets its worker handle a message from a stream. The stream is not read meanwhile, so who sends too much has to wait.
+    pub(crate) fn stream(&self, flow: Flow, message: Message) {
+        if let Some(shard) = self.shard(message.call_id()) {
+            shard.message(flow, message, None);
         }
     }
 
     /// Hands over what could not be parsed, so that it can be answered.
-    pub(crate) fn bad(&self, flow: Flow, error: ParseError, partial: Option<Message>) {
+    pub(crate) fn bad(&self, flow: Flow, error: &ParseError, partial: Option<Message>) {
         let call_id = partial.as_ref().map_or("", |message| message.call_id());
-        if let Some(worker) = self.worker(call_id) {
-            let _ = worker.try_send(Input::Bad { flow, error, partial });
+        if let Some(shard) = self.shard(call_id) {
+            shard.bad(flow, error, partial);
         }
     }
 
     /// Tells the worker concerned that something could not be delivered.
     pub(crate) fn failed(&self, report: Option<Report>) {
         let Some(Report { worker, origin }) = report else { return };
-        if let Some(worker) = self.workers.get(worker)
-            && worker.try_send(Input::TransportError(origin)).is_err()
+        if let Some(inbox) = self.shared.inboxes.get(worker)
+            && inbox.try_send(Input::TransportError(origin)).is_err()
         {
             tracing::debug!("worker queue full, transport error lost: the transaction will time out instead");
         }
     }
 
-    fn worker(&self, call_id: &str) -> Option<&mpsc::Sender<Input>> {
-        self.worker_of(call_id).and_then(|index| self.workers.get(index))
+    fn shard(&self, call_id: &str) -> Option<&Arc<Shard>> {
+        let shards = self.shared.shards.get().filter(|_| !self.is_closed())?;
+        self.worker_of(call_id).and_then(|index| shards.get(index))
     }
 
     /// The worker that messages with this Call-ID go to.
     pub(crate) fn worker_of(&self, call_id: &str) -> Option<usize> {
-        let count = u64::try_from(self.workers.len()).unwrap_or(1).max(1);
-        usize::try_from(self.hasher.hash_one(call_id) % count).ok()
+        let count = u64::try_from(self.shared.inboxes.len()).unwrap_or(1).max(1);
+        usize::try_from(self.shared.hasher.hash_one(call_id) % count).ok()
     }
-}
-
-fn arrived(flow: Flow, message: Message) -> Input {
-    Input::Message { flow, message, at: Instant::now() }
 }
 
 /// What is to be written, with whom to tell when that fails.

@@ -1,11 +1,11 @@
 //! The addresses that phones and other domains find this node at: bound at the start, asked for ever after.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use meshtone_sip::transport::Transport;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 
 use super::udp;
 

@@ -27,8 +27,10 @@ use bytes::Bytes;
 use meshtone_identity::NodeId;
 use meshtone_overlay::node::Overlay;
 use meshtone_sip::transport::{Destination, Flow, Locals, Transmit, Transport};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::exchange::shard::Shard;
 use connections::{Connections, Target};
 use dispatch::{Dispatch, Outgoing, Report};
 pub(crate) use listeners::Addresses;
@@ -52,6 +54,9 @@ pub(crate) struct Transports {
     tls: Option<Tls>,
     connector: Connector,
     origins: Origins,
+    /// Connections that wait to be accepted, until the workers are there.
+    accepting: Mutex<Vec<TcpListener>>,
+    receivers: usize,
 }
 
 /// What the transports are told at the start.
@@ -64,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) authorities: Option<PathBuf>,
     /// Web sites, other than this host's own, whose pages may connect.
     pub(crate) origins: Vec<String>,
+    /// Threads that receive from each UDP socket.
+    pub(crate) receivers: usize,
 }
 
 /// Why the transports did not start.
@@ -76,7 +83,7 @@ pub(crate) enum TransportError {
 }
 
 impl Transports {
-    /// Binds every address and starts receiving.
+    /// Binds every address. Nothing is received before [`Transports::receive`].
     ///
     /// # Errors
     /// The address that could not be bound, with the system's reason, or what is wrong with a certificate.
@@ -93,15 +100,38 @@ impl Transports {
             tls: settings.certificate.map(Tls::new).transpose()?,
             connector: Connector::new(settings.authorities.as_deref())?,
             origins: Origins::new(settings.origins),
+            accepting: Mutex::new(accepting),
+            receivers: settings.receivers.max(1),
         });
-        for ((index, listener), socket) in transports.listeners.iter().zip(accepting) {
-            if let Some(udp) = &listener.udp {
-                tokio::spawn(udp::receive(index, udp.clone(), transports.dispatch.clone()));
-            }
-            tokio::spawn(tcp::accept(transports.clone(), index, listener.stream, socket));
-        }
-        tokio::spawn(peer::accept(transports.clone()));
         Ok(transports)
+    }
+
+    /// Lets the workers have what arrives from now on.
+    ///
+    /// # Errors
+    /// The address that nothing could be received from, with the system's reason.
+    pub(crate) fn receive(self: &Arc<Self>, workers: Vec<Arc<Shard>>) -> Result<(), TransportError> {
+        self.dispatch.open(workers);
+        let accepting = std::mem::take(&mut *self.accepting.lock().unwrap_or_else(PoisonError::into_inner));
+        for ((index, listener), socket) in self.listeners.iter().zip(accepting) {
+            if let Some(udp) = &listener.udp {
+                udp::receive(index, udp, &self.dispatch, self.receivers)
+                    .map_err(|reason| TransportError::Listen(listener.address, reason))?;
+            }
+            tokio::spawn(tcp::accept(self.clone(), index, listener.stream, socket));
+        }
+        tokio::spawn(peer::accept(self.clone()));
+        Ok(())
+    }
+
+    /// Receives nothing any more.
+    pub(crate) fn close(&self) {
+        self.dispatch.close();
+        for (_, listener) in self.listeners.iter() {
+            if let Some(socket) = &listener.udp {
+                udp::wake(socket, listener.address, self.receivers);
+            }
+        }
     }
 
     /// The addresses listened on, with the ports really bound.
@@ -180,14 +210,9 @@ impl Transports {
             self.dispatch.failed(report);
             return;
         };
-        match socket.try_send_to(bytes, remote) {
-            Ok(_) => {}
-            // The kernel's queue is full: lost like any datagram, and sent again like any.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => {
-                tracing::debug!(%remote, %error, "UDP send");
-                self.dispatch.failed(report);
-            }
+        if let Err(error) = udp::send(socket, remote, bytes) {
+            tracing::debug!(%remote, %error, "UDP send");
+            self.dispatch.failed(report);
         }
     }
 

@@ -14,6 +14,8 @@ use super::dispatch::Outgoing;
 
 /// Messages that may wait for one slow reader before its connection is given up.
 pub(super) const STREAM_QUEUE: usize = 256;
+/// Messages that wait are written together, so many at most: 16 KiB of usual ones.
+const WRITTEN_AT_ONCE: usize = 32;
 /// A connection that has not brought one whole message by then is closed (slow loris).
 pub(super) const FIRST_MESSAGE_WITHIN: Duration = Duration::from_secs(30);
 /// A connection that says nothing for this long is closed: twice the longest registration.
@@ -66,11 +68,11 @@ async fn read_all<S: AsyncRead>(transports: &Arc<Transports>, flow: Flow, connec
                     if !proven {
                         transports.prove_connection(connection);
                     }
-                    transports.dispatch.stream(flow.clone(), message).await;
+                    transports.dispatch.stream(flow.clone(), message);
                     proven = true;
                     progressed = true;
                 }
-                Ok(Some(StreamItem::Bad(error, partial))) => transports.dispatch.bad(flow.clone(), error, partial),
+                Ok(Some(StreamItem::Bad(error, partial))) => transports.dispatch.bad(flow.clone(), &error, partial),
                 // RFC 5626 §4.4.1: a double CRLF is answered by a single one.
                 Ok(Some(StreamItem::KeepAlivePing)) => transports.pong(connection),
                 Ok(Some(StreamItem::KeepAlivePong)) => {}
@@ -78,7 +80,7 @@ async fn read_all<S: AsyncRead>(transports: &Arc<Transports>, flow: Flow, connec
                 Err(lost) => {
                     tracing::debug!(error = %lost.error, "framing lost, connection closed");
                     if lost.partial.is_some() {
-                        transports.dispatch.bad(flow, lost.error, lost.partial);
+                        transports.dispatch.bad(flow, &lost.error, lost.partial);
                         tokio::time::sleep(LAST_ANSWER_WITHIN).await;
                     }
                     return;
@@ -102,18 +104,33 @@ async fn write_all<S: AsyncWrite>(
     mut write: WriteHalf<S>,
     mut outgoing: mpsc::Receiver<Outgoing>,
 ) {
-    while let Some(next) = outgoing.recv().await {
+    let mut batch = Vec::new();
+    let mut joined = Vec::new();
+    while outgoing.recv_many(&mut batch, WRITTEN_AT_ONCE).await > 0 {
+        let bytes = match batch.as_slice() {
+            [only] => only.bytes.as_ref(),
+            _ => {
+                joined.clear();
+                for next in &batch {
+                    joined.extend_from_slice(&next.bytes);
+                }
+                joined.as_slice()
+            }
+        };
         let writing = async {
-            write.write_all(&next.bytes).await?;
+            write.write_all(bytes).await?;
             // TLS holds back what it has not been told to send.
             write.flush().await
         };
         if !matches!(timeout(WRITE_WITHIN, writing).await, Ok(Ok(()))) {
             transports.remove_connection(connection);
-            transports.dispatch.failed(next.report);
+            for unwritten in batch {
+                transports.dispatch.failed(unwritten.report);
+            }
             transports.fail_all(&mut outgoing);
             return;
         }
+        batch.clear();
     }
     let _ = timeout(WRITE_WITHIN, write.shutdown()).await;
 }

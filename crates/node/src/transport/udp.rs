@@ -1,21 +1,39 @@
 //! SIP over UDP (RFC 3261 §18): one socket a listener, one datagram a message.
+//!
+//! Threads of their own wait in the kernel for datagrams, and run the worker that a message belongs to themselves: between the
+//! network and the engine nobody else has to wake up. What the kernel holds is taken over as soon as it is there, so that a
+//! burst finds room, and so that it is known how far behind this node is.
 
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
-use meshtone_sip::message::Message;
+use bytes::Bytes;
+use meshtone_sip::message::{Message, ParseError};
+use meshtone_sip::server::opens_something;
 use meshtone_sip::transport::Flow;
-use tokio::net::UdpSocket;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
 
-use super::dispatch::Dispatch;
+use super::dispatch::{ARRIVED_MAX, Dispatch};
 use super::stun;
 use crate::clock::unix_ms;
+use crate::exchange::overload::Load;
 
-/// The largest datagram there is; the buffer is filled from its front and handed on without copying.
+/// The largest datagram there is.
 const MAX_DATAGRAM: usize = 65_535;
-/// Room set aside at once for many datagrams, so that not each costs an allocation.
-const BUFFER: usize = 1 << 20;
+
+/// Bytes that may have arrived and wait for their turn: [`ARRIVED_MAX`] messages of usual phones, or 256 of the largest.
+const ARRIVED_BYTES_MAX: usize = 16 << 20;
+
+/// Room that is left for what is established: nothing gets it that would open something new.
+const ESTABLISHED_RESERVE: usize = ARRIVED_MAX / 4;
+
+/// Datagrams taken over from the kernel in one go, and handled in one go: more are taken than handled, so that what the kernel
+/// cannot hold is held here.
+const TAKEN: usize = 64;
+const HANDLED: usize = 16;
 
 /// Binds with large kernel buffers, so that a burst of registrations is not lost while a worker is busy.
 pub(super) fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
@@ -30,49 +48,153 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
     // Best effort: the kernel caps it at its own limit.
     let _ = socket.set_recv_buffer_size(4 << 20);
     let _ = socket.set_send_buffer_size(4 << 20);
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket.into())
 }
 
-/// Receives until the task is dropped.
-pub(super) async fn receive(listener: u16, socket: Arc<UdpSocket>, dispatch: Dispatch) {
-    let mut buffer = BytesMut::with_capacity(BUFFER);
-    let mut keep_alives = stun::Budget::default();
-    loop {
-        buffer.reserve(MAX_DATAGRAM);
-        match socket.recv_buf_from(&mut buffer).await {
-            Ok((_, remote)) if stun::is_stun(&buffer) => {
-                let datagram = buffer.split();
-                if let Some(answer) = stun::answer(&datagram, remote)
-                    && keep_alives.allows(unix_ms(), remote.ip())
-                {
-                    // A full queue loses it like any datagram; the phone asks again.
-                    let _ = socket.try_send_to(&answer, remote);
+/// Sends without waiting: a full queue of the kernel loses a datagram like any network.
+pub(super) fn send(socket: &UdpSocket, remote: SocketAddr, bytes: &[u8]) -> Result<(), Errno> {
+    match sendto(socket, bytes, SendFlags::DONTWAIT, &remote) {
+        Ok(_) | Err(Errno::AGAIN) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Starts `count` threads that receive until the dispatch is closed.
+pub(super) fn receive(
+    listener: u16,
+    socket: &Arc<UdpSocket>,
+    dispatch: &Dispatch,
+    count: usize,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Handle::current();
+    for index in 0..count {
+        let receiver = Receiver {
+            listener,
+            socket: socket.clone(),
+            dispatch: dispatch.clone(),
+            arrived: VecDeque::new(),
+            arrived_bytes: 0,
+            keep_alives: stun::Budget::default(),
+        };
+        let runtime = runtime.clone();
+        std::thread::Builder::new().name(format!("udp-{listener}-{index}")).spawn(move || {
+            // Workers start look-ups.
+            let _entered = runtime.enter();
+            receiver.run();
+        })?;
+    }
+    Ok(())
+}
+
+/// Wakes all threads that wait for datagrams, so that they see that the dispatch is closed.
+pub(super) fn wake(socket: &UdpSocket, address: SocketAddr, count: usize) {
+    let here = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    for _ in 0..count {
+        let _ = send(socket, SocketAddr::new(here, address.port()), b"\0");
+    }
+}
+
+/// One thread, with what it has taken over from the kernel.
+struct Receiver {
+    listener: u16,
+    socket: Arc<UdpSocket>,
+    dispatch: Dispatch,
+    arrived: VecDeque<Arrived>,
+    arrived_bytes: usize,
+    keep_alives: stun::Budget,
+}
+
+/// A datagram that waits for its turn.
+struct Arrived {
+    flow: Flow,
+    message: Result<Message, (ParseError, Option<Message>)>,
+    len: usize,
+    at: Instant,
+}
+
+impl Receiver {
+    fn run(mut self) {
+        let mut buffer = vec![0; MAX_DATAGRAM];
+        while !self.dispatch.is_closed() {
+            if self.arrived.is_empty() {
+                self.take(&mut buffer, RecvFlags::empty());
+            }
+            for _ in 0..TAKEN {
+                let is_full = self.arrived.len() >= ARRIVED_MAX || self.arrived_bytes >= ARRIVED_BYTES_MAX;
+                if is_full || !self.take(&mut buffer, RecvFlags::DONTWAIT) {
+                    break;
                 }
             }
-            Ok((_, remote)) => on_datagram(listener, remote, buffer.split().freeze(), &dispatch),
-            // A port-unreachable answer to something sent earlier: it says nothing of this socket.
-            Err(error) => {
-                tracing::debug!(%error, "UDP receive");
-                tokio::task::yield_now().await;
+            for _ in 0..HANDLED {
+                let Some(arrived) = self.arrived.pop_front() else { break };
+                self.handle(arrived);
             }
         }
     }
-}
 
-fn on_datagram(listener: u16, remote: SocketAddr, datagram: Bytes, dispatch: &Dispatch) {
-    // RFC 5626 §4.4.1 keep-alives and bare line ends that phones send to keep a NAT binding open.
-    if datagram.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-        return;
+    /// Takes one datagram over; false when there was none.
+    fn take(&mut self, buffer: &mut [u8], flags: RecvFlags) -> bool {
+        match recvfrom(&self.socket, &mut *buffer, flags) {
+            Ok((_, len, Some(remote))) => {
+                if let Ok(remote) = SocketAddr::try_from(remote) {
+                    self.on_datagram(remote, buffer.get(..len).unwrap_or_default());
+                }
+                true
+            }
+            Ok((_, _, None)) => true,
+            Err(Errno::AGAIN) => false,
+            // A port-unreachable answer to something sent earlier: it says nothing of this socket.
+            Err(error) => {
+                tracing::debug!(%error, "UDP receive");
+                std::thread::yield_now();
+                false
+            }
+        }
     }
-    let flow = Flow::Udp { listener, remote };
-    match Message::parse(datagram.clone()) {
-        Ok(message) => dispatch.datagram(flow, message),
-        Err(error) => {
+
+    fn on_datagram(&mut self, remote: SocketAddr, datagram: &[u8]) {
+        if stun::is_stun(datagram) {
+            if let Some(answer) = stun::answer(datagram, remote)
+                && self.keep_alives.allows(unix_ms(), remote.ip())
+            {
+                // The phone asks again if it is lost.
+                let _ = send(&self.socket, remote, &answer);
+            }
+            return;
+        }
+        // RFC 5626 §4.4.1 keep-alives and bare line ends that phones send to keep a NAT binding open.
+        if datagram.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            return;
+        }
+        let bytes = Bytes::copy_from_slice(datagram);
+        let message = Message::parse(bytes.clone()).map_err(|error| {
             tracing::debug!(%remote, %error, "bad datagram");
-            let partial = Message::parse_lenient(datagram);
-            dispatch.bad(flow, error, partial);
+            (error, Message::parse_lenient(bytes))
+        });
+        let is_crowded = self.arrived.len() >= ARRIVED_MAX - ESTABLISHED_RESERVE;
+        if is_crowded && !message.as_ref().is_ok_and(|message| !opens_something(message)) {
+            tracing::debug!("too far behind, datagram dropped");
+            return;
+        }
+        self.arrived_bytes += datagram.len();
+        let flow = Flow::Udp { listener: self.listener, remote };
+        self.arrived.push_back(Arrived { flow, message, len: datagram.len(), at: Instant::now() });
+    }
+
+    fn handle(&mut self, arrived: Arrived) {
+        let Arrived { flow, message, len, at } = arrived;
+        self.arrived_bytes = self.arrived_bytes.saturating_sub(len);
+        match message {
+            Ok(message) => {
+                let load = Load { waiting: self.arrived.len(), age: at.elapsed() };
+                self.dispatch.datagram(flow, message, load);
+            }
+            Err((error, partial)) => self.dispatch.bad(flow, &error, partial),
         }
     }
 }

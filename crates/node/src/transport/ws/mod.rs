@@ -124,7 +124,7 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
                         if payload.len() == 4 {
                             transports.pong(connection);
                         }
-                    } else if on_message(transports, flow, payload).await {
+                    } else if on_message(transports, flow, payload) {
                         transports.prove_connection(connection);
                         control_frames = 0;
                         deadline = Instant::now() + IDLE;
@@ -142,15 +142,15 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Hands on one message; a frame holds exactly one (RFC 7118 §5). True if it was one.
-async fn on_message(transports: &Arc<Transports>, flow: &Flow, payload: Bytes) -> bool {
+fn on_message(transports: &Arc<Transports>, flow: &Flow, payload: Bytes) -> bool {
     match Message::parse(payload.clone()) {
         Ok(message) => {
-            transports.dispatch.stream(flow.clone(), message).await;
+            transports.dispatch.stream(flow.clone(), message);
             true
         }
         Err(error) => {
             tracing::debug!(%error, "bad message over WebSocket");
-            transports.dispatch.bad(flow.clone(), error, Message::parse_lenient(payload));
+            transports.dispatch.bad(flow.clone(), &error, Message::parse_lenient(payload));
             false
         }
     }

@@ -1,0 +1,107 @@
+//! A worker behind its lock. Whoever brings a message runs the worker at once, so that no message waits for another thread to
+//! wake up; one task for each worker brings what comes of itself: timers, and the answers of look-ups.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use meshtone_sip::message::{Message, ParseError};
+use meshtone_sip::transport::Flow;
+use tokio::sync::{Notify, mpsc};
+
+use super::overload::Load;
+use super::worker::{Input, Worker};
+
+/// Inputs that its own task takes in one go before others have their turn.
+const BATCH: usize = 64;
+
+/// How late a timer may fire, so that a thousand of them do not wake the processor a thousand times. The shortest timer of SIP,
+/// 100 (Trying), has 200 ms.
+const TIMER_SLACK: Duration = Duration::from_millis(10);
+
+/// How often a worker tidies up.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(5);
+
+/// One worker, shared by all who bring it something.
+pub(crate) struct Shard {
+    state: Mutex<State>,
+    /// Wakes the task when a timer is due earlier than it sleeps.
+    earlier: Notify,
+}
+
+struct State {
+    worker: Worker,
+    /// Until when the task sleeps; `None` for as long as nothing comes.
+    sleeps_until: Option<Instant>,
+}
+
+impl Shard {
+    pub(crate) fn new(worker: Worker) -> Arc<Shard> {
+        let state = State { worker, sleeps_until: None };
+        Arc::new(Shard { state: Mutex::new(state), earlier: Notify::new() })
+    }
+
+    /// Handles a message that arrived. The load is how far behind is who brought it; `None` where that is not measured.
+    pub(crate) fn message(&self, flow: Flow, message: Message, load: Option<Load>) {
+        self.with(|worker| worker.on_message(flow, message, load));
+    }
+
+    /// Handles something that is not a message, and what of it could be read.
+    pub(crate) fn bad(&self, flow: Flow, error: &ParseError, partial: Option<Message>) {
+        self.with(|worker| worker.on_bad(flow, error, partial));
+    }
+
+    /// Works until the inbox closes.
+    pub(crate) async fn run(self: Arc<Self>, mut inbox: mpsc::Receiver<Input>) {
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING_EVERY);
+        self.with(Worker::begin);
+        loop {
+            let deadline = self.next_deadline();
+            tokio::select! {
+                input = inbox.recv() => {
+                    let Some(input) = input else { return };
+                    self.with(|worker| {
+                        worker.on_input(input);
+                        for _ in 1..BATCH {
+                            let Ok(input) = inbox.try_recv() else { break };
+                            worker.on_input(input);
+                        }
+                    });
+                }
+                () = wait_until(deadline) => self.with(Worker::on_timeout),
+                () = self.earlier.notified() => {}
+                _ = housekeeping.tick() => self.with(Worker::on_housekeeping),
+            }
+        }
+    }
+
+    fn with(&self, run: impl FnOnce(&mut Worker)) {
+        let mut state = self.lock();
+        run(&mut state.worker);
+        let next = state.worker.next_timeout().map(|at| at + TIMER_SLACK);
+        let is_earlier = next.is_some_and(|next| state.sleeps_until.is_none_or(|until| next < until));
+        drop(state);
+        if is_earlier {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// When the task has to fire timers, of which it takes note.
+    fn next_deadline(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        let next = state.worker.next_timeout().map(|at| at.max(Instant::now()) + TIMER_SLACK);
+        state.sleeps_until = next;
+        next
+    }
+
+    /// A panic in one request leaves a worker that may be odd, but a node without it would be dead.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn wait_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
