@@ -169,6 +169,7 @@ pub struct Node {
     overlay: Overlay,
     publisher: Publisher,
     transports: Arc<Transports>,
+    registrations: Arc<Registrations>,
     tasks: JoinSet<()>,
     workers: Vec<mpsc::Sender<Input>>,
 }
@@ -276,7 +277,7 @@ impl Node {
         let control = control::Control::new(accounts, membership.inviter(), overlay.clone(), Arc::new(view));
         let listener = control::bind(&summary.data).map_err(StartError::Control)?;
         tasks.spawn(control::serve(listener, control));
-        Ok(Node { summary, store, overlay, publisher, transports, tasks, workers: inboxes })
+        Ok(Node { summary, store, overlay, publisher, transports, registrations, tasks, workers: inboxes })
     }
 
     /// What to tell a person.
@@ -292,6 +293,7 @@ impl Node {
         self.transports.close();
         self.tasks.shutdown().await;
         self.overlay.shutdown().await;
+        self.registrations.write_all();
         if let Err(error) = self.store.flush() {
             tracing::error!(%error, "the last changes may not be on disk");
         }
