@@ -234,6 +234,11 @@ impl Overlay {
         self.snapshot().nodes_known
     }
 
+    /// Returns whether there is nobody else: no link, and no other node known. Whoever asks then is told what he knows himself.
+    pub fn is_alone(&self) -> bool {
+        self.nodes_known() == 0 && self.links().is_empty()
+    }
+
     /// Returns the search for other nodes while there is no link at all, as of a moment ago.
     pub fn search(&self) -> Option<Search> {
         self.snapshot().search.clone()

@@ -123,7 +123,7 @@ impl Worker {
         self.keep_spare(id, spare);
     }
 
-    /// Starts a look-up in the overlay whose finds follow as [`Input::Located`].
+    /// Starts a look-up in the overlay whose finds follow as [`Input::Located`]; where nobody else is there, nothing is to be found.
     pub(super) fn locate_elsewhere(
         &mut self,
         id: RequestId,
@@ -132,9 +132,13 @@ impl Worker {
         address: String,
         targets: Vec<Target>,
     ) {
-        self.begin_forwarding(id, request, targets, true);
+        let is_alone = self.exchange.overlay.is_alone();
+        self.begin_forwarding(id, request, targets, !is_alone);
         if let Some(forwarded) = self.forwarded.get_mut(&id) {
             forwarded.caller = caller.clone();
+        }
+        if is_alone {
+            return;
         }
         let uri = peer_uri(&address, request);
         let search = locate(self.exchange.overlay.clone(), address, uri, caller, id, self.answers.clone());
