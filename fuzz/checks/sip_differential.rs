@@ -46,7 +46,8 @@ fn compare(ours: &Message, datagram: Bytes) {
 
 /// A name as it is compared: long and in lower case.
 fn long(name: &[u8]) -> String {
-    let name = String::from_utf8_lossy(name);
+    // Identity-Info has no meaning any more (RFC 8224 §4), so only they know its short name.
+    let name = if name.eq_ignore_ascii_case(b"n") { "identity-info".into() } else { String::from_utf8_lossy(name) };
     let known = Header::from_name(&name).as_str();
     if known.is_empty() { name.to_ascii_lowercase() } else { known.to_ascii_lowercase() }
 }
