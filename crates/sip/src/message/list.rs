@@ -1,6 +1,6 @@
 //! What values are made of (RFC 3261 §7.3, §25.1): comma-separated lists, parameters, white space, numbers.
 
-use super::scan::{is_space as is_space_byte, is_token};
+use super::scan::{is_plain_value, is_space as is_space_byte, is_token};
 use crate::effort;
 
 /// White space within a value, the line breaks of a folded one included.
@@ -169,32 +169,23 @@ impl<'a> Params<'a> {
 
 /// Whether these are parameters without white space and quotes, as nearly all are: `*( ";" token [ "=" value ] )`.
 fn is_plain(raw: &[u8]) -> bool {
-    enum Expected {
-        Semicolon,
-        Name,
-        MoreName,
-        Value,
-        MoreValue,
-    }
     effort::spend(raw.len());
-    let mut expected = Expected::Semicolon;
-    for byte in raw {
-        expected = match (expected, *byte) {
-            (Expected::Semicolon | Expected::MoreName | Expected::MoreValue, b';') => Expected::Name,
-            (Expected::Name | Expected::MoreName, byte) if is_token(byte) => Expected::MoreName,
-            (Expected::MoreName, b'=') => Expected::Value,
-            (Expected::Value | Expected::MoreValue, byte) if is_plain_value(byte) => Expected::MoreValue,
-            (Expected::Semicolon | Expected::Name | Expected::MoreName | Expected::Value | Expected::MoreValue, _) => {
+    let mut rest = raw;
+    while let Some((b';', after)) = rest.split_first() {
+        let name = after.iter().position(|byte| !is_token(*byte)).unwrap_or(after.len());
+        rest = after.get(name..).unwrap_or_default();
+        if name == 0 {
+            return false;
+        }
+        if let Some((b'=', after)) = rest.split_first() {
+            let value = after.iter().position(|byte| !is_plain_value(*byte)).unwrap_or(after.len());
+            rest = after.get(value..).unwrap_or_default();
+            if value == 0 {
                 return false;
             }
-        };
+        }
     }
-    matches!(expected, Expected::Semicolon | Expected::MoreName | Expected::MoreValue)
-}
-
-/// What a value without quotes may hold, but for the semicolon that ends it.
-const fn is_plain_value(byte: u8) -> bool {
-    byte > b' ' && byte != 0x7f && !matches!(byte, b'"' | b',' | b'<' | b'>' | b';')
+    rest.is_empty()
 }
 
 /// Cuts the first parameter off; the rest begins with a semicolon or is empty.

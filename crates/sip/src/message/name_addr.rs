@@ -85,5 +85,5 @@ fn is_break(byte: u8) -> bool {
 }
 
 fn is_uri_text(uri: &str) -> bool {
-    !uri.is_empty() && uri.bytes().all(super::uri::is_uri_byte)
+    !uri.is_empty() && uri.bytes().all(super::scan::is_uri_byte)
 }

@@ -323,18 +323,52 @@ pub(crate) const fn is_space(byte: u8) -> bool {
 
 /// Tells whether a byte may be part of a `token` (RFC 3261 §25.1).
 pub(crate) const fn is_token(byte: u8) -> bool {
-    TOKEN[byte as usize]
+    CLASSES[byte as usize] & TOKEN != 0
 }
 
-static TOKEN: [bool; 256] = token_table();
+/// Tells whether a byte may be part of a parameter's value without quotes: it ends no value, parameter or list.
+pub(super) const fn is_plain_value(byte: u8) -> bool {
+    CLASSES[byte as usize] & PLAIN_VALUE != 0
+}
 
-const fn token_table() -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        table[byte as usize] = byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
-        byte += 1;
+/// Tells what a URI may hold from what ends it, or has no place anywhere in one.
+pub(super) const fn is_uri_byte(byte: u8) -> bool {
+    CLASSES[byte as usize] & URI != 0
+}
+
+/// Tells whether a byte may be part of a host name or IPv4 address. Underscores are common and harmless.
+pub(super) const fn is_host_byte(byte: u8) -> bool {
+    CLASSES[byte as usize] & HOST != 0
+}
+
+const TOKEN: u8 = 1;
+const PLAIN_VALUE: u8 = 2;
+const URI: u8 = 4;
+const HOST: u8 = 8;
+
+/// What each byte may be part of: one look-up a byte, as every message is full of these questions.
+static CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < table.len() {
+        let byte = index as u8;
+        if byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+        {
+            table[index] |= TOKEN;
+        }
+        if byte > b' ' && byte != 0x7f && !matches!(byte, b'"' | b'<' | b'>') {
+            table[index] |= URI;
+            if !matches!(byte, b',' | b';') {
+                table[index] |= PLAIN_VALUE;
+            }
+        }
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
+            table[index] |= HOST;
+        }
+        index += 1;
     }
     table
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use super::list::{Params, split_at_byte};
+use super::scan::{is_host_byte, is_uri_byte};
 use super::{MAX_URI_LEN, ParseError};
 
 /// Parameters or headers that two URIs may have to be compared one by one. Each is looked for among the others, so without a
@@ -178,11 +179,6 @@ impl<'a> Uri<'a> {
     }
 }
 
-/// Tells what a URI may hold from what ends it, or has no place anywhere in one.
-pub(super) const fn is_uri_byte(byte: u8) -> bool {
-    byte > b' ' && byte != 0x7f && !matches!(byte, b'<' | b'>' | b'"')
-}
-
 /// Reads `host [":" port]`; `spaced` allows white space around the colon, as Via does.
 pub(super) fn host_and_port(text: &str, spaced: bool) -> Option<(&str, Option<u16>)> {
     let host_len = match text.strip_prefix('[') {
@@ -203,7 +199,7 @@ pub(super) fn host_and_port(text: &str, spaced: bool) -> Option<(&str, Option<u1
     Some((host, Some(port)))
 }
 
-/// A bracketed IPv6 address, or what a host name or IPv4 address is made of. Underscores are common and harmless.
+/// A bracketed IPv6 address, or what a host name or IPv4 address is made of.
 fn is_host(host: &str) -> bool {
     match host.strip_prefix('[') {
         Some(inner) => inner.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
@@ -213,7 +209,7 @@ fn is_host(host: &str) -> bool {
             let is_name = host.bytes().all(|byte| {
                 let is_empty_label = byte == b'.' && before == b'.';
                 before = byte;
-                (byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) && !is_empty_label
+                is_host_byte(byte) && !is_empty_label
             });
             !host.is_empty() && is_name
         }
