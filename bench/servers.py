@@ -142,6 +142,12 @@ class Kamailio(Server):
     """Kamailio, as lean as its configuration allows: see peers/kamailio.cfg."""
 
     name = "kamailio"
+    passwords = f"{HERE}/run/passwords-kamailio"
+
+    def prepare(self):
+        """Its configuration knows one password for everybody."""
+        with open(self.passwords, "w", encoding="utf-8") as file:
+            file.write("pw\n" * USERS)
 
     def command(self, variant, folder):
         with open(f"{folder}/dispatcher.list", "w", encoding="utf-8") as file:

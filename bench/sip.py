@@ -62,8 +62,7 @@ class Bench:
         return self.registers("register-tcp", "tcp", "--transport", "tcp")
 
     def register_digest(self):
-        passwords = f"{HERE}/run/passwords"
-        return self.registers("register-digest", "digest", "--passwords", passwords)
+        return self.registers("register-digest", "digest", "--passwords", self.server.passwords)
 
     def register_many(self):
         """500,000 registrations: what each takes, and what refreshing them at random costs."""
@@ -174,7 +173,8 @@ def main():
         if options.floor:
             servers.append(Bench(options, Floor(), raw))
         if "register-digest" in options.tests:
-            servers[0].server.prepare()
+            for bench in servers:
+                bench.server.prepare()
         for turn in range(options.rounds):
             for test in options.tests:
                 for bench in servers:
