@@ -15,6 +15,12 @@ fn holds(seed: u64) -> Result<(usize, usize), String> {
     if wrong.is_empty() { Ok(outcome.history.size()) } else { Err(format!("seed {seed}:\n  {}", wrong.join("\n  "))) }
 }
 
+/// Of a write and a removal under way, the write was refused as too old, dated anew, and so came back.
+#[test]
+fn a_history_that_was_wrong_once_holds() {
+    holds(1135).unwrap_or_else(|wrong| panic!("{wrong}"));
+}
+
 #[test]
 fn no_read_is_older_than_what_was_acknowledged_and_replicas_agree_in_the_end() {
     let number = |name: &str, default| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));

@@ -11,7 +11,7 @@ use super::message::{Refusal, RefusalReason};
 use super::publish::Published;
 use super::{Dht, DhtError, Event, Now, OperationId, StoreReceipt};
 use crate::record::value::{MAX_AHEAD, Record, next_storage_time};
-use crate::record::{Kind, RecordError, ResourceId, StoredValue, writer};
+use crate::record::{Kind, RecordError, ResourceId, writer};
 
 /// A write under way.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Writing {
     refused: BTreeMap<NodeId, Refusal>,
     /// The value was dated anew, after one that was already there.
     redated: bool,
+    /// This node has written something else there since.
+    overtaken: bool,
     /// Whether anybody waits for the event.
     announced: bool,
 }
@@ -66,12 +68,21 @@ impl Dht {
     /// Sends a signed value to its replicas.
     pub(super) fn write(&mut self, now: Now, record: Record, announced: bool) -> OperationId {
         let place = record.value.resource().into();
+        let slot = (record.value.kind, record.value.resource());
+        for operation in self.operations.values_mut() {
+            if let Purpose::Store(writing) = &mut operation.purpose
+                && (writing.record.value.kind, writing.record.value.resource()) == slot
+            {
+                writing.overtaken = true;
+            }
+        }
         let writing = Writing {
             record,
             asked: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
             refused: BTreeMap::new(),
             redated: false,
+            overtaken: false,
             announced,
         };
         self.start(now, place, self.config.replicas, Purpose::Store(Box::new(writing)), false)
@@ -97,27 +108,13 @@ impl Dht {
             Some(Err(refusal)) => *refusal,
             None => Refusal { reason: RefusalReason::Malformed, newest_ms: 0 },
         };
-        if refusal.reason == RefusalReason::TooOld && self.is_superseded(&writing.record.value) {
+        // To be dated after what has overtaken it would bring back what that replaced.
+        if refusal.reason == RefusalReason::TooOld && writing.overtaken {
             writing.acknowledged.insert(node);
             return true;
         }
         writing.refused.insert(node, refusal);
         !(refusal.reason == RefusalReason::TooOld && self.redate(now, writing, refusal.newest_ms))
-    }
-
-    /// Says whether this node itself has written something else there since: that is as it should be, and to be dated after it
-    /// would bring back what it replaced.
-    fn is_superseded(&self, value: &StoredValue) -> bool {
-        let newer = |other: &Operation| match &other.purpose {
-            Purpose::Store(writing) => {
-                let other = &writing.record.value;
-                (other.kind, &other.name) == (value.kind, &value.name) && other.supersedes(value)
-            }
-            Purpose::Find | Purpose::Refresh { .. } | Purpose::Repair | Purpose::Fetch(_) => false,
-        };
-        let published = self.published.get(&(value.resource(), value.kind));
-        published.is_some_and(|published| published.storage_ms() > value.storage_ms)
-            || self.operations.values().any(newer)
     }
 
     /// Our clock went back, or we forgot what we wrote: the value gets a time after the one that is held (RFC 6940 §7). Done once,
@@ -171,7 +168,9 @@ impl Dht {
             None => Err(refused.unwrap_or(DhtError::Timeout { answered: acknowledgements, needed })),
         };
         let (announced, value) = (writing.announced, &writing.record.value);
-        self.on_written(now, value.resource(), value.kind, value.storage_ms, result.is_ok());
+        if !writing.overtaken {
+            self.on_written(now, value.resource(), value.kind, value.storage_ms, result.is_ok());
+        }
         if announced {
             self.emit(Event::Stored { id, result });
         }
