@@ -13,7 +13,7 @@ mod forwarding;
 mod outcomes;
 mod requests;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::agent::{Agent, AgentEvent, Answer, DialogId};
@@ -154,8 +154,8 @@ struct OpenRequest {
     request: Message,
     /// Where it came from.
     flow: Flow,
-    /// Over the request as it arrived, for the branches of its copies.
-    loop_hash: u64,
+    /// Its place among [`Server::ways`].
+    way: Option<u64>,
     /// When a client that asked for something else than INVITE gives up.
     client_gone: Instant,
     context: ResponseContext,
@@ -193,6 +193,8 @@ pub struct Server {
     /// Boxed, so that a growing table moves pointers and not messages.
     requests: ById<Box<OpenRequest>>,
     request_timers: TimerLanes<TransactionId>,
+    /// How many of the open requests are copies of one, by its loop hash.
+    ways: HashMap<u64, u8>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
 }
@@ -208,6 +210,7 @@ impl Server {
             owed: VecDeque::new(),
             requests: ById::default(),
             request_timers: TimerLanes::new(),
+            ways: HashMap::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             config,
@@ -337,10 +340,7 @@ impl Server {
 
     /// Forgets a request that nothing has been done about.
     fn take_back(&mut self, id: TransactionId) -> Option<Box<OpenRequest>> {
-        let mut open = self.requests.remove(&id)?;
-        if self.request_timers.rearm(id, &mut open.armed, None) {
-            self.settle_request_timers();
-        }
+        let open = self.close(id)?;
         self.layer.forget(id);
         Some(open)
     }
@@ -391,15 +391,7 @@ impl Server {
     }
 
     /// A request that just arrived, open until it is answered.
-    fn open(
-        &mut self,
-        now: Instant,
-        id: TransactionId,
-        request: Message,
-        flow: Flow,
-        loop_hash: u64,
-        dialog: Option<DialogId>,
-    ) {
+    fn open(&mut self, now: Instant, id: TransactionId, request: Message, flow: Flow, dialog: Option<DialogId>) {
         let client_patience = self.config.t1.saturating_mul(64);
         let policy = &self.config.forwarding;
         let patience = Patience {
@@ -412,7 +404,7 @@ impl Server {
         let open = OpenRequest {
             request,
             flow,
-            loop_hash,
+            way: None,
             client_gone: now + client_patience,
             context: ResponseContext::new(patience, is_invite, policy.asks_about_redirects),
             cancel_reason: None,
@@ -423,5 +415,22 @@ impl Server {
             armed: None,
         };
         self.requests.insert(id, Box::new(open));
+    }
+
+    /// Forgets a request that is over.
+    fn close(&mut self, id: TransactionId) -> Option<Box<OpenRequest>> {
+        let mut open = self.requests.remove(&id)?;
+        if self.request_timers.rearm(id, &mut open.armed, None) {
+            self.settle_request_timers();
+        }
+        if let Some(way) = open.way
+            && let Some(copies) = self.ways.get_mut(&way)
+        {
+            *copies -= 1;
+            if *copies == 0 {
+                self.ways.remove(&way);
+            }
+        }
+        Some(open)
     }
 }

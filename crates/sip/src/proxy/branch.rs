@@ -2,39 +2,69 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::message::{Header, Message, Via};
+use super::via::host_address;
+use crate::message::{Header, Message, Uri, Via};
 use crate::transport::{Locals, Randomness};
 
 /// Begins every branch of ours. The rest is the loop hash, a dot, and what makes the branch unique.
 const PREFIX: &str = "z9hG4bK-";
 
-/// Hash over all that decides where a request goes. RFC 5393 §4.2.4 asks for no secret here: whoever can make it
-/// collide only harms his own request.
-pub(crate) fn loop_hash(request: &Message) -> u64 {
+/// Fields by which a caller picks among the contacts of whom he calls (RFC 3841).
+const PREFERENCES: [Header; 3] = [Header::AcceptContact, Header::RejectContact, Header::RequestDisposition];
+
+/// Hash over all that decides where a request goes, once our own Routes are off it (RFC 5393 §4.2.4): for whom it is, however
+/// that is spelled, over which proxies, and which contacts the caller wants. No secret: whoever can make it collide only harms
+/// his own request.
+pub(crate) fn loop_hash(request: &Message, locals: &dyn Locals) -> u64 {
     let mut hasher = DefaultHasher::new();
-    request.request_uri().hash(&mut hasher);
-    for route in request.values(Header::Route) {
-        route.hash(&mut hasher);
-    }
-    request.call_id().hash(&mut hasher);
-    request.from().ok().and_then(|from| from.tag().map(str::to_owned)).hash(&mut hasher);
-    request.to().ok().and_then(|to| to.tag().map(str::to_owned)).hash(&mut hasher);
-    request.cseq().ok().map(|cseq| cseq.number).hash(&mut hasher);
-    for values in [Header::ProxyAuthorization, Header::ProxyRequire] {
-        for value in request.fields(values) {
-            value.hash(&mut hasher);
+    hash_place(request.request_uri(), locals, &mut hasher);
+    for header in [Header::Route].into_iter().chain(PREFERENCES) {
+        for value in request.fields(header) {
+            (header, value).hash(&mut hasher);
         }
     }
+    request.call_id().hash(&mut hasher);
+    request.from().ok().and_then(|from| from.tag()).hash(&mut hasher);
+    request.to().ok().and_then(|to| to.tag()).hash(&mut hasher);
+    request.cseq().ok().map(|cseq| cseq.number).hash(&mut hasher);
     hasher.finish()
 }
 
-/// Whether this very request has passed through here before.
-pub(crate) fn is_loop(request: &Message, locals: &dyn Locals, hash: u64) -> bool {
-    let mark = format!("{PREFIX}{hash:016x}.");
-    request
-        .values(Header::Via)
-        .filter_map(|value| Via::parse(value).ok())
-        .any(|via| via.branch().is_some_and(|branch| branch.starts_with(&mark)) && locals.is_local(via.host, via.port))
+/// What a Request-URI is looked up by: its address of record, at whichever name or port of ours, and the instance that a GRUU
+/// names. All else would let a phone make contacts that differ without leading elsewhere.
+fn hash_place(uri: &str, locals: &dyn Locals, hasher: &mut impl Hasher) {
+    let Ok(uri) = Uri::parse(uri) else { return uri.hash(hasher) };
+    if !uri.is_sip() {
+        // The separators and parameters of a number (RFC 3966 §5.1.1).
+        let number = uri.opaque.split(';').next().unwrap_or_default();
+        return number.replace(['-', '.', '(', ')'], "").to_ascii_lowercase().hash(hasher);
+    }
+    let address = uri.address_of_record().to_ascii_lowercase();
+    let user = address.rsplit_once('@').map(|(user, _)| user);
+    let host = address.rsplit_once('@').map_or(address.as_str(), |(_, host)| host);
+    user.hash(hasher);
+    if !locals.is_local(uri.host, uri.port) {
+        match host_address(host) {
+            Some(ip) => ip.hash(hasher),
+            None => host.hash(hasher),
+        }
+    }
+    uri.param("gr").hash(hasher);
+}
+
+/// Whether this very request has passed through here before; its own Routes of ours are off it.
+pub(crate) fn is_loop(request: &Message, locals: &dyn Locals) -> bool {
+    let mut mark: Option<String> = None;
+    request.values(Header::Via).filter_map(|value| Via::parse(value).ok()).any(|via| {
+        via.branch().is_some_and(|branch| {
+            // Most requests never were here, and need no hash.
+            branch.starts_with(PREFIX)
+                && locals.is_local(via.host, via.port)
+                && branch.starts_with(
+                    mark.get_or_insert_with(|| format!("{PREFIX}{:016x}.", loop_hash(request, locals))).as_str(),
+                )
+        })
+    })
 }
 
 /// A branch for forwarding a request of this loop hash.
@@ -45,9 +75,9 @@ pub(crate) fn fresh(hash: u64, randomness: &mut dyn Randomness) -> String {
 }
 
 /// The branch of a request forwarded without state: the same each time the same request comes by (RFC 3261 §16.11).
-pub(crate) fn stateless(request: &Message) -> String {
+pub(crate) fn stateless(request: &Message, locals: &dyn Locals) -> String {
     let mut hasher = DefaultHasher::new();
     request.values(Header::Via).next().hash(&mut hasher);
     request.method_name().hash(&mut hasher);
-    format!("{PREFIX}{:016x}.s{:016x}", loop_hash(request), hasher.finish())
+    format!("{PREFIX}{:016x}.s{:016x}", loop_hash(request, locals), hasher.finish())
 }

@@ -323,21 +323,14 @@ impl Server {
     }
 
     /// Offers a request to the agent; true when it belongs to one of its dialogs, and is dealt with.
-    pub(super) fn is_for_agent(
-        &mut self,
-        now: Instant,
-        id: TransactionId,
-        flow: &Flow,
-        request: &Message,
-        loop_hash: u64,
-    ) -> bool {
+    pub(super) fn is_for_agent(&mut self, now: Instant, id: TransactionId, flow: &Flow, request: &Message) -> bool {
         let Some(verdict) = self.run_agent(now, |agent, stack| agent.handle_request(stack, id, request, flow)) else {
             return false;
         };
         match verdict {
             Verdict::Answer(status, extra) => self.answer_at_once(now, id, request, status, &extra),
             Verdict::Ask(dialog, question) => {
-                self.open(now, id, request.clone(), flow.clone(), loop_hash, Some(dialog));
+                self.open(now, id, request.clone(), flow.clone(), Some(dialog));
                 self.events.push_back(question.ask(RequestId(id), dialog, request.clone()));
             }
         }

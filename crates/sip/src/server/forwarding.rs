@@ -104,7 +104,8 @@ impl Server {
         let Some(open) = self.requests.get_mut(&id) else { return };
         // What has no hop left is never forwarded (`may_forward`).
         let max_forwards = outgoing::next_max_forwards(&open.request).unwrap_or_default();
-        let branch = branch::fresh(open.loop_hash, self.randomness.as_mut());
+        let hash = branch::loop_hash(&open.request, self.locals.as_ref());
+        let branch = branch::fresh(hash, self.randomness.as_mut());
         let history = history::entries(&open.request, &planned.target.uri, planned.number, planned.former.as_ref());
         let leg = Leg {
             upstream: &open.flow,

@@ -118,13 +118,12 @@ impl Server {
             }
         }
         let Some(open) = self.requests.get_mut(&id) else { return };
-        let is_over = open.context.is_over();
-        let next = if is_over { None } else { open.context.poll_timeout() };
-        let first_is_void = self.request_timers.rearm(id, &mut open.armed, next);
-        if is_over {
-            self.requests.remove(&id);
+        if open.context.is_over() {
+            self.close(id);
+            return;
         }
-        if first_is_void {
+        let next = open.context.poll_timeout();
+        if self.request_timers.rearm(id, &mut open.armed, next) {
             self.settle_request_timers();
         }
     }

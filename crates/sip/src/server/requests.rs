@@ -14,6 +14,11 @@ use crate::transport::{Destination, Flow, Transmit};
 /// What Retry-After says when there is no room, in seconds: a transaction lasts 32 s at most, most of them far less.
 const RETRY_AFTER: &str = "5";
 
+/// Most copies of one request that are forwarded at a time, having come by different ways: a proxy before us that hears nothing
+/// tries a second one. Beyond are those of addresses that fork at each other, in numbers that grow with each round; they get
+/// what phones answer to the second copy already (482, RFC 3261 §8.2.2.2).
+const WAYS_MAX: u8 = 2;
+
 impl Server {
     pub(super) fn handle_request(&mut self, now: Instant, flow: Flow, message: Message) {
         if let Err(error) = message.validate() {
@@ -61,13 +66,8 @@ impl Server {
 
     fn handle_new(&mut self, now: Instant, flow: Flow, request: Message) {
         let Some(id) = self.arrive(now, &flow, &request) else { return };
-        let loop_hash = branch::loop_hash(&request);
         // What reaches a dialog of our own has arrived, however often it came by.
-        if self.is_for_agent(now, id, &flow, &request, loop_hash) {
-            return;
-        }
-        if branch::is_loop(&request, self.locals.as_ref(), loop_hash) {
-            self.answer_at_once(now, id, &request, 482, &[]);
+        if self.is_for_agent(now, id, &flow, &request) {
             return;
         }
         let Ok(Routed { request, routing }) = route(&request, &flow, self.locals.as_ref(), &self.tokens) else {
@@ -75,15 +75,41 @@ impl Server {
             self.answer_at_once(now, id, &request, 403, &[]);
             return;
         };
+        let way = self.way_of(&request);
+        if branch::is_loop(&request, self.locals.as_ref()) || self.is_crowded(way) {
+            self.answer_at_once(now, id, &request, 482, &[]);
+            return;
+        }
         if matches!(routing, Routing::Initial) && self.is_for_lost_dialog(&request) {
             self.answer_at_once(now, id, &request, 481, &[]);
             return;
         }
-        self.open(now, id, request.clone(), flow.clone(), loop_hash, None);
+        self.open(now, id, request.clone(), flow.clone(), None);
+        self.enter(id, way);
         if flow.transport().is_reliable() && request.method() == Method::Invite {
             self.send_trying(now, id);
         }
         self.events.push_back(Event::Request { id: RequestId(id), request, flow, routing });
+    }
+
+    /// Names what a request that a proxy sent is about; `None` for one that comes from its client itself.
+    ///
+    /// Requests of one name would all be routed alike: they are copies of one that was forked on its way here.
+    fn way_of(&self, request: &Message) -> Option<u64> {
+        request.values(Header::Via).nth(1)?;
+        Some(branch::loop_hash(request, self.locals.as_ref()))
+    }
+
+    fn is_crowded(&self, way: Option<u64>) -> bool {
+        way.and_then(|way| self.ways.get(&way)).is_some_and(|copies| *copies >= WAYS_MAX)
+    }
+
+    /// Counts a request among the copies of its like, until it is over ([`Server::close`]).
+    fn enter(&mut self, id: TransactionId, way: Option<u64>) {
+        if let (Some(way), Some(open)) = (way, self.requests.get_mut(&id)) {
+            open.way = Some(way);
+            *self.ways.entry(way).or_default() += 1;
+        }
     }
 
     /// Finds or opens the transaction of a request; `None` when there is nothing more to do for it.
@@ -124,7 +150,7 @@ impl Server {
             return;
         };
         let Some(hops) = outgoing::next_max_forwards(&request) else { return };
-        let branch = branch::stateless(ack);
+        let branch = branch::stateless(ack, self.locals.as_ref());
         let leg = Leg { upstream: flow, branch: &branch, max_forwards: hops, max_breadth: None, history: &[] };
         let message = outgoing::copy_for(&request, &target, &leg, self.locals.as_ref(), &self.tokens);
         self.transmits.push_back(Transmit { destination: target.destination, message, origin: None });
