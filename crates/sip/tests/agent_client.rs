@@ -1,11 +1,10 @@
-//! Calls that our own agent places (RFC 3261 §13.2, §9.1, §14.1, §15), and whom it tells a password (§22, threat 15).
+//! Calls that our own agent places (RFC 3261 §13.2, §9.1, §14.1, §15).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod agent_support;
 
 use agent_support::*;
-use meshtone_sip::agent::{AgentError, AgentEvent, Body, Credentials, OutgoingRequest, Secret};
-use meshtone_sip::digest::{Algorithm, Authenticator, DigestConfig, Verdict, ha1};
+use meshtone_sip::agent::{AgentError, AgentEvent, Body, OutgoingRequest};
 use meshtone_sip::message::{Builder, Header};
 use meshtone_sip::server::Event;
 use meshtone_sip::transport::Destination;
@@ -268,135 +267,6 @@ fn who_we_are_changes_only_for_those_who_follow() {
         act(&mut net, |server, now| server.update(now, call, None)).unwrap();
         let update = net.one(&bob);
         assert!(update.header(Header::From).unwrap().starts_with(&format!("{heard};tag=")), "{heard}");
-    }
-}
-
-fn account() -> Credentials {
-    Credentials {
-        realm: Some("example.net".into()),
-        host: "example.net".into(),
-        username: "service".into(),
-        secret: Secret::Password("secret".into()),
-    }
-}
-
-fn challenge(realm: &str, nonce: &str, stale: bool) -> String {
-    format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", qop=\"auth\", algorithm=SHA-256, stale={stale}")
-}
-
-#[test]
-fn a_challenge_of_the_own_realm_is_answered_once_and_stale_again() {
-    let mut net = Net::new(1);
-    let bob = net.udp(0, BOB);
-    let mut order = order(&bob);
-    order.credentials = Some(account());
-    act(&mut net, |server, now| server.place_call(now, order));
-    let first = net.one(&bob);
-    let ask = challenge("example.net", "one", false);
-    net.answer(&bob, &first, 407, "x", &[(Header::ProxyAuthenticate, &ask)]);
-    let both = net.received(&bob);
-    assert_eq!(names(&both), "ACK INVITE");
-    let second = &both[1];
-    assert_eq!((second.cseq().unwrap().number, second.call_id()), (2, first.call_id()));
-    assert_eq!(second.from().unwrap().tag(), first.from().unwrap().tag());
-    assert!(second.header(Header::ProxyAuthorization).unwrap().contains("nonce=\"one\""));
-    let ask = challenge("example.net", "two", true);
-    net.answer(&bob, second, 407, "x", &[(Header::ProxyAuthenticate, &ask)]);
-    let third = net.received(&bob).pop().unwrap();
-    assert!(third.header(Header::ProxyAuthorization).unwrap().contains("nonce=\"two\""));
-    assert_eq!(third.fields(Header::ProxyAuthorization).count(), 1);
-    let ask = challenge("example.net", "three", false);
-    net.answer(&bob, &third, 407, "x", &[(Header::ProxyAuthenticate, &ask)]);
-    assert_eq!(net.heard(&bob), "ACK", "a wrong password is not tried again");
-    assert!(matches!(told(&mut net), AgentEvent::Failed { status: 407, .. }));
-}
-
-#[test]
-fn a_foreign_realm_or_host_gets_no_credentials() {
-    let mut net = Net::new(1);
-    let bob = net.udp(0, BOB);
-    for (realm, host) in [("evil.example", "example.net"), ("example.net", "other.example")] {
-        let mut order = order(&bob);
-        order.credentials = Some(Credentials { host: host.into(), ..account() });
-        act(&mut net, |server, now| server.place_call(now, order));
-        let invite = net.one(&bob);
-        let ask = challenge(realm, "n", false);
-        net.answer(&bob, &invite, 401, "x", &[(Header::WwwAuthenticate, &ask)]);
-        assert_eq!(net.heard(&bob), "ACK", "{realm} {host}");
-        assert!(matches!(told(&mut net), AgentEvent::Failed { status: 401, .. }));
-    }
-}
-
-#[test]
-fn a_callee_that_challenges_bye_out_of_the_blue_gets_no_credentials() {
-    let mut net = Net::new(1);
-    let bob = net.udp(0, BOB);
-    let mut order = order(&bob);
-    order.credentials = Some(account());
-    let (call, _) = talking(&mut net, &bob, order, &[]);
-    act(&mut net, |server, now| server.hang_up(now, call));
-    let bye = net.one(&bob);
-    let ask = challenge("example.net", "n", false);
-    net.answer(&bob, &bye, 407, "", &[(Header::ProxyAuthenticate, &ask)]);
-    assert_eq!(net.heard(&bob), "");
-}
-
-#[test]
-fn a_request_within_a_challenged_call_is_authenticated_too() {
-    let mut net = Net::new(1);
-    let bob = net.udp(0, BOB);
-    let mut order = order(&bob);
-    order.credentials = Some(account());
-    let call = act(&mut net, |server, now| server.place_call(now, order));
-    let first = net.one(&bob);
-    let ask = challenge("example.net", "one", false);
-    net.answer(&bob, &first, 401, "x", &[(Header::WwwAuthenticate, &ask)]);
-    let second = net.received(&bob).pop().unwrap();
-    answer_with(&mut net, &bob, &second, 200, "bob-tag", &[], ANSWER);
-    let ack = net.one(&bob);
-    assert_eq!(ack.header(Header::Authorization), second.header(Header::Authorization), "the ACK repeats them");
-    act(&mut net, |server, now| server.hang_up(now, call));
-    let bye = net.one(&bob);
-    let ask = challenge("example.net", "two", false);
-    net.answer(&bob, &bye, 401, "", &[(Header::WwwAuthenticate, &ask)]);
-    let bye = net.one(&bob);
-    assert!(bye.header(Header::Authorization).unwrap().contains("uri=\"sip:bob@10.0.2.2:5060\""));
-}
-
-#[test]
-fn a_registration_passes_a_real_authenticator_with_password_or_hash() {
-    let secrets = [
-        Secret::Password("secret".into()),
-        Secret::Ha1(vec![(Algorithm::Sha256, ha1(Algorithm::Sha256, "service", "asterisk", "secret"))]),
-    ];
-    for secret in secrets {
-        let mut net = Net::new(1);
-        let bob = net.udp(0, BOB);
-        let authenticator = Authenticator::new([7; 32], DigestConfig::default());
-        let destination = Destination::Flow(bob.flow.clone());
-        let account = "<sip:service@example.net>";
-        let mut request = OutgoingRequest::new("REGISTER", "sip:example.net", destination, account, account);
-        request.headers = vec![(Header::Contact, format!("<{CONTACT}>")), (Header::Expires, "3600".into())];
-        request.credentials = Some(Credentials { realm: None, secret, ..self::account() });
-        let id = act(&mut net, |server, now| server.send_request(now, request));
-        let first = net.one(&bob);
-        let asks = authenticator.challenge(0, "asterisk", &[Algorithm::Sha256], false);
-        net.answer(&bob, &first, 401, "x", &[(Header::WwwAuthenticate, &asks[0])]);
-        let second = net.one(&bob);
-        let verdict = authenticator.verify(
-            0,
-            second.fields(Header::Authorization),
-            "asterisk",
-            "REGISTER",
-            second.body(),
-            |_, algorithm| Some(ha1(algorithm, "service", "asterisk", "secret")),
-            &[Algorithm::Sha256],
-        );
-        assert!(matches!(verdict, Verdict::Accepted { .. }));
-        net.answer(&bob, &second, 200, "x", &[]);
-        let AgentEvent::Response { id: of, status, realm, .. } = told(&mut net) else { panic!("no response") };
-        assert_eq!((of, status, realm.as_deref()), (id, 200, Some("asterisk")));
-        assert_eq!(net.nodes[0].server.agent_load(), 0);
     }
 }
 

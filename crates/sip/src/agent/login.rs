@@ -1,8 +1,9 @@
 //! Answers to challenges (RFC 3261 §22.2, §22.3), for the host and realm of the account only (threat 15).
 
+use super::nonces::{Account, Nonces};
 use super::{Credentials, Secret};
-use crate::digest::{Algorithm, Challenge, Ha1, Protection, ha1, response};
-use crate::message::{Header, Message, Uri};
+use crate::digest::{Algorithm, Answer, Challenge, Ha1, answer, ha1};
+use crate::message::{Header, Message, Method, Uri};
 
 /// Most challenges answered for one request: user and proxy once each, and a nonce that went stale.
 const ANSWERS_MAX: usize = 4;
@@ -11,68 +12,95 @@ const ANSWERS_MAX: usize = 4;
 #[derive(Debug, Clone)]
 pub(crate) struct Login {
     credentials: Credentials,
+    account: Account,
     /// The realms that this request has been answered for, with the nonce.
     answered: Vec<(String, String)>,
+    /// A realm whose nonce was answered before anybody asked.
+    presented: Option<String>,
     /// Whether a host's own challenge fixed the realm: requests within the dialog go to contacts, whose hosts say nothing.
     is_in_dialog: bool,
 }
 
 impl Login {
     pub(crate) fn new(credentials: Credentials) -> Login {
-        Login { credentials, answered: Vec::new(), is_in_dialog: false }
+        let account = (credentials.host.to_ascii_lowercase(), credentials.username.clone());
+        Login { credentials, account, answered: Vec::new(), presented: None, is_in_dialog: false }
     }
 
     /// The realm that was answered last.
     pub(crate) fn realm(&self) -> Option<&str> {
-        self.answered.last().map(|(realm, _)| realm.as_str())
+        self.answered.last().map(|(realm, _)| realm.as_str()).or(self.presented.as_deref())
     }
 
-    /// The same account for requests within the dialog. Only where the request that began it was challenged: a callee that
-    /// asks out of the blue gets nothing.
+    /// The same account for requests within the dialog. Only where the request that began it was challenged, or answered a
+    /// challenge of before: a callee that asks out of the blue gets nothing.
     pub(crate) fn for_dialog(&self) -> Option<Login> {
         let realm = self.realm()?.to_owned();
         let credentials = Credentials { realm: Some(realm), ..self.credentials.clone() };
-        Some(Login { credentials, answered: Vec::new(), is_in_dialog: true })
+        Some(Login { is_in_dialog: true, account: self.account.clone(), ..Login::new(credentials) })
     }
 
-    /// The fields that answer the challenges of a 401 or 407; `None` when there is nothing to answer, or it was answered
-    /// already and only a wrong password explains the repetition.
-    pub(crate) fn answer(&mut self, request: &Message, refusal: &Message, cnonce: &str) -> Option<(Header, String)> {
+    /// Takes a challenge (401 or 407) for [`Login::authorize`] to answer. False when there is nothing to answer, or it was
+    /// answered already and only a wrong password explains the repetition.
+    pub(super) fn take_challenge(&mut self, nonces: &mut Nonces, request: &Message, refusal: &Message) -> bool {
         let (asks, answers) = match refusal.status() {
             401 => (Header::WwwAuthenticate, Header::Authorization),
             407 => (Header::ProxyAuthenticate, Header::ProxyAuthorization),
-            _ => return None,
+            _ => return false,
         };
-        let host_fits = self.is_in_dialog
-            || Uri::parse(request.request_uri()).is_ok_and(|uri| uri.host.eq_ignore_ascii_case(&self.credentials.host));
-        if !host_fits || self.answered.len() >= ANSWERS_MAX {
-            return None;
+        if !self.is_for_host(request) || self.answered.len() >= ANSWERS_MAX {
+            return false;
         }
         // The first that we can answer: the server lists the one it likes best first (RFC 8760 §2.3).
-        let (challenge, ha1) = refusal.fields(asks).find_map(|value| {
-            let challenge = Challenge::parse(value)?;
-            if !self.is_for(&challenge.realm, request) {
-                return None;
-            }
-            let ha1 = self.ha1(challenge.algorithm, &challenge.realm)?;
-            Some((challenge, ha1))
-        })?;
+        let challenge = refusal.fields(asks).filter_map(Challenge::parse).find(|challenge| {
+            self.is_for_realm(&challenge.realm, request) && self.ha1(challenge.algorithm, &challenge.realm).is_some()
+        });
+        let Some(challenge) = challenge else { return false };
         let is_repeated = self.answered.iter().any(|(_, nonce)| nonce == challenge.nonce);
         let is_known = self.answered.iter().any(|(realm, _)| *realm == *challenge.realm);
         if is_repeated || (is_known && !challenge.stale) {
-            return None;
+            nonces.forget(&self.account, answers);
+            return false;
         }
         self.answered.push((challenge.realm.clone().into_owned(), challenge.nonce.to_owned()));
-        Some((answers, authorization(&self.credentials.username, &challenge, &ha1, request, cnonce)))
+        nonces.keep(&self.account, answers, &challenge);
+        true
     }
 
-    fn is_for(&self, realm: &str, request: &Message) -> bool {
+    /// The fields that answer all challenges known for this request, each nonce with its next count.
+    pub(super) fn authorize(&mut self, nonces: &mut Nonces, request: &Message, cnonce: &str) -> Vec<(Header, String)> {
+        let mut fields = Vec::new();
+        if !self.is_for_host(request) {
+            return fields;
+        }
+        for given in nonces.of(&self.account) {
+            if !self.is_for_realm(&given.realm, request) {
+                continue;
+            }
+            let (answers, (challenge, count)) = (given.answers, given.take());
+            let Some(ha1) = self.ha1(challenge.algorithm, &challenge.realm) else { continue };
+            let (method_name, uri, body) = (request.method_name(), request.request_uri(), request.body());
+            let with = Answer { user: &self.credentials.username, ha1: &ha1, method_name, uri, body, cnonce, count };
+            fields.push((answers, answer(&challenge, &with)));
+            self.presented = Some(challenge.realm.into_owned());
+        }
+        fields
+    }
+
+    /// Takes what a response says of the next nonce.
+    pub(super) fn renew(&self, nonces: &mut Nonces, request: &Message, response: &Message) {
+        nonces.renew(&self.account, request, response);
+    }
+
+    fn is_for_host(&self, request: &Message) -> bool {
+        self.is_in_dialog
+            || Uri::parse(request.request_uri()).is_ok_and(|uri| uri.host.eq_ignore_ascii_case(&self.credentials.host))
+    }
+
+    fn is_for_realm(&self, realm: &str, request: &Message) -> bool {
         match &self.credentials.realm {
             Some(own) => own == realm,
-            None => {
-                realm.eq_ignore_ascii_case(&self.credentials.host)
-                    || request.method() == crate::message::Method::Register
-            }
+            None => realm.eq_ignore_ascii_case(&self.credentials.host) || request.method() == Method::Register,
         }
     }
 
@@ -82,27 +110,4 @@ impl Login {
             Secret::Ha1(known) => known.iter().find(|(of, _)| *of == algorithm).map(|(_, ha1)| ha1.clone()),
         }
     }
-}
-
-fn authorization(user: &str, challenge: &Challenge<'_>, ha1: &Ha1, request: &Message, cnonce: &str) -> String {
-    // A nonce is answered once by us: each request that is challenged gets another one.
-    let nc = "00000001";
-    let (protection, qop) = if challenge.qop {
-        (Protection::Auth { nc, cnonce }, format!(", qop=auth, nc={nc}, cnonce=\"{cnonce}\""))
-    } else {
-        (Protection::Legacy, String::new())
-    };
-    let (nonce, uri) = (challenge.nonce, request.request_uri());
-    let response = response(challenge.algorithm, ha1, nonce, protection, request.method_name(), uri);
-    let opaque = challenge.opaque.map(|opaque| format!(", opaque=\"{opaque}\"")).unwrap_or_default();
-    format!(
-        "Digest username={}, realm={}, nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", algorithm={}{qop}{opaque}",
-        quoted(user),
-        quoted(&challenge.realm),
-        challenge.algorithm.as_str(),
-    )
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -17,6 +17,7 @@ mod dialog;
 mod event;
 mod login;
 mod negotiation;
+mod nonces;
 mod notifier;
 mod reliable;
 mod replaces;
@@ -45,6 +46,7 @@ pub(crate) use stack::{Answer, Stack};
 pub(crate) use within::{Question, Verdict, tell_reason};
 
 use calling::Attempt;
+use nonces::Nonces;
 use notifier::Serving;
 use request::Pending;
 use session::Session;
@@ -92,8 +94,9 @@ pub(crate) struct Agent {
     keys: HashMap<String, DialogId>,
     attempts: HashMap<DialogId, Attempt>,
     pending: HashMap<TransactionId, Pending>,
+    nonces: Nonces,
     watching: HashMap<SubscriptionId, Watching>,
-    /// Subscriptions that wait for the NOTIFY that makes their dialog, by Call-ID and our tag.
+    /// Subscriptions that a NOTIFY may make a dialog for, by Call-ID and our tag.
     awaited: HashMap<String, SubscriptionId>,
     serving: HashMap<SubscriptionId, Serving>,
     /// Subscriptions to tell of once the answer under way is out.
@@ -110,6 +113,7 @@ impl Agent {
             keys: HashMap::new(),
             attempts: HashMap::new(),
             pending: HashMap::new(),
+            nonces: Nonces::default(),
             watching: HashMap::new(),
             awaited: HashMap::new(),
             serving: HashMap::new(),

@@ -153,8 +153,16 @@ impl Agent {
         request: &Message,
         login: Option<Login>,
     ) -> Option<TransactionId> {
-        let transaction = stack.send(destination, request)?;
-        let pending = Pending { purpose, request: request.clone(), destination: destination.clone(), login, raises: 0 };
+        let mut login = login;
+        let request = match &mut login {
+            Some(login) => {
+                let cnonce = stack.token();
+                set_all(request, &login.authorize(&mut self.nonces, request, &cnonce))
+            }
+            None => request.clone(),
+        };
+        let transaction = stack.send(destination, &request)?;
+        let pending = Pending { purpose, request, destination: destination.clone(), login, raises: 0 };
         self.pending.insert(transaction, pending);
         Some(transaction)
     }
@@ -163,6 +171,9 @@ impl Agent {
     pub(crate) fn handle_response(&mut self, stack: &mut Stack<'_>, id: TransactionId, response: &Message) {
         let Some(pending) = self.pending.get(&id) else { return };
         let (purpose, status) = (pending.purpose, response.status());
+        if let Some(login) = &pending.login {
+            login.renew(&mut self.nonces, &pending.request, response);
+        }
         if status < 200 {
             if let Purpose::Call(call) = purpose {
                 let request = pending.request.clone();
@@ -223,8 +234,9 @@ impl Agent {
         let mut added: Vec<(Header, String)> = Vec::new();
         match refusal.status() {
             401 | 407 => {
-                let cnonce = stack.token();
-                added.push(pending.login.as_mut()?.answer(&pending.request, refusal, &cnonce)?);
+                if !pending.login.as_mut()?.take_challenge(&mut self.nonces, &pending.request, refusal) {
+                    return None;
+                }
             }
             422 if pending.raises < RAISES_MAX && pending.request.header(Header::SessionExpires).is_some() => {
                 pending.raises += 1;
@@ -242,13 +254,14 @@ impl Agent {
             _ => return None,
         }
         let number = self.next_number(&pending.request)?;
-        let via = stack.via(&pending.destination);
-        let mut editor = pending.request.edit();
-        editor.set(Header::Via, &via).set(Header::CSeq, &format!("{number} {}", pending.request.method_name()));
-        for (header, value) in &added {
-            editor.set(*header, value);
+        added.push((Header::Via, stack.via(&pending.destination)));
+        added.push((Header::CSeq, format!("{number} {}", pending.request.method_name())));
+        // A count that was used once is never used again, by whatever reason the request is.
+        if let Some(login) = &mut pending.login {
+            let cnonce = stack.token();
+            added.extend(login.authorize(&mut self.nonces, &pending.request, &cnonce));
         }
-        Some(editor.finish())
+        Some(set_all(&pending.request, &added))
     }
 
     /// The CSeq after that of a request, in its dialog where there is one.
@@ -292,6 +305,14 @@ impl Agent {
         }
         self.pending.insert(transaction, pending);
     }
+}
+
+fn set_all(request: &Message, fields: &[(Header, String)]) -> Message {
+    let mut editor = request.edit();
+    for (header, value) in fields {
+        editor.set(*header, value);
+    }
+    if fields.is_empty() { request.clone() } else { editor.finish() }
 }
 
 /// The fields of an INVITE that its ACK repeats (RFC 3261 §22.1, last paragraph of §13.2.2.4).

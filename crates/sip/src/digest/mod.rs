@@ -21,7 +21,7 @@ use data_encoding::HEXLOWER;
 use md5::{Digest as _, Md5};
 
 pub use authenticator::{Authenticator, DigestConfig, Verdict};
-pub use client::{Answer, Challenge, answer};
+pub use client::{Answer, Challenge, Qop, answer};
 pub use params::{DigestParams, MAX_PARAMS};
 
 /// A hash algorithm (RFC 8760 §2.1).

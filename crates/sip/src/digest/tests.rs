@@ -21,9 +21,11 @@ fn lookup(user: &str, algorithm: Algorithm) -> Option<Ha1> {
 /// Answers the challenge of this algorithm as a phone does.
 fn reply(challenges: &[String], algorithm: Algorithm, user: &str, password: &str, count: u32) -> String {
     let challenge =
-        challenges.iter().filter_map(|value| Challenge::parse(value)).find(|one| one.algorithm == algorithm);
-    let with = Answer { user, password, method_name: "REGISTER", uri: "sip:example.org", cnonce: "c0ffee", count };
-    answer(&challenge.unwrap(), &with)
+        challenges.iter().filter_map(|value| Challenge::parse(value)).find(|one| one.algorithm == algorithm).unwrap();
+    let ha1 = ha1(algorithm, user, &challenge.realm, password);
+    let (method_name, uri) = ("REGISTER", "sip:example.org");
+    let with = Answer { user, ha1: &ha1, method_name, uri, body: b"", cnonce: "c0ffee", count };
+    answer(&challenge, &with)
 }
 
 fn judge(authenticator: &Authenticator, now_ms: u64, value: &str) -> Verdict {
@@ -85,7 +87,7 @@ fn a_challenge_has_the_form_of_the_rfc() {
     assert!(challenge.starts_with(r#"Digest realm="a \"b\"", nonce=""#), "{challenge}");
     assert!(challenge.ends_with(r#"", algorithm=SHA-256, qop="auth", stale=true"#), "{challenge}");
     let read = Challenge::parse(&challenge).unwrap();
-    assert_eq!((read.realm.as_ref(), read.stale, read.qop), ("a \"b\"", true, true));
+    assert_eq!((read.realm.as_ref(), read.stale, read.qop), ("a \"b\"", true, Some(Qop::Auth)));
 }
 
 #[test]
