@@ -329,3 +329,76 @@ fn a_lost_notify_is_repeated() {
     net.advance(millis(500));
     assert_eq!(net.heard(&alice), "NOTIFY");
 }
+
+#[test]
+fn of_several_notifiers_the_first_is_watched_or_all_as_the_node_wants() {
+    for keep_forks in [false, true] {
+        let mut net = Net::new(1);
+        let (bob, desk) = (net.udp(0, BOB), net.udp(0, BOB));
+        let order = OutgoingSubscription { keep_forks, ..subscription(&bob, "presence") };
+        let id = act(&mut net, |server, now| server.subscribe(now, order));
+        let subscribe = net.one(&bob);
+        let mut callers = [("bob-tag", &bob), ("desk-tag", &desk)].map(|(tag, phone)| {
+            let mut caller = bob_of(phone, &subscribe);
+            caller.tag = tag.into();
+            caller
+        });
+        let heard = callers.each_mut().map(|caller| {
+            net.send(&bob, &notify(caller, "presence", "active;expires=600"));
+            net.heard(&bob)
+        });
+        assert_eq!(heard, ["200", if keep_forks { "200" } else { "481" }]);
+        assert!(matches!(told(&mut net), AgentEvent::Notified { subscription, .. } if subscription == id));
+        net.answer(&bob, &subscribe, 200, "bob-tag", &[(Header::Expires, "600")]);
+        if !keep_forks {
+            assert!(net.event(0).is_none());
+            continue;
+        }
+        let AgentEvent::Forked { subscription, fork } = told(&mut net) else { panic!("not forked") };
+        assert_eq!(subscription, id);
+        assert!(matches!(told(&mut net), AgentEvent::Notified { subscription, .. } if subscription == fork));
+        // Each is refreshed in its own dialog, and ended alone.
+        net.advance(seconds(536));
+        let refreshes = net.received(&bob);
+        let tags: Vec<&str> = refreshes.iter().map(|refresh| refresh.to().unwrap().tag().unwrap()).collect();
+        assert_eq!((names(&refreshes).as_str(), tags), ("SUBSCRIBE SUBSCRIBE", vec!["bob-tag", "desk-tag"]));
+        net.send(&bob, &notify(&mut callers[1], "presence", "terminated;reason=noresource"));
+        assert!(matches!(told(&mut net), AgentEvent::Notified { subscription, .. } if subscription == fork));
+        assert!(matches!(told(&mut net), AgentEvent::SubscriptionEnded { subscription, .. } if subscription == fork));
+        assert!(net.event(0).is_none(), "the other goes on");
+    }
+}
+
+#[test]
+fn a_notifier_that_comes_too_late_or_is_one_too_many_is_refused() {
+    let mut net = Net::new(1);
+    let bob = net.udp(0, BOB);
+    let order = OutgoingSubscription { keep_forks: true, ..subscription(&bob, "presence") };
+    act(&mut net, |server, now| server.subscribe(now, order));
+    let subscribe = net.one(&bob);
+    net.answer(&bob, &subscribe, 200, "tag-0", &[(Header::Expires, "3600")]);
+    let from = |net: &mut Net, number: usize| {
+        let mut caller = bob_of(&bob, &subscribe);
+        caller.tag = format!("tag-{number}");
+        net.send(&bob, &notify(&mut caller, "presence", "active;expires=3600"));
+        net.heard(&bob)
+    };
+    let heard: Vec<String> = (0..18).map(|number| from(&mut net, number)).collect();
+    assert_eq!(heard.iter().filter(|heard| *heard == "200").count(), 17, "sixteen beside the first");
+
+    let mut net = Net::new(1);
+    let bob = net.udp(0, BOB);
+    let order = OutgoingSubscription { keep_forks: true, ..subscription(&bob, "presence") };
+    act(&mut net, |server, now| server.subscribe(now, order));
+    let subscribe = net.one(&bob);
+    net.answer(&bob, &subscribe, 200, "tag-0", &[(Header::Expires, "3600")]);
+    let mut heard = Vec::new();
+    for (number, wait) in [(0, 0), (1, 63), (2, 2)] {
+        net.advance(seconds(wait));
+        let mut caller = bob_of(&bob, &subscribe);
+        caller.tag = format!("tag-{number}");
+        net.send(&bob, &notify(&mut caller, "presence", "active;expires=3600"));
+        heard.push(net.heard(&bob));
+    }
+    assert_eq!(heard, ["200", "200", "481"]);
+}

@@ -205,6 +205,9 @@ pub struct OutgoingSubscription {
     pub body: Option<Body>,
     /// The account to answer challenges with.
     pub credentials: Option<Credentials>,
+    /// Watch every notifier that a fork of the request reached ([`super::AgentEvent::Forked`]), as packages allow that put
+    /// states together (RFC 6665 §4.4.1); else the first alone, and the others get 481.
+    pub keep_forks: bool,
 }
 
 impl OutgoingSubscription {
@@ -222,6 +225,7 @@ impl OutgoingSubscription {
             headers: Vec::new(),
             body: None,
             credentials: None,
+            keep_forks: false,
         }
     }
 }

@@ -106,6 +106,13 @@ pub enum AgentEvent {
         /// The request.
         request: Message,
     },
+    /// A further notifier answers a subscription of ours that may have several: what it tells follows under its own number.
+    Forked {
+        /// The subscription that was asked for.
+        subscription: SubscriptionId,
+        /// That with the further notifier, refreshed and ended by itself.
+        fork: SubscriptionId,
+    },
     /// A NOTIFY of a subscription of ours, answered already.
     Notified {
         /// The subscription.

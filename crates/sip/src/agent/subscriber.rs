@@ -19,6 +19,9 @@ use crate::transport::{Destination, Flow};
 /// Most subscriptions within one dialog: a REFER or two beside what made it.
 pub(super) const SUBSCRIPTIONS_MAX: usize = 8;
 
+/// Most further notifiers of one subscription: as many as a call has forks.
+const FORKS_MAX: u8 = 16;
+
 /// How long before its end a subscription is refreshed at the latest: time for two transactions that fail.
 const REFRESH_BEFORE: Duration = Duration::from_secs(64);
 
@@ -42,6 +45,9 @@ pub(super) struct Watching {
     request: Message,
     login: Option<Login>,
     headers: Vec<(Header, String)>,
+    /// How many further notifiers may come (RFC 6665 §4.4.1), and until when.
+    forks_left: u8,
+    forks_until: Instant,
     state: WatchState,
     armed: Option<Instant>,
 }
@@ -87,6 +93,8 @@ impl Agent {
             stack.tell(ended(id, Termination::Failed(503), None));
             return id;
         }
+        // The request itself may take as long, and once more for a challenge.
+        let first_notify_until = stack.now + self.settings.patience() * 2;
         let watching = Watching {
             event,
             is_refer,
@@ -99,8 +107,9 @@ impl Agent {
             request,
             login: None,
             headers: order.headers,
-            // The request itself may take as long, and once more for a challenge.
-            state: WatchState::Asking { until: stack.now + self.settings.patience() * 2 },
+            forks_left: if order.keep_forks { FORKS_MAX } else { 0 },
+            forks_until: first_notify_until,
+            state: WatchState::Asking { until: first_notify_until },
             armed: None,
         };
         self.awaited.insert(format!("{}\n{}", watching.call_id, watching.local_tag), id);
@@ -144,6 +153,8 @@ impl Agent {
             request: request.clone(),
             login: None,
             headers: Vec::new(),
+            forks_left: 0,
+            forks_until: stack.now,
             state: WatchState::Asking { until: stack.now + self.settings.patience() * 2 },
             armed: None,
         };
@@ -207,8 +218,12 @@ impl Agent {
             }
             return;
         };
-        if watching.dialog.is_none() {
-            watching.login = outcome.login.and_then(Login::for_dialog);
+        let login = outcome.login.and_then(Login::for_dialog);
+        if let Some(session) = watching.dialog.and_then(|dialog| self.sessions.get_mut(&dialog)) {
+            // The first NOTIFY may come before this response.
+            session.dialog.login = session.dialog.login.take().or(login);
+        } else {
+            watching.login = login;
         }
         if watching.is_refer && is_without_subscription(outcome.request, response) {
             // Accepted, and nobody will tell how it goes on (RFC 4488).
@@ -222,11 +237,16 @@ impl Agent {
         self.rearm_watching(id);
     }
 
-    /// Takes a NOTIFY that belongs to no dialog yet: it may make that of a subscription of ours.
+    /// Takes a NOTIFY that belongs to no dialog yet: it may make that of a subscription of ours, or one beside it with a further
+    /// notifier.
     pub(super) fn handle_first_notify(&mut self, stack: &mut Stack<'_>, notify: &Message, flow: &Flow) -> Option<u16> {
         let tag = notify.to().ok()?.tag()?;
         let id = *self.awaited.get(&format!("{}\n{tag}", notify.call_id()))?;
         let watching = self.watching.get_mut(&id)?;
+        let is_first = watching.dialog.is_none();
+        if !is_first && (watching.forks_left == 0 || watching.forks_until <= stack.now) {
+            return None;
+        }
         let mut dialog = Dialog::called(notify, flow.clone(), tag.to_owned(), &watching.contact).ok()?;
         // What the order said of the way there holds for who may come from there, too.
         let destination = std::mem::replace(&mut dialog.destination, watching.destination.clone());
@@ -236,14 +256,45 @@ impl Agent {
         dialog.destination = destination;
         dialog.local_cseq = watching.request.cseq().ok()?.number;
         dialog.login = watching.login.clone();
+        let id = if is_first { id } else { self.fork(stack, id)? };
         let dialog_id = self.fresh_id();
         let mut session = Session::new(dialog, Phase::Over, true, Vec::new());
         session.subscriptions.push(id);
         self.insert(dialog_id, session);
-        self.awaited.retain(|_, awaited| *awaited != id);
         let watching = self.watching.get_mut(&id)?;
         watching.dialog = Some(dialog_id);
+        if is_first && watching.forks_left == 0 {
+            self.awaited.retain(|_, awaited| *awaited != id);
+        }
         Some(self.take_notify(stack, id, notify))
+    }
+
+    /// Begins to watch a further notifier of a subscription.
+    fn fork(&mut self, stack: &mut Stack<'_>, id: SubscriptionId) -> Option<SubscriptionId> {
+        if !self.has_room() || self.watching.len() >= super::DIALOGS_MAX {
+            return None;
+        }
+        let fork = SubscriptionId(self.fresh_id().0);
+        let watching = self.watching.get_mut(&id)?;
+        watching.forks_left -= 1;
+        let further = Watching {
+            event: watching.event.clone(),
+            call_id: watching.call_id.clone(),
+            local_tag: watching.local_tag.clone(),
+            contact: watching.contact.clone(),
+            destination: watching.destination.clone(),
+            request: watching.request.clone(),
+            login: watching.login.clone(),
+            headers: watching.headers.clone(),
+            state: WatchState::Asking { until: watching.forks_until },
+            armed: None,
+            forks_left: 0,
+            dialog: None,
+            ..*watching
+        };
+        self.watching.insert(fork, further);
+        stack.tell(AgentEvent::Forked { subscription: id, fork });
+        Some(fork)
     }
 
     /// Takes a NOTIFY within a dialog.
@@ -301,8 +352,9 @@ impl Agent {
     ) {
         let Some(mut watching) = self.watching.remove(&id) else { return };
         self.timers.rearm(TimerKey::Watching(id), &mut watching.armed, None);
-        if watching.dialog.is_none() {
-            self.awaited.remove(&format!("{}\n{}", watching.call_id, watching.local_tag));
+        let key = format!("{}\n{}", watching.call_id, watching.local_tag);
+        if self.awaited.get(&key) == Some(&id) {
+            self.awaited.remove(&key);
         }
         self.release(watching.dialog, id);
         stack.tell(ended(id, reason, retry_after));

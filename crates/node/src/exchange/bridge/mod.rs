@@ -295,7 +295,8 @@ impl Bridges {
             | AgentEvent::Notified { .. }
             | AgentEvent::ReferProgress { .. }
             | AgentEvent::SubscriptionRefreshed { .. }
-            | AgentEvent::SubscriptionEnded { .. }) => return Some(other),
+            | AgentEvent::SubscriptionEnded { .. }
+            | AgentEvent::Forked { .. }) => return Some(other),
         }
         None
     }
