@@ -204,6 +204,8 @@ fn bye_of_the_callee_ends_the_call_and_guessed_tags_or_places_do_not() {
     let mut forged = bob_of(&eve, &invite);
     forged.cseq = 200;
     net.send(&eve, &forged.next("BYE"));
+    assert_eq!(net.heard(&eve), "");
+    refuse_moved(&mut net);
     assert_eq!(net.heard(&eve), "481");
     assert!(net.event(0).is_none());
     let mut real = bob_of(&bob, &invite);

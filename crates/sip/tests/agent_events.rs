@@ -91,6 +91,7 @@ fn a_notify_without_a_subscription_gets_481() {
     forged.phone = eve.clone();
     forged.cseq = 300;
     net.send(&eve, &notify(&mut forged, "dialog;id=7", "active"));
+    refuse_moved(&mut net);
     assert_eq!((net.heard(&bob), net.heard(&eve)), ("481 481 481".to_owned(), "481".to_owned()));
     assert!(net.event(0).is_none());
 }

@@ -113,6 +113,12 @@ impl EchoSession {
         Ok(self.answer.clone())
     }
 
+    /// Expects the caller at another address, where his signalling has proved to come from now: it holds from his next
+    /// description on.
+    pub fn move_to(&mut self, signalling_source: IpAddr) {
+        self.signalling_source = signalling_source;
+    }
+
     /// Tells whether the session ended by itself: nothing was heard for too long. The call should be hung up.
     pub fn has_ended(&self) -> bool {
         *self.ended.borrow()

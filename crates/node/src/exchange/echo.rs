@@ -68,6 +68,13 @@ impl Worker {
         }
     }
 
+    /// The phone speaks from another address from now on, its sound as well once its next offer says so.
+    pub(super) fn move_echo(&mut self, dialog: DialogId, flow: &Flow) {
+        if let (Some(echo), Some(source)) = (self.echoes.get_mut(&dialog), source_of(flow)) {
+            echo.session.move_to(source);
+        }
+    }
+
     /// The call is up; where the offer was ours, the ACK brings the answer that says where the phone listens.
     pub(super) fn on_echo_acknowledged(&mut self, dialog: DialogId, ack: &Message) {
         let Some(echo) = self.echoes.get_mut(&dialog) else { return };

@@ -112,6 +112,20 @@ impl Worker {
         Some(self.exchange.address_of(&user))
     }
 
+    /// Whether a phone that talks to this node itself and speaks from another address than before has proved to be of the same
+    /// user, `peer`. If not it was challenged, or told that nothing is known of its call.
+    pub(super) fn has_moved(&mut self, id: RequestId, peer: &str, request: &Message, flow: &Flow) -> bool {
+        if self.is_served(peer) {
+            let Some(caller) = self.authenticate_caller(id, request, flow) else { return false };
+            let user = caller.split('@').next().unwrap_or_default();
+            if self.is_own_address(peer, user) {
+                return true;
+            }
+        }
+        self.reject(id, 481, "");
+        false
+    }
+
     /// Rings the phones registered here at once, and asks the overlay for those registered elsewhere.
     fn forward_to_user(&mut self, id: RequestId, request: &Message, caller: &str, address: String) {
         let Phones { targets, spare } = self.local_phones(&address, Some(caller), request);

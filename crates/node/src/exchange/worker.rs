@@ -227,6 +227,12 @@ impl Worker {
             }
             Event::Agent(AgentEvent::SubscriptionRefreshed { subscription, .. }) => self.tell_refreshed(subscription),
             Event::Agent(AgentEvent::SubscriptionEnded { subscription, .. }) => self.forget_subscriber(subscription),
+            Event::Agent(AgentEvent::Moved { id, dialog, peer, request, flow }) => {
+                if self.has_moved(id, &peer, &request, &flow) {
+                    self.move_echo(dialog, &flow);
+                    self.server.admit(Instant::now(), id);
+                }
+            }
             Event::Agent(AgentEvent::Response { id, status, response, realm }) => {
                 self.on_register_response(id, status, response.as_ref(), realm.as_deref());
             }

@@ -34,6 +34,8 @@ pub(crate) struct Dialog {
     pub(crate) destination: Destination,
     /// Further addresses that its requests may come from.
     sources: Vec<IpAddr>,
+    /// The address that it proved to have moved to last.
+    admitted: Option<IpAddr>,
     /// Our Contact, as a header value.
     pub(crate) contact: String,
     /// The account that was asked for when the dialog began; none when nobody asked (threat 15).
@@ -61,6 +63,7 @@ impl Dialog {
             remote_cseq: Some(request.cseq()?.number),
             destination: Destination::Flow(flow),
             sources: address_of(&remote_target).into_iter().collect(),
+            admitted: None,
             remote_target,
             contact: format!("<{contact}>"),
             login: None,
@@ -89,6 +92,7 @@ impl Dialog {
             remote_cseq: None,
             destination,
             sources: sources.iter().copied().chain(address_of(&remote_target)).collect(),
+            admitted: None,
             remote_target,
             contact: format!("<{contact}>"),
             login: None,
@@ -120,7 +124,18 @@ impl Dialog {
             (Destination::Address { addr, .. }, _) => Some(addr.ip()),
         };
         let Some(source) = flow.remote().map(|remote| remote.ip().to_canonical()) else { return false };
-        address.into_iter().chain(self.sources.iter().copied()).any(|known| known.to_canonical() == source)
+        let known = address.into_iter().chain(self.sources.iter().copied()).chain(self.admitted);
+        known.into_iter().any(|known| known.to_canonical() == source)
+    }
+
+    /// Lets requests come from the address of this flow, too.
+    pub(crate) fn admit(&mut self, flow: &Flow) {
+        self.admitted = flow.remote().map(|remote| remote.ip());
+    }
+
+    /// The other side's URI.
+    pub(crate) fn peer(&self) -> Option<String> {
+        NameAddr::parse(&self.remote).ok().map(|remote| remote.uri.to_owned())
     }
 
     /// Says who we are from now on (RFC 4916 §4.3): value of From without a tag.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{AgentRequestId, DialogId, SubscriptionId};
 use crate::message::Message;
 use crate::server::RequestId;
+use crate::transport::Flow;
 
 /// What happened to a call, request or subscription of our own agent.
 ///
@@ -112,6 +113,21 @@ pub enum AgentEvent {
         subscription: SubscriptionId,
         /// That with the further notifier, refreshed and ended by itself.
         fork: SubscriptionId,
+    },
+    /// A request within a dialog has the right tags but comes from an address where that dialog never was: its phone has moved
+    /// to another network, or somebody else has learnt the tags (threat 16). Answer it: a challenge asks for proof,
+    /// [`crate::server::Server::admit`] takes the request where the proof is good, `reject` with 481 ends the matter.
+    Moved {
+        /// To answer with.
+        id: RequestId,
+        /// The dialog that it names.
+        dialog: DialogId,
+        /// URI of the other side, as the dialog knows it: whose proof it must be.
+        peer: String,
+        /// The request.
+        request: Message,
+        /// Where it came from.
+        flow: Flow,
     },
     /// A NOTIFY of a subscription of ours, answered already.
     Notified {

@@ -34,7 +34,7 @@ use std::time::Instant;
 
 use crate::message::{Message, Method};
 use crate::transaction::{TimerQueue, TimerReason, TimerSettings, TransactionId};
-use crate::transport::Flow;
+use crate::transport::{Flow, Transport};
 pub(crate) use called::{Asked, Refusal};
 pub use command::{
     Acceptance, AgentError, Body, Credentials, OutgoingCall, OutgoingRequest, OutgoingSubscription, Reliability,
@@ -160,6 +160,24 @@ impl Agent {
         let remote = request.from().ok()?.tag();
         let id = *self.keys.get(&key(request.call_id(), local, remote))?;
         self.sessions.get(&id)?.dialog.is_from_peer(request, flow).then_some(id)
+    }
+
+    /// The dialog that a request names by its tags though it does not come from there, and whose it is.
+    pub(crate) fn find_moved(&self, request: &Message, flow: &Flow) -> Option<(DialogId, String)> {
+        let local = request.to().ok()?.tag()?;
+        let remote = request.from().ok()?.tag()?;
+        let id = *self.keys.get(&key(request.call_id(), local, Some(remote)))?;
+        let dialog = &self.sessions.get(&id)?.dialog;
+        // What is at the other end of a peer link comes over it, wherever its phone is.
+        let may_move = flow.remote().is_some() && dialog.destination.transport() != Transport::Peer;
+        Some((id, dialog.peer().filter(|_| may_move)?))
+    }
+
+    /// Lets requests of a dialog come from where this one came from, too.
+    pub(crate) fn admit(&mut self, id: DialogId, flow: &Flow) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.dialog.admit(flow);
+        }
     }
 
     /// The dialog of a response to a request of ours.

@@ -104,6 +104,23 @@ impl Server {
         done
     }
 
+    /// Takes a request of a dialog whose phone has proved to have moved ([`crate::agent::AgentEvent::Moved`]), and further ones
+    /// from its new address; a target refresh (re-INVITE, UPDATE) makes our own requests go there too.
+    pub fn admit(&mut self, now: Instant, id: RequestId) {
+        let Some(open) = self.requests.get(&id.0).filter(|open| !open.context.is_answered()) else { return };
+        let Some((dialog, _)) = self.agent.find_moved(&open.request, &open.flow) else {
+            // It ended meanwhile.
+            self.reject(now, id, 481, "", &[]);
+            return;
+        };
+        let Some(open) = self.close(id.0) else { return };
+        self.agent.admit(dialog, &open.flow);
+        if !self.is_for_agent(now, id.0, &open.flow, &open.request) {
+            self.answer_at_once(now, id.0, &open.request, 481, &[]);
+        }
+        self.settle(now);
+    }
+
     /// Changes who we say we are in a dialog: value of From without a tag (RFC 4916), as a gateway does that learns who
     /// answered. The next [`Server::update`] or [`Server::reinvite`] tells the other side.
     ///

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Event, RequestId, Server};
-use crate::agent::tell_reason;
+use crate::agent::{AgentEvent, tell_reason};
 use crate::message::{Header, Message, Method, ParseError, Uri};
 use crate::proxy::outgoing::Leg;
 use crate::proxy::route::{Routed, route};
@@ -68,6 +68,12 @@ impl Server {
         let Some(id) = self.arrive(now, &flow, &request) else { return };
         // What reaches a dialog of our own has arrived, however often it came by.
         if self.is_for_agent(now, id, &flow, &request) {
+            return;
+        }
+        if let Some((dialog, peer)) = self.agent.find_moved(&request, &flow) {
+            self.open(now, id, request.clone(), flow.clone(), None);
+            let moved = AgentEvent::Moved { id: RequestId(id), dialog, peer, request, flow };
+            self.events.push_back(Event::Agent(moved));
             return;
         }
         let Ok(Routed { request, routing }) = route(&request, &flow, self.locals.as_ref(), &self.tokens) else {

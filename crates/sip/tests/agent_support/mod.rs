@@ -46,6 +46,12 @@ pub fn told(net: &mut Net) -> AgentEvent {
     }
 }
 
+/// The node does not believe that a phone has moved.
+pub fn refuse_moved(net: &mut Net) {
+    let AgentEvent::Moved { id, .. } = told(net) else { panic!("nobody moved") };
+    net.reject(0, id, 481);
+}
+
 /// Lets a phone answer with a body.
 pub fn answer_with(
     net: &mut Net,

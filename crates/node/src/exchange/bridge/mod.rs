@@ -296,7 +296,8 @@ impl Bridges {
             | AgentEvent::ReferProgress { .. }
             | AgentEvent::SubscriptionRefreshed { .. }
             | AgentEvent::SubscriptionEnded { .. }
-            | AgentEvent::Forked { .. }) => return Some(other),
+            | AgentEvent::Forked { .. }
+            | AgentEvent::Moved { .. }) => return Some(other),
         }
         None
     }
