@@ -13,36 +13,11 @@ use server_support::*;
 const ALICE: &str = "10.0.1.1:40001";
 const BOB: &str = "10.0.2.2:40002";
 
-/// Alice at node 1 has called Bob at node 2; both know the dialog.
-fn talking(net: &mut Net, alice: &Phone, bob: &Phone) -> (Caller, Caller) {
-    let mut caller = Caller::new(alice);
-    net.send(alice, &caller.text("INVITE"));
-    let (id, request, _) = net.request(0);
-    if alice.node == bob.node {
-        net.forward(0, id, vec![bob.target("bob")], false);
-    } else {
-        let mut target = net.peer_target(request.request_uri(), bob.node);
-        target.answer_within = Some(seconds(2));
-        net.forward(0, id, vec![target], false);
-        let (id, ..) = net.request(bob.node);
-        net.forward(bob.node, id, vec![bob.target("bob")], false);
-    }
-    let invite = net.one(bob);
-    net.answer(bob, &invite, 200, "b-tag", &[]);
-    let responses = net.received(alice);
-    caller.learn(responses.last().unwrap());
-    net.send(alice, &caller.text("ACK"));
-    assert_eq!(net.heard(bob), "ACK");
-    while net.event(0).is_some() {}
-    while net.event(bob.node).is_some() {}
-    (caller, Caller::callee(bob, &invite, "b-tag"))
-}
-
 #[test]
 fn a_call_across_two_nodes_keeps_to_its_flows_in_both_directions() {
     let mut net = Net::new(2);
     let (alice, bob) = (net.udp(0, ALICE), net.tcp(1, BOB));
-    let (mut caller, mut callee) = talking(&mut net, &alice, &bob);
+    let (mut caller, mut callee) = established(&mut net, &alice, &bob);
     assert_eq!((caller.routes.len(), callee.routes.len()), (4, 4));
 
     for _ in 0..2 {
@@ -112,11 +87,12 @@ fn two_phones_behind_one_address_can_call_each_other() {
     assert_eq!(net.heard(&bob), "BYE");
 }
 
+/// Threats 12 and 16: what nobody vouches for reaches no phone.
 #[test]
 fn a_forged_or_foreign_flow_token_is_refused() {
     let mut net = Net::new(1);
     let (alice, bob, eve) = (net.udp(0, ALICE), net.tcp(0, BOB), net.udp(0, "10.0.3.3:5060"));
-    let (caller, _) = talking(&mut net, &alice, &bob);
+    let (caller, _) = established(&mut net, &alice, &bob);
     let mut attack = caller.clone();
     attack.phone = eve.clone();
 
@@ -140,6 +116,31 @@ fn a_forged_or_foreign_flow_token_is_refused() {
     assert_eq!(net.heard(&bob), "");
 }
 
+/// Threat 16: tags and Call-ID do not make somebody part of a call that passes here; only its Routes do, and nobody guesses those.
+#[test]
+fn whoever_knows_all_of_a_call_but_its_routes_reaches_nobody_in_it() {
+    let mut net = Net::new(1);
+    let (alice, bob, eve) = (net.udp(0, ALICE), net.tcp(0, BOB), net.udp(0, "10.0.3.3:5060"));
+    let (caller, callee) = established(&mut net, &alice, &bob);
+    for known in [&caller, &callee] {
+        for method in ["BYE", "INVITE", "UPDATE", "REFER", "ACK", "CANCEL"] {
+            let mut attack = known.clone();
+            (attack.phone, attack.cseq) = (eve.clone(), 900);
+            attack.routes.clear();
+            net.send(&eve, &attack.text(method));
+            match net.event(0) {
+                // What it is worth is for the node to say, as with any request of a stranger.
+                Some(Event::Request { id, routing: Routing::Initial, .. }) => net.reject(0, id, 403),
+                None => {}
+                other => panic!("{method}: {other:?}"),
+            }
+            while net.event(0).is_some() {}
+        }
+    }
+    assert_eq!((net.heard(&alice), net.heard(&bob)), (String::new(), String::new()));
+}
+
+/// Threats 12 and 14: no Route of a stranger leads anywhere by itself.
 #[test]
 fn a_route_that_nothing_vouches_for_is_left_to_the_node() {
     let mut net = Net::new(1);
@@ -165,6 +166,7 @@ fn a_route_that_nothing_vouches_for_is_left_to_the_node() {
     assert!(net.elsewhere.is_empty());
 }
 
+/// Threat 12: a Route of hundreds of entries.
 #[test]
 fn a_request_that_names_us_a_thousand_times_as_its_route_is_nobodys() {
     let mut net = Net::new(1);
@@ -181,7 +183,7 @@ fn a_request_that_names_us_a_thousand_times_as_its_route_is_nobodys() {
 fn a_lost_connection_of_the_callee_is_reported() {
     let mut net = Net::new(1);
     let (alice, bob) = (net.udp(0, ALICE), net.tcp(0, BOB));
-    let (mut caller, _) = talking(&mut net, &alice, &bob);
+    let (mut caller, _) = established(&mut net, &alice, &bob);
     net.close(&bob);
     net.send(&alice, &caller.next("BYE"));
     let (.., routing) = net.request(0);
@@ -210,6 +212,7 @@ fn a_dialog_over_a_connection_that_we_opened_goes_on_to_that_address() {
     assert_eq!(sent.iter().map(|transmit| transmit.message.method_name()).collect::<Vec<_>>(), ["ACK", "BYE"]);
 }
 
+/// Threats 10 and 12: no Via sends a response to somebody else.
 #[test]
 fn a_response_for_a_lost_connection_goes_to_the_address_it_came_from() {
     let mut net = Net::new(1);
@@ -226,6 +229,7 @@ fn a_response_for_a_lost_connection_goes_to_the_address_it_came_from() {
     assert_eq!(addr.to_string(), "10.0.1.1:5080", "the port of sent-by at the address that was seen");
 }
 
+/// Threats 10 and 12: `received` and `rport` are ours to write.
 #[test]
 fn the_top_via_tells_where_a_request_really_came_from() {
     let mut net = Net::new(1);
@@ -324,7 +328,7 @@ fn two_addresses_that_forward_to_each_other_come_to_an_end() {
 fn a_strict_router_before_us_is_understood() {
     let mut net = Net::new(1);
     let (alice, bob) = (net.udp(0, ALICE), net.udp(0, BOB));
-    let (mut caller, _) = talking(&mut net, &alice, &bob);
+    let (mut caller, _) = established(&mut net, &alice, &bob);
     // It puts our first Route into the Request-URI, and the callee's contact at the end of Route.
     let contact = format!("<{}>", caller.uri);
     let first = caller.routes.remove(0);
@@ -340,7 +344,7 @@ fn a_strict_router_before_us_is_understood() {
 fn a_strict_router_behind_us_gets_what_it_wants() {
     let mut net = Net::new(1);
     let (alice, bob) = (net.udp(0, ALICE), net.udp(0, BOB));
-    let (mut caller, _) = talking(&mut net, &alice, &bob);
+    let (mut caller, _) = established(&mut net, &alice, &bob);
     caller.routes.push("<sip:old.example.org>".into());
     net.send(&alice, &caller.next("BYE"));
     net.forward_in_dialog(0);
@@ -365,6 +369,7 @@ fn targets_may_add_fields_and_a_route() {
     assert_eq!(message.request_uri(), "sip:bob@10.0.2.2:40002");
 }
 
+/// Threat 12: maddr names nobody but ourselves.
 #[test]
 fn an_own_maddr_is_stripped() {
     let mut net = Net::new(1);

@@ -14,28 +14,9 @@ const BOB: &str = "10.0.1.2:5060";
 
 /// Alice sends a request outside any dialog, and it is forwarded to Bob.
 fn forwarded(net: &mut Net, alice: &Phone, bob: &Phone, method: &str, extra: &[&str]) -> Message {
-    let mut caller = Caller::new(alice);
-    caller.extra.extend(extra.iter().map(|line| (*line).to_owned()));
-    net.send(alice, &caller.text(method));
-    let id = net.request(0).0;
+    let id = asked(net, alice, method, extra);
     net.forward(0, id, vec![bob.target("bob")], false);
     net.one(bob)
-}
-
-/// A call between the two, up and running.
-fn call(net: &mut Net, alice: &Phone, bob: &Phone) -> (Caller, Caller) {
-    let mut caller = Caller::new(alice);
-    net.send(alice, &caller.text("INVITE"));
-    let id = net.request(0).0;
-    net.forward(0, id, vec![bob.target("bob")], false);
-    let invite = net.one(bob);
-    net.answer(bob, &invite, 200, "b-tag", &[]);
-    let ok = net.received(alice).pop().unwrap();
-    caller.learn(&ok);
-    net.send(alice, &caller.text("ACK"));
-    assert_eq!(net.heard(bob), "ACK");
-    let callee = Caller::callee(bob, &invite, "b-tag");
-    (caller, callee)
 }
 
 #[test]
@@ -132,7 +113,7 @@ fn every_method_passes_within_a_dialog_both_ways_and_adds_no_further_route() {
     for method in ["INVITE", "PRACK", "UPDATE", "REFER", "SUBSCRIBE", "INFO", "MESSAGE", "PUBLISH", "WINK", "BYE"] {
         let mut net = Net::new(1);
         let (alice, bob) = (net.udp(0, ALICE), net.tcp(0, BOB));
-        let (mut caller, mut callee) = call(&mut net, &alice, &bob);
+        let (mut caller, mut callee) = established(&mut net, &alice, &bob);
         for (from, to, side) in [(&alice, &bob, &mut caller), (&bob, &alice, &mut callee)] {
             net.send(from, &side.next(method));
             net.forward_in_dialog(0);
@@ -194,11 +175,12 @@ fn a_session_timer_too_short_is_refused_and_one_that_only_the_caller_knows_is_co
     assert_eq!(ok.header(Header::Require), Some("timer"));
 }
 
+/// Threat 9: established calls first.
 #[test]
 fn a_node_with_too_much_to_do_sends_new_requests_away_but_carries_what_is_established() {
     let mut net = Net::new(1);
     let (alice, bob) = (net.udp(0, ALICE), net.udp(0, BOB));
-    let (mut caller, _) = call(&mut net, &alice, &bob);
+    let (mut caller, _) = established(&mut net, &alice, &bob);
     let shed = |net: &mut Net, phone: &Phone, text: String| {
         let message = Message::parse(text.replace('\n', "\r\n").into()).unwrap();
         let now = net.now;
@@ -212,10 +194,42 @@ fn a_node_with_too_much_to_do_sends_new_requests_away_but_carries_what_is_establ
     let refusal = net.one(&alice);
     assert_eq!((refusal.status(), refusal.header(Header::RetryAfter)), (503, Some("7")));
     assert_eq!(net.nodes[0].server.transaction_count(), transactions, "no state is spent on it");
+    for method in ["MESSAGE", "SUBSCRIBE", "REGISTER", "OPTIONS"] {
+        shed(&mut net, &alice, other.text(method));
+        assert_eq!(net.heard(&alice), "503", "{method}");
+    }
     while net.event(0).is_some() {}
-    shed(&mut net, &alice, caller.next("BYE"));
-    net.forward_in_dialog(0);
-    let bye = net.one(&bob);
-    net.answer(&bob, &bye, 200, "", &[]);
-    assert_eq!(net.heard(&alice), "200");
+    for method in ["INFO", "UPDATE", "BYE"] {
+        shed(&mut net, &alice, caller.next(method));
+        net.forward_in_dialog(0);
+        let request = net.one(&bob);
+        net.answer(&bob, &request, 200, "", &[]);
+        assert_eq!(net.heard(&alice), "200", "{method}");
+    }
+}
+
+/// Threat 9: established calls first.
+#[test]
+fn a_node_with_too_much_to_do_goes_on_with_the_calls_that_ring() {
+    let mut net = Net::new(1);
+    let (alice, bob) = (net.udp(0, ALICE), net.udp(0, BOB));
+    let caller = Caller::new(&alice);
+    net.send(&alice, &caller.text("INVITE"));
+    let id = net.request(0).0;
+    net.forward(0, id, vec![bob.target("bob")], false);
+    let invite = net.one(&bob);
+    let shed = |net: &mut Net, phone: &Phone, message: Message| {
+        let now = net.now;
+        net.nodes[0].server.shed(now, phone.flow.clone(), message, 7);
+        net.run();
+    };
+    let parse = |text: String| Message::parse(text.replace('\n', "\r\n").into()).unwrap();
+    net.received(&alice);
+    shed(&mut net, &alice, parse(caller.text("INVITE")));
+    assert_eq!(net.heard(&alice), "100", "a retransmission is no new call");
+    let ringing = meshtone_sip::message::Builder::response(&invite, 180, "").to_tag("b").finish();
+    shed(&mut net, &bob, ringing);
+    assert_eq!(net.heard(&alice), "180");
+    shed(&mut net, &alice, parse(caller.text("CANCEL")));
+    assert_eq!((net.heard(&alice), net.heard(&bob)), ("200".into(), "CANCEL".into()));
 }

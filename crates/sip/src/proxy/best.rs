@@ -40,6 +40,8 @@ pub(crate) fn choose(outcomes: &[Outcome], cancelled: bool) -> Outcome {
     match best {
         // 503 upstream would say that this node can serve nobody at all.
         _ if best.status() == 503 => Outcome::Local(500),
+        // Only proxies can do anything about a flow that failed (RFC 5626 §11.5).
+        _ if best.status() == 430 => Outcome::Local(480),
         Outcome::Received(response) if matches!(response.status(), 401 | 407) => {
             Outcome::Received(Box::new(with_all_challenges(&response, outcomes)))
         }
@@ -54,7 +56,7 @@ fn rank(status: u16) -> (u16, u16) {
     let within = match status {
         401 | 407 => 0,
         415 | 420 | 484 => 1,
-        408 | 480 | 482 | 483 => 3,
+        408 | 430 | 480 | 482 | 483 => 3,
         440 | 487 | 503 => 4,
         _ => 2,
     };
@@ -113,6 +115,12 @@ mod tests {
         assert_eq!(told(&[503]), 503);
         assert_eq!(told(&[503, 486]), 486);
         assert_eq!(told(&[]), 408);
+    }
+
+    #[test]
+    fn a_failed_flow_is_nobody_there_to_the_caller() {
+        assert_eq!(chosen(&[430], false), 480);
+        assert_eq!(chosen(&[430, 486], false), 486);
     }
 
     #[test]

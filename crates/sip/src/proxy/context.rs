@@ -213,6 +213,7 @@ impl ResponseContext {
                 }
             }
             503 if self.retry(index, Obstacle::Unavailable, actions) => {}
+            408 | 430 if self.retry(index, Obstacle::FlowFailed, actions) => {}
             status => {
                 if self.end_branch(index) {
                     self.outcomes.push(Outcome::Received(Box::new(response)));

@@ -44,6 +44,8 @@ pub(crate) enum Obstacle {
     Unreachable,
     /// That server is there, but says that it cannot serve (503).
     Unavailable,
+    /// A proxy before the phone says that its flow is gone, or brings nothing (430, 408).
+    FlowFailed,
 }
 
 impl Planned {
@@ -71,14 +73,20 @@ impl Planned {
     }
 
     /// Turns to the next place to try; false when there is none.
+    ///
+    /// The places of a server are asked in turn when one says 503 (RFC 3263 §4.3). Flows lead to one and the same phone:
+    /// what it says over one stands, and but for a flow that failed no other is tried (RFC 5626 §7).
     pub(crate) fn turn(&mut self, obstacle: Obstacle) -> bool {
+        let is_flow = matches!(self.target.destination, Destination::Flow(_));
         match (self.instead_of.take(), obstacle) {
             (Some(datagrams), Obstacle::Unreachable) => {
                 self.target.destination = datagrams;
                 self.datagram_only = true;
                 true
             }
-            (Some(_) | None, Obstacle::Unavailable) | (None, Obstacle::Unreachable) => {
+            (_, Obstacle::Unavailable) if is_flow => false,
+            (_, Obstacle::FlowFailed) if !is_flow => false,
+            (_, Obstacle::Unavailable | Obstacle::FlowFailed) | (None, Obstacle::Unreachable) => {
                 if self.target.alternatives.is_empty() {
                     return false;
                 }

@@ -91,7 +91,7 @@ pub struct Net {
     /// Timers that fired, in order.
     pub fired: Vec<TimerReason>,
     pub sent: usize,
-    /// The transaction of the last request that left for an address.
+    /// The transaction of the last request that left for a phone or an address.
     pub last_origin: Option<TransactionId>,
     last_connection: u64,
 }
@@ -303,6 +303,9 @@ impl Net {
                 return;
             }
             Destination::Flow(flow) => {
+                if transmit.message.is_request() {
+                    self.last_origin = transmit.origin;
+                }
                 self.inboxes.entry(inbox(from, flow)).or_default().push_back(message);
                 return;
             }
@@ -438,6 +441,39 @@ impl Caller {
         caller.to_tag = response.to().unwrap().tag().map(str::to_owned);
         caller.text("ACK").replace("z9hG4bKACK", "z9hG4bKINVITE")
     }
+}
+
+/// Alice sends a request with further fields, outside of any dialog; the node is told.
+pub fn asked(net: &mut Net, alice: &Phone, method: &str, extra: &[&str]) -> RequestId {
+    let mut caller = Caller::new(alice);
+    caller.extra.extend(extra.iter().map(|line| (*line).to_owned()));
+    net.send(alice, &caller.text(method));
+    net.request(alice.node).0
+}
+
+/// Alice at the first node has called Bob, there or at another one; both know the dialog.
+pub fn established(net: &mut Net, alice: &Phone, bob: &Phone) -> (Caller, Caller) {
+    let mut caller = Caller::new(alice);
+    net.send(alice, &caller.text("INVITE"));
+    let (id, request, _) = net.request(0);
+    if alice.node == bob.node {
+        net.forward(0, id, vec![bob.target("bob")], false);
+    } else {
+        let mut target = net.peer_target(request.request_uri(), bob.node);
+        target.answer_within = Some(seconds(2));
+        net.forward(0, id, vec![target], false);
+        let (id, ..) = net.request(bob.node);
+        net.forward(bob.node, id, vec![bob.target("bob")], false);
+    }
+    let invite = net.one(bob);
+    net.answer(bob, &invite, 200, "b-tag", &[]);
+    let responses = net.received(alice);
+    caller.learn(responses.last().unwrap());
+    net.send(alice, &caller.text("ACK"));
+    assert_eq!(net.heard(bob), "ACK");
+    while net.event(0).is_some() {}
+    while net.event(bob.node).is_some() {}
+    (caller, Caller::callee(bob, &invite, "b-tag"))
 }
 
 pub fn seconds(seconds: u64) -> Duration {
