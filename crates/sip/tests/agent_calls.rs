@@ -231,6 +231,7 @@ fn an_old_cseq_in_a_dialog_is_refused() {
     assert_eq!(net.heard(&alice), "500");
 }
 
+/// Threat 16.
 #[test]
 fn guessed_tags_and_forged_sources_of_a_dialog_get_481() {
     let mut net = Net::new(1);

@@ -49,6 +49,7 @@ fn a_challenge_of_the_own_realm_is_answered_once_and_stale_again() {
     assert!(matches!(told(&mut net), AgentEvent::Failed { status: 407, .. }));
 }
 
+/// Threat 15.
 #[test]
 fn a_foreign_realm_or_host_gets_no_credentials() {
     let mut net = Net::new(1);
@@ -65,6 +66,7 @@ fn a_foreign_realm_or_host_gets_no_credentials() {
     }
 }
 
+/// Threat 15.
 #[test]
 fn a_callee_that_challenges_bye_out_of_the_blue_gets_no_credentials() {
     let mut net = Net::new(1);
@@ -228,6 +230,7 @@ fn the_nonce_that_a_response_gives_for_the_next_request_is_used_there() {
     assert!(credentials.contains("nonce=\"two\"") && credentials.contains("nc=00000001"), "{credentials}");
 }
 
+/// Threat 15.
 #[test]
 fn a_known_nonce_is_answered_to_the_host_of_the_account_only() {
     let mut net = Net::new(1);

@@ -46,6 +46,7 @@ fn statuses(text: &str) -> (u16, u16) {
     (datagram, stream)
 }
 
+/// Threats 17 and 18: every size has its bound.
 #[test]
 fn what_is_at_a_bound_passes_and_what_is_beyond_is_refused_on_every_transport() {
     let plain = |more: &str| options("sip:b@example.org", more, "");
@@ -83,6 +84,7 @@ fn what_is_too_long_can_still_be_answered() {
     assert_eq!(partial.top_via().unwrap().host, "192.0.2.1");
 }
 
+/// Threat 18: slow loris.
 #[test]
 fn a_stream_holds_no_more_than_a_message_for_whoever_never_ends_one() {
     for endless in ["OPTIONS sip:a@b SIP/2.0\r\nZ: ", "OPTIONS ", "\"", "OPTIONS sip:a@b SIP/2.0\r\nZ: y\r\n "] {

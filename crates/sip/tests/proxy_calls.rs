@@ -378,6 +378,7 @@ fn unknown_methods_and_headers_pass_byte_for_byte() {
     assert_eq!(net.heard(&alice), "299");
 }
 
+/// Threat 12: no response goes anywhere but along its Vias.
 #[test]
 fn a_response_that_lost_its_vias_is_never_forwarded() {
     let mut net = Net::new(1);
@@ -389,6 +390,7 @@ fn a_response_that_lost_its_vias_is_never_forwarded() {
     assert_eq!(net.heard(&alice), "502");
 }
 
+/// Threat 12: nobody is answered over us.
 #[test]
 fn a_response_for_somebody_else_is_dropped() {
     let mut net = Net::new(1);

@@ -12,6 +12,7 @@ use server_support::*;
 const ALICE: &str = "10.0.1.1:5060";
 const BOB: &str = "10.0.1.2:5060";
 
+/// Threat 9: what is established outlives a flood.
 #[test]
 fn a_full_server_says_503_but_lets_calls_end() {
     let mut net = Net::with(1, |config| config.max_transactions = 4);
@@ -43,6 +44,7 @@ fn a_full_server_says_503_but_lets_calls_end() {
     assert!(net.heard(&alice).contains("503"), "even those have a bound");
 }
 
+/// Threat 9: a flood leaves nothing behind.
 #[test]
 fn what_is_answered_once_takes_no_room_and_is_answered_again_when_it_comes_again() {
     let mut net = Net::with(1, |config| config.max_transactions = 1);
@@ -113,6 +115,7 @@ fn what_cannot_be_parsed_is_answered_by_what_can_be_read_of_it() {
     assert_eq!(net.heard(&alice), "");
 }
 
+/// Threat 16: tags are not guessed.
 #[test]
 fn the_to_tag_of_a_stateless_refusal_is_the_same_each_time_and_cannot_be_guessed() {
     let mut net = Net::new(2);
@@ -127,6 +130,7 @@ fn the_to_tag_of_a_stateless_refusal_is_the_same_each_time_and_cannot_be_guessed
     assert_ne!(tags[0], tags[2]);
 }
 
+/// Threats 9 and 10: a spoofed source gets no more messages than it is said to have sent, and takes no memory.
 #[test]
 fn a_challenge_is_sent_once_for_each_copy_of_its_request_and_leaves_nothing_behind() {
     let mut net = Net::new(1);

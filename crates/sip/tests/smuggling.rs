@@ -1,4 +1,4 @@
-//! Header smuggling: what a filter here sees and what somebody reads in the forwarded bytes is the same, or the message is
+//! Header smuggling (threat 8): what a filter here sees and what somebody reads in the forwarded bytes is the same, or the message is
 //! refused. The other reader is a few lines of this file, with the habits of common stacks; it shares nothing with the parser.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

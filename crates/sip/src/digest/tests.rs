@@ -97,6 +97,7 @@ fn challenges_of_one_moment_differ() {
     assert_ne!(challenge(), challenge());
 }
 
+/// Threat 1.
 #[test]
 fn wrong_password_and_unknown_user_are_refused_alike() {
     let authenticator = authenticator();
@@ -111,6 +112,7 @@ fn wrong_password_and_unknown_user_are_refused_alike() {
     }
 }
 
+/// Threat 1: unknown users are checked like known ones.
 #[test]
 fn a_user_without_an_entry_cannot_be_forged_by_leaving_something_empty() {
     let authenticator = authenticator();
@@ -122,6 +124,7 @@ fn a_user_without_an_entry_cannot_be_forged_by_leaving_something_empty() {
     assert_eq!(judge(&authenticator, NOW, &value), Verdict::Refused);
 }
 
+/// Threat 3.
 #[test]
 fn a_replay_is_stale_whatever_comes_between() {
     let authenticator = authenticator();
@@ -137,6 +140,7 @@ fn a_replay_is_stale_whatever_comes_between() {
     assert_eq!(judge(&authenticator, NOW + LIFE_MS + 1, &first), Verdict::Stale);
 }
 
+/// Threat 3.
 #[test]
 fn an_answer_does_not_fit_another_method() {
     let authenticator = authenticator();
@@ -147,6 +151,7 @@ fn an_answer_does_not_fit_another_method() {
     assert_eq!(verdict, Verdict::Refused);
 }
 
+/// Threat 3.
 #[test]
 fn a_nonce_lives_as_long_as_it_may_and_no_longer() {
     let authenticator = authenticator();
@@ -157,6 +162,7 @@ fn a_nonce_lives_as_long_as_it_may_and_no_longer() {
     assert_eq!(judge(&authenticator, NOW + LIFE_MS + 1, &value(2)), Verdict::Stale);
 }
 
+/// Threat 4.
 #[test]
 fn a_nonce_that_is_not_ours_is_stale_for_who_knows_the_password_and_no_news_for_others() {
     let ours = authenticator();
@@ -177,6 +183,7 @@ fn a_nonce_that_is_not_ours_is_stale_for_who_knows_the_password_and_no_news_for_
     }
 }
 
+/// Threat 4.
 #[test]
 fn every_changed_letter_of_a_nonce_is_noticed() {
     let authenticator = authenticator();
@@ -191,6 +198,7 @@ fn every_changed_letter_of_a_nonce_is_noticed() {
     }
 }
 
+/// Threat 5.
 #[test]
 fn an_algorithm_that_is_not_allowed_is_refused() {
     let authenticator = authenticator();
@@ -216,6 +224,7 @@ fn an_answer_without_a_nonce_count_is_refused() {
     assert_eq!(judge(&authenticator, NOW, &value), Verdict::Refused);
 }
 
+/// Threat 3: nor another body, where that is covered.
 #[test]
 fn the_body_is_covered_where_the_phone_says_so() {
     let authenticator = authenticator();
@@ -288,6 +297,7 @@ fn quotes_folding_and_case_are_read_as_written() {
     assert_eq!(judge(&authenticator, NOW, &odd), accepted("alice"));
 }
 
+/// Threat 3: no flood makes room for a replay.
 #[test]
 fn a_full_table_forgets_the_oldest_nonce_and_never_takes_it_back() {
     const MAX: usize = 2 * counts::PARTS;
@@ -321,6 +331,7 @@ fn of_one_answer_that_all_workers_get_at_once_one_is_accepted() {
     }
 }
 
+/// Threats 3 and 4.
 #[test]
 fn a_captured_answer_is_stale_at_another_node_and_after_a_restart() {
     let here = authenticator();
