@@ -5,10 +5,11 @@
 //! [`Server::forward`] or [`Server::accept`]. An answer to a request that is over meanwhile does nothing.
 //!
 //! Inside: `requests` (what arrives), `answers` (what the node answers), `forwarding` (copies to targets), `outcomes` (what
-//! becomes of them), `calls` (our own agent).
+//! becomes of them), `commands` and `calls` (our own agent).
 
 mod answers;
 mod calls;
+mod commands;
 mod forwarding;
 mod outcomes;
 mod requests;

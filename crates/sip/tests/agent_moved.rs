@@ -10,21 +10,6 @@ use meshtone_sip::server::{Event, RequestId};
 
 const MOBILE: &str = "10.7.7.7:40009";
 
-/// Alice calls the node, which takes the call.
-fn called(net: &mut Net) -> (Caller, DialogId) {
-    let alice = net.udp(0, ALICE);
-    let mut caller = Caller::new(&alice);
-    caller.uri = "sip:service@10.0.0.1:5060".into();
-    net.send_message(&alice, with(&caller.text("INVITE"), "", OFFER));
-    let id = net.request(0).0;
-    let answer = Acceptance::new(CONTACT).with_sdp(ANSWER);
-    let dialog = act(net, |server, now| server.accept_with(now, id, &answer));
-    caller.learn(net.received(&alice).last().unwrap());
-    net.send(&alice, &caller.text("ACK"));
-    assert!(matches!(net.event(0), Some(Event::Acknowledged { .. })));
-    (caller, dialog)
-}
-
 /// The next event, which must ask about a phone that moved; whose it is said to be.
 fn moved(net: &mut Net, dialog: DialogId) -> (RequestId, String) {
     let AgentEvent::Moved { id, dialog: named, peer, .. } = told(net) else { panic!("nobody moved") };
@@ -35,7 +20,7 @@ fn moved(net: &mut Net, dialog: DialogId) -> (RequestId, String) {
 #[test]
 fn a_phone_in_another_network_proves_itself_and_the_call_goes_on_there() {
     let mut net = Net::new(1);
-    let (mut caller, dialog) = called(&mut net);
+    let (_, mut caller, dialog) = taken(&mut net, &Acceptance::new(CONTACT).with_sdp(ANSWER));
     let mobile = net.udp(0, MOBILE);
     caller.phone = mobile.clone();
     net.send_message(&mobile, with(&caller.next("INVITE"), "", OFFER));
@@ -64,10 +49,11 @@ fn a_phone_in_another_network_proves_itself_and_the_call_goes_on_there() {
     assert_eq!(net.heard(&mobile), "BYE");
 }
 
+/// Threat 16.
 #[test]
 fn whoever_has_learnt_the_tags_changes_nothing_without_proof() {
     let mut net = Net::new(1);
-    let (mut caller, dialog) = called(&mut net);
+    let (_, mut caller, dialog) = taken(&mut net, &Acceptance::new(CONTACT).with_sdp(ANSWER));
     let (alice, eve) = (caller.phone.clone(), net.udp(0, "10.6.6.6:5060"));
     for method in ["BYE", "INVITE", "UPDATE", "REFER", "INFO", "NOTIFY"] {
         let mut forged = caller.clone();
@@ -88,7 +74,7 @@ fn whoever_has_learnt_the_tags_changes_nothing_without_proof() {
 #[test]
 fn proof_that_comes_when_the_call_is_over_gets_481() {
     let mut net = Net::new(1);
-    let (mut caller, dialog) = called(&mut net);
+    let (_, mut caller, dialog) = taken(&mut net, &Acceptance::new(CONTACT).with_sdp(ANSWER));
     let mobile = net.udp(0, MOBILE);
     caller.phone = mobile.clone();
     net.send(&mobile, &caller.next("INFO"));

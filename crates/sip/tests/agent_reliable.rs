@@ -8,15 +8,6 @@ use meshtone_sip::agent::{Acceptance, AgentError, AgentEvent, Body, DialogId, Re
 use meshtone_sip::message::{Builder, Header, Message};
 use meshtone_sip::server::{Event, RequestId};
 
-fn alice_calls(net: &mut Net, fields: &str, offer: &[u8]) -> (Phone, Caller, RequestId) {
-    let alice = net.udp(0, ALICE);
-    let mut caller = Caller::new(&alice);
-    caller.uri = "sip:service@example.org".into();
-    net.send_message(&alice, with(&caller.text("INVITE"), fields, offer));
-    let (id, ..) = net.request(0);
-    (alice, caller, id)
-}
-
 fn ring(net: &mut Net, id: RequestId, sdp: &[u8], wish: Reliability) -> DialogId {
     let mut answer = Acceptance::new(CONTACT);
     answer.body = (!sdp.is_empty()).then(|| Body::sdp(sdp));

@@ -4,33 +4,15 @@
 mod agent_support;
 
 use agent_support::*;
-use meshtone_sip::agent::{Acceptance, AgentError, AgentEvent, Body, DialogId, OutgoingSubscription, Reliability};
+use meshtone_sip::agent::{Acceptance, AgentError, AgentEvent, Body, OutgoingSubscription, Reliability};
 use meshtone_sip::message::{Builder, Header, Message, Method};
-use meshtone_sip::server::{Event, RequestId};
+use meshtone_sip::server::Event;
 use meshtone_sip::transport::Destination;
-
-fn called(net: &mut Net, offer: &[u8]) -> (Phone, Caller, RequestId) {
-    let alice = net.udp(0, ALICE);
-    let mut caller = Caller::new(&alice);
-    caller.uri = "sip:service@example.org".into();
-    net.send_message(&alice, with(&caller.text("INVITE"), "", offer));
-    let (id, ..) = net.request(0);
-    (alice, caller, id)
-}
-
-fn taken(net: &mut Net, answer: &Acceptance) -> (Phone, Caller, DialogId) {
-    let (alice, mut caller, id) = called(net, OFFER);
-    let dialog = act(net, |server, now| server.accept_with(now, id, answer));
-    caller.learn(&net.received(&alice).pop().unwrap());
-    net.send(&alice, &caller.text("ACK"));
-    assert!(matches!(net.event(0), Some(Event::Acknowledged { .. })));
-    (alice, caller, dialog)
-}
 
 #[test]
 fn a_call_rings_with_the_tag_that_it_is_answered_with() {
     let mut net = Net::new(1);
-    let (alice, mut caller, id) = called(&mut net, OFFER);
+    let (alice, mut caller, id) = alice_calls(&mut net, "", OFFER);
     let answer = Acceptance::new(CONTACT).with_sdp(ANSWER);
     let ringing = act(&mut net, |server, now| server.ring(now, id, 180, &Acceptance::new(CONTACT), Reliability::Off));
     let dialog = act(&mut net, |server, now| server.accept_with(now, id, &answer));
@@ -48,7 +30,7 @@ fn a_call_rings_with_the_tag_that_it_is_answered_with() {
 #[test]
 fn hanging_up_a_call_that_rings_refuses_it() {
     let mut net = Net::new(1);
-    let (alice, _, id) = called(&mut net, OFFER);
+    let (alice, _, id) = alice_calls(&mut net, "", OFFER);
     let dialog = act(&mut net, |server, now| server.ring(now, id, 180, &Acceptance::new(CONTACT), Reliability::Off));
     act(&mut net, |server, now| server.hang_up(now, dialog));
     assert_eq!(net.heard(&alice), "180 480");
@@ -58,7 +40,7 @@ fn hanging_up_a_call_that_rings_refuses_it() {
 #[test]
 fn a_call_is_sent_elsewhere() {
     let mut net = Net::new(1);
-    let (alice, _, id) = called(&mut net, OFFER);
+    let (alice, _, id) = alice_calls(&mut net, "", OFFER);
     act(&mut net, |server, now| server.redirect(now, id, &["sip:carol@example.org".into()]));
     let moved = net.one(&alice);
     assert_eq!((moved.status(), moved.header(Header::Contact)), (302, Some("<sip:carol@example.org>")));
@@ -84,6 +66,7 @@ fn what_the_node_handles_is_put_to_it() {
     assert!(options.header(Header::Supported).unwrap().contains("timer"));
 }
 
+/// Threat 16: a replay does nothing.
 #[test]
 fn cseq_may_jump_ahead_but_not_back() {
     let mut net = Net::new(1);
@@ -132,7 +115,7 @@ fn an_unknown_extension_within_a_dialog_is_refused() {
 #[test]
 fn an_offer_of_ours_is_answered_in_the_ack_before_another_may_follow() {
     let mut net = Net::new(1);
-    let (alice, mut caller, id) = called(&mut net, &[]);
+    let (alice, mut caller, id) = alice_calls(&mut net, "", &[]);
     let answer = Acceptance::new(CONTACT).with_sdp(OFFER);
     let dialog = act(&mut net, |server, now| server.accept_with(now, id, &answer));
     caller.learn(&net.received(&alice).pop().unwrap());
@@ -174,7 +157,7 @@ fn a_refused_reinvite_leaves_room_for_the_next() {
 #[test]
 fn a_lost_200_and_a_lost_ack_are_made_up_for() {
     let mut net = Net::new(1);
-    let (alice, mut caller, id) = called(&mut net, OFFER);
+    let (alice, mut caller, id) = alice_calls(&mut net, "", OFFER);
     let mut losses = 2;
     net.lose = Box::new(move |transmit| {
         let lost = transmit.message.status() == 200 && losses > 0;

@@ -5,10 +5,11 @@
 //! (RFC 3261 §22). Which calls to place or accept, what descriptions say, and all media, are the node's business.
 //!
 //! Inside: `calling` and `called` (the two sides of an INVITE), `acknowledge` (ACK and PRACK), `within` (what arrives in a
-//! dialog), `change` (our own re-INVITE and UPDATE), `request` (what we send, and challenges to it), `subscriber` and
-//! `notifier`, `replaces`. A `Session` is a dialog with all that it carries.
+//! dialog), `change` (our own re-INVITE and UPDATE), `request` (what we send, and challenges to it: `login`, `nonces`), `answer`
+//! (what our responses say), `subscriber` with `notified`, `notifier`, `replaces`. A `Session` is a dialog with all that it carries.
 
 mod acknowledge;
+mod answer;
 mod called;
 mod calling;
 mod change;
@@ -18,6 +19,7 @@ mod event;
 mod login;
 mod negotiation;
 mod nonces;
+mod notified;
 mod notifier;
 mod reliable;
 mod replaces;

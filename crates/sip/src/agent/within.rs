@@ -1,6 +1,6 @@
 //! Requests within a dialog of ours (RFC 3261 §12.2.2, §14.2, §15.1.2; RFC 3262, 3311, 4028): judged, or put to the node.
 
-use super::called::{check_required, timer_fields};
+use super::answer::{check_required, start, timer_fields};
 use super::negotiation::{Negotiation, has_description};
 use super::session::{Incoming, Phase};
 use super::session_timer::{self, MIN_SE};
@@ -181,7 +181,7 @@ impl Agent {
         let agreed = session_timer::grant(request, None).map_err(|()| too_brief())?;
         session.learn(request);
         session.dialog.refresh(request, flow);
-        session.timer = super::called::start(stack, agreed);
+        session.timer = start(stack, agreed);
         let mut fields =
             vec![(Header::Contact, session.dialog.contact.clone()), (Header::Allow, allow(&session.handles))];
         fields.extend(timer_fields(agreed));

@@ -4,9 +4,9 @@
 #[path = "../server_support/mod.rs"]
 pub mod server_support;
 
-use meshtone_sip::agent::{AgentEvent, Body, DialogId, OutgoingCall};
+use meshtone_sip::agent::{Acceptance, AgentEvent, Body, DialogId, OutgoingCall};
 use meshtone_sip::message::{Builder, Header, Message};
-use meshtone_sip::server::{Event, Server};
+use meshtone_sip::server::{Event, RequestId, Server};
 use meshtone_sip::transport::Destination;
 pub use server_support::*;
 
@@ -80,6 +80,26 @@ pub fn talking(net: &mut Net, bob: &Phone, order: OutgoingCall, extra: &[(Header
     assert_eq!(net.heard(bob), "ACK");
     assert!(matches!(told(net), AgentEvent::Answered { dialog, wants_answer: false, .. } if dialog == call));
     (call, invite)
+}
+
+/// Alice calls the node with further fields and an offer; the node is told.
+pub fn alice_calls(net: &mut Net, fields: &str, offer: &[u8]) -> (Phone, Caller, RequestId) {
+    let alice = net.udp(0, ALICE);
+    let mut caller = Caller::new(&alice);
+    caller.uri = "sip:service@example.org".into();
+    net.send_message(&alice, with(&caller.text("INVITE"), fields, offer));
+    let (id, ..) = net.request(0);
+    (alice, caller, id)
+}
+
+/// A call of Alice's that the node took. The ACK has arrived.
+pub fn taken(net: &mut Net, answer: &Acceptance) -> (Phone, Caller, DialogId) {
+    let (alice, mut caller, id) = alice_calls(net, "", OFFER);
+    let dialog = act(net, |server, now| server.accept_with(now, id, answer));
+    caller.learn(&net.received(&alice).pop().unwrap());
+    net.send(&alice, &caller.text("ACK"));
+    assert!(matches!(net.event(0), Some(Event::Acknowledged { .. })));
+    (alice, caller, dialog)
 }
 
 /// Bob's side of a call of the node's.
