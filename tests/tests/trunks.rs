@@ -8,7 +8,7 @@ use meshtone_tests::name_server::NameServer;
 use meshtone_tests::phone::{HangsUp, talk};
 use meshtone_tests::provider::{PROVIDER, PROVIDER_PASSWORD, Provider, REALM, TRUNK_NUMBER};
 use meshtone_tests::scripted::Request;
-use meshtone_tests::{Answer, DOMAIN, MeshNode, Phone, PhoneOptions, SOON, ScriptedPhone, eventually};
+use meshtone_tests::{Answer, DOMAIN, Mesh, MeshNode, Phone, PhoneOptions, SOON, ScriptedPhone, eventually};
 use serde_json::Value;
 
 /// The number of the provider's customer, and how it is dialled here.
@@ -245,6 +245,29 @@ fn an_emergency_call_needs_no_free_line_and_no_permission() {
     alice.dial(DIALLED);
     assert!(alice.wait_closed(SOON).starts_with("403"));
     talk(&mut alice, &mut centre, "112", HangsUp::Callee);
+}
+
+#[test]
+fn a_user_at_another_home_node_calls_out_and_is_called_by_the_same_trunk() {
+    let provider = Provider::start();
+    let first = registered(&provider, "allow = [\"alice\"]");
+    let second = MeshNode::joining("n2", &first.invite());
+    let mesh = Mesh { nodes: vec![first, second] };
+    mesh.wait_linked();
+    let phone_at_second = |user: &str, tone_hz: f64| PhoneOptions::new(user, &mesh.user(user), mesh.sip(2), tone_hz);
+    let mut alice = phone_at_second("alice", 440.0).start();
+    let mut bob = phone_at_second("bob", 550.0).start();
+    let mut customer = provider.customer(CUSTOMER, 880.0, Answer::Auto);
+    eventually(SOON, "the trunk to be announced", || mesh.node(2).records("sip-registration") >= 3);
+    talk(&mut alice, &mut customer, DIALLED, HangsUp::Callee);
+    wait_calls(mesh.node(1), 0);
+    talk(&mut customer, &mut alice, &format!("sip:{TRUNK_NUMBER}@{PROVIDER}"), HangsUp::Callee);
+    wait_calls(mesh.node(1), 0);
+    // Who may call what is for the node with the trunk to say.
+    for (dialled, status) in [(DIALLED, "403"), ("999", "404")] {
+        bob.dial(dialled);
+        assert!(bob.wait_closed(SOON).starts_with(status), "{dialled}");
+    }
 }
 
 #[test]

@@ -229,6 +229,8 @@ impl Node {
         for account in accounts.list() {
             exchange.warn_if_shut_out(&account);
         }
+        exchange.trunks.announce(&publisher, &domain);
+
         let mut tasks = JoinSet::new();
         let mut shards = Vec::new();
         for (index, (inbox, answers)) in receivers.into_iter().zip(inboxes.clone()).enumerate() {

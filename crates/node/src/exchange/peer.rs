@@ -3,7 +3,7 @@
 
 use meshtone_sip::message::{Header, Message, Method, NameAddr, Uri};
 use meshtone_sip::server::RequestId;
-use meshtone_sip::transport::PeerHost;
+use meshtone_sip::transport::{Flow, PeerHost};
 
 use super::callee::Callee;
 use super::contacts::Phones;
@@ -25,12 +25,19 @@ impl Worker {
                 self.begin_forwarding(id, request, targets, false);
                 self.keep_spare(id, spare);
             }
+            Callee::Nobody { .. } if self.dial_out_for(id, request, host, caller.as_deref()) => {}
             Callee::Node if request.method() == Method::Options => self.answer_options(id, request),
             Callee::Node | Callee::Echo | Callee::Nobody { .. } => self.reject(id, 404, "No such user here"),
             Callee::Elsewhere { .. } => self.reject(id, 404, "That domain is not served here"),
             Callee::BadScheme => self.reject(id, 416, "Unsupported URI Scheme"),
             Callee::BadUri => self.reject(id, 400, "Bad Request-URI"),
         }
+    }
+
+    /// Calls out for a user of the domain who is registered at another home node of it.
+    fn dial_out_for(&mut self, id: RequestId, request: &Message, host: &PeerHost, caller: Option<&str>) -> bool {
+        let flow = Flow::Peer { host: host.clone() };
+        caller.is_some_and(|caller| self.is_own_user(caller) && self.dial_out(id, request, &flow, caller))
     }
 
     /// The caller whom the node at the other end of the link asserts, if that node is a home node of his domain: its

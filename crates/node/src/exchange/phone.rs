@@ -65,6 +65,7 @@ impl Worker {
             Callee::User { address } => self.forward_to_user(id, request, &caller, address),
             Callee::Elsewhere { address } => self.call_elsewhere(id, request, &caller, address),
             Callee::Nobody { .. } if self.dial_out(id, request, flow, &caller) => {}
+            Callee::Nobody { .. } if self.dial_out_elsewhere(id, request, &caller) => {}
             Callee::Nobody { .. } => self.reject(id, 404, "No such user here"),
             Callee::BadScheme => self.reject(id, 416, "Unsupported URI Scheme"),
             Callee::BadUri => self.reject(id, 400, "Bad Request-URI"),

@@ -9,10 +9,12 @@
 //! | `registration` | staying registered, as a machine without time of its own |
 //! | `register` | that machine, driven by a worker |
 //! | `outbound`, `inbound` | calls, by way of a [`super::bridge`] |
+//! | `home` | calls out by the trunk of another home node |
 //!
 //! Here is what all workers share of a trunk. A trunk is registered by one worker, and its calls are wherever they began.
 
 pub mod digits;
+mod home;
 mod inbound;
 mod lines;
 mod outbound;
@@ -29,6 +31,8 @@ use std::time::Instant;
 use aws_lc_rs::hmac;
 use meshtone_sip::agent::Credentials;
 use meshtone_sip::message::{Message, Uri};
+use meshtone_sip::proxy::Target;
+use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::Destination;
 use tokio::sync::mpsc;
 
@@ -88,11 +92,14 @@ pub(crate) struct TrunkWork {
 }
 
 /// What a worker is told of trunks.
+#[expect(clippy::large_enum_variant, reason = "a few at a time, and no larger than other inputs")]
 pub(crate) enum TrunkInput {
     /// Where a trunk's servers are, for its registration.
     Located { trunk: usize, servers: Result<Vec<Server>, LocateError>, addresses: Vec<IpAddr> },
     /// Where a trunk's servers are, for a call.
     Ways { bridge: BridgeId, servers: Result<Vec<Server>, LocateError> },
+    /// The home nodes that a call out may go to.
+    HomeNodes { id: RequestId, request: Message, targets: Vec<Target> },
     /// Take the registrations back; the sender is dropped when that is done.
     Leave(mpsc::Sender<()>),
 }
@@ -190,6 +197,7 @@ impl Worker {
         match input {
             TrunkInput::Located { trunk, servers, addresses } => self.on_trunk_located(trunk, servers, addresses),
             TrunkInput::Ways { bridge, servers } => self.on_ways(bridge, servers),
+            TrunkInput::HomeNodes { id, request, targets } => self.on_home_nodes(id, &request, targets),
             TrunkInput::Leave(done) => self.leave_trunks(&done),
         }
     }
@@ -210,5 +218,80 @@ impl Worker {
     fn way_to(&self, server: Server) -> Option<Destination> {
         let listener = self.exchange.transports.listener_facing(server.address.ip())?;
         Some(Destination::Address { transport: server.transport, addr: server.address, listener })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+
+    use super::*;
+
+    const PROVIDER: &str = "198.51.100.7";
+    const STRANGER: &str = "203.0.113.66";
+
+    fn trunks(register: bool) -> Trunks {
+        let mut settings = Trunk::new("provider", "sip:sip.example", "4930123");
+        settings.register = register;
+        settings.addresses = vec!["192.0.2.0/24".parse().unwrap()];
+        let trunks = Trunks::new(&[settings], &[7; 32]);
+        trunks.0[0].board().addresses = vec![PROVIDER.parse().unwrap()];
+        trunks
+    }
+
+    fn comes_in(trunks: &Trunks, user: &str, source: &str) -> bool {
+        let text = format!(
+            "INVITE sip:{user}@10.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKx\r\nFrom: <sip:a@b>;tag=1\r\n\
+             To: <sip:c@d>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        );
+        trunks.of_request(&Message::parse(Bytes::from(text)).unwrap(), source.parse().unwrap()).is_some()
+    }
+
+    #[test]
+    fn a_call_comes_in_at_the_registered_contact_and_from_the_provider_only() {
+        let trunks = trunks(true);
+        let contact = trunks.0[0].contact_user.clone();
+        assert!(contact.len() >= 32, "nobody guesses it");
+        for (user, source, is_in) in [
+            (contact.as_str(), PROVIDER, true),
+            (contact.as_str(), "::ffff:198.51.100.7", true),
+            (contact.as_str(), "192.0.2.99", true),
+            (contact.as_str(), STRANGER, false),
+            ("+4930123", PROVIDER, false),
+            ("alice", PROVIDER, false),
+        ] {
+            assert_eq!(comes_in(&trunks, user, source), is_in, "{user} from {source}");
+        }
+    }
+
+    #[test]
+    fn without_registration_a_number_comes_in_from_the_provider_only() {
+        let trunks = trunks(false);
+        for (user, source, is_in) in
+            [("+4930123", PROVIDER, true), ("+4930123", STRANGER, false), ("alice", PROVIDER, false)]
+        {
+            assert_eq!(comes_in(&trunks, user, source), is_in, "{user} from {source}");
+        }
+    }
+
+    #[test]
+    fn a_contact_stays_over_a_restart_and_is_each_trunks_own() {
+        let settings = ["a", "b"].map(|name| Trunk::new(name, "sip:sip.example", "u"));
+        let contacts = |key: u8| Trunks::new(&settings, &[key; 32]).0.iter().map(|t| t.contact_user.clone()).collect();
+        let (first, again, other): (Vec<String>, Vec<String>, Vec<String>) = (contacts(1), contacts(1), contacts(2));
+        assert_eq!(first, again);
+        assert!(first[0] != first[1] && first != other);
+    }
+
+    #[test]
+    fn a_realm_once_learnt_is_the_only_one_answered() {
+        let mut settings = Trunk::new("provider", "sip:sip.example", "u");
+        settings.password = Some(settings::Secret::Password("p".to_owned()));
+        let trunks = Trunks::new(&[settings], &[7; 32]);
+        let realm = || trunks.0[0].credentials().unwrap().realm;
+        assert_eq!(realm(), None);
+        trunks.0[0].board().realm = Some("theirs".to_owned());
+        assert_eq!(realm().as_deref(), Some("theirs"));
     }
 }
