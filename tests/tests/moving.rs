@@ -91,3 +91,23 @@ fn a_contact_that_reregisters_within_its_call_id_replaces_itself() {
     assert_eq!(bob.try_register(0).status(), 200);
     eventually(SOON, "the binding to be gone", || mesh.node(1).contacts("bob@mesh.test").is_empty());
 }
+
+#[test]
+fn a_phone_whose_address_changes_in_a_call_goes_on_and_nobody_else_ends_it() {
+    let mesh = Mesh::start(1);
+    let (alice, mallory) = (mesh.user("alice"), mesh.user("mallory"));
+    let mut at_home = ScriptedPhone::udp(mesh.sip(1)).of("alice", &alice);
+    let call = at_home.invite("sip:echo@mesh.test");
+    let mut dialog = at_home.established(&call);
+    let calls = || mesh.node(1).status()["calls"].as_array().map_or(0, Vec::len);
+
+    // Who has learnt the tags, and is a user here too, is still not alice (threat 16).
+    let mut elsewhere = ScriptedPhone::udp_from([127, 0, 0, 3].into(), mesh.sip(1)).of("mallory", &mallory);
+    assert_eq!(elsewhere.ask(dialog.next_request("BYE")).status(), 403);
+    assert_eq!(elsewhere.ask_once(&dialog.next_request("BYE")).status(), 407);
+    assert_eq!(calls(), 1);
+
+    let mut abroad = ScriptedPhone::udp_from([127, 0, 0, 2].into(), mesh.sip(1)).of("alice", &alice);
+    assert_eq!(abroad.ask(dialog.next_request("BYE")).status(), 200);
+    eventually(SOON, "the call to be over", || calls() == 0);
+}
