@@ -271,6 +271,25 @@ fn a_user_at_another_home_node_calls_out_and_is_called_by_the_same_trunk() {
 }
 
 #[test]
+fn the_next_trunk_carries_a_call_that_the_first_one_cannot_and_no_call_lasts_for_ever() {
+    let provider = Provider::start();
+    let dead = trunk("sip:127.0.0.3:9;transport=tcp", "register = false").replace("\"provider\"", "\"dead\"");
+    let live = trunk(&format!("sip:{}", provider.address()), "register = false\nmax_duration = 1");
+    // Without a registration nobody has learnt the realm.
+    let node = node_with(&format!("{dead}{live}realm = \"{REALM}\"\n"), PROVIDER_PASSWORD);
+    let mut alice = phone(&node, "alice", 440.0).start();
+    let mut customer = provider.customer(CUSTOMER, 880.0, Answer::Auto);
+    alice.dial(DIALLED);
+    alice.wait_established();
+    customer.wait_closed(SOON);
+    alice.wait_closed(SOON);
+    eventually(SOON, "both lines to be free", || {
+        node.status()["trunks"].as_array().unwrap().iter().all(|trunk| trunk["calls"] == 0)
+    });
+    assert!(node.must(&["status"]).contains("ready"));
+}
+
+#[test]
 fn a_stranger_calls_nobody_by_the_trunk_and_comes_in_by_it_from_nowhere_else() {
     let provider = Provider::start();
     let node = registered(&provider, "");

@@ -40,8 +40,6 @@ pub(crate) struct NearCall {
     pub(crate) contact: String,
     /// Whether MESSAGE passes during the call; INFO always does.
     pub(crate) messages: bool,
-    /// The longest that the call may last once it is answered.
-    pub(crate) longest: Option<Duration>,
 }
 
 /// What becomes of a bridge.
@@ -180,7 +178,7 @@ impl Bridges {
             early: HashMap::new(),
             offering: None,
             rang: false,
-            longest: call.longest,
+            longest: None,
             ends_at: None,
             end_reason: None,
         };
@@ -190,9 +188,17 @@ impl Bridges {
     }
 
     /// Places the far call, again after [`BridgeEvent::Unanswered`]. Offer, reliability, session timer and methods are the
-    /// bridge's; all else is `order`'s.
-    pub(crate) fn call(&mut self, server: &mut Server, now: Instant, id: BridgeId, mut order: OutgoingCall) {
+    /// bridge's; all else is `order`'s. Once it is answered it may last for `longest`.
+    pub(crate) fn call(
+        &mut self,
+        server: &mut Server,
+        now: Instant,
+        id: BridgeId,
+        mut order: OutgoingCall,
+        longest: Option<Duration>,
+    ) {
         let Some(bridge) = self.bridges.get_mut(&id) else { return };
+        bridge.longest = longest;
         let offer = bridge.near.said.as_ref().map(|offer| description::towards(Side::Far, offer));
         // An offer in a provisional response could not be passed on to who does not acknowledge those.
         let acknowledges = lists(&bridge.invite, Header::Supported) || lists(&bridge.invite, Header::Require);

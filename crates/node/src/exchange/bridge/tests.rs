@@ -28,6 +28,7 @@ struct World {
     caller: Caller,
     provider: Phone,
     news: Vec<BridgeEvent>,
+    longest: Option<Duration>,
 }
 
 /// Alice calls a number; her INVITE has been put to a bridge whose far call is under way.
@@ -42,9 +43,9 @@ fn calling_for(longest: Option<Duration>, fields: &str, offer: &[u8]) -> (World,
     net.send_message(&alice, with(&caller.text("INVITE"), fields, offer));
     let (id, invite, _) = net.request(0);
     let mut bridges = Bridges::default();
-    let call = NearCall { id, invite, contact: INSIDE.to_owned(), messages: false, longest };
+    let call = NearCall { id, invite, contact: INSIDE.to_owned(), messages: false };
     let bridge = bridges.begin(call);
-    let mut world = World { net, bridges, bridge, alice, caller, provider, news: Vec::new() };
+    let mut world = World { net, bridges, bridge, alice, caller, provider, news: Vec::new(), longest };
     world.place();
     let invite = world.at_provider();
     (world, invite)
@@ -74,7 +75,7 @@ impl World {
             secret: Secret::Password("secret".to_owned()),
         });
         let now = self.net.now;
-        self.bridges.call(&mut self.net.nodes[0].server, now, self.bridge, order);
+        self.bridges.call(&mut self.net.nodes[0].server, now, self.bridge, order, self.longest);
         self.settle();
     }
 

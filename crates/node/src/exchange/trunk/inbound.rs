@@ -67,8 +67,8 @@ impl Worker {
         tracing::info!(trunk = %settings.name, %callee, "a call in");
         let is_secure = sips::is_sips(request.request_uri());
         let contact = self.own_contact(&trunk.contact_user, flow, is_secure);
-        let (messages, longest) = (settings.messages, Some(settings.max_duration));
-        let bridge = self.trunks.bridges.begin(NearCall { id, invite: request.clone(), contact, messages, longest });
+        let call = NearCall { id, invite: request.clone(), contact, messages: settings.messages };
+        let bridge = self.trunks.bridges.begin(call);
         self.trunks.calls.insert(bridge, TrunkCall { shown: None, line: Some(line), out: None });
 
         let scheme = if is_secure { "sips" } else { "sip" };
@@ -79,7 +79,7 @@ impl Worker {
         let mut order = OutgoingCall::new(&uri, Destination::Peer(host.clone()), &from, &format!("<{uri}>"), &contact);
         order.call_id = Some(self.own_call_id());
         order.headers = headers;
-        self.trunks.bridges.call(&mut self.server, Instant::now(), bridge, order);
+        self.trunks.bridges.call(&mut self.server, Instant::now(), bridge, order, Some(settings.max_duration));
         self.on_bridge_events();
     }
 

@@ -139,12 +139,10 @@ impl Worker {
         let wants_sips = sips::is_sips(request.request_uri());
         let number = candidates.first().map_or("", |candidate| candidate.number.as_str());
         let contact = self.own_contact(&format!("trunk-{number}"), flow, wants_sips);
-        let longest = candidates.first().and_then(|first| self.exchange.trunks.get(first.trunk));
-        let longest = longest.map(|trunk| trunk.settings.max_duration).filter(|_| !is_emergency);
         let messages = candidates
             .iter()
             .all(|candidate| self.exchange.trunks.get(candidate.trunk).is_some_and(|trunk| trunk.settings.messages));
-        let bridge = self.trunks.bridges.begin(NearCall { id, invite: request.clone(), contact, messages, longest });
+        let bridge = self.trunks.bridges.begin(NearCall { id, invite: request.clone(), contact, messages });
         self.exchange.calls.begin(unix_ms(), request);
         let out = Outgoing {
             user: user.to_owned(),
@@ -235,6 +233,7 @@ impl Worker {
         out.server = Some(server);
         let is_last = out.ways.is_empty() && out.left.is_empty();
         let (user, is_anonymous, wants_sips) = (out.user.clone(), out.is_anonymous, out.wants_sips);
+        let is_emergency = out.is_emergency;
         let (Some(trunk), Some(destination)) = (exchange.trunks.get(candidate.trunk), self.way_to(server)) else {
             self.try_next_server(bridge);
             return;
@@ -251,7 +250,8 @@ impl Worker {
         order.credentials = trunk.credentials();
         order.sources = trunk.addresses();
         order.answer_within = (!is_last).then_some(SERVER_ANSWERS_WITHIN);
-        self.trunks.bridges.call(&mut self.server, Instant::now(), bridge, order);
+        let longest = (!is_emergency).then_some(settings.max_duration);
+        self.trunks.bridges.call(&mut self.server, Instant::now(), bridge, order, longest);
     }
 
     /// Carries on with what has become of bridges.
