@@ -81,6 +81,38 @@ fn room_comes_back_when_transactions_end() {
 }
 
 #[test]
+fn in_a_full_server_the_oldest_that_has_ended_makes_room_and_nothing_under_way_does() {
+    let mut net = Net::with(1, |config| config.max_transactions = 3);
+    let (alice, bob) = (net.udp(0, ALICE), net.udp(0, BOB));
+    let caller = Caller::new(&alice);
+    net.send(&alice, &caller.text("INVITE"));
+    let (call, ..) = net.request(0);
+    net.forward(0, call, vec![bob.target("bob")], false);
+    let invite = net.one(&bob);
+    net.answer(&bob, &invite, 180, "b", &[]);
+    assert_eq!(net.heard(&alice), "100 180");
+    let mut texting = Caller::new(&alice);
+    texting.call_id = "texting".into();
+    let first = texting.next("MESSAGE");
+    net.send(&alice, &first);
+    let (id, ..) = net.request(0);
+    net.reject(0, id, 404);
+    assert_eq!(net.heard(&alice), "404");
+
+    net.advance(seconds(7));
+    net.send(&alice, &first);
+    net.send(&alice, &texting.next("MESSAGE"));
+    assert_eq!(net.heard(&alice), "404 503", "what may be lost is still repeated");
+    net.advance(seconds(1));
+    net.send(&alice, &texting.next("MESSAGE"));
+    net.request(0);
+    net.send(&alice, &texting.next("MESSAGE"));
+    assert_eq!(net.heard(&alice), "503", "only one had ended");
+    net.answer(&bob, &invite, 200, "b", &[]);
+    assert_eq!(net.heard(&alice), "200", "the call goes on");
+}
+
+#[test]
 fn a_bad_request_is_answered_without_state_where_that_is_safe() {
     let mut net = Net::new(1);
     let alice = net.udp(0, ALICE);

@@ -52,6 +52,14 @@ impl InviteClient {
         }
     }
 
+    /// Whether nothing is left but to absorb what is repeated.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            InviteClient::Calling { .. } | InviteClient::Proceeding { .. } => false,
+            InviteClient::Completed { .. } | InviteClient::Accepted { .. } | InviteClient::Terminated => true,
+        }
+    }
+
     /// The INVITE, while it may still be cancelled or repeated.
     pub fn request(&self) -> Option<&Bytes> {
         match self {

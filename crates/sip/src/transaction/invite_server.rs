@@ -62,6 +62,14 @@ impl InviteServer {
         }
     }
 
+    /// Whether nothing is left but to absorb what is repeated.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            InviteServer::Proceeding { .. } | InviteServer::Completed { .. } => false,
+            InviteServer::Confirmed { .. } | InviteServer::Accepted { .. } | InviteServer::Terminated => true,
+        }
+    }
+
     /// Takes a retransmission of the INVITE.
     pub fn handle_request(&mut self) -> ServerStep {
         match self {

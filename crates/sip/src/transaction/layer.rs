@@ -1,7 +1,7 @@
 //! Finds the transaction that a message belongs to, drives all timers, and bounds their number.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::derived::{again, cancel};
 use super::key::{As, Key, KeyHasher, Keys};
@@ -15,6 +15,11 @@ use crate::transport::{Destination, Flow, Transmit};
 /// What may still open a transaction when the layer is full has this share of the maximum on top: requests that
 /// end calls free more than they take.
 const RESERVE_SHARE: usize = 8;
+
+/// How long a transaction that has ended is kept at least, to absorb what is repeated. Where there is room it stays for Timers D,
+/// I, J, K, L and M, up to 32 s; in a full layer the oldest one makes room for who comes new, and this is when a lost response
+/// has been asked for again four times (0.5 s doubling, RFC 3261 §17.1.2.2).
+const ENDED_KEPT: Duration = Duration::from_secs(8);
 
 /// On whose behalf a client transaction runs; handed back with each of its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +125,8 @@ pub struct TransactionLayer {
     client_keys: HashMap<Key, TransactionId, KeyHasher>,
     server_keys: HashMap<Key, TransactionId, KeyHasher>,
     timers: TimerLanes<TransactionId>,
+    /// Those that have ended, oldest first; some are gone by now.
+    ended: VecDeque<(Instant, TransactionId)>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<LayerEvent>,
 }
@@ -137,6 +144,7 @@ impl TransactionLayer {
             client_keys: HashMap::default(),
             server_keys: HashMap::default(),
             timers: TimerLanes::new(),
+            ended: VecDeque::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -162,7 +170,7 @@ impl TransactionLayer {
             });
             return Arrival::Repeated;
         }
-        if self.len() >= self.room_for(request) {
+        if self.len() >= self.room_for(request) && !self.make_room(now) {
             return Arrival::Full;
         }
         let id = self.fresh_id();
@@ -186,10 +194,12 @@ impl TransactionLayer {
     pub fn handle_ack(&mut self, now: Instant, ack: &Message) -> bool {
         let Ok(key) = self.keys.server(ack, As::Itself) else { return false };
         let Some(id) = self.server_keys.get(&key).copied() else { return false };
+        let had_ended = self.has_ended(id);
         let event = self.step_server(id, |machine, settings, reliable| match machine {
             ServerMachine::Invite(invite) => invite.handle_ack(now, settings, reliable),
             ServerMachine::Other(_) => ServerStep::default(),
         });
+        self.note_end(now, id, had_ended);
         event != Some(ServerEvent::Ack)
     }
 
@@ -203,10 +213,12 @@ impl TransactionLayer {
     pub fn handle_response(&mut self, now: Instant, response: &Message) -> bool {
         let Ok(key) = self.keys.client(response) else { return false };
         let Some(id) = self.client_keys.get(&key).copied() else { return false };
+        let had_ended = self.has_ended(id);
         self.step_client(id, Some(response), |machine, settings, reliable| match machine {
             ClientMachine::Invite(invite) => invite.handle_response(now, settings, response, reliable),
             ClientMachine::Other(other) => other.handle_response(now, settings, response, reliable),
         });
+        self.note_end(now, id, had_ended);
         true
     }
 
@@ -264,10 +276,12 @@ impl TransactionLayer {
         if !self.servers.contains_key(&id) {
             return false;
         }
+        let had_ended = self.has_ended(id);
         self.step_server(id, |machine, settings, reliable| match machine {
             ServerMachine::Invite(invite) => invite.respond(now, settings, response, reliable),
             ServerMachine::Other(other) => other.respond(now, settings, response, reliable),
         });
+        self.note_end(now, id, had_ended);
         true
     }
 
@@ -353,6 +367,48 @@ impl TransactionLayer {
         let is_in_dialog = request.to().is_ok_and(|to| to.tag().is_some());
         let ends_something = method == Method::Cancel || (method == Method::Bye && is_in_dialog);
         if ends_something { self.limit + self.limit / RESERVE_SHARE + 1 } else { self.limit }
+    }
+
+    /// Whether a transaction only waits for what may be repeated.
+    fn has_ended(&self, id: TransactionId) -> bool {
+        if let Some(client) = self.clients.get(&id) {
+            return match &client.machine {
+                ClientMachine::Invite(invite) => invite.has_ended(),
+                ClientMachine::Other(other) => other.has_ended(),
+            };
+        }
+        self.servers.get(&id).is_some_and(|server| match &server.machine {
+            ServerMachine::Invite(invite) => invite.has_ended(),
+            ServerMachine::Other(other) => other.is_answered(),
+        })
+    }
+
+    fn note_end(&mut self, now: Instant, id: TransactionId, had_ended: bool) {
+        if !had_ended && self.has_ended(id) {
+            self.ended.push_back((now, id));
+            // Most are gone by their timers, some behind others that run longer: the list stays as long as the tables.
+            if self.ended.len() > 2 * self.len() + 64 {
+                let (clients, servers) = (&self.clients, &self.servers);
+                self.ended.retain(|(_, id)| clients.contains_key(id) || servers.contains_key(id));
+            }
+        }
+    }
+
+    /// Forgets the oldest of the transactions that have ended, if it is old enough.
+    fn make_room(&mut self, now: Instant) -> bool {
+        while let Some((since, id)) = self.ended.front().copied() {
+            let is_there = self.clients.contains_key(&id) || self.servers.contains_key(&id);
+            if is_there && now.saturating_duration_since(since) < ENDED_KEPT {
+                return false;
+            }
+            self.ended.pop_front();
+            if is_there {
+                self.remove_client(id);
+                self.remove_server(id);
+                return true;
+            }
+        }
+        false
     }
 
     /// Runs one input through a client machine, then carries out what follows.

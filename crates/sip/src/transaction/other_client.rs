@@ -45,6 +45,14 @@ impl OtherClient {
         })
     }
 
+    /// Whether nothing is left but to absorb what is repeated.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            OtherClient::Trying(_) | OtherClient::Proceeding(_) => false,
+            OtherClient::Completed { .. } | OtherClient::Terminated => true,
+        }
+    }
+
     /// Takes a response of this transaction.
     pub fn handle_response(
         &mut self,
