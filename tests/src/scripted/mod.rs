@@ -487,6 +487,9 @@ pub fn is_alive(transport: Transport, server: SocketAddr) -> bool {
         if phone.take(|message| message.answers(&sent.branch, "OPTIONS")).is_some() {
             return true;
         }
+        if phone.is_closed() {
+            return false;
+        }
         if transport == Transport::Udp && start.elapsed() > again {
             again += RETRANSMIT;
             phone.send_bytes(&sent.bytes);
