@@ -107,6 +107,22 @@ fn the_very_same_bytes_from_another_address_are_no_second_registration() {
 }
 
 #[test]
+fn a_phone_whose_answer_was_lost_hears_it_again_and_no_second_challenge() {
+    let mesh = Mesh::start(1);
+    let password = mesh.user("bob");
+    let mut bob = ScriptedPhone::udp(mesh.sip(1)).of("bob", &password);
+    let request = captured(&mut bob);
+    let bytes = request.to_bytes(&format!("SIP/2.0/UDP {};branch=z9hG4bK{};rport", bob.local(), unique()));
+    bob.send_bytes(&bytes);
+    assert_eq!(bob.next(SOON).map(|answer| answer.status()), Some(200));
+    bob.send_bytes(&bytes);
+    // The same answer again is not shown again: nothing else may come.
+    bob.ask_once(&Request::new("OPTIONS", "sip:mesh.test", BOB, "sip:mesh.test"));
+    assert_eq!(bob.next(std::time::Duration::ZERO), None);
+    assert_bound_to(mesh.node(1), &[bob.contact()]);
+}
+
+#[test]
 fn credentials_fit_no_other_method_and_no_second_request_uri() {
     let mesh = Mesh::start(1);
     let (password, _) = (mesh.user("bob"), mesh.user("alice"));

@@ -1,6 +1,8 @@
 //! REGISTER: who may bind which address to a phone at this node (RFC 3261 §10.3). What a binding is, and what the
 //! answer says, is `meshtone_sip::registrar`'s.
 
+use std::time::Instant;
+
 use meshtone_sip::message::{Header, Message, Uri};
 use meshtone_sip::registrar::Grants;
 use meshtone_sip::server::RequestId;
@@ -41,7 +43,13 @@ impl Worker {
         match self.exchange.registrations.register(unix_ms(), &address, request, flow, grants) {
             Ok(response) => {
                 tracing::debug!(%address, "registered");
-                self.server.respond_once(id, response);
+                // A 200 that is lost over UDP is asked for again by the same bytes, whose nonce count was used by then: the
+                // transaction answers those, where a second look would challenge the phone anew.
+                if matches!(flow, Flow::Udp { .. }) && !self.exchange.open_registration {
+                    self.server.respond(Instant::now(), id, response);
+                } else {
+                    self.server.respond_once(id, response);
+                }
             }
             Err(rejection) => self.reject_with(id, rejection.status, rejection.reason, &rejection.extra),
         }
