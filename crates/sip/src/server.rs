@@ -318,32 +318,10 @@ impl Server {
             self.reject(now, id, status, reason, extra);
             return;
         }
-        if let Some(open) = self.take_back(id.0) {
+        if let Some(open) = self.close(id.0) {
+            self.layer.forget(id.0);
             self.refuse_statelessly(&open.flow, &open.request, status, reason, extra);
         }
-    }
-
-    /// Answers a request as [`Server::respond`] does, and forgets it: should it come again, it is new (RFC 3261 §8.2.7).
-    ///
-    /// For what may be done twice and is answered at once, REGISTER above all: a registrar would keep every one of them for
-    /// 32 s. The response must have a To tag ([`Server::to_tag_of`]).
-    pub fn respond_once(&mut self, id: RequestId, response: Message) {
-        let Some(open) = self.take_back(id.0) else { return };
-        let Ok(via) = open.request.top_via() else { return };
-        let destination = Destination::Flow(via::reply_flow(&open.flow, &via));
-        self.transmits.push_back(Transmit { destination, message: response, origin: None });
-    }
-
-    /// The To tag of every response of ours to this request.
-    pub fn to_tag_of(&self, request: &Message) -> String {
-        self.to_tag(request)
-    }
-
-    /// Forgets a request that nothing has been done about.
-    fn take_back(&mut self, id: TransactionId) -> Option<Box<OpenRequest>> {
-        let open = self.close(id)?;
-        self.layer.forget(id);
-        Some(open)
     }
 
     /// Forwards a request to `targets` (RFC 3261 §16.6): those of the highest q at once, the next when these have failed

@@ -120,18 +120,6 @@ fn a_star_is_refused_in_any_other_company() {
 }
 
 #[test]
-fn the_very_same_request_once_more_is_answered_once_more() {
-    let mut bob = Address::new();
-    let contact = "Contact: <sip:bob@192.0.2.7>;expires=600";
-    bob.register("a", 5, &[contact]).unwrap();
-    bob.now += 500;
-    bob.register("a", 5, &[contact]).unwrap();
-    assert_eq!(bob.listed(), ["<sip:bob@192.0.2.7>;expires=600"]);
-    assert_eq!(status(bob.register("a", 5, &["Contact: <sip:bob@192.0.2.9>;expires=600, <sip:bob@192.0.2.7>"])), 500);
-    assert_eq!(status(bob.register("a", 4, &[contact])), 500, "an older one is none that came again");
-}
-
-#[test]
 fn an_older_request_of_the_same_phone_changes_nothing() {
     let mut bob = Address::new();
     bob.register("a", 5, &["Contact: <sip:bob@192.0.2.7>;expires=600"]).unwrap();

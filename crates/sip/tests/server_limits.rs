@@ -4,7 +4,7 @@
 mod server_support;
 
 use bytes::Bytes;
-use meshtone_sip::message::{Builder, Header, Message};
+use meshtone_sip::message::{Header, Message};
 use meshtone_sip::server::Event;
 use meshtone_sip::transaction::{InviteClient, InviteServer, OtherClient, OtherServer};
 use server_support::*;
@@ -42,27 +42,6 @@ fn a_full_server_says_503_but_lets_calls_end() {
         net.send(&alice, &talking.next("BYE"));
     }
     assert!(net.heard(&alice).contains("503"), "even those have a bound");
-}
-
-/// Threat 9: a flood leaves nothing behind.
-#[test]
-fn what_is_answered_once_takes_no_room_and_is_answered_again_when_it_comes_again() {
-    let mut net = Net::with(1, |config| config.max_transactions = 1);
-    let alice = net.udp(0, ALICE);
-    let mut caller = Caller::new(&alice);
-    let register = caller.next("REGISTER");
-    for _ in 0..3 {
-        net.send(&alice, &register);
-        let (id, request, ..) = net.request(0);
-        let server = &mut net.nodes[0].server;
-        let tag = server.to_tag_of(&request);
-        let ok = Builder::response(&request, 200, "").to_tag(&tag).finish();
-        server.respond_once(id, ok.clone());
-        assert_eq!(server.transaction_count(), 0);
-        assert!(server.poll_timeout().is_none(), "and nothing is left to wait for");
-        net.run();
-        assert_eq!(net.one(&alice).header(Header::To), ok.header(Header::To), "the same tag each time");
-    }
 }
 
 #[test]

@@ -34,22 +34,14 @@ impl Worker {
         }
         let address = self.exchange.address_of(&user);
         let service_route = self.service_route(request, flow);
-        let to_tag = self.server.to_tag_of(request);
         let grants = Grants {
             gruu: self.exchange.gruus.as_ref().map(|key| (address.as_str(), key)),
             service_route: service_route.as_deref(),
-            to_tag: Some(&to_tag),
         };
         match self.exchange.registrations.register(unix_ms(), &address, request, flow, grants) {
             Ok(response) => {
                 tracing::debug!(%address, "registered");
-                // A 200 that is lost over UDP is asked for again by the same bytes, whose nonce count was used by then: the
-                // transaction answers those, where a second look would challenge the phone anew.
-                if matches!(flow, Flow::Udp { .. }) && !self.exchange.open_registration {
-                    self.server.respond(Instant::now(), id, response);
-                } else {
-                    self.server.respond_once(id, response);
-                }
+                self.server.respond(Instant::now(), id, response);
             }
             Err(rejection) => self.reject_with(id, rejection.status, rejection.reason, &rejection.extra),
         }

@@ -15,16 +15,11 @@ pub struct Grants<'a> {
     pub gruu: Option<(&'a str, &'a GruuKey)>,
     /// Routes for the phone's own requests (RFC 3608): one value, for a phone behind proxies.
     pub service_route: Option<&'a str>,
-    /// The To tag of the answer, where the request has none.
-    pub to_tag: Option<&'a str>,
 }
 
 /// The 200 to a REGISTER: all current contacts, each with the seconds it has left.
 pub fn ok(now_ms: u64, bindings: &[Binding], request: &Message, grants: Grants<'_>) -> Message {
     let mut builder = Builder::response(request, 200, "");
-    if let Some(tag) = grants.to_tag {
-        builder = builder.to_tag(tag);
-    }
     let gruu = grants.gruu.filter(|_| supports(request, "gruu"));
     for binding in bindings.iter().filter(|binding| binding.expires_ms > now_ms) {
         let mut value = contact(now_ms, binding);

@@ -156,9 +156,7 @@ pub fn register(
                 _ => Uri::parse(&binding.contact).is_ok_and(|known| known.equivalent(&uri)),
             };
             // Judged by the bindings as they were, so that a contact given twice is no conflict with itself.
-            let is_outdated = |known: &Binding| is_outdated(known, request.call_id(), cseq);
-            if bindings.iter().any(|known| same(known) && is_outdated(known) && !repeats(contact, cseq, seconds, known))
-            {
+            if bindings.iter().any(|known| same(known) && is_outdated(known, request.call_id(), cseq)) {
                 return Err(OUT_OF_ORDER);
             }
             let place = updated.iter().position(same).unwrap_or(updated.len());
@@ -269,13 +267,6 @@ const OUT_OF_ORDER: Rejection = Rejection { status: 500, reason: "CSeq Out of Or
 
 fn is_outdated(binding: &Binding, call_id: &str, cseq: u32) -> bool {
     binding.call_id == call_id && cseq <= binding.cseq
-}
-
-/// Whether a contact is the very one of the REGISTER that made this binding: its answer may be given without state (§8.2.7), so
-/// that it may come again. It does the same again.
-fn repeats(contact: &NameAddr<'_>, cseq: u32, seconds: u32, known: &Binding) -> bool {
-    let granted_ms = known.expires_ms.saturating_sub(known.updated_ms);
-    known.cseq == cseq && known.contact == contact.uri && granted_ms == u64::from(seconds) * 1000
 }
 
 fn checked_uri<'a>(contact: &NameAddr<'a>, request: &Message) -> Result<Uri<'a>, Rejection> {
