@@ -4,7 +4,6 @@
 //! `sipload help` lists the modes and options. One line of JSON comes out per run.
 
 mod hist;
-mod md5;
 mod net;
 mod procfs;
 mod run;

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
+use md5::{Digest, Md5};
+
 use crate::hist::Hist;
-use crate::md5::Md5;
 use crate::net::Tx;
 use crate::sip::{self, H};
 use crate::tmpl::{self, Args, Tmpl};
@@ -79,7 +80,6 @@ pub struct Run {
     pub first: Hist,
     /// BYE to its 200 (calls only).
     pub bye: Hist,
-    md5: Md5,
     t_reg: Tmpl,
     t_inv: Tmpl,
     t_ack: Tmpl,
@@ -225,7 +225,6 @@ impl Run {
             c: Counts::default(),
             first: Hist::new(),
             bye: Hist::new(),
-            md5: Md5::new(),
             t_reg: t(REGISTER, ""),
             t_inv: t(INVITE, SDP),
             t_ack: t(ACK, ""),
@@ -393,7 +392,7 @@ impl Run {
         let p = |k| String::from_utf8_lossy(sip::param(ch, k).unwrap_or(b"")).into_owned();
         let (realm, nonce, qop) = (p("realm"), p("nonce"), p("qop"));
         let uri = format!("sip:{}", self.cfg.domain);
-        let hex = |s: String| String::from_utf8_lossy(&self.md5.hex(s.as_bytes())).into_owned();
+        let hex = |text: String| format!("{:x}", Md5::digest(text));
         let password = self.cfg.passwords.get(user as usize).map_or("", |password| password.as_str());
         let ha1 = hex(format!("u{user}:{realm}:{password}"));
         let ha2 = hex(format!("REGISTER:{uri}"));
