@@ -20,7 +20,8 @@ pub const KAMAILIO_DOMAIN: &str = "kam.test";
 /// The password of every user there.
 pub const PASSWORD: &str = "kamsecret";
 
-const CONFIGURATION: &str = r#"#!KAMAILIO
+/// What every configuration here begins with; `LISTEN` is its address and port.
+const BEGINNING: &str = r#"#!KAMAILIO
 debug=2
 log_stderror=yes
 fork=yes
@@ -28,7 +29,6 @@ children=1
 tcp_children=1
 disable_core_dump=yes
 auto_aliases=no
-alias="KAM_DOMAIN"
 listen=udp:LISTEN
 listen=tcp:LISTEN
 loadmodule "tm.so"
@@ -42,10 +42,13 @@ loadmodule "textops.so"
 loadmodule "siputils.so"
 loadmodule "xlog.so"
 loadmodule "auth.so"
-#TLS
 modparam("usrloc", "db_mode", 0)
 modparam("auth", "nonce_expire", 60)
 modparam("auth", "qop", "auth")
+"#;
+
+const CONFIGURATION: &str = r#"alias="KAM_DOMAIN"
+#TLS
 request_route {
   xlog("L_NOTICE", "$rm $ru from $fu to $tu pai=$hdr(P-Asserted-Identity)\n");
   if (!mf_process_maxfwd_header("10")) { sl_send_reply("483", "Too Many Hops"); exit; }
@@ -144,14 +147,14 @@ impl Kamailio {
         })
     }
 
-    /// Starts one that does as it is told; `LISTEN` stands for its address and port.
+    /// Starts one that does as it is told, after [`BEGINNING`].
     #[track_caller]
     pub(crate) fn configured(address: Ipv4Addr, configuration: impl FnOnce(&PortBlock) -> String) -> Kamailio {
         need("kamailio", "kamailio");
         let folder = tempfile::Builder::new().prefix("kamailio-").tempdir().expect("a folder");
         let ports = PortBlock::reserve();
         let listen = SocketAddr::from((address, ports.port(0)));
-        let configuration = configuration(&ports).replace("LISTEN", &listen.to_string());
+        let configuration = format!("{BEGINNING}{}", configuration(&ports)).replace("LISTEN", &listen.to_string());
         std::fs::write(folder.path().join("kamailio.cfg"), configuration).expect("the configuration");
         let child = launch(folder.path());
         let kamailio = Kamailio { child, folder: Some(folder), listen, ports };

@@ -20,33 +20,9 @@ pub const PROVIDER_PASSWORD: &str = "pstn-secret";
 /// An address of its own, so that phones and strangers are somewhere else.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-const CONFIGURATION: &str = r#"#!KAMAILIO
-debug=2
-log_stderror=yes
-fork=yes
-children=1
-tcp_children=1
-disable_core_dump=yes
-auto_aliases=no
-alias="PROVIDER"
+const CONFIGURATION: &str = r#"alias="PROVIDER"
 alias="127.0.0.2"
-listen=udp:LISTEN
-listen=tcp:LISTEN
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
-loadmodule "maxfwd.so"
-loadmodule "usrloc.so"
-loadmodule "registrar.so"
-loadmodule "textops.so"
-loadmodule "siputils.so"
-loadmodule "xlog.so"
-loadmodule "auth.so"
-modparam("usrloc", "db_mode", 0)
 modparam("registrar", "min_expires", 5)
-modparam("auth", "nonce_expire", 60)
-modparam("auth", "qop", "auth")
 request_route {
   $var(within) = "begins";
   if (has_totag()) $var(within) = "within";

@@ -24,9 +24,15 @@ fn uri(outside: &ScriptedPhone) -> String {
 #[track_caller]
 fn call(caller: &mut ScriptedPhone, callee: &mut ScriptedPhone, target: &str) -> Dialog {
     let sent = caller.invite(target);
+    taken(caller, callee, &sent)
+}
+
+/// The dialog of a call that its callee takes.
+#[track_caller]
+fn taken(caller: &mut ScriptedPhone, callee: &mut ScriptedPhone, sent: &Sent) -> Dialog {
     let invite = callee.incoming("INVITE");
     callee.accept_later(&invite);
-    let dialog = caller.established(&sent);
+    let dialog = caller.established(sent);
     callee.incoming("ACK");
     dialog
 }
@@ -44,11 +50,7 @@ fn invite_again(caller: &mut ScriptedPhone, target: &str) -> Sent {
 #[track_caller]
 fn call_again(caller: &mut ScriptedPhone, callee: &mut ScriptedPhone, target: &str) -> Dialog {
     let sent = invite_again(caller, target);
-    let invite = callee.incoming("INVITE");
-    callee.accept_later(&invite);
-    let dialog = caller.established(&sent);
-    callee.incoming("ACK");
-    dialog
+    taken(caller, callee, &sent)
 }
 
 /// Sends a BYE and has the other side answer it.

@@ -20,6 +20,15 @@ fn captured(phone: &mut ScriptedPhone) -> Request {
     phone.authorize(&request, &challenge)
 }
 
+/// The bytes that register bob's phone, which they have done.
+#[track_caller]
+fn registered(bob: &mut ScriptedPhone, request: &Request) -> Vec<u8> {
+    let bytes = request.to_bytes(&format!("SIP/2.0/UDP {};branch=z9hG4bK{};rport", bob.local(), unique()));
+    bob.send_bytes(&bytes);
+    assert_eq!(bob.next(SOON).map(|answer| answer.status()), Some(200));
+    bytes
+}
+
 /// The same credentials with a contact of the thief's.
 fn stolen(captured: &Request, thief: &ScriptedPhone) -> Request {
     let mut request = captured.clone();
@@ -87,9 +96,7 @@ fn the_very_same_bytes_from_another_address_are_no_second_registration() {
     let password = mesh.user("bob");
     let mut bob = ScriptedPhone::udp(mesh.sip(1)).of("bob", &password);
     let request = captured(&mut bob);
-    let bytes = request.to_bytes(&format!("SIP/2.0/UDP {};branch=z9hG4bK{};rport", bob.local(), unique()));
-    bob.send_bytes(&bytes);
-    assert_eq!(bob.next(SOON).map(|answer| answer.status()), Some(200));
+    let bytes = registered(&mut bob, &request);
     assert_eq!(bob.try_register(0).status(), 200);
 
     // The transaction still stands: what looks like its request again is answered to where the first came from.
@@ -112,9 +119,7 @@ fn a_phone_whose_answer_was_lost_hears_it_again_and_no_second_challenge() {
     let password = mesh.user("bob");
     let mut bob = ScriptedPhone::udp(mesh.sip(1)).of("bob", &password);
     let request = captured(&mut bob);
-    let bytes = request.to_bytes(&format!("SIP/2.0/UDP {};branch=z9hG4bK{};rport", bob.local(), unique()));
-    bob.send_bytes(&bytes);
-    assert_eq!(bob.next(SOON).map(|answer| answer.status()), Some(200));
+    let bytes = registered(&mut bob, &request);
     bob.send_bytes(&bytes);
     // The same answer again is not shown again: nothing else may come.
     bob.ask_once(&Request::new("OPTIONS", "sip:mesh.test", BOB, "sip:mesh.test"));
