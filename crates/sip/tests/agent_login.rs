@@ -4,7 +4,7 @@
 mod agent_support;
 
 use agent_support::*;
-use meshtone_sip::agent::{AgentEvent, Body, Credentials, OutgoingRequest, Secret};
+use meshtone_sip::agent::{AgentEvent, Body, Credentials, OutgoingCall, OutgoingRequest, Secret};
 use meshtone_sip::digest::{Algorithm, Authenticator, DigestConfig, Verdict, ha1};
 use meshtone_sip::message::{Header, Message};
 use meshtone_sip::transport::Destination;
@@ -18,6 +18,13 @@ fn account() -> Credentials {
     }
 }
 
+/// A call to bob on this account.
+fn ordered(bob: &Phone, account: Credentials) -> OutgoingCall {
+    let mut order = order(bob);
+    order.credentials = Some(account);
+    order
+}
+
 fn challenge(realm: &str, nonce: &str, stale: bool) -> String {
     format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", qop=\"auth\", algorithm=SHA-256, stale={stale}")
 }
@@ -26,8 +33,7 @@ fn challenge(realm: &str, nonce: &str, stale: bool) -> String {
 fn a_challenge_of_the_own_realm_is_answered_once_and_stale_again() {
     let mut net = Net::new(1);
     let bob = net.udp(0, BOB);
-    let mut order = order(&bob);
-    order.credentials = Some(account());
+    let order = ordered(&bob, account());
     act(&mut net, |server, now| server.place_call(now, order));
     let first = net.one(&bob);
     let ask = challenge("example.net", "one", false);
@@ -55,8 +61,7 @@ fn a_foreign_realm_or_host_gets_no_credentials() {
     let mut net = Net::new(1);
     let bob = net.udp(0, BOB);
     for (realm, host) in [("evil.example", "example.net"), ("example.net", "other.example")] {
-        let mut order = order(&bob);
-        order.credentials = Some(Credentials { host: host.into(), ..account() });
+        let order = ordered(&bob, Credentials { host: host.into(), ..account() });
         act(&mut net, |server, now| server.place_call(now, order));
         let invite = net.one(&bob);
         let ask = challenge(realm, "n", false);
@@ -71,8 +76,7 @@ fn a_foreign_realm_or_host_gets_no_credentials() {
 fn a_callee_that_challenges_bye_out_of_the_blue_gets_no_credentials() {
     let mut net = Net::new(1);
     let bob = net.udp(0, BOB);
-    let mut order = order(&bob);
-    order.credentials = Some(account());
+    let order = ordered(&bob, account());
     let (call, _) = talking(&mut net, &bob, order, &[]);
     act(&mut net, |server, now| server.hang_up(now, call));
     let bye = net.one(&bob);
@@ -85,8 +89,7 @@ fn a_callee_that_challenges_bye_out_of_the_blue_gets_no_credentials() {
 fn a_request_within_a_challenged_call_is_authenticated_too() {
     let mut net = Net::new(1);
     let bob = net.udp(0, BOB);
-    let mut order = order(&bob);
-    order.credentials = Some(account());
+    let order = ordered(&bob, account());
     let call = act(&mut net, |server, now| server.place_call(now, order));
     let first = net.one(&bob);
     let ask = challenge("example.net", "one", false);

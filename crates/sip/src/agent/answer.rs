@@ -11,20 +11,8 @@ impl Agent {
     pub(crate) fn complete(&self, id: DialogId, server: TransactionId, response: Message) -> Message {
         let Some(session) = self.sessions.get(&id) else { return response };
         let status = response.status();
-        let refreshes = match response.method() {
-            Method::Invite | Method::Update | Method::Subscribe | Method::Refer => true,
-            Method::Ack
-            | Method::Bye
-            | Method::Cancel
-            | Method::Register
-            | Method::Options
-            | Method::Info
-            | Method::Prack
-            | Method::Notify
-            | Method::Publish
-            | Method::Message
-            | Method::Other => false,
-        };
+        let refreshes =
+            matches!(response.method(), Method::Invite | Method::Update | Method::Subscribe | Method::Refer);
         if !(200..300).contains(&status) || !refreshes || response.header(Header::Contact).is_some() {
             return response;
         }

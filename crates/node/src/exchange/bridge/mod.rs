@@ -279,7 +279,7 @@ impl Bridges {
                 self.on_request(server, now, id, dialog, request);
             }
             AgentEvent::EndReason { dialog, reason } if self.by_dialog.contains_key(&dialog) => {
-                if let Some(bridge) = self.of_dialog(dialog).and_then(|(id, _)| self.bridges.get_mut(&id)) {
+                if let Some((bridge, _)) = self.bridge_of(dialog) {
                     bridge.end_reason = Some(reason);
                 }
             }
@@ -342,6 +342,11 @@ impl Bridges {
 
     fn of_dialog(&self, dialog: DialogId) -> Option<(BridgeId, Side)> {
         self.by_dialog.get(&dialog).copied()
+    }
+
+    fn bridge_of(&mut self, dialog: DialogId) -> Option<(&mut Bridge, Side)> {
+        let (id, side) = self.of_dialog(dialog)?;
+        Some((self.bridges.get_mut(&id)?, side))
     }
 }
 

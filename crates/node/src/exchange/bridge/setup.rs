@@ -44,8 +44,7 @@ impl Bridges {
 
     /// The near side answers an offer of the far side's that came while it rang.
     pub(super) fn on_prack(&mut self, server: &mut Server, now: Instant, dialog: DialogId, prack: &Message) {
-        let Some((id, Side::Near)) = self.of_dialog(dialog) else { return };
-        let Some(bridge) = self.bridges.get_mut(&id) else { return };
+        let Some((bridge, Side::Near)) = self.bridge_of(dialog) else { return };
         let (Some(answer), Some(offering)) = (description::of(prack), bridge.offering) else { return };
         bridge.offering = None;
         let towards = description::towards(Side::Far, &answer);
@@ -97,8 +96,7 @@ impl Bridges {
 
     /// An ACK: where our 2xx brought the other side's offer, it brings the answer.
     pub(super) fn on_acknowledged(&mut self, server: &mut Server, now: Instant, dialog: DialogId, ack: &Message) {
-        let Some((id, side)) = self.of_dialog(dialog) else { return };
-        let Some(bridge) = self.bridges.get_mut(&id) else { return };
+        let Some((bridge, side)) = self.bridge_of(dialog) else { return };
         if !std::mem::take(&mut bridge.leg(side).acknowledges_offer) {
             return;
         }

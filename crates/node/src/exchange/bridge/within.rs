@@ -25,8 +25,7 @@ impl Bridges {
         dialog: DialogId,
         request: &Message,
     ) {
-        let Some((bridge, side)) = self.of_dialog(dialog) else { return };
-        let Some(bridge) = self.bridges.get_mut(&bridge) else { return };
+        let Some((bridge, side)) = self.bridge_of(dialog) else { return };
         let offer = description::of(request);
         let own = bridge.leg(side);
         own.learn(request);
@@ -62,8 +61,7 @@ impl Bridges {
         response: &Message,
         wants_answer: bool,
     ) {
-        let Some((bridge, side)) = self.of_dialog(dialog) else { return };
-        let Some(bridge) = self.bridges.get_mut(&bridge) else { return };
+        let Some((bridge, side)) = self.bridge_of(dialog) else { return };
         bridge.leg(side).learn(response);
         // The agent's own refreshes are answered as well.
         let Some(ask) = bridge.leg(side.other()).asks.take() else { return };
@@ -83,8 +81,7 @@ impl Bridges {
 
     /// A side refuses a change: all stays as it was.
     pub(super) fn on_change_failed(&mut self, server: &mut Server, now: Instant, dialog: DialogId, status: u16) {
-        let Some((bridge, side)) = self.of_dialog(dialog) else { return };
-        let Some(bridge) = self.bridges.get_mut(&bridge) else { return };
+        let Some((bridge, side)) = self.bridge_of(dialog) else { return };
         if let Some(ask) = bridge.leg(side.other()).asks.take() {
             server.reject(now, ask.id, within_status(status), "", &[]);
         }
@@ -99,9 +96,7 @@ impl Bridges {
         dialog: DialogId,
         request: &Message,
     ) {
-        let other = self.of_dialog(dialog).and_then(|(bridge, side)| {
-            self.bridges.get_mut(&bridge).and_then(|bridge| bridge.leg(side.other()).dialog)
-        });
+        let other = self.bridge_of(dialog).and_then(|(bridge, side)| bridge.leg(side.other()).dialog);
         let kind = request.header(Header::ContentType).unwrap_or("text/plain");
         let body = (!request.body().is_empty()).then(|| Body::new(kind, request.body()));
         let passed = |header: &Header| Some((*header, request.header(*header)?.to_owned()));

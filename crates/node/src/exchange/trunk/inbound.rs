@@ -30,25 +30,15 @@ impl Worker {
         else {
             return false;
         };
-        match request.method() {
-            Method::Invite => self.call_in(id, request, flow, trunk),
-            Method::Options => self.answer_options(id, request),
-            Method::Message if trunk.settings.messages => self.send_text_in(id, request, trunk),
-            Method::Ack
-            | Method::Bye
-            | Method::Cancel
-            | Method::Register
-            | Method::Info
-            | Method::Prack
-            | Method::Update
-            | Method::Subscribe
-            | Method::Notify
-            | Method::Publish
-            | Method::Message
-            | Method::Refer
-            | Method::Other => {
-                self.reject_with(id, 405, "Method Not Allowed", &[(Header::Allow, "INVITE, OPTIONS".to_owned())]);
-            }
+        let method = request.method();
+        if method == Method::Invite {
+            self.call_in(id, request, flow, trunk);
+        } else if method == Method::Options {
+            self.answer_options(id, request);
+        } else if method == Method::Message && trunk.settings.messages {
+            self.send_text_in(id, request, trunk);
+        } else {
+            self.reject_with(id, 405, "Method Not Allowed", &[(Header::Allow, "INVITE, OPTIONS".to_owned())]);
         }
         true
     }

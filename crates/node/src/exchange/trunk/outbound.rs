@@ -83,25 +83,13 @@ impl Worker {
                 return true;
             }
         };
-        match request.method() {
-            Method::Invite => self.call_out(id, request, flow, user, candidates, false),
-            Method::Message => self.send_text_out(id, request, user, &candidates),
-            Method::Ack
-            | Method::Bye
-            | Method::Cancel
-            | Method::Register
-            | Method::Options
-            | Method::Info
-            | Method::Prack
-            | Method::Update
-            | Method::Subscribe
-            | Method::Notify
-            | Method::Publish
-            | Method::Refer
-            | Method::Other => {
-                let allow = vec![(Header::Allow, "INVITE, MESSAGE".to_owned())];
-                self.reject_with(id, 405, "Method Not Allowed", &allow);
-            }
+        let method = request.method();
+        if method == Method::Invite {
+            self.call_out(id, request, flow, user, candidates, false);
+        } else if method == Method::Message {
+            self.send_text_out(id, request, user, &candidates);
+        } else {
+            self.reject_with(id, 405, "Method Not Allowed", &[(Header::Allow, "INVITE, MESSAGE".to_owned())]);
         }
         true
     }
