@@ -76,6 +76,27 @@ fn calls_to_a_phone_whose_node_was_killed_end_with_480_and_work_again_elsewhere(
 }
 
 #[test]
+fn a_user_who_moves_while_he_is_called_rings_where_he_is_now() {
+    let mesh = Mesh::start(3);
+    let (alice, bob) = (mesh.user("alice"), mesh.user("bob"));
+    let mut alice = ScriptedPhone::udp(mesh.sip(1)).of("alice", &alice);
+    let mut at_three = ScriptedPhone::udp(mesh.sip(3)).of("bob", &bob);
+    let mut at_two = ScriptedPhone::udp(mesh.sip(2)).of("bob", &bob);
+    at_three.register();
+    eventually(SOON, "Bob's record to be stored", || mesh.node(1).records("sip-registration") == 1);
+
+    let invite = alice.invite(BOB);
+    let ringing = at_three.incoming("INVITE");
+    at_two.register();
+    eventually(SOON, "Bob's second record to be stored", || mesh.node(1).records("sip-registration") == 2);
+    at_three.reply(&ringing, 480, "Left", "");
+    let ringing = at_two.incoming("INVITE");
+    at_two.reply(&ringing, 200, "OK", meshtone_tests::scripted::SDP);
+    alice.established(&invite);
+    at_two.incoming("ACK");
+}
+
+#[test]
 fn a_frozen_node_costs_its_callers_seconds_and_not_the_call_to_another_phone() {
     let mesh = Mesh::start(3);
     let (alice, bob) = (mesh.user("alice"), mesh.user("bob"));

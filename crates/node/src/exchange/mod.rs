@@ -24,6 +24,7 @@ mod race;
 mod redirect;
 mod reg_event;
 mod register;
+mod search;
 pub(crate) mod shard;
 mod sips;
 pub mod trunk;

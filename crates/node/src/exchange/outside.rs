@@ -18,9 +18,10 @@ use super::Exchange;
 use super::allowance::Allowance;
 use super::callee::Callee;
 use super::contacts::{Phones, peer_uri};
-use super::phone::{OWN_HEADERS, Sought, locate_rest, to_peer_targets};
+use super::phone::OWN_HEADERS;
 use super::policy::Admission;
 use super::race::{Found, race};
+use super::search::{Sought, locate_all};
 use super::worker::{Input, Worker};
 use crate::clock::unix_ms;
 use crate::location::dns::{Host, LocateError, Server, Wanted};
@@ -72,10 +73,12 @@ impl Worker {
         let is_callable = outbound.permits(host) && outbound.permits(&wanted.host.text());
         let Ok(allowance) = self.outside_allowance(id, request, caller) else { return };
         self.begin_forwarding(id, request, Vec::new(), true);
+        let sought = Sought { uri: peer_uri(&address, request), address, caller: Some(caller.to_owned()) };
         if let Some(forwarded) = self.forwarded.get_mut(&id) {
             forwarded.allowance = allowance;
+            forwarded.sought.push(sought.clone());
         }
-        let call = ElsewhereCall { wanted, is_callable, address, caller: caller.to_owned() };
+        let call = ElsewhereCall { wanted, is_callable, sought };
         tokio::spawn(search(self.exchange.clone(), call, request.clone(), id, self.answers.clone()));
     }
 
@@ -254,26 +257,24 @@ async fn search(
     id: RequestId,
     answers: mpsc::Sender<Input>,
 ) {
-    let ElsewhereCall { wanted, is_callable, address, caller } = call;
-    let mut known = vec![exchange.overlay.node_id()];
-    let caller = Some(caller);
-    let uri = peer_uri(&address, &request);
+    let ElsewhereCall { wanted, is_callable, sought } = call;
     let naming = async {
         if is_callable { by_name(&exchange, &wanted, false).await } else { ByName::Failed(LocateError::NoServer) }
     };
     let in_overlay = async {
         let entries = match &wanted.host {
-            Host::Name(_) => exchange.overlay.fetch_first(Kind::SipRegistration, &address).await.unwrap_or_default(),
+            Host::Name(_) => {
+                exchange.overlay.fetch_first(Kind::SipRegistration, &sought.address).await.unwrap_or_default()
+            }
             Host::Address(_) => Vec::new(),
         };
-        let targets = to_peer_targets(entries, &uri, caller.as_deref(), &mut known);
+        let targets = sought.at_nodes(&exchange.overlay, entries);
         (!targets.is_empty()).then_some(targets)
     };
     match race(in_overlay, naming, tokio::time::sleep(OVERLAY_FIRST)).await {
         Found::InOverlay(targets) => {
             let _ = answers.send(Input::Located { id, targets, searching: true }).await;
-            let sought = Sought { address: address.clone(), uri, caller, known };
-            locate_rest(exchange.overlay.clone(), sought, id, answers).await;
+            locate_all(exchange.overlay.clone(), sought, id, answers).await;
         }
         Found::ByName(by_name) => {
             let request_uri = request.request_uri().to_owned();
@@ -287,8 +288,7 @@ struct ElsewhereCall {
     wanted: Wanted,
     /// The policy allows servers found by name.
     is_callable: bool,
-    address: String,
-    caller: String,
+    sought: Sought,
 }
 
 /// The servers found by name that something may be sent to. What the `configuration` names may be private.

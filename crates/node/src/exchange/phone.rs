@@ -2,21 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use meshtone_identity::NodeId;
-use meshtone_overlay::node::{Entry, Overlay};
-use meshtone_overlay::record::Kind;
 use meshtone_sip::message::{Builder, Header, Message, Method};
-use meshtone_sip::proxy::Target;
 use meshtone_sip::server::RequestId;
-use meshtone_sip::transport::{Destination, Flow, Locals};
-use tokio::sync::mpsc;
+use meshtone_sip::transport::{Flow, Locals};
 
 use super::Authenticated;
 use super::callee::{Callee, callee};
-use super::contacts::{Phones, peer_uri};
+use super::contacts::Phones;
 use super::reg_event;
-use super::worker::{Input, Worker};
-use crate::transport::{LocalView, host_of};
+use super::worker::Worker;
+use crate::transport::LocalView;
 
 /// A node that says nothing at all within this is passed over for the next; a live one answers 100 at once.
 pub(super) const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
@@ -138,28 +133,6 @@ impl Worker {
         self.keep_spare(id, spare);
     }
 
-    /// Starts a look-up in the overlay whose finds follow as [`Input::Located`]; where nobody else is there, nothing is to be found.
-    pub(super) fn locate_elsewhere(
-        &mut self,
-        id: RequestId,
-        request: &Message,
-        caller: Option<String>,
-        address: String,
-        targets: Vec<Target>,
-    ) {
-        let is_alone = self.exchange.overlay.is_alone();
-        self.begin_forwarding(id, request, targets, !is_alone);
-        if let Some(forwarded) = self.forwarded.get_mut(&id) {
-            forwarded.caller = caller.clone();
-        }
-        if is_alone {
-            return;
-        }
-        let uri = peer_uri(&address, request);
-        let search = locate(self.exchange.overlay.clone(), address, uri, caller, id, self.answers.clone());
-        tokio::spawn(search);
-    }
-
     pub(super) fn answer_options(&mut self, id: RequestId, request: &Message) {
         let response = Builder::response(request, 200, "OK")
             .header(Header::Allow, ALLOW)
@@ -172,71 +145,4 @@ impl Worker {
 /// Who the caller is, where that is proven (RFC 3325 §9.1).
 pub(super) fn asserted(caller: Option<&str>) -> Vec<(Header, String)> {
     caller.map(|caller| (Header::PAssertedIdentity, format!("<sip:{caller}>"))).into_iter().collect()
-}
-
-/// Looks `address` up: what the first replica says is acted on at once, what the others add follows.
-pub(super) async fn locate(
-    overlay: Overlay,
-    address: String,
-    uri: String,
-    caller: Option<String>,
-    id: RequestId,
-    answers: mpsc::Sender<Input>,
-) {
-    let mut known = vec![overlay.node_id()];
-    if let Ok(entries) = overlay.fetch_first(Kind::SipRegistration, &address).await {
-        let targets = to_peer_targets(entries, &uri, caller.as_deref(), &mut known);
-        if !targets.is_empty() {
-            let _ = answers.send(Input::Located { id, targets, searching: true }).await;
-        }
-    }
-    locate_rest(overlay, Sought { address, uri, caller, known }, id, answers).await;
-}
-
-/// Whom a search is for.
-pub(super) struct Sought {
-    pub(super) address: String,
-    /// The Request-URI at the nodes that know him.
-    pub(super) uri: String,
-    /// The caller, if he is proven.
-    pub(super) caller: Option<String>,
-    /// The nodes that need not be found any more.
-    pub(super) known: Vec<NodeId>,
-}
-
-/// Reads on to further replicas, for nodes that are not known yet, and ends the search.
-pub(super) async fn locate_rest(overlay: Overlay, sought: Sought, id: RequestId, answers: mpsc::Sender<Input>) {
-    let Sought { address, uri, caller, mut known } = sought;
-    let targets = match overlay.fetch(Kind::SipRegistration, &address).await {
-        Ok(entries) => to_peer_targets(entries, &uri, caller.as_deref(), &mut known),
-        Err(error) => {
-            tracing::debug!(%error, "overlay look-up");
-            Vec::new()
-        }
-    };
-    let _ = answers.send(Input::Located { id, targets, searching: false }).await;
-}
-
-/// One target a node that says the address is registered there, but for those `known` already.
-pub(super) fn to_peer_targets(
-    entries: Vec<Entry>,
-    uri: &str,
-    caller: Option<&str>,
-    known: &mut Vec<NodeId>,
-) -> Vec<Target> {
-    let mut targets = Vec::new();
-    for entry in entries {
-        if known.contains(&entry.writer) {
-            continue;
-        }
-        known.push(entry.writer);
-        let Some(host) = host_of(entry.writer) else { continue };
-        targets.push(Target {
-            remove: OWN_HEADERS.to_vec(),
-            extra: asserted(caller),
-            answer_within: Some(PEER_ANSWERS_WITHIN),
-            ..Target::new(uri, Destination::Peer(host))
-        });
-    }
-    targets
 }

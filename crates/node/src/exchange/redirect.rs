@@ -10,7 +10,7 @@ use meshtone_sip::server::RequestId;
 
 use super::callee::Callee;
 use super::contacts::{Phones, peer_uri};
-use super::phone::locate;
+use super::search::{Sought, locate};
 use super::sips;
 use super::worker::Worker;
 
@@ -39,8 +39,7 @@ impl Worker {
             targets.extend(found.targets.into_iter().map(less));
             spare.extend(found.spare.into_iter().map(less));
             let uri = peer_uri(&address, &request);
-            let overlay = self.exchange.overlay.clone();
-            searches.push(locate(overlay, address, uri, Some(caller.to_owned()), id, self.answers.clone()));
+            searches.push(Sought { address, uri, caller: Some(caller.to_owned()) });
         }
         if searches.is_empty() {
             self.server.pass_on(Instant::now(), id, branch);
@@ -49,9 +48,10 @@ impl Worker {
         if let Some(forwarded) = self.forwarded.get_mut(&id) {
             forwarded.searches += searches.len();
             forwarded.spare.append(&mut spare);
+            forwarded.sought.extend(searches.iter().cloned());
         }
-        for search in searches {
-            tokio::spawn(search);
+        for sought in searches {
+            tokio::spawn(locate(self.exchange.overlay.clone(), sought, id, self.answers.clone()));
         }
         let wants_sips = self.forwarded.get(&id).is_some_and(|forwarded| forwarded.wants_sips);
         let targets = sips::permitted(wants_sips, targets);

@@ -22,6 +22,7 @@ use super::outside::{ByName, Checked, Ways};
 use super::overload::{Load, Overload, retry_after_s};
 use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN};
 use super::reg_event::Subscriber;
+use super::search::Sought;
 use super::sips;
 use super::trunk::{TrunkInput, TrunkWork};
 use crate::clock::unix_ms;
@@ -74,6 +75,10 @@ pub(crate) struct Forwarded {
     pub(crate) caller: Option<String>,
     /// How often the overlay is still being asked for further targets.
     pub(crate) searches: usize,
+    /// Whom the overlay was asked for, and may be once more.
+    pub(super) sought: Vec<Sought>,
+    /// What it said: Request-URIs and where to.
+    pub(crate) located: Vec<(String, Destination)>,
     /// It has been sent somewhere.
     pub(crate) tried: bool,
     /// All of these have failed, the best with this status.
@@ -123,7 +128,7 @@ impl Worker {
     pub(crate) fn on_input(&mut self, input: Input) {
         match input {
             Input::TransportError(origin) => self.server.handle_transport_error(Instant::now(), origin),
-            Input::Located { id, targets, searching } => self.forward_to(id, targets, searching),
+            Input::Located { id, targets, searching } => self.on_located(id, targets, searching),
             Input::Registered { address, removal } => self.tell_subscribers(&address, removal),
             Input::ByName { id, request, request_uri, by_name } => self.on_by_name(id, &request, request_uri, by_name),
             Input::Trunk(input) => self.on_trunk_input(input),
@@ -313,6 +318,8 @@ impl Worker {
             unprotected: false,
             caller: None,
             searches: 1,
+            sought: Vec::new(),
+            located: Vec::new(),
             tried: false,
             exhausted: None,
             spare: Vec::new(),
@@ -347,6 +354,10 @@ impl Worker {
         if forwarded.searches > 0 || (forwarded.tried && forwarded.exhausted.is_none()) {
             return;
         }
+        if matches!(forwarded.exhausted, Some(408 | 480 | 503)) && self.search_again(id) {
+            return;
+        }
+        let Some(forwarded) = self.forwarded.get(&id) else { return };
         match forwarded.exhausted {
             None if forwarded.unprotected => {
                 let warning = sips::not_allowed(&self.exchange.domain);

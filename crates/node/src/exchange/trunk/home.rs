@@ -8,8 +8,8 @@ use meshtone_sip::proxy::Target;
 use meshtone_sip::server::RequestId;
 
 use super::{TrunkInput, Trunks};
-use crate::exchange::phone::to_peer_targets;
 use crate::exchange::policy;
+use crate::exchange::search::Sought;
 use crate::exchange::worker::{Input, Worker};
 use crate::location::publisher::Publisher;
 
@@ -32,12 +32,12 @@ impl Worker {
             return false;
         }
         let (overlay, answers) = (self.exchange.overlay.clone(), self.answers.clone());
-        let (address, uri) = (self.exchange.address_of(NAME), format!("sip:{}", self.exchange.address_of(&dialled)));
-        let (request, caller) = (request.clone(), caller.to_owned());
+        let uri = format!("sip:{}", self.exchange.address_of(&dialled));
+        let sought = Sought { address: self.exchange.address_of(NAME), uri, caller: Some(caller.to_owned()) };
+        let request = request.clone();
         tokio::spawn(async move {
-            let mut known = vec![overlay.node_id()];
-            let entries = overlay.fetch(Kind::SipRegistration, &address).await.unwrap_or_default();
-            let targets = to_peer_targets(entries, &uri, Some(&caller), &mut known);
+            let entries = overlay.fetch(Kind::SipRegistration, &sought.address).await.unwrap_or_default();
+            let targets = sought.at_nodes(&overlay, entries);
             let _ = answers.send(Input::Trunk(TrunkInput::HomeNodes { id, request, targets })).await;
         });
         true

@@ -1,0 +1,118 @@
+//! Searches in the overlay for the nodes that a user's phones are registered at. What they find is sent to the worker, one search
+//! after the other, as [`Input::Located`].
+
+use meshtone_overlay::node::{Entry, Overlay};
+use meshtone_overlay::record::Kind;
+use meshtone_sip::message::Message;
+use meshtone_sip::proxy::Target;
+use meshtone_sip::server::RequestId;
+use meshtone_sip::transport::Destination;
+use tokio::sync::mpsc;
+
+use super::contacts::peer_uri;
+use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN, asserted};
+use super::worker::{Input, Worker};
+use crate::transport::host_of;
+
+/// Whom a search is for.
+#[derive(Debug, Clone)]
+pub(super) struct Sought {
+    pub(super) address: String,
+    /// The Request-URI at the nodes that know him.
+    pub(super) uri: String,
+    /// The caller, if he is proven.
+    pub(super) caller: Option<String>,
+}
+
+impl Worker {
+    /// Forwards a request to `targets`, and to the nodes that a search in the overlay names; where nobody else is there, nothing is
+    /// to be found.
+    pub(super) fn locate_elsewhere(
+        &mut self,
+        id: RequestId,
+        request: &Message,
+        caller: Option<String>,
+        address: String,
+        targets: Vec<Target>,
+    ) {
+        let is_alone = self.exchange.overlay.is_alone();
+        self.begin_forwarding(id, request, targets, !is_alone);
+        let uri = peer_uri(&address, request);
+        if let Some(forwarded) = self.forwarded.get_mut(&id) {
+            forwarded.caller = caller.clone();
+            forwarded.sought.push(Sought { address: address.clone(), uri: uri.clone(), caller: caller.clone() });
+        }
+        if !is_alone {
+            let sought = Sought { address, uri, caller };
+            tokio::spawn(locate(self.exchange.overlay.clone(), sought, id, self.answers.clone()));
+        }
+    }
+
+    /// Takes what a search has found, each node once.
+    pub(super) fn on_located(&mut self, id: RequestId, mut targets: Vec<Target>, searching: bool) {
+        let Some(forwarded) = self.forwarded.get_mut(&id) else { return };
+        targets.retain(|target| {
+            let found = (target.uri.clone(), target.destination.clone());
+            let is_new = !forwarded.located.contains(&found);
+            if is_new {
+                forwarded.located.push(found);
+            }
+            is_new
+        });
+        self.forward_to(id, targets, searching);
+    }
+
+    /// Whether the overlay is asked once more, because nobody was reached where it said: he may have been moving to another node
+    /// when it was asked, as phones do whose node has died.
+    pub(super) fn search_again(&mut self, id: RequestId) -> bool {
+        let Some(forwarded) = self.forwarded.get_mut(&id).filter(|forwarded| !forwarded.located.is_empty()) else {
+            return false;
+        };
+        let sought = std::mem::take(&mut forwarded.sought);
+        forwarded.searches += sought.len();
+        let is_searching = !sought.is_empty();
+        for sought in sought {
+            tokio::spawn(locate_all(self.exchange.overlay.clone(), sought, id, self.answers.clone()));
+        }
+        is_searching
+    }
+}
+
+/// Looks somebody up: what the first replica says is acted on at once, what the others add follows.
+pub(super) async fn locate(overlay: Overlay, sought: Sought, id: RequestId, answers: mpsc::Sender<Input>) {
+    if let Ok(entries) = overlay.fetch_first(Kind::SipRegistration, &sought.address).await {
+        let targets = sought.at_nodes(&overlay, entries);
+        if !targets.is_empty() {
+            let _ = answers.send(Input::Located { id, targets, searching: true }).await;
+        }
+    }
+    locate_all(overlay, sought, id, answers).await;
+}
+
+/// Asks as many replicas as it takes to miss nothing, and ends the search.
+pub(super) async fn locate_all(overlay: Overlay, sought: Sought, id: RequestId, answers: mpsc::Sender<Input>) {
+    let targets = match overlay.fetch(Kind::SipRegistration, &sought.address).await {
+        Ok(entries) => sought.at_nodes(&overlay, entries),
+        Err(error) => {
+            tracing::debug!(%error, "overlay look-up");
+            Vec::new()
+        }
+    };
+    let _ = answers.send(Input::Located { id, targets, searching: false }).await;
+}
+
+impl Sought {
+    /// One target for each other node that says he is registered there.
+    pub(super) fn at_nodes(&self, overlay: &Overlay, entries: Vec<Entry>) -> Vec<Target> {
+        let elsewhere = entries.into_iter().map(|entry| entry.writer).filter(|writer| *writer != overlay.node_id());
+        elsewhere
+            .filter_map(host_of)
+            .map(|host| Target {
+                remove: OWN_HEADERS.to_vec(),
+                extra: asserted(self.caller.as_deref()),
+                answer_within: Some(PEER_ANSWERS_WITHIN),
+                ..Target::new(&self.uri, Destination::Peer(host))
+            })
+            .collect()
+    }
+}
