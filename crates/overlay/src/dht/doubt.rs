@@ -6,7 +6,7 @@
 
 use meshtone_identity::NodeId;
 
-use super::lookup::{Candidate, Operation, Purpose, State};
+use super::operation::{Candidate, Operation, Purpose, State};
 use super::{Dht, Now, OperationId};
 
 /// How often one node is asked, each time over another link: with three tenths of liars three ways of two hops all fail for one

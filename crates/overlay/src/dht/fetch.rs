@@ -6,7 +6,7 @@ use meshtone_identity::NodeId;
 
 use super::body::{Ask, Handed};
 use super::config::MAX_VALUES_READ;
-use super::lookup::{Operation, Purpose, State};
+use super::operation::{Operation, Purpose, State};
 use super::{Dht, DhtError, Entry, Event, Fetched, Now, OperationId};
 use crate::record::value::Record;
 use crate::record::{Kind, RecordError, ResourceId};

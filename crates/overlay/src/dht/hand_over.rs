@@ -10,7 +10,7 @@ use meshtone_identity::NodeId;
 
 use super::body::{Ask, Handed, MAX_OFFERS, MAX_VALUES, Offer, OfferState, Reply};
 use super::config::{MAX_BATCH, MAX_HAND_OVERS};
-use super::lookup::{Pending, PendingPurpose, Purpose};
+use super::operation::{Pending, PendingPurpose, Purpose};
 use super::storage::size;
 use super::{Descriptor, Dht, Now, Position, Timer};
 use crate::record::ResourceId;

@@ -9,8 +9,8 @@ use meshtone_identity::NodeId;
 
 use super::config::PROBE;
 use super::hand_over::HandOver;
-use super::lookup::{Operation, Pending};
 use super::message::{Message, MessageError};
+use super::operation::{Operation, Pending};
 use super::publish::Published;
 use super::relay::{Relay, RelayKey};
 use super::storage::Storage;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use meshtone_identity::NodeId;
 
 use super::config::{MAX_NODES, PROBE, SIBLINGS};
-use super::lookup::Purpose;
 use super::message::Message;
+use super::operation::Purpose;
 use super::table::GRACE;
 use super::{Descriptor, Dht, Event, Now, Position, Timer};
 

@@ -11,7 +11,8 @@
 //! | `table` | links and known nodes, and which links are worth having |
 //! | `membership` | joining, siblings, buckets, closing what is too much |
 //! | `relay` | requests under way: next hops, soft timeouts, the way back |
-//! | `lookup`, `fetch`, `store` | this node's own commands |
+//! | `operation`, `lookup`, `answers` | commands under way: whom they know of, whom they ask, what comes back |
+//! | `fetch`, `store` | what is read and written by them |
 //! | `doubt` | what is done before "not found" is believed |
 //! | `publish` | what this node keeps stored as its owner |
 //! | `serve`, `storage` | what others ask of it, and what it holds for them |
@@ -52,6 +53,7 @@
 //! }
 //! ```
 
+mod answers;
 pub mod body;
 pub mod config;
 mod doubt;
@@ -63,6 +65,7 @@ mod lookup;
 pub mod machine;
 mod membership;
 pub mod message;
+mod operation;
 pub mod persist;
 mod publish;
 mod relay;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 
-use super::lookup::{Operation, Purpose, State};
 use super::message::{Refusal, RefusalReason};
+use super::operation::{Operation, Purpose, State};
 use super::publish::Published;
 use super::{Dht, DhtError, Event, Now, OperationId, StoreReceipt};
 use crate::record::value::{MAX_AHEAD, Record, next_storage_time};

@@ -1,0 +1,193 @@
+//! What becomes of the requests that commands have sent: answers, their content, failures, and lateness.
+
+use std::time::Duration;
+
+use meshtone_identity::NodeId;
+
+use super::body::Reply;
+use super::message::Answer;
+use super::operation::{Pending, PendingPurpose, Purpose, State};
+use super::relay::RelayKey;
+use super::{Descriptor, Dht, Now, OperationId, Position};
+
+/// What became of an answer.
+enum Taken {
+    Believed,
+    AskAgain,
+    Lie,
+}
+
+impl Dht {
+    /// Takes the answer to a request of our own.
+    pub(super) fn on_own_answer(&mut self, now: Now, from: NodeId, answer: Answer) {
+        let Some(pending) = self.pending.remove(&answer.request) else { return };
+        let took = now.instant.saturating_duration_since(pending.sent);
+        self.request_time = (self.request_time * 7 + took.min(Duration::from_secs(2))) / 8;
+        for node in &answer.nodes {
+            if self.table.learn(node) {
+                self.mend_links_soon(now);
+            }
+        }
+        let reply = match Reply::decode(&answer.body) {
+            Ok(Reply::Failed(_)) => return self.on_pending_failed(now, pending),
+            Ok(reply) => reply,
+            Err(error) => {
+                // Only the peer at the link is known for who it is; in the name of others anything may be said.
+                if from == answer.responder {
+                    self.misbehaved(from, error);
+                }
+                return self.on_pending_failed(now, pending);
+            }
+        };
+        match pending.purpose {
+            PendingPurpose::Path(id) => {
+                if let Some(operation) = self.operations.get_mut(&id) {
+                    operation.paths_answered += 1;
+                    operation.hops = operation.hops.max(answer.hops);
+                    if !pending.slow {
+                        operation.paths_waiting = operation.paths_waiting.saturating_sub(1);
+                    }
+                }
+                self.take_reply(now, id, answer.responder, Some(from), &answer.nodes, reply);
+                self.step(now, id);
+            }
+            PendingPurpose::Node(id, node) if node == answer.responder => {
+                self.take_reply(now, id, node, Some(from), &answer.nodes, reply);
+                if from == node {
+                    self.note_sure(id, node);
+                }
+                self.step(now, id);
+            }
+            // Somebody answers in another's name.
+            PendingPurpose::Node(..) => self.on_pending_failed(now, pending),
+            PendingPurpose::Offer(node, offers) => self.on_offer_answered(now, node, &offers, reply),
+            PendingPurpose::Hand(node, handed) => self.on_handed(node, &handed, &reply),
+        }
+    }
+
+    pub(super) fn take_reply(
+        &mut self,
+        now: Now,
+        id: OperationId,
+        node: NodeId,
+        via: Option<NodeId>,
+        nodes: &[Descriptor],
+        reply: Reply,
+    ) {
+        let informer = via.map(|_| node);
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        // An answer on the way to the place may come from a node we had not heard of.
+        let own = nodes.iter().find(|descriptor| descriptor.node == node);
+        if let Some(descriptor) = own {
+            operation.add(descriptor, None, State::Answered);
+        }
+        for descriptor in nodes {
+            if Position::from(descriptor.node) != operation.place || operation.place != self.position {
+                operation.hear(descriptor, informer, via);
+            }
+        }
+        let stored = matches!(reply, Reply::Stored(_));
+        let asked_to_store = matches!(operation.purpose, Purpose::Store(_));
+        // To be found on the way is not yet to hold the value: that node is still to be asked to store it.
+        let state = if asked_to_store && !stored { State::New } else { State::Answered };
+        let state = match self.take_content(now, id, node, reply) {
+            Taken::Believed => state,
+            Taken::AskAgain => State::New,
+            Taken::Lie => State::Failed,
+        };
+        if let Some(operation) = self.operations.get_mut(&id) {
+            operation.set_state(node, state);
+        }
+    }
+
+    /// Hands what was answered to the command's own part.
+    fn take_content(&mut self, now: Now, id: OperationId, node: NodeId, reply: Reply) -> Taken {
+        let Some(mut operation) = self.operations.remove(&id) else { return Taken::Believed };
+        let taken = match (&mut operation.purpose, reply) {
+            (Purpose::Fetch(reading), Reply::Values(records)) => {
+                if self.take_values(now, reading, node, records) {
+                    Taken::Believed
+                } else {
+                    Taken::Lie
+                }
+            }
+            (Purpose::Store(writing), Reply::Stored(results)) => {
+                let done = self.take_stored(now, writing, node, &results);
+                // Dated anew: those who hold it as it was are asked again as well.
+                for candidate in operation.shortlist.values_mut() {
+                    if candidate.state == State::Answered && writing.is_stale(candidate.descriptor.node) {
+                        candidate.state = State::New;
+                    }
+                }
+                if done { Taken::Believed } else { Taken::AskAgain }
+            }
+            (_, _) => Taken::Believed,
+        };
+        if let Purpose::Store(_) = operation.purpose {
+            self.report_if_acknowledged(now, id, &mut operation);
+        }
+        self.operations.insert(id, operation);
+        taken
+    }
+
+    /// No answer will come to a request of our own.
+    pub(super) fn on_own_failure(&mut self, now: Now, request: u64) {
+        if let Some(pending) = self.pending.remove(&request) {
+            self.on_pending_failed(now, pending);
+        }
+    }
+
+    fn on_pending_failed(&mut self, now: Now, pending: Pending) {
+        match pending.purpose {
+            PendingPurpose::Path(id) => {
+                if let Some(operation) = self.operations.get_mut(&id)
+                    && !pending.slow
+                {
+                    operation.paths_waiting = operation.paths_waiting.saturating_sub(1);
+                }
+                self.step(now, id);
+            }
+            PendingPurpose::Node(id, node) => {
+                if let Some(operation) = self.operations.get_mut(&id) {
+                    operation.set_state(node, State::Failed);
+                }
+                self.step(now, id);
+            }
+            // The repair comes round again.
+            PendingPurpose::Offer(..) | PendingPurpose::Hand(..) => {}
+        }
+    }
+
+    /// A node asked is late: it is left aside and another one takes its turn.
+    pub(super) fn on_slow(&mut self, now: Now, request: u64) {
+        let Some(pending) = self.pending.get_mut(&request) else { return };
+        if pending.slow {
+            return;
+        }
+        pending.slow = true;
+        let id = match pending.purpose {
+            PendingPurpose::Path(id) => {
+                if let Some(operation) = self.operations.get_mut(&id) {
+                    operation.paths_waiting = operation.paths_waiting.saturating_sub(1);
+                }
+                id
+            }
+            PendingPurpose::Node(id, node) => {
+                if let Some(operation) = self.operations.get_mut(&id) {
+                    operation.set_state(node, State::Slow);
+                }
+                id
+            }
+            PendingPurpose::Offer(..) | PendingPurpose::Hand(..) => return,
+        };
+        self.step(now, id);
+    }
+
+    /// A request has been under way for too long to be answered.
+    pub(super) fn on_relay_timeout(&mut self, now: Now, key: RelayKey) {
+        self.forget_relay(key);
+        if key.0 == self.me.node {
+            self.on_own_failure(now, key.1);
+        }
+    }
+}
