@@ -149,16 +149,33 @@ impl Play {
         while let Some((_, node)) = self.joining.pop_front_if(|(at, _)| *at <= end) {
             self.on_joining_due(node);
         }
+        if !self.is_cut() {
+            let alone: Vec<usize> = self.members().into_iter().filter(|node| self.is_alone(*node)).collect();
+            for node in alone {
+                self.join_again(node);
+            }
+        }
     }
 
-    /// A newcomer is a member by now; or else whom it dialled was gone, and it tries another one, as it would from its list.
+    fn is_alone(&self, node: usize) -> bool {
+        self.overlay.network.driver(node).dht.links().is_empty()
+    }
+
+    /// The only node that it was linked with is gone, before it told of any others. A node's runtime dials the peers of its
+    /// configuration then, which the DHT does not know of.
+    fn join_again(&mut self, node: usize) {
+        self.members.remove(&node);
+        let members = self.members();
+        if let Some(bootstrap) = self.pick(&members) {
+            self.overlay.network.dial(node, bootstrap);
+        }
+        self.becomes_member(node);
+    }
+
+    /// A newcomer is a member by now, unless whom it dialled was gone.
     fn on_joining_due(&mut self, node: usize) {
-        if self.overlay.network.driver(node).dht.links().is_empty() {
-            let members = self.members();
-            if let Some(bootstrap) = self.pick(&members) {
-                self.overlay.network.dial(node, bootstrap);
-            }
-            return self.becomes_member(node);
+        if self.is_alone(node) {
+            return self.join_again(node);
         }
         self.history.joined(self.now(), node);
         self.members.insert(node);
@@ -342,13 +359,19 @@ impl Play {
         self.overlay.network.partition(side);
         // On one side, too, there may be nodes that no link leads to any more.
         self.sides = self.overlay.network.components();
-        self.history.cut(self.now(), self.sides.clone());
+        let mut parts: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        for (node, component) in &self.sides {
+            parts.entry(side(*node)).or_default().insert(*component);
+        }
+        let whole = |node: &&usize| parts.get(&side(**node)).is_none_or(|components| components.len() == 1);
+        let meeting = self.sides.keys().filter(|node| !whole(node)).copied().collect();
+        self.history.cut(self.now(), self.sides.clone(), meeting);
     }
 
     fn heal(&mut self) {
         self.sides.clear();
         self.overlay.network.heal();
-        self.history.cut(self.now(), BTreeMap::new());
+        self.history.cut(self.now(), BTreeMap::new(), BTreeSet::new());
     }
 
     fn add(&mut self, bootstrap: Option<usize>) -> usize {

@@ -79,6 +79,8 @@ struct Cut {
     since: Duration,
     /// The side that each node is on; nodes not named are on side 0.
     sides: BTreeMap<usize, usize>,
+    /// Nodes whose side was no whole one when it was cut: others may turn up there.
+    meeting: BTreeSet<usize>,
 }
 
 /// Everything that happened, in the order in which it began.
@@ -100,7 +102,7 @@ pub struct History {
 impl History {
     /// Begins a history. `settling` is how long the network may take after a partition has ended until it counts as one.
     pub fn new(settling: Duration) -> Self {
-        let whole = Cut { since: Duration::ZERO, sides: BTreeMap::new() };
+        let whole = Cut { since: Duration::ZERO, sides: BTreeMap::new(), meeting: BTreeSet::new() };
         Self {
             settling,
             writes: Vec::new(),
@@ -114,9 +116,10 @@ impl History {
         }
     }
 
-    /// The network is cut into these sides from now on; nodes not named are on side 0, so an empty map makes it whole.
-    pub fn cut(&mut self, now: Duration, sides: BTreeMap<usize, usize>) {
-        self.cuts.push(Cut { since: now, sides });
+    /// The network is cut into these sides from now on; nodes not named are on side 0, so an empty map makes it whole. `meeting`
+    /// are nodes that others may yet reach, which were apart when this cut began: they owe nothing until they have settled.
+    pub fn cut(&mut self, now: Duration, sides: BTreeMap<usize, usize>, meeting: BTreeSet<usize>) {
+        self.cuts.push(Cut { since: now, sides, meeting });
     }
 
     /// A node counts as part of the network from now on. Those never mentioned were part of it from the beginning.
@@ -207,12 +210,13 @@ impl History {
         }
         let Some(cut) = self.cuts.iter().rfind(|cut| cut.since <= read.ended) else { return false };
         let settled = cut.since == Duration::ZERO || read.began >= cut.since + self.settling;
-        if cut.sides.is_empty() && settled {
-            return true;
+        // Sides that have just met, or are about to, are none.
+        if (cut.sides.is_empty() || cut.meeting.contains(&read.node)) && !settled {
+            return false;
         }
-        // Within one side, for as long as that stands; sides that have just met are none.
+        // Within one side, for as long as that stands.
         let side = |node: usize| cut.sides.get(&node).copied().unwrap_or_default();
-        !cut.sides.is_empty() && write.began >= cut.since && side(write.entry.writer) == side(read.node)
+        cut.sides.is_empty() || write.began >= cut.since && side(write.entry.writer) == side(read.node)
     }
 
     fn next_call(&mut self) -> CallId {
@@ -312,7 +316,7 @@ mod tests {
     #[test]
     fn sides_owe_each_other_nothing_until_they_have_settled() {
         let mut history = written();
-        history.cut(at(10), BTreeMap::from([(1, 1), (7, 2), (8, 1)]));
+        history.cut(at(10), BTreeMap::from([(1, 1), (7, 2), (8, 1)]), BTreeSet::new());
         let (id, _) = history.write_began(at(11), ENTRY, true);
         history.write_acknowledged(at(12), id);
         read(&mut history, 13, 7, None);
@@ -320,11 +324,23 @@ mod tests {
         assert_eq!(rules(&history), []);
         read(&mut history, 13, 8, Some(1));
         assert_eq!(rules(&history), [Rule::NotOlderThan { sequence: 2 }]);
-        history.cut(at(20), BTreeMap::new());
+        history.cut(at(20), BTreeMap::new(), BTreeSet::new());
         read(&mut history, 30, 7, Some(1));
         assert_eq!(rules(&history).len(), 1);
         read(&mut history, 90, 7, Some(1));
         assert_eq!(rules(&history).len(), 2);
+    }
+
+    #[test]
+    fn a_side_on_which_others_may_turn_up_owes_nothing_until_it_has_settled() {
+        let mut history = History::new(at(60));
+        history.cut(at(10), BTreeMap::from([(1, 1), (7, 1), (8, 2)]), BTreeSet::from([1, 7]));
+        let (id, _) = history.write_began(at(11), ENTRY, true);
+        history.write_acknowledged(at(12), id);
+        read(&mut history, 13, 7, None);
+        assert_eq!(rules(&history), []);
+        read(&mut history, 70, 7, None);
+        assert_eq!(rules(&history).len(), 1);
     }
 
     #[test]

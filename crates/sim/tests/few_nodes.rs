@@ -50,6 +50,28 @@ fn what_one_node_stores_every_other_finds() {
 }
 
 #[test]
+fn a_writer_reads_what_it_holds_itself_while_two_halves_meet() {
+    const NAME: &str = "alice@example.org";
+    let mut overlay = overlay(23, 14);
+    // Most of the replicas are on the other side, so that after the partition they are the first to be asked.
+    let closest = overlay.closest(NAME, 5);
+    let (others, writer) = (closest[..4].to_vec(), closest[4]);
+    overlay.store(writer, Kind::SipRegistration, NAME, registration(1), HOUR).unwrap();
+    overlay.network.partition(|node| usize::from(others.contains(&node)));
+    overlay.network.run_for(Duration::from_secs(20));
+    overlay.store(writer, Kind::SipRegistration, NAME, registration(2), HOUR).unwrap();
+    overlay.network.heal();
+    let mut answered_by_others = 0;
+    for _ in 0..600 {
+        overlay.network.run_for(Duration::from_millis(20));
+        let fetched = overlay.fetch(writer, Kind::SipRegistration, NAME).unwrap();
+        assert_eq!(fetched.entries.first().map(|entry| &entry.value), Some(&registration(2)), "{fetched:?}");
+        answered_by_others += fetched.replicas;
+    }
+    assert!(answered_by_others > 600, "nobody else was ever asked");
+}
+
+#[test]
 fn holders_killed_one_after_another_with_repair_in_between_lose_nothing() {
     let mut overlay = overlay(3, 7);
     overlay.store(0, Kind::SipRegistration, "bob@example.org", registration(1), HOUR).unwrap();

@@ -33,6 +33,14 @@ impl Reading {
         self.newest.is_empty()
     }
 
+    /// Takes a verified value, if it is newer than what was found.
+    fn merge(&mut self, record: Record) {
+        let value = &record.value;
+        if self.newest.get(&value.key).is_none_or(|newest| value.supersedes(&newest.value)) {
+            self.newest.insert(value.key.clone(), record);
+        }
+    }
+
     fn found(&self) -> bool {
         self.newest.values().any(|record| record.value.exists)
     }
@@ -108,10 +116,7 @@ impl Dht {
                 Err(_) => return false,
             }
             times.insert(value.key.clone(), value.storage_ms);
-            let newer = reading.newest.get(&value.key).is_none_or(|newest| value.supersedes(&newest.value));
-            if newer {
-                reading.newest.insert(value.key.clone(), record);
-            }
+            reading.merge(record);
         }
         reading.answers.insert(node, times);
         true
@@ -125,6 +130,7 @@ impl Dht {
         error: Option<DhtError>,
     ) {
         let replicas = self.answered(operation);
+        self.merge_held(now, operation);
         let Purpose::Fetch(reading) = &operation.purpose else { return };
         let entries = reading.newest.values().filter(|record| record.value.exists).map(|record| Entry {
             writer: record.value.signer,
@@ -141,6 +147,16 @@ impl Dht {
         };
         self.mend_replicas(now, operation);
         self.emit(Event::Fetched { id, result });
+    }
+
+    /// What this node holds itself counts, though it may not be among the closest: after a partition those closest may still be
+    /// without what was written on this side of it, and a writer would read what it wrote before.
+    fn merge_held(&mut self, now: Now, operation: &mut Operation) {
+        let Purpose::Fetch(reading) = &mut operation.purpose else { return };
+        self.storage.expire(now.instant);
+        for record in self.storage.values(reading.resource, reading.kind) {
+            reading.merge(record);
+        }
     }
 
     /// Gives the newest values to those of the closest that answered without them.
