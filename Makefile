@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-tools test-web threats build lint format deny-tool advisories fuzz bench histories report
+.PHONY: help run test test-tools test-web threats build lint format deny-tool advisories fuzz bench histories links report
 
 # What `meshtone run` is given: make run ARGS="--domain home.example"
 ARGS ?=
@@ -17,7 +17,7 @@ FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 # The phones, servers and tools that the tests drive, as program:package.
-TOOLS := baresip:baresip-core sipp:sip-tester chromium:chromium node:nodejs npm:npm svmap:sipvicious dnsmasq:dnsmasq-base \
+TOOLS := ip:iproute2 nft:nftables baresip:baresip-core sipp:sip-tester chromium:chromium node:nodejs npm:npm svmap:sipvicious dnsmasq:dnsmasq-base \
 	kamailio:kamailio
 # Outside of root, packages are installed through sudo.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo,)
@@ -102,6 +102,9 @@ fuzz: ## Feed every parser random input (FUZZ_SECONDS=600 each; FUZZ_TARGETS="sd
 bench: ## Measure a node against Kamailio, core by core (BENCH="--rounds 1 --tests register" for some)
 	@echo "Measuring on cores 0 and 1; leave the machine alone meanwhile. All tests take about an hour."
 	bench/sip.sh $(BENCH)
+
+links: test-tools ## Cut and heal 32 nodes over real links, judged like histories; wants a quiet machine
+	cargo test --workspace --locked --test overlay_cut -- --ignored --nocapture
 
 histories: ## Play seeded histories of a small overlay and judge what was read (HISTORIES=2000 HISTORY_SEED=1)
 	HISTORIES=$(HISTORIES) HISTORY_SEED=$(HISTORY_SEED) \

@@ -1,6 +1,8 @@
 //! What the tests with real links share: an authority, identities, and waiting for events with generous deadlines.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+pub mod network;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
