@@ -1,4 +1,8 @@
-"""The servers that are measured, each started anew for a measurement: this node, Kamailio, and the least that can be."""
+"""The servers that are measured, each started anew for a measurement: this node, Kamailio, and the least that can be.
+
+Nothing here waits for a time alone: a server is ready when it has its socket and uses no more processor, and gone when its port
+is free.
+"""
 
 import contextlib
 import http.client
@@ -8,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -17,10 +22,20 @@ DOMAIN = "bench.example"
 USERS = 10_000
 # Where the dispatcher test sends requests to; the load generator answers there.
 TARGETS = (5081, 5082)
+# A server is quiet when it takes less of a core than this, over this many seconds. This node writes refreshed bindings down for
+# a while after a storm: at most 2048 a second, which is below it.
+QUIET = 0.03
+QUIET_OVER = 0.5
+# How long it may take to start, to become quiet and to stop; longer is worth looking into before anything is measured.
+PATIENCE = 60
 
 
 class NotServed(Exception):
     """A server cannot do what a test asks for."""
+
+
+class Broken(Exception):
+    """A server, or the load generator, did not do what it should."""
 
 
 class Server:
@@ -38,8 +53,8 @@ class Server:
     @contextlib.contextmanager
     def running(self, variant=""):
         """Runs the server on core 0 and yields its process id."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((ADDRESS, 5060))  # Fails where another server is left over.
+        if not is_free():
+            raise Broken(f"{ADDRESS}:5060 is taken: another server is left over")
         with tempfile.TemporaryDirectory(prefix="sip-bench-") as folder:
             log = open(f"{HERE}/run/{self.name}.log", "w", encoding="utf-8")
             command = [f"{HERE}/pin.sh", "0", *self.command(variant.split(), folder)]
@@ -47,12 +62,13 @@ class Server:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(os.environ, PINNED="1"),
                 start_new_session=True)
             try:
-                time.sleep(1.5)
+                wait_until(lambda: process.poll() is not None or not is_free(), f"{self.name} does not listen")
                 if process.poll() is not None:
-                    raise SystemExit(f"{self.name} did not start: see {log.name}")
+                    raise Broken(f"{self.name} did not start: see {log.name}")
+                settle(process.pid)
                 yield process.pid
                 if process.poll() is not None:
-                    raise SystemExit(f"{self.name} died under load: see {log.name}")
+                    raise Broken(f"{self.name} died under load: see {log.name}")
             finally:
                 stop(process)
                 log.close()
@@ -71,7 +87,58 @@ def stop(process):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    time.sleep(0.3)
+    wait_until(is_free, "the port of a server that has ended stays taken")
+
+
+def is_free():
+    """Whether nobody listens where the servers do."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((ADDRESS, 5060))
+        except OSError:
+            return False
+    return True
+
+
+def wait_until(condition, what, patience=PATIENCE, every=0.02):
+    """Looks again and again whether something has come true."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Broken(f"{what}, after {patience} s")
+        time.sleep(every)
+
+
+def settle(pid):
+    """Waits until a server has done what it does of itself: what was announced, written or grown is no part of the measurement."""
+    deadline = time.monotonic() + PATIENCE
+    before, at = cpu_seconds(pid), time.monotonic()
+    while time.monotonic() < deadline:
+        time.sleep(QUIET_OVER)
+        now, elapsed = cpu_seconds(pid), time.monotonic() - at
+        if now - before < QUIET * elapsed:
+            return
+        before, at = now, time.monotonic()
+    print(f"the server is still at work {PATIENCE} s after it was left alone", file=sys.stderr)
+
+
+def cpu_seconds(root):
+    """What all threads of a process and of its descendants have used so far."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError, ValueError):
+            with open(f"/proc/{int(entry)}/stat", encoding="utf-8") as file:
+                parents[int(entry)] = int(file.read().rpartition(")")[2].split()[1])
+    tree = [root]
+    for parent in tree:
+        tree.extend(child for child, of in parents.items() if of == parent)
+    total = 0
+    for pid in tree:
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/schedstat", encoding="utf-8") as file:
+                    total += int(file.read().split()[0])
+    return total / 1e9
 
 
 class Node(Server):

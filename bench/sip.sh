@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # sip.sh [--rounds N] [--tests NAME,...] [--raw FILE]: this node and a tuned Kamailio, measured in turn on this machine.
+# sip.sh --publish [--phones N]: what an overlay of eight nodes spends on who is registered at one of them.
 #
 # Installs and builds what it needs (Debian, Ubuntu). Prints last one line for each test, `NAME RATIO`: the median of ours to
 # Kamailio's. Fails when a test misses its number. `--help` lists the tests. What is measured, and how: docs/performance.md.
@@ -29,4 +30,9 @@ target=${CARGO_TARGET_DIR:-target}
 load=${CARGO_TARGET_DIR:-bench/target}
 mkdir -p bench/run
 gcc -O2 -o bench/run/floor bench/floor/floor.c
-exec python3 bench/sip.py --node "$target/release/meshtone" --load "$load/release/sipload" "$@"
+script=bench/sip.py
+if [ "${1:-}" = --publish ]; then
+    script=bench/publish.py
+    shift
+fi
+exec python3 "$script" --node "$target/release/meshtone" --load "$load/release/sipload" "$@"
