@@ -11,6 +11,7 @@ use meshtone_sip::registrar::reg_info::Removal;
 use meshtone_sip::registrar::{self, Binding, Grants, Limits, Rejection};
 use meshtone_sip::transport::Flow;
 
+use super::compact;
 use super::persist;
 use super::publisher::Publisher;
 use super::watchers::Watchers;
@@ -24,14 +25,28 @@ const SHARDS: usize = 64;
 const WRITTEN_AT_ONCE: usize = 512;
 
 /// One part of the bindings, by address.
-type Shard = HashMap<String, Kept>;
+type Shard = HashMap<Box<str>, Kept>;
 
-/// The bindings of one address.
-#[derive(Default)]
+/// The bindings of one address, in the form of [`compact`]: there may be half a million of them, and each is looked at once in
+/// minutes.
 struct Kept {
-    bindings: Vec<Binding>,
+    bindings: Box<[u8]>,
     /// Phones have refreshed what the store holds, and it does not know yet.
     is_refreshed: bool,
+}
+
+impl Kept {
+    /// What the store is told at once.
+    fn new(bindings: &[Binding]) -> Kept {
+        Kept { bindings: compact::encode(bindings), is_refreshed: false }
+    }
+
+    /// The bindings that have not expired.
+    fn bindings(&self, now_ms: u64) -> Vec<Binding> {
+        let mut bindings = compact::decode(&self.bindings).unwrap_or_default();
+        bindings.retain(|binding| binding.expires_ms > now_ms);
+        bindings
+    }
 }
 
 /// The bindings of every address registered here.
@@ -66,7 +81,7 @@ impl Registrations {
             }
             restored += bindings.len();
             registrations.publish(&address, &bindings);
-            registrations.shard(&address).insert(address, Kept { bindings, is_refreshed: false });
+            registrations.shard(&address).insert(address.into(), Kept::new(&bindings));
         }
         if restored > 0 {
             tracing::info!(restored, "registrations read back");
@@ -85,13 +100,14 @@ impl Registrations {
     ) -> Result<Message, Rejection> {
         let mut shard = self.shard(address);
         let known = shard.get_mut(address);
-        let mut bindings = known.as_ref().map(|kept| kept.bindings.clone()).unwrap_or_default();
-        bindings.retain(|binding| binding.expires_ms > now_ms);
+        let mut bindings = known.as_ref().map(|kept| kept.bindings(now_ms)).unwrap_or_default();
         let changed = registrar::register(now_ms, &self.limits, &mut bindings, request, flow)?;
         let response = registrar::ok(now_ms, &bindings, request, grants);
         if changed {
-            match known.filter(|known| is_refresh(&known.bindings, &bindings)) {
-                Some(known) => *known = Kept { bindings, is_refreshed: true },
+            let kept = compact::encode(&bindings);
+            match known.filter(|known| compact::is_refresh(&known.bindings, &kept)) {
+                // The store may learn so later: it holds the same but for the times.
+                Some(known) => *known = Kept { bindings: kept, is_refreshed: true },
                 None => self.keep(&mut shard, address, bindings),
             }
             drop(shard);
@@ -102,10 +118,7 @@ impl Registrations {
 
     /// The bindings of `address` that have not expired.
     pub(crate) fn bindings(&self, now_ms: u64, address: &str) -> Vec<Binding> {
-        self.shard(address)
-            .get(address)
-            .map(|kept| kept.bindings.iter().filter(|binding| binding.expires_ms > now_ms).cloned().collect())
-            .unwrap_or_default()
+        self.shard(address).get(address).map(|kept| kept.bindings(now_ms)).unwrap_or_default()
     }
 
     /// Drops every binding of an address, as when its user is removed.
@@ -123,14 +136,13 @@ impl Registrations {
     pub(crate) fn sweep(&self, now_ms: u64, turn: usize) {
         let Some(shard) = self.shards.get(turn % SHARDS) else { return };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let expired: Vec<String> = shard
+        let expired: Vec<Box<str>> = shard
             .iter()
-            .filter(|(_, kept)| kept.bindings.iter().any(|binding| binding.expires_ms <= now_ms))
+            .filter(|(_, kept)| compact::first_expiry_ms(&kept.bindings) <= now_ms)
             .map(|(address, _)| address.clone())
             .collect();
         for address in expired {
-            let mut bindings = shard.get(&address).map(|kept| kept.bindings.clone()).unwrap_or_default();
-            bindings.retain(|binding| binding.expires_ms > now_ms);
+            let bindings = shard.get(&address).map(|kept| kept.bindings(now_ms)).unwrap_or_default();
             self.keep(&mut shard, &address, bindings);
             self.watchers.tell(&address, Removal::Usual);
         }
@@ -146,7 +158,7 @@ impl Registrations {
 
     fn write_refreshed(&self, shard: &mut Shard, most: usize) {
         for (address, kept) in shard.iter_mut().filter(|(_, kept)| kept.is_refreshed).take(most) {
-            self.store.put_bindings(address, Some(persist::encode(&kept.bindings)));
+            self.store.put_bindings(address, Some(kept.bindings.to_vec()));
             kept.is_refreshed = false;
         }
     }
@@ -156,10 +168,7 @@ impl Registrations {
         let mut all: Vec<(String, Vec<Binding>)> = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            all.extend(shard.iter().map(|(address, kept)| {
-                let live = kept.bindings.iter().filter(|binding| binding.expires_ms > now_ms).cloned().collect();
-                (address.clone(), live)
-            }));
+            all.extend(shard.iter().map(|(address, kept)| (address.to_string(), kept.bindings(now_ms))));
         }
         all.sort_by(|left, right| left.0.cmp(&right.0));
         all
@@ -171,8 +180,9 @@ impl Registrations {
             self.store.put_bindings(address, None);
             shard.remove(address);
         } else {
-            self.store.put_bindings(address, Some(persist::encode(&bindings)));
-            shard.insert(address.to_owned(), Kept { bindings, is_refreshed: false });
+            let kept = Kept::new(&bindings);
+            self.store.put_bindings(address, Some(kept.bindings.to_vec()));
+            shard.insert(address.into(), kept);
         }
     }
 
@@ -186,18 +196,4 @@ impl Registrations {
         #[allow(clippy::indexing_slicing, reason = "index < shards.len() by the remainder above")]
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether phones have but registered again: the store may learn so later, since it holds the same but for the times.
-fn is_refresh(before: &[Binding], after: &[Binding]) -> bool {
-    let is_same = |(before, after): (&Binding, &Binding)| {
-        before.contact == after.contact
-            && before.flow == after.flow
-            && before.q == after.q
-            && before.instance == after.instance
-            && before.reg_id == after.reg_id
-            && before.path == after.path
-            && before.features == after.features
-    };
-    before.len() == after.len() && before.iter().zip(after).all(is_same)
 }
