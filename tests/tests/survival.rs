@@ -56,6 +56,27 @@ fn wait_for_copies(mesh: &Mesh) {
 }
 
 #[test]
+fn who_registered_while_there_was_one_node_is_called_from_the_first_that_joins() {
+    let mut mesh = Mesh { nodes: vec![MeshNode::first("n1")] };
+    let bob = mesh.user("bob");
+    let mut bob = ScriptedPhone::udp(mesh.sip(1)).of("bob", &bob);
+    bob.register();
+
+    let ticket = mesh.node(1).invite();
+    mesh.nodes.push(MeshNode::joining("n2", &ticket));
+    mesh.wait_linked();
+    let alice = mesh.user("alice");
+    eventually(SOON, "Bob to be known at the new node", || mesh.node(2).must(&["user", "list"]).contains("bob"));
+    mesh.wait_announced(1);
+    let mut alice = ScriptedPhone::udp(mesh.sip(2)).of("alice", &alice);
+    let invite = alice.invite(BOB);
+    let ringing = bob.incoming("INVITE");
+    bob.reply(&ringing, 200, "OK", meshtone_tests::scripted::SDP);
+    alice.established(&invite);
+    bob.incoming("ACK");
+}
+
+#[test]
 fn calls_to_a_phone_whose_node_was_killed_end_with_480_and_work_again_elsewhere() {
     let mut mesh = Mesh::start(3);
     let (alice, bob_password) = (mesh.user("alice"), mesh.user("bob"));

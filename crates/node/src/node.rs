@@ -255,7 +255,7 @@ impl Node {
             shards.push(shard);
         }
         transports.receive(shards)?;
-        tasks.spawn(publisher.clone().run(overlay.clone()));
+        tasks.spawn(publisher.clone().run(overlay.clone(), registrations.clone()));
         tasks.spawn(sweep(registrations.clone()));
         tasks.spawn(follow_accounts(exchange.clone()));
         tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
@@ -290,7 +290,7 @@ impl Node {
     /// Stops cleanly: leaves its providers, takes this node's registrations out of the overlay, writes everything down and says goodbye.
     pub async fn shutdown(mut self) {
         self.leave_trunks().await;
-        self.publisher.withdraw(&self.overlay).await;
+        self.publisher.withdraw(&self.overlay, &self.registrations).await;
         save_host_cache(&self.store, &self.overlay);
         self.transports.close();
         self.tasks.shutdown().await;

@@ -13,12 +13,12 @@ use meshtone_sip::transport::Flow;
 
 use super::compact;
 use super::persist;
-use super::publisher::Publisher;
+use super::publisher::{Announcement, Publisher};
 use super::watchers::Watchers;
 use crate::store::Store;
 
 /// Locks the bindings are spread over, so that registrations of different addresses do not wait for each other.
-const SHARDS: usize = 64;
+pub(crate) const SHARDS: usize = 64;
 
 /// Refreshed addresses written in one turn of [`Registrations::sweep`]: 2048 a second, which cost a few percent of one processor.
 /// 10,000 phones that refresh every ten minutes are 17 a second.
@@ -43,9 +43,14 @@ impl Kept {
 
     /// The bindings that have not expired.
     fn bindings(&self, now_ms: u64) -> Vec<Binding> {
-        let mut bindings = compact::decode(&self.bindings).unwrap_or_default();
+        let mut bindings = self.all();
         bindings.retain(|binding| binding.expires_ms > now_ms);
         bindings
+    }
+
+    /// The bindings, those that have expired too.
+    fn all(&self) -> Vec<Binding> {
+        compact::decode(&self.bindings).unwrap_or_default()
     }
 }
 
@@ -61,7 +66,7 @@ pub(crate) struct Registrations {
 }
 
 impl Registrations {
-    /// Reads back what the store holds and announces it to the overlay.
+    /// Reads back what the store holds.
     pub(crate) fn restore(store: Store, publisher: Publisher, limits: Limits, now_ms: u64) -> Arc<Self> {
         let registrations = Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -80,7 +85,6 @@ impl Registrations {
                 continue;
             }
             restored += bindings.len();
-            registrations.publish(&address, &bindings);
             registrations.shard(&address).insert(address.into(), Kept::new(&bindings));
         }
         if restored > 0 {
@@ -174,8 +178,19 @@ impl Registrations {
         all
     }
 
+    /// The addresses in one of the [`SHARDS`] parts.
+    pub(super) fn addresses(&self, part: usize) -> Vec<String> {
+        let shard = self.shards.get(part).map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
+        shard.iter().flat_map(|shard| shard.keys()).map(|address| address.to_string()).collect()
+    }
+
+    /// What is to be said of an address in the overlay; `None` where nothing is registered.
+    pub(super) fn announcement(&self, address: &str) -> Option<Announcement> {
+        announcement(&self.shard(address).get(address)?.all())
+    }
+
     fn keep(&self, shard: &mut Shard, address: &str, bindings: Vec<Binding>) {
-        self.publish(address, &bindings);
+        let said = shard.get(address).and_then(|kept| announcement(&kept.all()));
         if bindings.is_empty() {
             self.store.put_bindings(address, None);
             shard.remove(address);
@@ -184,10 +199,9 @@ impl Registrations {
             self.store.put_bindings(address, Some(kept.bindings.to_vec()));
             shard.insert(address.into(), kept);
         }
-    }
-
-    fn publish(&self, address: &str, bindings: &[Binding]) {
-        self.publisher.set(address, bindings.len(), bindings.iter().map(|binding| binding.q).max().unwrap_or(0));
+        if announcement(&bindings) != said {
+            self.publisher.changed(address, !bindings.is_empty());
+        }
     }
 
     fn shard(&self, address: &str) -> MutexGuard<'_, Shard> {
@@ -196,4 +210,9 @@ impl Registrations {
         #[allow(clippy::indexing_slicing, reason = "index < shards.len() by the remainder above")]
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn announcement(bindings: &[Binding]) -> Option<Announcement> {
+    let q = bindings.iter().map(|binding| binding.q).max()?;
+    Some(Announcement { contacts: bindings.len(), q })
 }

@@ -11,7 +11,7 @@ use super::{TrunkInput, Trunks};
 use crate::exchange::policy;
 use crate::exchange::search::Sought;
 use crate::exchange::worker::{Input, Worker};
-use crate::location::publisher::Publisher;
+use crate::location::publisher::{Announcement, Publisher};
 
 /// The user name under which trunks are announced; `account` reserves it.
 const NAME: &str = "trunk";
@@ -20,7 +20,9 @@ impl Trunks {
     /// Tells the other home nodes that calls leave here.
     pub(crate) fn announce(&self, publisher: &Publisher, domain: &str) {
         let outbound = self.0.iter().filter(|trunk| !trunk.settings.outbound.is_empty()).count();
-        publisher.set(&format!("{NAME}@{domain}"), outbound, 1000);
+        if outbound > 0 {
+            publisher.offer(&format!("{NAME}@{domain}"), Announcement { contacts: outbound, q: 1000 });
+        }
     }
 }
 
