@@ -168,14 +168,10 @@ impl<K, V> Default for Generations<K, V> {
 
 impl<K: Eq + Hash + Copy, V: Default> Generations<K, V> {
     fn entry(&mut self, key: K) -> &mut V {
-        if !self.young.contains_key(&key) {
-            if self.young.len() >= TABLE_MAX {
-                self.old = std::mem::take(&mut self.young);
-            }
-            let value = self.old.remove(&key).unwrap_or_default();
-            self.young.insert(key, value);
+        if self.young.len() >= TABLE_MAX && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
         }
-        self.young.entry(key).or_default()
+        self.young.entry(key).or_insert_with(|| self.old.remove(&key).unwrap_or_default())
     }
 
     /// The entry, if there is one; asking keeps it.

@@ -124,8 +124,8 @@ impl Exchange {
             (Verdict::Missing | Verdict::Stale | Verdict::Refused | Verdict::Accepted { .. }, _) => {}
         }
         let stale = match verdict {
-            Verdict::Accepted { username } => match self.accounts.find(&username) {
-                Some(account) => return Authenticated::As(account.user),
+            Verdict::Accepted { username } => match self.accounts.resolve(&username) {
+                Some(user) => return Authenticated::As(user),
                 // Removed this very moment.
                 None => false,
             },

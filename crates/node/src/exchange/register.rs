@@ -58,9 +58,16 @@ impl Worker {
     /// Whether `uri` is the address of account `user`, by name or number, at the served domain or at this node.
     pub(super) fn is_own_address(&self, uri: &str, user: &str) -> bool {
         let Ok(parsed) = Uri::parse(uri) else { return false };
+        if !self.is_own_host(&parsed) {
+            return false;
+        }
+        // Nearly all phones write the name as the account has it.
+        if parsed.user == Some(user) {
+            return true;
+        }
         let address = parsed.address_of_record();
-        let Some((name, _)) = address.rsplit_once('@') else { return false };
-        self.is_served(uri) && self.exchange.user(name).is_some_and(|named| named == user)
+        let name = address.rsplit_once('@').map(|(name, _)| name);
+        name.and_then(|name| self.exchange.user(name)).is_some_and(|named| named == user)
     }
 
     pub(super) fn is_served(&self, uri: &str) -> bool {

@@ -171,10 +171,9 @@ impl Receiver {
         if datagram.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             return;
         }
-        let bytes = Bytes::copy_from_slice(datagram);
-        let message = Message::parse(bytes.clone()).map_err(|error| {
+        let message = Message::parse(Bytes::copy_from_slice(datagram)).map_err(|error| {
             tracing::debug!(%remote, %error, "bad datagram");
-            (error, Message::parse_lenient(bytes))
+            (error, Message::parse_lenient(Bytes::copy_from_slice(datagram)))
         });
         let is_crowded = self.arrived.len() >= ARRIVED_MAX - ESTABLISHED_RESERVE;
         if is_crowded && !message.as_ref().is_ok_and(|message| !opens_something(message)) {
