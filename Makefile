@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-tools test-web threats build lint format deny-tool advisories fuzz bench histories links report
+.PHONY: help run test test-tools test-web threats build lint format deny-tool advisories fuzz bench histories links releases report
 
 # What `meshtone run` is given: make run ARGS="--domain home.example"
 ARGS ?=
@@ -26,6 +26,9 @@ DENY_VERSION := 0.20.2
 # Histories that `make histories` plays, from this seed on.
 HISTORIES ?= 2000
 HISTORY_SEED ?= 1
+
+# The commit whose program `make releases` runs beside this one.
+OTHER ?= HEAD^
 
 # Nodes of the largest overlay that the report simulates.
 REPORT_NODES ?= 100
@@ -102,6 +105,15 @@ fuzz: ## Feed every parser random input (FUZZ_SECONDS=600 each; FUZZ_TARGETS="sd
 bench: ## Measure a node against Kamailio, core by core (BENCH="--rounds 1 --tests register" for some)
 	@echo "Measuring on cores 0 and 1; leave the machine alone meanwhile. All tests take about an hour."
 	bench/sip.sh $(BENCH)
+
+releases: test-tools build ## Call between nodes of this program and of another commit's (OTHER=HEAD^)
+	@echo "Building the program of $(OTHER) (some minutes)."
+	@target="$$(realpath "$${CARGO_TARGET_DIR:-target}")"; other="$$target/other"; \
+	git worktree prune; rm -rf "$$other"; git worktree add --quiet --detach "$$other" $(OTHER); \
+	trap 'git worktree remove --force "$$other"' EXIT; \
+	CARGO_TARGET_DIR="$$target/other-build" cargo build --locked --manifest-path "$$other/Cargo.toml" --package meshtone; \
+	MESHTONE_OTHER_BIN="$$target/other-build/debug/meshtone" \
+		cargo test --workspace --locked --test releases -- --ignored --nocapture
 
 links: test-tools ## Cut and heal 32 nodes over real links, judged like histories; wants a quiet machine
 	cargo test --workspace --locked --test overlay_cut -- --ignored --nocapture

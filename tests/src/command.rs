@@ -1,6 +1,6 @@
 //! Running the `meshtone` binary and other programs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The `meshtone` binary that belongs to this test run: the one in the target directory beside the test itself.
@@ -23,7 +23,12 @@ pub fn binary() -> PathBuf {
 
 /// A `meshtone` command that sees none of the caller's own settings.
 pub fn meshtone(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+    isolated(&binary(), arguments)
+}
+
+/// A command of this `meshtone` binary that sees none of the caller's own settings.
+pub fn isolated(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.args(arguments).stdin(std::process::Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MESHTONE_") {

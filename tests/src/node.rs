@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::{meshtone, signal, stderr, stdout};
+use crate::command::{binary, isolated, signal, stderr, stdout};
 use crate::phone::Transport;
 use crate::ports::PortBlock;
 use crate::wait::{eventually, eventually_some};
@@ -31,6 +31,7 @@ pub struct MeshNode {
     start: u32,
     domain: Option<String>,
     environment: Vec<(String, String)>,
+    program: PathBuf,
 }
 
 impl MeshNode {
@@ -62,7 +63,13 @@ impl MeshNode {
             start: 0,
             domain: None,
             environment: Vec::new(),
+            program: binary(),
         }
+    }
+
+    /// Runs another `meshtone` binary from the next start on, such as one of another release.
+    pub fn set_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
     }
 
     /// Serves another domain than [`DOMAIN`] from the next start on.
@@ -122,7 +129,7 @@ impl MeshNode {
         let log = File::options().create(true).append(true).open(self.log()).expect("the log file");
         let out = File::create(self.file("out")).expect("the output file");
         let filter = std::env::var("NODE_LOG").unwrap_or_else(|_| "info,meshtone=debug".to_owned());
-        let child = meshtone(&arguments)
+        let child = isolated(&self.program, &arguments)
             .env("MESHTONE_LOG", filter)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdout(out)
@@ -193,7 +200,7 @@ impl MeshNode {
 
     /// Runs an administrative command against its data folder.
     pub fn command(&self, arguments: &[&str]) -> Output {
-        meshtone(arguments).env("MESHTONE_DATA", self.data()).output().expect("run meshtone")
+        isolated(&self.program, arguments).env("MESHTONE_DATA", self.data()).output().expect("run meshtone")
     }
 
     /// Runs an administrative command that must succeed, and returns what it prints.
