@@ -1,9 +1,11 @@
-//! A registration and a call through the engine, in time of their own: what a worker does, without its sockets.
+//! Registrations and a call through the engine, in time of their own: what a worker does, without its sockets.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use meshtone_sip::digest::{self, Algorithm, Authenticator, DigestConfig, DigestParams, Ha1, Protection, Verdict};
 use meshtone_sip::message::{Header, Message};
 use meshtone_sip::proxy::{Routing, Target};
 use meshtone_sip::registrar::{self, Binding, Grants, Limits};
@@ -11,6 +13,8 @@ use meshtone_sip::server::{Event, Server, ServerConfig};
 use meshtone_sip::transport::{Destination, Flow, Locals, Randomness};
 
 const HERE: &str = "127.77.0.1:5060";
+
+const REALM: &str = "bench.example";
 
 struct OneAddress;
 
@@ -50,43 +54,108 @@ fn udp(port: u16) -> Flow {
     Flow::Udp { listener: 0, remote: SocketAddr::from(([127, 77, 0, 1], port)) }
 }
 
-/// An engine that answers REGISTER from a table with one address.
-pub(crate) struct Registrar {
-    server: Server,
-    bindings: Vec<Binding>,
-    number: u64,
-    now: Instant,
+/// A phone that registers again and again.
+pub(crate) struct Phone {
+    number: u32,
+    login: Option<Arc<Login>>,
 }
 
-impl Registrar {
-    pub(crate) fn new() -> Registrar {
-        Registrar { server: server(), bindings: Vec::new(), number: 0, now: Instant::now() }
+/// A challenge that a phone answers with one count after the other.
+struct Login {
+    authenticator: Authenticator,
+    ha1: Ha1,
+    nonce: String,
+}
+
+impl Phone {
+    /// A phone that nobody asks who it is.
+    pub(crate) fn open() -> Phone {
+        Phone { number: 0, login: None }
     }
 
-    /// One REGISTER and its 200. Time goes on, so that finished transactions end in their order.
-    pub(crate) fn register(&mut self) {
+    /// A phone that was challenged before.
+    pub(crate) fn with_password() -> Phone {
+        let authenticator = Authenticator::new([9; 32], DigestConfig::default());
+        let challenge = authenticator.challenge(unix_ms(), REALM, &[Algorithm::Md5], false);
+        let params = DigestParams::parse(&challenge[0]).expect("a good challenge").expect("a Digest");
+        let nonce = params.raw("nonce").expect("a nonce").to_owned();
+        let ha1 = digest::ha1(Algorithm::Md5, "u0", REALM, "secret");
+        Phone { number: 0, login: Some(Arc::new(Login { authenticator, ha1, nonce })) }
+    }
+
+    /// The next REGISTER, as it comes from a socket.
+    pub(crate) fn request(&mut self) -> Bytes {
         self.number += 1;
-        self.now += Duration::from_millis(1);
         let n = self.number;
+        let authorization = self.login.as_ref().map(|login| login.answer(n)).unwrap_or_default();
         let text = format!(
             "REGISTER sip:bench.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.77.0.1:5070;branch=z9hG4bK-sb-{n:010x}R{n}-c9a5bde8;rport\r\n\
              Max-Forwards: 70\r\nFrom: <sip:u0@bench.example>;tag=ft0\r\nTo: <sip:u0@bench.example>\r\n\
              Call-ID: 0-reg-0f3a9c2e71d84b55@bench.example\r\nCSeq: {n} REGISTER\r\n\
-             Contact: <sip:u0@127.77.0.1:5070>;expires=3600\r\nUser-Agent: sipload\r\n\
+             Contact: <sip:u0@127.77.0.1:5070>;expires=3600\r\nUser-Agent: sipload\r\n{authorization}\
              Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, MESSAGE, NOTIFY, INFO, UPDATE\r\n\
              Supported: path, outbound, gruu\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n"
         );
-        let flow = udp(5070);
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+}
+
+impl Login {
+    fn answer(&self, number: u32) -> String {
+        let (nonce, nc) = (&self.nonce, format!("{number:08x}"));
+        let protection = Protection::Auth { nc: &nc, cnonce: "0a4f113b" };
+        let response = digest::response(Algorithm::Md5, &self.ha1, nonce, protection, "REGISTER", "sip:bench.example");
+        format!(
+            "Authorization: Digest username=\"u0\", realm=\"{REALM}\", nonce=\"{nonce}\", uri=\"sip:bench.example\", \
+             response=\"{response}\", algorithm=MD5, cnonce=\"0a4f113b\", qop=auth, nc={nc}\r\n"
+        )
+    }
+
+    fn accepts(&self, request: &Message) -> bool {
+        let lookup = |user: &str, _| (user == "u0").then(|| self.ha1.clone());
+        let values = request.fields(Header::Authorization);
+        let method = request.method_name();
+        let verdict =
+            self.authenticator.verify(unix_ms(), values, REALM, method, request.body(), lookup, &[Algorithm::Md5]);
+        matches!(verdict, Verdict::Accepted { .. })
+    }
+}
+
+/// An engine that answers the REGISTER of one phone.
+pub(crate) struct Registrar {
+    server: Server,
+    bindings: Vec<Binding>,
+    now: Instant,
+    unix_ms: u64,
+    login: Option<Arc<Login>>,
+}
+
+impl Registrar {
+    pub(crate) fn new(phone: &Phone) -> Registrar {
+        let now = Instant::now();
+        Registrar { server: server(), bindings: Vec::new(), now, unix_ms: unix_ms(), login: phone.login.clone() }
+    }
+
+    /// One REGISTER and its 200. Time goes on, so that finished transactions end in their order.
+    #[inline(never)]
+    pub(crate) fn register(&mut self, datagram: Bytes) {
+        self.now += Duration::from_millis(1);
+        self.unix_ms += 1;
         self.server.handle_timeout(self.now);
-        self.server.handle_message(self.now, flow, Message::parse(Bytes::from(text)).expect("a good REGISTER"));
+        self.server.handle_message(self.now, udp(5070), Message::parse(datagram).expect("a good REGISTER"));
         let Some(Event::Request { id, request, flow, .. }) = self.server.poll_event() else { panic!("no request") };
-        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis() as u64);
-        registrar::register(unix_ms, &Limits::default(), &mut self.bindings, &request, &flow).expect("a good REGISTER");
-        let response = registrar::ok(unix_ms, &self.bindings, &request, Grants::default());
+        assert!(self.login.as_ref().is_none_or(|login| login.accepts(&request)), "the phone knows its password");
+        registrar::register(self.unix_ms, &Limits::default(), &mut self.bindings, &request, &flow)
+            .expect("a good REGISTER");
+        let response = registrar::ok(self.unix_ms, &self.bindings, &request, Grants::default());
         self.server.respond(self.now, id, response);
         let transmit = self.server.poll_transmit().expect("an answer");
         assert_eq!(transmit.message.status(), 200);
     }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis() as u64)
 }
 
 /// An engine that proxies between a caller and one phone.
