@@ -2,8 +2,10 @@
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
+use siphasher::sip128::{Hasher128, SipHasher13};
+
 use super::CountHasher;
-use crate::message::{Message, Method, ParseError};
+use crate::message::{Message, Method, ParseError, Via};
 
 /// Start of every branch that is unique by itself (RFC 3261 §8.1.1.7).
 pub(super) const MAGIC_COOKIE: &str = "z9hG4bK";
@@ -31,17 +33,23 @@ impl Hash for Key {
 /// What hashes keys into a table: they are hashes already.
 pub(super) type KeyHasher = BuildHasherDefault<CountHasher>;
 
-/// The keys of the hash, other ones in each layer.
-#[derive(Debug, Default)]
-pub(super) struct Keys(RandomState, RandomState);
+/// The key of the hash, another one in each layer.
+#[derive(Debug)]
+pub(super) struct Keys(SipHasher13);
+
+impl Default for Keys {
+    fn default() -> Keys {
+        let half = || RandomState::new().hash_one(());
+        Keys(SipHasher13::new_with_keys(half(), half()))
+    }
+}
 
 impl Keys {
-    /// Key of the server transaction that a request belongs to.
+    /// Key of the server transaction that a request with this topmost Via belongs to.
     ///
     /// By branch, sent-by and method where the branch is unique, else by the fields that RFC 2543 had to do with. The To
     /// tag is left out there: it tells no two requests of one client apart, and the ACK has one that the INVITE lacks.
-    pub(super) fn server(&self, request: &Message, count_as: As) -> Result<Key, ParseError> {
-        let via = request.top_via()?;
+    pub(super) fn server(&self, request: &Message, via: &Via<'_>, count_as: As) -> Result<Key, ParseError> {
         let method = match (count_as, request.method()) {
             (As::Invite, _) | (As::Itself, Method::Ack) => "INVITE",
             (As::Itself, _) => request.method_name(),
@@ -64,13 +72,11 @@ impl Keys {
         Ok(self.hash(|hasher| (via.branch().unwrap_or_default(), cseq.method).hash(hasher)))
     }
 
-    fn hash(&self, feed: impl Fn(&mut std::hash::DefaultHasher)) -> Key {
-        let half = |state: &RandomState| {
-            let mut hasher = state.build_hasher();
-            feed(&mut hasher);
-            hasher.finish()
-        };
-        Key(half(&self.0), half(&self.1))
+    fn hash(&self, feed: impl FnOnce(&mut SipHasher13)) -> Key {
+        let mut hasher = self.0;
+        feed(&mut hasher);
+        let hash = hasher.finish128();
+        Key(hash.h1, hash.h2)
     }
 }
 

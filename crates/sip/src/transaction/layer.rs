@@ -9,7 +9,7 @@ use super::{
     Armed, ById, ClientEvent, ClientStep, InviteClient, InviteServer, OtherClient, OtherServer, ServerEvent,
     ServerStep, TimerLanes, TimerReason, TimerSettings, TransactionId,
 };
-use crate::message::{Message, Method};
+use crate::message::{Message, Method, Via};
 use crate::transport::{Destination, Flow, Transmit};
 
 /// What may still open a transaction when the layer is full has this share of the maximum on top: requests that
@@ -162,7 +162,13 @@ impl TransactionLayer {
 
     /// Takes a request other than ACK; `reply` is the flow that its responses take.
     pub fn handle_request(&mut self, now: Instant, reply: Flow, request: &Message) -> Arrival {
-        let Ok(key) = self.keys.server(request, As::Itself) else { return Arrival::Unreadable };
+        let Ok(via) = request.top_via() else { return Arrival::Unreadable };
+        self.take_request(now, reply, request, &via)
+    }
+
+    /// Takes a request whose topmost Via was read already.
+    pub(crate) fn take_request(&mut self, now: Instant, reply: Flow, request: &Message, via: &Via<'_>) -> Arrival {
+        let Ok(key) = self.keys.server(request, via, As::Itself) else { return Arrival::Unreadable };
         if let Some(id) = self.server_keys.get(&key).copied() {
             self.step_server(id, |machine, _, _| match machine {
                 ServerMachine::Invite(invite) => invite.handle_request(),
@@ -187,12 +193,12 @@ impl TransactionLayer {
 
     /// Whether a request repeats one that has a transaction.
     pub fn knows(&self, request: &Message) -> bool {
-        self.keys.server(request, As::Itself).is_ok_and(|key| self.server_keys.contains_key(&key))
+        self.server_key(request, As::Itself).is_some_and(|key| self.server_keys.contains_key(&key))
     }
 
     /// Takes an ACK; false when it is for a 2xx or for nothing known, and so not the layer's business.
     pub fn handle_ack(&mut self, now: Instant, ack: &Message) -> bool {
-        let Ok(key) = self.keys.server(ack, As::Itself) else { return false };
+        let Some(key) = self.server_key(ack, As::Itself) else { return false };
         let Some(id) = self.server_keys.get(&key).copied() else { return false };
         let had_ended = self.has_ended(id);
         let event = self.step_server(id, |machine, settings, reliable| match machine {
@@ -205,7 +211,7 @@ impl TransactionLayer {
 
     /// Finds the INVITE that a CANCEL is for (RFC 3261 §9.2).
     pub fn find_cancelled(&self, cancel: &Message) -> Option<TransactionId> {
-        let key = self.keys.server(cancel, As::Invite).ok()?;
+        let key = self.server_key(cancel, As::Invite)?;
         self.server_keys.get(&key).copied()
     }
 
@@ -362,10 +368,14 @@ impl TransactionLayer {
         TransactionId(self.last_id)
     }
 
+    fn server_key(&self, request: &Message, count_as: As) -> Option<Key> {
+        self.keys.server(request, &request.top_via().ok()?, count_as).ok()
+    }
+
     fn room_for(&self, request: &Message) -> usize {
         let method = request.method();
-        let is_in_dialog = request.to().is_ok_and(|to| to.tag().is_some());
-        let ends_something = method == Method::Cancel || (method == Method::Bye && is_in_dialog);
+        let is_in_dialog = || request.to().is_ok_and(|to| to.tag().is_some());
+        let ends_something = method == Method::Cancel || (method == Method::Bye && is_in_dialog());
         if ends_something { self.limit + self.limit / RESERVE_SHARE + 1 } else { self.limit }
     }
 
