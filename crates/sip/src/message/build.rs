@@ -44,7 +44,7 @@ impl Builder {
                 if status == 100 || request.to().is_ok_and(|to| to.tag().is_some()) {
                     writer.copy_line(request, index);
                 } else {
-                    to = Some((request.text(slot.value).to_owned(), None));
+                    to = Some((request.text(slot.value()).to_owned(), None));
                 }
             }
         }
@@ -143,17 +143,12 @@ impl Writer {
         if !line.ends_with(b"\r\n") {
             self.put("\r\n");
         }
-        let moved = |at: u32| at.saturating_sub(slot.start).saturating_add(start);
-        let value = Span { start: moved(slot.value.start), end: moved(slot.value.end) };
-        self.slots.push(Slot { start, value, ..*slot });
+        self.slots.push(slot.moved_to(start));
     }
 
     /// Writes a field; `name` counts where the header is [`Header::Other`]. A name that is no token is left out.
     pub(super) fn field(&mut self, header: Header, name: &str, value: &str) {
         let name = if header == Header::Other { name } else { header.as_str() };
-        let Ok(name_len) = u16::try_from(name.len()) else {
-            return;
-        };
         if name.is_empty() || !name.bytes().all(is_token) {
             return;
         }
@@ -161,7 +156,11 @@ impl Writer {
         self.put(": ");
         let value = self.put(super::list::trim(value));
         self.put("\r\n");
-        self.slots.push(Slot { start, value, name_len, header });
+        match Slot::new(start, header, name.len(), value) {
+            Some(slot) => self.slots.push(slot),
+            // Nobody would read a line of 64 KiB.
+            None => self.out.truncate(start as usize),
+        }
     }
 
     pub(super) fn finish(mut self, body: &[u8]) -> Message {
@@ -170,7 +169,7 @@ impl Writer {
             self.put(": ");
             let value = self.put_number(body.len());
             self.put("\r\n");
-            self.slots.push(Slot { start, value, name_len: 14, header: Header::ContentLength });
+            self.slots.extend(Slot::new(start, Header::ContentLength, "Content-Length".len(), value));
         }
         self.put("\r\n");
         let head = offset(self.out.len());

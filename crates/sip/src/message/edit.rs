@@ -203,7 +203,7 @@ impl<'a> Editor<'a> {
         match self.lines.get(at) {
             Some(Line::Kept(index, _)) => {
                 let message = self.message;
-                Cow::Borrowed(behind_first(message.slots.get(*index).map_or("", |slot| message.text(slot.value))))
+                Cow::Borrowed(behind_first(message.slots.get(*index).map_or("", |slot| message.text(slot.value()))))
             }
             Some(Line::New { value, .. }) => Cow::Owned(behind_first(text(&self.texts, *value)).to_owned()),
             None => Cow::Borrowed(""),

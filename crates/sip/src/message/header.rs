@@ -117,7 +117,8 @@ impl Header {
         };
         let mut place = hash(name.len(), *first, *last);
         while let Some((known, header)) = TABLE.get(place).and_then(|entry| NAMES.get(usize::from(*entry))) {
-            if known.as_bytes().eq_ignore_ascii_case(name) {
+            // Nearly every phone writes names as the RFCs do.
+            if known.as_bytes() == name || known.as_bytes().eq_ignore_ascii_case(name) {
                 return *header;
             }
             place = (place + 1) % TABLE_LEN;

@@ -118,14 +118,15 @@ pub(super) fn cut(text: &str, at: Option<usize>) -> (&str, &str) {
 pub struct Params<'a> {
     /// From the first semicolon, or empty.
     raw: &'a str,
+    /// Whether there may be quotes or white space.
+    is_quoted: bool,
 }
 
 impl<'a> Params<'a> {
     /// Takes header parameters, which may be quoted and have white space around `;` and `=`.
     pub(super) fn parse(raw: &'a str) -> Option<Params<'a>> {
-        let params = Params { raw };
         if is_plain(raw.as_bytes()) {
-            return Some(params);
+            return Some(Params { raw, is_quoted: false });
         }
         let mut rest = raw;
         while !rest.is_empty() {
@@ -138,12 +139,12 @@ impl<'a> Params<'a> {
             }
             rest = next;
         }
-        Some(params)
+        Some(Params { raw, is_quoted: true })
     }
 
-    /// Takes URI parameters that were checked already.
+    /// Takes URI parameters that were checked already: a URI holds neither quotes nor white space.
     pub(super) fn unchecked(raw: &'a str) -> Params<'a> {
-        Params { raw }
+        Params { raw, is_quoted: false }
     }
 
     /// Returns the parameters as they are written, from the first semicolon; `""` if there are none.
@@ -158,11 +159,17 @@ impl<'a> Params<'a> {
 
     /// Iterates over names and values as they are written.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
-        let mut rest = self.raw;
+        let (mut rest, is_quoted) = (self.raw, self.is_quoted);
         std::iter::from_fn(move || {
-            let (param, next) = split_param(rest.strip_prefix(';')?);
+            let after = rest.strip_prefix(';')?;
+            if is_quoted {
+                let (param, next) = split_param(after);
+                rest = next;
+                return Some(name_and_value(param));
+            }
+            let (param, next) = take_plain(after);
             rest = next;
-            Some(name_and_value(param))
+            Some(param)
         })
     }
 }
@@ -194,6 +201,17 @@ fn split_param(text: &str) -> (&str, &str) {
         Some(at) => text.split_at_checked(at).unwrap_or((text, "")),
         None => (text, ""),
     }
+}
+
+/// Cuts the first parameter off where there are no quotes; the rest begins with a semicolon or is empty.
+fn take_plain(text: &str) -> ((&str, Option<&str>), &str) {
+    let until = |text: &str, is_end: fn(u8) -> bool| text.bytes().position(is_end).unwrap_or(text.len());
+    let (name, rest) = text.split_at_checked(until(text, |byte| matches!(byte, b';' | b'='))).unwrap_or((text, ""));
+    effort::spend(name.len());
+    let Some(rest) = rest.strip_prefix('=') else { return ((name, None), rest) };
+    let (value, rest) = rest.split_at_checked(until(rest, |byte| byte == b';')).unwrap_or((rest, ""));
+    effort::spend(value.len());
+    ((name, Some(value)), rest)
 }
 
 fn name_and_value(param: &str) -> (&str, Option<&str>) {

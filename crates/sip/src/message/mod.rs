@@ -139,7 +139,7 @@ impl Message {
             start_line @ StartLine::Request { .. } => {
                 let mut slots = std::mem::take(&mut scanner.slots);
                 // What is no text cannot be repeated in an answer, which has to be.
-                let end_of = |slot: &Slot| Span { start: slot.start, end: slot.value.end };
+                let end_of = |slot: &Slot| Span { start: slot.start, end: slot.value().end };
                 slots.retain(|slot| {
                     let line = end_of(slot).of(&bytes);
                     crate::effort::spend(line.len());
@@ -213,17 +213,17 @@ impl Message {
             return self.header(known);
         }
         let is_it = |slot: &&Slot| slot.header == Header::Other && self.text(slot.name()).eq_ignore_ascii_case(name);
-        self.slots.iter().find(is_it).map(|slot| self.text(slot.value))
+        self.slots.iter().find(is_it).map(|slot| self.text(slot.value()))
     }
 
     /// Iterates over the values of all fields of this name, one for each field line.
     pub fn fields(&self, name: Header) -> impl Iterator<Item = &str> {
-        self.slots.iter().filter(move |slot| slot.header == name).map(|slot| self.text(slot.value))
+        self.slots.iter().filter(move |slot| slot.header == name).map(|slot| self.text(slot.value()))
     }
 
     /// Iterates over name and value of every field, in the order of the message.
     pub fn all_fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.slots.iter().map(|slot| (self.text(slot.name()), self.text(slot.value)))
+        self.slots.iter().map(|slot| (self.text(slot.name()), self.text(slot.value())))
     }
 
     /// Iterates over the comma-separated values of all fields of this name, commas in quotes and `<>` respected.
@@ -343,7 +343,7 @@ impl Message {
     /// message there may be a line between that was left out.
     fn line(&self, slot: &Slot) -> &[u8] {
         let head = self.bytes.get(slot.start as usize..).unwrap_or_default();
-        let mut end = slot.value.end.saturating_sub(slot.start) as usize;
+        let mut end = slot.value().end.saturating_sub(slot.start) as usize;
         loop {
             match head.get(end..).unwrap_or_default() {
                 [b' ' | b'\t', ..] => end += 1,
@@ -377,7 +377,8 @@ pub struct CSeq<'a> {
 
 impl<'a> CSeq<'a> {
     fn parse(value: &'a str) -> Option<CSeq<'a>> {
-        let (number, method) = value.split_once(list::is_space)?;
+        let space = value.bytes().position(scan::is_space)?;
+        let (number, method) = value.split_at_checked(space)?;
         let method = list::trim(method);
         (!method.is_empty() && method.bytes().all(scan::is_token))
             .then(|| list::decimal(number).map(|number| CSeq { number, method }))?

@@ -23,6 +23,10 @@ impl Span {
         Span { start: offset(start), end: offset(end) }
     }
 
+    pub(crate) fn len(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+
     pub(crate) fn of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
@@ -33,18 +37,42 @@ pub(crate) fn offset(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-/// One header field: its line begins at `start`; the line ends where the next one begins.
+/// One header field: its line begins at `start`; the line ends where the next one begins. In 12 bytes, as a message is moved
+/// with all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) start: u32,
-    pub(crate) value: Span,
-    pub(crate) name_len: u16,
+    /// Where the value begins, from `start`.
+    value_at: u16,
+    value_len: u16,
+    name_len: u16,
     pub(crate) header: Header,
 }
 
 impl Slot {
+    /// `None` where name or value are longer than any line may be.
+    pub(crate) fn new(start: u32, header: Header, name_len: usize, value: Span) -> Option<Slot> {
+        Some(Slot {
+            start,
+            value_at: u16::try_from(value.start.checked_sub(start)?).ok()?,
+            value_len: u16::try_from(value.end.checked_sub(value.start)?).ok()?,
+            name_len: u16::try_from(name_len).ok()?,
+            header,
+        })
+    }
+
     pub(crate) fn name(&self) -> Span {
         Span { start: self.start, end: self.start.saturating_add(u32::from(self.name_len)) }
+    }
+
+    pub(crate) fn value(&self) -> Span {
+        let start = self.start.saturating_add(u32::from(self.value_at));
+        Span { start, end: start.saturating_add(u32::from(self.value_len)) }
+    }
+
+    /// The same field in a message where its line begins elsewhere.
+    pub(crate) fn moved_to(self, start: u32) -> Slot {
+        Slot { start, ..self }
     }
 }
 
@@ -242,7 +270,7 @@ impl Scanner {
             return Err(ParseError::TooManyFields);
         }
         if slot.header == Header::ContentLength {
-            self.take_content_length(slot.value.of(bytes));
+            self.take_content_length(slot.value().of(bytes));
         }
         self.slots.push(slot);
         Ok(())
@@ -308,12 +336,8 @@ fn field(line: &[u8], start: usize) -> Option<Slot> {
     let lead = value.iter().position(|byte| !is_space(*byte)).unwrap_or(value.len());
     let tail = value.iter().rposition(|byte| !is_space(*byte)).map_or(lead, |last| last + 1);
     let value_start = start + colon + 1;
-    Some(Slot {
-        start: offset(start),
-        value: Span::new(value_start + lead, value_start + tail),
-        name_len: u16::try_from(name_len).ok()?,
-        header: Header::from_bytes(name),
-    })
+    let value = Span::new(value_start + lead, value_start + tail);
+    Slot::new(offset(start), Header::from_bytes(name), name_len, value)
 }
 
 /// White space within a value; line breaks are there only where a line is folded.

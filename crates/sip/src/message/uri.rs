@@ -49,10 +49,10 @@ impl<'a> Uri<'a> {
         }
         crate::effort::spend(text.len());
         let (scheme, opaque) = split_at_byte(text, b':')?;
-        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        let is_scheme = scheme.as_bytes().first().is_some_and(u8::is_ascii_alphabetic)
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
-        let is_clean = opaque.bytes().all(is_uri_byte);
-        if !is_scheme || !is_clean || opaque.is_empty() {
+        let marks = Marks::find(opaque)?;
+        if !is_scheme || opaque.is_empty() {
             return None;
         }
         let mut uri = Uri {
@@ -68,28 +68,25 @@ impl<'a> Uri<'a> {
         if !uri.is_sip() {
             return Some(uri);
         }
-        if !escapes_are_whole(opaque) {
+        if marks.has_escapes && !escapes_are_whole(opaque) {
             return None;
         }
-        // A user may hold `;`, `?` and `/`; what follows it may not hold `@`. So the first `@` ends it.
-        let rest = match split_at_byte(opaque, b'@') {
-            Some((userinfo, rest)) => {
-                let (user, password) = match split_at_byte(userinfo, b':') {
-                    Some((user, password)) => (user, Some(password)),
-                    None => (userinfo, None),
-                };
-                if user.is_empty() {
-                    return None;
-                }
-                uri.user = Some(user);
-                uri.password = password;
-                rest
+        if let Some(at) = marks.at {
+            let (user, password) = match marks.password {
+                Some(colon) => (opaque.get(..colon)?, Some(opaque.get(colon + 1..at)?)),
+                None => (opaque.get(..at)?, None),
+            };
+            if user.is_empty() {
+                return None;
             }
-            None => opaque,
-        };
-        let (rest, headers) = split_at_byte(rest, b'?').unwrap_or((rest, ""));
-        let hostport_len = memchr::memchr(b';', rest.as_bytes()).unwrap_or(rest.len());
-        let (hostport, params) = rest.split_at_checked(hostport_len)?;
+            uri.user = Some(user);
+            uri.password = password;
+        }
+        let place = marks.at.map_or(0, |at| at + 1);
+        let params_end = marks.headers.unwrap_or(opaque.len());
+        let host_end = marks.params.unwrap_or(params_end);
+        let (hostport, params) = (opaque.get(place..host_end)?, opaque.get(host_end..params_end)?);
+        let headers = marks.headers.and_then(|question| opaque.get(question + 1..)).unwrap_or_default();
         let (host, port) = host_and_port(hostport, false)?;
         uri.host = host;
         uri.port = port;
@@ -157,7 +154,7 @@ impl<'a> Uri<'a> {
             && self.port == other.port
             && self.params_cover(other)
             && other.params_cover(self)
-            && same_headers(self.headers, other.headers)
+            && (self.headers == other.headers || same_headers(self.headers, other.headers))
     }
 
     fn has_too_many_parts(&self) -> bool {
@@ -176,6 +173,43 @@ impl<'a> Uri<'a> {
             // RFC 3261 §7.3.1 forbids a name to come twice; where it does, a URI is still equivalent to itself.
             theirs.any(|(_, their_value)| same(value.unwrap_or_default(), their_value.unwrap_or_default(), true))
         })
+    }
+}
+
+/// Where the parts of a SIP URI meet, found in one pass over what follows the scheme's colon.
+#[derive(Default)]
+struct Marks {
+    /// The first `@`: a user may hold `;`, `?` and `/`, but what follows it may not hold `@`.
+    at: Option<usize>,
+    /// The first `:` before the `@`.
+    password: Option<usize>,
+    /// The first `;` behind the host.
+    params: Option<usize>,
+    /// The first `?` behind the host.
+    headers: Option<usize>,
+    has_escapes: bool,
+}
+
+impl Marks {
+    /// `None` when there is a byte that no URI holds.
+    fn find(opaque: &str) -> Option<Marks> {
+        let mut marks = Marks::default();
+        let mut colon = None;
+        for (index, byte) in opaque.bytes().enumerate() {
+            match byte {
+                b'@' if marks.at.is_none() => {
+                    marks =
+                        Marks { at: Some(index), password: colon, has_escapes: marks.has_escapes, ..Marks::default() };
+                }
+                b':' => colon = colon.or(Some(index)),
+                b';' if marks.headers.is_none() => marks.params = marks.params.or(Some(index)),
+                b'?' => marks.headers = marks.headers.or(Some(index)),
+                b'%' => marks.has_escapes = true,
+                _ if !is_uri_byte(byte) => return None,
+                _ => {}
+            }
+        }
+        Some(marks)
     }
 }
 

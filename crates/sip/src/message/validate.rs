@@ -65,7 +65,7 @@ pub(super) fn validate(message: &Message) -> Result<(), ParseError> {
         }
     }
     for slot in message.slots.iter().filter(|slot| bit(slot.header) & bits(&ADDRESSES) != 0) {
-        for value in list::split_values(message.text(slot.value)) {
+        for value in list::split_values(message.text(slot.value())) {
             check_address(value).ok_or(ParseError::Malformed(slot.header))?;
         }
     }
