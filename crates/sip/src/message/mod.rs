@@ -14,6 +14,7 @@ mod list;
 mod method;
 mod name_addr;
 mod scan;
+mod splice;
 mod start_line;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use via::{COOKIE, Via};
 
 pub(crate) use scan::{BareBreaks, Progress, Scanner};
 use scan::{Slot, Slots, Span, StartLine};
+pub(crate) use validate::Essentials;
 
 /// A message is at most as large as the largest datagram, whatever carries it: 64 KiB. An SDP has 2 KiB, a picture in a
 /// MESSAGE no place. Beyond: 513.
@@ -322,7 +324,12 @@ impl Message {
     ///
     /// The first fault found; [`ParseError::status`] says how to answer it. Faulty responses are dropped.
     pub fn validate(&self) -> Result<(), ParseError> {
-        validate::validate(self)
+        validate::read(self).map(|_| ())
+    }
+
+    /// Validates the message, and gives what was read for that.
+    pub(crate) fn read_essentials(&self) -> Result<Essentials<'_>, ParseError> {
+        validate::read(self)
     }
 
     /// Starts an edited copy of this message.

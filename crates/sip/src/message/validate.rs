@@ -1,6 +1,6 @@
 //! What a message must satisfy before anybody acts upon it (RFC 3261 §8.1.1, §16.3; cases of RFC 4475 §3.1.2, §3.3).
 
-use super::{Header, MAX_VIAS, Message, NameAddr, ParseError, Uri, Via, list};
+use super::{CSeq, Header, MAX_VIAS, Message, NameAddr, ParseError, Uri, Via, list};
 
 /// Fields that appear exactly once.
 const MANDATORY: [Header; 4] = [Header::From, Header::To, Header::CallId, Header::CSeq];
@@ -53,29 +53,39 @@ const fn bits(headers: &[Header]) -> Names {
 /// There are fewer names than bits.
 const _: () = assert!((Header::Other as u32) < Names::BITS);
 
-pub(super) fn validate(message: &Message) -> Result<(), ParseError> {
-    check_counts(message)?;
-    check_vias(message)?;
-    check_numbers(message)?;
-    for header in [Header::From, Header::To] {
-        let address = message.name_addr(header)?;
-        let tags = address.params.iter().filter(|(name, _)| name.eq_ignore_ascii_case("tag")).count();
-        if tags > 1 || check_uri(address.uri).is_err() {
-            return Err(ParseError::Malformed(header));
-        }
-    }
-    for slot in message.slots.iter().filter(|slot| bit(slot.header) & bits(&ADDRESSES) != 0) {
-        for value in list::split_values(message.text(slot.value())) {
-            check_address(value).ok_or(ParseError::Malformed(slot.header))?;
-        }
-    }
-    if message.call_id().is_empty() || message.call_id().bytes().any(super::scan::is_space) {
-        return Err(ParseError::Malformed(Header::CallId));
-    }
-    if message.is_request() { check_request(message) } else { Ok(()) }
+/// What decides the way of a request through the engine: read once, as it is checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Essentials<'a> {
+    /// The topmost Via.
+    pub(crate) via: Via<'a>,
+    /// Whether there are further Vias, those of proxies.
+    pub(crate) was_forwarded: bool,
+    /// The tag of To.
+    pub(crate) to_tag: Option<&'a str>,
+    /// `None` in a response.
+    pub(crate) request_uri: Option<Uri<'a>>,
 }
 
-fn check_counts(message: &Message) -> Result<(), ParseError> {
+/// Checks all that somebody acts upon.
+pub(super) fn read(message: &Message) -> Result<Essentials<'_>, ParseError> {
+    let seen = check_counts(message)?;
+    let (via, was_forwarded) = read_vias(message)?;
+    let cseq = read_numbers(message, seen)?;
+    read_tag(message, Header::From)?;
+    let to_tag = read_tag(message, Header::To)?;
+    if seen & bits(&ADDRESSES) != 0 {
+        check_addresses(message)?;
+    }
+    let call_id = message.call_id();
+    if call_id.is_empty() || call_id.bytes().any(super::scan::is_space) {
+        return Err(ParseError::Malformed(Header::CallId));
+    }
+    let request_uri = if message.is_request() { Some(read_request_uri(message, cseq)?) } else { None };
+    Ok(Essentials { via, was_forwarded, to_tag, request_uri })
+}
+
+/// The names that a message has, none of them too often.
+fn check_counts(message: &Message) -> Result<Names, ParseError> {
     let (mut seen, mut repeated): (Names, Names) = (0, 0);
     for slot in &message.slots {
         repeated |= seen & bit(slot.header);
@@ -83,17 +93,18 @@ fn check_counts(message: &Message) -> Result<(), ParseError> {
     }
     let (missing, repeated) = (bits(&MANDATORY) & !seen, repeated & bits(&MANDATORY) | repeated & bits(&SINGLE));
     if missing == 0 && repeated == 0 {
-        return Ok(());
+        return Ok(seen);
     }
     match MANDATORY.iter().chain(&SINGLE).find(|header| (missing | repeated) & bit(**header) != 0) {
         Some(header) if missing & bit(*header) != 0 => Err(ParseError::Missing(*header)),
         Some(header) => Err(ParseError::Repeated(*header)),
-        None => Ok(()),
+        None => Ok(seen),
     }
 }
 
-fn check_vias(message: &Message) -> Result<(), ParseError> {
-    message.top_via()?;
+/// The topmost Via, and whether there are others.
+fn read_vias(message: &Message) -> Result<(Via<'_>, bool), ParseError> {
+    let mut top = None;
     for (index, value) in message.values(Header::Via).enumerate() {
         if index == MAX_VIAS {
             return Err(ParseError::TooManyVias);
@@ -105,17 +116,42 @@ fn check_vias(message: &Message) -> Result<(), ParseError> {
         if branches.next().is_some_and(is_bad) || branches.next().is_some() {
             return Err(ParseError::Malformed(Header::Via));
         }
+        top = Some((top.map_or(via, |(top, _)| top), index > 0));
     }
-    Ok(())
+    top.ok_or(ParseError::Missing(Header::Via))
 }
 
-fn check_numbers(message: &Message) -> Result<(), ParseError> {
-    message.cseq()?;
-    message.max_forwards()?;
-    message.expires()?;
+fn read_numbers(message: &Message, seen: Names) -> Result<CSeq<'_>, ParseError> {
+    let cseq = message.cseq()?;
+    if seen & bit(Header::MaxForwards) != 0 {
+        message.max_forwards()?;
+    }
+    if seen & bit(Header::Expires) != 0 {
+        message.expires()?;
+    }
     for header in [Header::MinExpires, Header::MaxBreadth] {
-        if message.header(header).is_some_and(|value| list::decimal(value).is_none()) {
+        if seen & bit(header) != 0 && message.header(header).is_some_and(|value| list::decimal(value).is_none()) {
             return Err(ParseError::Malformed(header));
+        }
+    }
+    Ok(cseq)
+}
+
+/// The tag of From or To, which are addresses with one tag at most.
+fn read_tag(message: &Message, header: Header) -> Result<Option<&str>, ParseError> {
+    let address = message.name_addr(header)?;
+    let mut tags = address.params.iter().filter(|(name, _)| name.eq_ignore_ascii_case("tag"));
+    let tag = tags.next().and_then(|(_, value)| value);
+    if tags.next().is_some() || check_uri(address.uri).is_err() {
+        return Err(ParseError::Malformed(header));
+    }
+    Ok(tag)
+}
+
+fn check_addresses(message: &Message) -> Result<(), ParseError> {
+    for slot in message.slots.iter().filter(|slot| bit(slot.header) & bits(&ADDRESSES) != 0) {
+        for value in list::split_values(message.text(slot.value())) {
+            check_address(value).ok_or(ParseError::Malformed(slot.header))?;
         }
     }
     Ok(())
@@ -137,16 +173,17 @@ fn check_uri(uri: &str) -> Result<(), ParseError> {
     Uri::parse(uri).map(|_| ())
 }
 
-fn check_request(message: &Message) -> Result<(), ParseError> {
-    if message.cseq()?.method != message.method_name() {
+/// The Request-URI of a request whose CSeq is this.
+fn read_request_uri<'a>(message: &'a Message, cseq: CSeq<'a>) -> Result<Uri<'a>, ParseError> {
+    if cseq.method != message.method_name() {
         return Err(ParseError::CSeqMethod);
     }
     let uri = Uri::parse(message.request_uri())?;
     if uri.is_sip() {
         // RFC 3261 §19.1.1: headers have no place in a Request-URI, and nobody must act on them.
-        return if uri.headers.is_empty() { Ok(()) } else { Err(ParseError::Uri) };
+        return if uri.headers.is_empty() { Ok(uri) } else { Err(ParseError::Uri) };
     }
     // What proxies of any kind route by: numbers (RFC 3966) and services, emergency calls above all (RFC 5031).
     let is_routable = ["tel", "urn"].iter().any(|scheme| uri.scheme.eq_ignore_ascii_case(scheme));
-    if is_routable { Ok(()) } else { Err(ParseError::Scheme) }
+    if is_routable { Ok(uri) } else { Err(ParseError::Scheme) }
 }

@@ -58,13 +58,18 @@ pub(crate) fn is_loop(request: &Message, locals: &dyn Locals) -> bool {
     request.values(Header::Via).filter_map(|value| Via::parse(value).ok()).any(|via| {
         via.branch().is_some_and(|branch| {
             // Most requests never were here, and need no hash.
-            branch.starts_with(PREFIX)
+            is_ours(branch)
                 && locals.is_local(via.host, via.port)
                 && branch.starts_with(
                     mark.get_or_insert_with(|| format!("{PREFIX}{:016x}.", loop_hash(request, locals))).as_str(),
                 )
         })
     })
+}
+
+/// Whether a branch may be one of ours: they all begin alike.
+pub(crate) fn is_ours(branch: &str) -> bool {
+    branch.starts_with(PREFIX)
 }
 
 /// A branch for forwarding a request of this loop hash.

@@ -15,11 +15,15 @@ pub(crate) struct Routed {
     pub(crate) routing: Routing,
 }
 
+/// Whether a request of this Request-URI says over which proxies it goes; else it is the one that [`route`] gives back.
+pub(crate) fn is_routed(request: &Message, uri: Option<&Uri<'_>>) -> bool {
+    let names_proxy = |uri: &Uri<'_>| uri.param("lr").is_some() || uri.param("maddr").is_some();
+    request.header(Header::Route).is_some() || uri.is_some_and(names_proxy)
+}
+
 /// Takes our own Routes off a request and judges what is left.
 pub(crate) fn route(request: &Message, flow: &Flow, locals: &dyn Locals, tokens: &TokenKey) -> Result<Routed, Forged> {
-    let uri = Uri::parse(request.request_uri()).ok();
-    let names_proxy = |uri: Uri<'_>| uri.param("lr").is_some() || uri.param("maddr").is_some();
-    if request.header(Header::Route).is_none() && !uri.is_some_and(names_proxy) {
+    if !is_routed(request, Uri::parse(request.request_uri()).ok().as_ref()) {
         return Ok(Routed { request: request.clone(), routing: Routing::Initial });
     }
     let mut editor = request.edit();

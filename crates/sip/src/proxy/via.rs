@@ -6,20 +6,23 @@ use std::net::{IpAddr, SocketAddr};
 use crate::message::{Header, Message, Via};
 use crate::transport::{Destination, Flow, Transport};
 
-/// Notes the source address in `received` and `rport` of the top Via; `None` when there is nothing to note.
+/// About as long as a Via is beside its host and parameters, with an address of IPv6 for `received`.
+const VIA_LEN: usize = 96;
+
+/// Notes the source address in `received` and `rport` of the top Via, which is `via`; `None` when there is nothing to note.
 ///
 /// What the client wrote there itself is thrown away: responses follow it. A peer link needs neither, since its
 /// responses go back over the link.
-pub(crate) fn stamp(request: &Message, flow: &Flow) -> Option<Message> {
+pub(crate) fn stamp(request: &Message, via: &Via<'_>, flow: &Flow) -> Option<Message> {
     let remote = flow.remote()?;
-    let via = request.top_via().ok()?;
     let asks_for_port = via.rport().is_some();
     let address = remote.ip().to_canonical();
     let says_where = host_address(via.host) == Some(address);
     if says_where && !asks_for_port && via.received().is_none() {
         return None;
     }
-    let mut value = format!("SIP/2.0/{} {}", via.transport, via.host);
+    let mut value = String::with_capacity(VIA_LEN + via.host.len() + via.params.as_str().len());
+    value.extend(["SIP/2.0/", via.transport, " ", via.host]);
     if let Some(port) = via.port {
         let _ = write!(value, ":{port}");
     }
@@ -27,17 +30,17 @@ pub(crate) fn stamp(request: &Message, flow: &Flow) -> Option<Message> {
         if name.eq_ignore_ascii_case("received") || name.eq_ignore_ascii_case("rport") {
             continue;
         }
-        let _ = match content {
-            Some(content) => write!(value, ";{name}={content}"),
-            None => write!(value, ";{name}"),
-        };
+        value.extend([";", name]);
+        if let Some(content) = content {
+            value.extend(["=", content]);
+        }
     }
     if asks_for_port {
         let _ = write!(value, ";rport={}", remote.port());
     }
     // RFC 3581 §4 wants it wherever there is an rport, even if it says the same as sent-by.
     let _ = write!(value, ";received={address}");
-    Some(request.edit().replace_first_value(Header::Via, &value).finish())
+    Some(request.with_first_value(Header::Via, &value))
 }
 
 /// The flow that responses take. For a datagram whose client did not ask for its source port, they go to the port of

@@ -86,11 +86,7 @@ impl Server {
     fn complete(&self, id: TransactionId, response: Message) -> Message {
         let lacks_tag = response.status() > 100 && response.to().is_ok_and(|to| to.tag().is_none());
         let response = match self.requests.get(&id) {
-            Some(open) if lacks_tag => {
-                let to = response.header(Header::To).unwrap_or_default();
-                let to = format!("{to};tag={}", self.to_tag(&open.request));
-                response.edit().set(Header::To, &to).finish()
-            }
+            Some(open) if lacks_tag => response.with_to_tag(&self.to_tag(&open.request)),
             Some(_) | None => response,
         };
         match self.requests.get(&id).and_then(|open| open.dialog) {

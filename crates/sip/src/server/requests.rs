@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use super::{Event, RequestId, Server};
 use crate::agent::{AgentEvent, tell_reason};
-use crate::message::{Header, Message, Method, ParseError, Uri};
+use crate::message::{Essentials, Header, Message, Method, ParseError, Uri, Via};
+use crate::proxy::flow_token::Forged;
 use crate::proxy::outgoing::Leg;
-use crate::proxy::route::{Routed, route};
+use crate::proxy::route::{Routed, is_routed, route};
 use crate::proxy::{Routing, branch, outgoing, via};
 use crate::transaction::{Arrival, TransactionId};
 use crate::transport::{Destination, Flow, Transmit};
@@ -21,30 +22,33 @@ const WAYS_MAX: u8 = 2;
 
 impl Server {
     pub(super) fn handle_request(&mut self, now: Instant, flow: Flow, message: Message) {
-        if let Err(error) = message.validate() {
-            self.refuse_unread(&flow, &message, &error);
-            return;
-        }
-        let request = via::stamp(&message, &flow).unwrap_or(message);
+        let read = match message.read_essentials() {
+            Ok(read) => read,
+            Err(error) => {
+                self.refuse_unread(&flow, &message, &error);
+                return;
+            }
+        };
+        let request = via::stamp(&message, &read.via, &flow).unwrap_or_else(|| message.clone());
         if request.method() == Method::Ack {
             self.handle_ack(now, &flow, &request);
         } else if request.method() == Method::Cancel {
-            self.handle_cancel(now, &flow, &request);
+            self.handle_cancel(now, &flow, &request, &read.via);
         } else {
-            self.handle_new(now, flow, request);
+            self.handle_new(now, flow, request, &read);
         }
     }
 
     /// Answers what cannot be handled, without any state. An ACK is never answered (RFC 3261 §17.1.1.3).
     pub(super) fn refuse_unread(&mut self, flow: &Flow, request: &Message, error: &ParseError) {
+        let Ok(top) = request.top_via() else { return };
         let is_answerable = request.is_request()
             && request.method() != Method::Ack
-            && request.top_via().is_ok()
             && [Header::From, Header::To, Header::CallId, Header::CSeq]
                 .iter()
                 .all(|needed| request.header(*needed).is_some());
         if is_answerable {
-            let stamped = via::stamp(request, flow);
+            let stamped = via::stamp(request, &top, flow);
             let request = stamped.as_ref().unwrap_or(request);
             self.refuse_statelessly(flow, request, error.status(), error.reason(), &[]);
         }
@@ -64,29 +68,40 @@ impl Server {
         self.transmits.push_back(Transmit { destination, message, origin: None });
     }
 
-    fn handle_new(&mut self, now: Instant, flow: Flow, request: Message) {
-        let Some(id) = self.arrive(now, &flow, &request) else { return };
+    /// Takes a request other than ACK and CANCEL, of which this was read.
+    fn handle_new(&mut self, now: Instant, flow: Flow, request: Message, read: &Essentials<'_>) {
+        let Some(id) = self.arrive(now, &flow, &request, &read.via) else { return };
         // What reaches a dialog of our own has arrived, however often it came by.
         if self.is_for_agent(now, id, &flow, &request) {
             return;
         }
-        if let Some((dialog, peer)) = self.agent.find_moved(&request, &flow) {
+        let moved = read.to_tag.and_then(|_| self.agent.find_moved(&request, &flow));
+        if let Some((dialog, peer)) = moved {
             self.open(now, id, request.clone(), flow.clone(), None);
             let moved = AgentEvent::Moved { id: RequestId(id), dialog, peer, request, flow };
             self.events.push_back(Event::Agent(moved));
             return;
         }
-        let Ok(Routed { request, routing }) = route(&request, &flow, self.locals.as_ref(), &self.tokens) else {
-            // Somebody made up a flow token (RFC 5626 §5.3).
-            self.answer_at_once(now, id, &request, 403, &[]);
-            return;
+        let (request, routing) = if is_routed(&request, read.request_uri.as_ref()) {
+            match route(&request, &flow, self.locals.as_ref(), &self.tokens) {
+                Ok(Routed { request, routing }) => (request, routing),
+                Err(Forged) => {
+                    // Somebody made up a flow token (RFC 5626 §5.3).
+                    self.answer_at_once(now, id, &request, 403, &[]);
+                    return;
+                }
+            }
+        } else {
+            (request, Routing::Initial)
         };
-        let way = self.way_of(&request);
-        if branch::is_loop(&request, self.locals.as_ref()) || self.is_crowded(way) {
+        let way = read.was_forwarded.then(|| branch::loop_hash(&request, self.locals.as_ref()));
+        let may_have_been_here = read.was_forwarded || read.via.branch().is_some_and(branch::is_ours);
+        let is_loop = may_have_been_here && branch::is_loop(&request, self.locals.as_ref());
+        if is_loop || self.is_crowded(way) {
             self.answer_at_once(now, id, &request, 482, &[]);
             return;
         }
-        if matches!(routing, Routing::Initial) && self.is_for_lost_dialog(&request) {
+        if matches!(routing, Routing::Initial) && read.to_tag.is_some() && self.is_for_lost_dialog(&request) {
             self.answer_at_once(now, id, &request, 481, &[]);
             return;
         }
@@ -98,14 +113,9 @@ impl Server {
         self.events.push_back(Event::Request { id: RequestId(id), request, flow, routing });
     }
 
-    /// Names what a request that a proxy sent is about; `None` for one that comes from its client itself.
-    ///
-    /// Requests of one name would all be routed alike: they are copies of one that was forked on its way here.
-    fn way_of(&self, request: &Message) -> Option<u64> {
-        request.values(Header::Via).nth(1)?;
-        Some(branch::loop_hash(request, self.locals.as_ref()))
-    }
-
+    /// Whether enough copies of a request are forwarded already. `way` names what one that a proxy sent is about, and is `None` for
+    /// one that comes from its client itself: requests of one name would all be routed alike, as copies of one that was
+    /// forked on its way here.
     fn is_crowded(&self, way: Option<u64>) -> bool {
         way.and_then(|way| self.ways.get(&way)).is_some_and(|copies| *copies >= WAYS_MAX)
     }
@@ -119,9 +129,9 @@ impl Server {
     }
 
     /// Finds or opens the transaction of a request; `None` when there is nothing more to do for it.
-    fn arrive(&mut self, now: Instant, flow: &Flow, request: &Message) -> Option<TransactionId> {
-        let reply = via::reply_flow(flow, &request.top_via().ok()?);
-        match self.layer.handle_request(now, reply, request) {
+    fn arrive(&mut self, now: Instant, flow: &Flow, request: &Message, via: &Via<'_>) -> Option<TransactionId> {
+        let reply = via::reply_flow(flow, via);
+        match self.layer.take_request(now, reply, request, via) {
             Arrival::New(id) => return Some(id),
             Arrival::Repeated => {}
             Arrival::Full => {
@@ -133,11 +143,10 @@ impl Server {
         None
     }
 
-    /// Whether a request belongs to a dialog with this node itself that does not exist (any more).
+    /// Whether a request with a To tag belongs to a dialog with this node itself that does not exist (any more).
     fn is_for_lost_dialog(&self, request: &Message) -> bool {
         // Some phones leave the old To tag in when they register again.
         request.method() != Method::Register
-            && request.to().is_ok_and(|to| to.tag().is_some())
             && Uri::parse(request.request_uri()).is_ok_and(|uri| self.locals.is_local(uri.host, uri.port))
     }
 
@@ -162,12 +171,12 @@ impl Server {
         self.transmits.push_back(Transmit { destination: target.destination, message, origin: None });
     }
 
-    fn handle_cancel(&mut self, now: Instant, flow: &Flow, cancel: &Message) {
+    fn handle_cancel(&mut self, now: Instant, flow: &Flow, cancel: &Message, via: &Via<'_>) {
         let Some(invite) = self.layer.find_cancelled(cancel) else {
             self.refuse_statelessly(flow, cancel, 481, "", &[]);
             return;
         };
-        let Some(id) = self.arrive(now, flow, cancel) else { return };
+        let Some(id) = self.arrive(now, flow, cancel, via) else { return };
         self.answer_at_once(now, id, cancel, 200, &[]);
         let rings = self.requests.get(&invite).filter(|open| !open.context.is_answered());
         if let Some(dialog) = rings.and_then(|open| open.dialog) {
@@ -190,7 +199,7 @@ impl Server {
 
     /// Answers 503 with Retry-After.
     pub(super) fn refuse_for_load(&mut self, flow: &Flow, request: &Message, retry_after_s: u32) {
-        let stamped = via::stamp(request, flow);
+        let stamped = request.top_via().ok().and_then(|top| via::stamp(request, &top, flow));
         let request = stamped.as_ref().unwrap_or(request);
         self.refuse_statelessly(flow, request, 503, "", &[(Header::RetryAfter, retry_after_s.to_string())]);
     }

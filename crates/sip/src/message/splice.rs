@@ -1,0 +1,61 @@
+//! One change within one field: the rest of the message and of its index are copied as they are.
+//!
+//! What every request and response needs on its way here, a note in its Via or a tag in its To. For anything more there is the
+//! [`Editor`](super::Editor).
+
+use bytes::Bytes;
+
+use super::edit::single_line;
+use super::scan::{Slot, Slots, Span, offset};
+use super::{Header, Message, list};
+
+impl Message {
+    /// A copy with another first value of this name; a message without such a field is copied as it is.
+    ///
+    /// The value loses CR, LF and NUL.
+    pub(crate) fn with_first_value(&self, header: Header, value: &str) -> Message {
+        let Some(index) = self.slots.iter().position(|slot| slot.header == header) else { return self.clone() };
+        let whole = self.slots.get(index).map(Slot::value).unwrap_or_default();
+        let text = self.text(whole);
+        let old = list::split_values(text).next().unwrap_or_default();
+        // Empty values may come before it.
+        let lead = text.len() - text.trim_start_matches(|c| c == ',' || list::is_space(c)).len();
+        let start = whole.start.saturating_add(offset(lead));
+        self.splice(index, Span { start, end: start.saturating_add(offset(old.len())) }, &single_line(value))
+    }
+
+    /// A copy with a tag at the end of To, which has none.
+    pub(crate) fn with_to_tag(&self, tag: &str) -> Message {
+        let Some(index) = self.slots.iter().position(|slot| slot.header == Header::To) else { return self.clone() };
+        let end = self.slots.get(index).map(|slot| slot.value().end).unwrap_or_default();
+        let mut param = String::with_capacity(";tag=".len() + tag.len());
+        param.push_str(";tag=");
+        param.push_str(&single_line(tag));
+        self.splice(index, Span { start: end, end }, &param)
+    }
+
+    /// Puts a text in place of a part of the value of the field at `index`, in a buffer of just the size.
+    fn splice(&self, index: usize, part: Span, text: &str) -> Message {
+        let before = self.bytes.get(..part.start as usize).unwrap_or_default();
+        let after = self.bytes.get(part.end as usize..).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(before.len() + text.len() + after.len());
+        bytes.extend_from_slice(before);
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.extend_from_slice(after);
+        let (added, removed) = (offset(text.len()), part.end.saturating_sub(part.start));
+        let moved = |at: u32| at.saturating_add(added).saturating_sub(removed);
+        let mut slots = Slots::new();
+        for (place, slot) in self.slots.iter().enumerate() {
+            if place == index {
+                let Span { start, end } = slot.value();
+                let value = Span { start, end: moved(end) };
+                slots.extend(Slot::new(slot.start, slot.header, slot.name().len(), value));
+            } else if slot.start >= part.end {
+                slots.push(slot.moved_to(moved(slot.start)));
+            } else {
+                slots.push(*slot);
+            }
+        }
+        Message { bytes: Bytes::from(bytes), start_line: self.start_line, slots, body: moved(self.body) }
+    }
+}
