@@ -13,5 +13,6 @@ pub mod proxy;
 pub mod registrar;
 pub mod server;
 pub mod stream;
+mod text;
 pub mod transaction;
 pub mod transport;

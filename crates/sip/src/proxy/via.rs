@@ -1,9 +1,9 @@
 //! Where a request came from, noted in its top Via, and where its responses go (RFC 3261 §18.2, RFC 3581).
 
-use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::message::{Header, Message, Via};
+use crate::text::{push_address, push_number};
 use crate::transport::{Destination, Flow, Transport};
 
 /// About as long as a Via is beside its host and parameters, with an address of IPv6 for `received`.
@@ -24,7 +24,8 @@ pub(crate) fn stamp(request: &Message, via: &Via<'_>, flow: &Flow) -> Option<Mes
     let mut value = String::with_capacity(VIA_LEN + via.host.len() + via.params.as_str().len());
     value.extend(["SIP/2.0/", via.transport, " ", via.host]);
     if let Some(port) = via.port {
-        let _ = write!(value, ":{port}");
+        value.push(':');
+        push_number(&mut value, port);
     }
     for (name, content) in via.params.iter() {
         if name.eq_ignore_ascii_case("received") || name.eq_ignore_ascii_case("rport") {
@@ -36,10 +37,12 @@ pub(crate) fn stamp(request: &Message, via: &Via<'_>, flow: &Flow) -> Option<Mes
         }
     }
     if asks_for_port {
-        let _ = write!(value, ";rport={}", remote.port());
+        value.push_str(";rport=");
+        push_number(&mut value, remote.port());
     }
     // RFC 3581 §4 wants it wherever there is an rport, even if it says the same as sent-by.
-    let _ = write!(value, ";received={address}");
+    value.push_str(";received=");
+    push_address(&mut value, address);
     Some(request.with_first_value(Header::Via, &value))
 }
 

@@ -3,10 +3,14 @@
 use super::gruu::GruuKey;
 use super::{Binding, FULL_PREFERENCE, Feature, date, is_first_hop, is_outbound, supports};
 use crate::message::{Builder, Header, Message, Uri};
+use crate::text::push_number;
 
 /// How often a phone should show that its flow lives, seconds (RFC 5626 §4.4.1: 120 for connections). A listener that
 /// closes idle connections must wait longer.
 const FLOW_TIMER_S: u32 = 120;
+
+/// Room for the parameters of most contacts: `expires`, an instance and its `reg-id`.
+const CONTACT_PARAMS_LEN: usize = 96;
 
 /// What the answer grants besides the bindings.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,15 +58,18 @@ pub fn ok(now_ms: u64, bindings: &[Binding], request: &Message, grants: Grants<'
 fn contact(now_ms: u64, binding: &Binding) -> String {
     // Rounded up, so that no phone hears 0 for a contact that it still has.
     let left = (binding.expires_ms - now_ms).div_ceil(1000);
-    let mut value = format!("<{}>;expires={left}", binding.contact);
+    let mut value = String::with_capacity(binding.contact.len() + CONTACT_PARAMS_LEN);
+    value.extend(["<", &binding.contact, ">;expires="]);
+    push_number(&mut value, left);
     if binding.q != FULL_PREFERENCE {
         value.push_str(&format!(";q=0.{:03}", binding.q.min(FULL_PREFERENCE - 1)));
     }
     if let Some(instance) = &binding.instance {
-        value.push_str(&format!(";+sip.instance={instance}"));
+        value.extend([";+sip.instance=", instance]);
     }
     if let Some(reg_id) = binding.reg_id {
-        value.push_str(&format!(";reg-id={reg_id}"));
+        value.push_str(";reg-id=");
+        push_number(&mut value, reg_id);
     }
     for feature in &binding.features {
         value.push_str(&feature.to_param());

@@ -45,6 +45,24 @@ pub struct Feature {
 }
 
 impl Binding {
+    /// A binding that leads over `flow`, and of which nothing else is written yet.
+    pub(super) fn blank(flow: Flow) -> Binding {
+        Binding {
+            contact: String::new(),
+            q: 0,
+            expires_ms: 0,
+            call_id: String::new(),
+            cseq: 0,
+            flow,
+            instance: None,
+            user_agent: String::new(),
+            updated_ms: 0,
+            reg_id: None,
+            path: Vec::new(),
+            features: Vec::new(),
+        }
+    }
+
     /// Where a request for this contact goes; `None`: there is no way to this phone until it registers again.
     ///
     /// Its flow while that is open, which a UDP flow always is. When the flow was a connection that is lost, the

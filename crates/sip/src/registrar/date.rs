@@ -1,47 +1,48 @@
 //! The Date header field (RFC 3261 §20.17): RFC 1123 dates, in GMT.
 
+use crate::text::{push_number, push_two_digits};
+
 const DAY: u64 = 86_400;
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [(&str, u64); 12] = [
-    ("Jan", 31),
-    ("Feb", 28),
-    ("Mar", 31),
-    ("Apr", 30),
-    ("May", 31),
-    ("Jun", 30),
-    ("Jul", 31),
-    ("Aug", 31),
-    ("Sep", 30),
-    ("Oct", 31),
-    ("Nov", 30),
-    ("Dec", 31),
-];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// Days of 400 years, after which the calendar repeats.
+const ERA_DAYS: u64 = 146_097;
+
+/// From 1 March of the year 0 to 1 January 1970.
+const EPOCH_DAYS: u64 = 719_468;
 
 /// Writes seconds since 1970 as a date.
 pub(super) fn http_date(unix_s: u64) -> String {
-    let (mut days, seconds) = (unix_s / DAY, unix_s % DAY);
-    let weekday = usize::try_from(days % 7).ok().and_then(|day| WEEKDAYS.get(day)).copied().unwrap_or_default();
-    let mut year = 1970;
-    while days >= days_of(year) {
-        days -= days_of(year);
-        year += 1;
+    let (days, seconds) = (unix_s / DAY, unix_s % DAY);
+    let (year, month, day) = year_month_day(days);
+    let name = |names: &[&'static str], index: u64| {
+        usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
+    };
+    let mut text = String::with_capacity("Thu, 01 Jan 1970 00:00:00 GMT".len());
+    text.extend([name(&WEEKDAYS, days % 7), ", "]);
+    push_two_digits(&mut text, day);
+    text.extend([" ", name(&MONTHS, month), " "]);
+    push_number(&mut text, year);
+    for (before, number) in [(' ', seconds / 3600), (':', seconds / 60 % 60), (':', seconds % 60)] {
+        text.push(before);
+        push_two_digits(&mut text, number);
     }
-    let mut month = "";
-    for (name, usual) in MONTHS {
-        month = name;
-        let length = if name == "Feb" && days_of(year) == 366 { 29 } else { usual };
-        if days < length {
-            break;
-        }
-        days -= length;
-    }
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{weekday}, {:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT", days + 1)
+    text.push_str(" GMT");
+    text
 }
 
-fn days_of(year: u64) -> u64 {
-    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    if is_leap { 366 } else { 365 }
+/// Year, month from 0 and day from 1 of a day since 1970, by counting from a March, so that a leap day is the last of its year
+/// (Hinnant, "chrono-compatible low-level date algorithms").
+fn year_month_day(days: u64) -> (u64, u64, u64) {
+    let days = days.saturating_add(EPOCH_DAYS);
+    let (era, day_of_era) = (days / ERA_DAYS, days % ERA_DAYS);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    (era * 400 + year_of_era + u64::from(month < 2), month, day)
 }
 
 #[cfg(test)]
@@ -52,6 +53,10 @@ mod tests {
     fn dates_are_those_of_the_calendar() {
         assert_eq!(http_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
         assert_eq!(http_date(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
+        assert_eq!(http_date(946_684_799), "Fri, 31 Dec 1999 23:59:59 GMT");
+        assert_eq!(http_date(946_684_800), "Sat, 01 Jan 2000 00:00:00 GMT");
         assert_eq!(http_date(1_289_692_799), "Sat, 13 Nov 2010 23:59:59 GMT");
+        assert_eq!(http_date(4_107_456_000), "Sun, 28 Feb 2100 00:00:00 GMT");
+        assert_eq!(http_date(4_107_542_400), "Mon, 01 Mar 2100 00:00:00 GMT");
     }
 }

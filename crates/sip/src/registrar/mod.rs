@@ -9,13 +9,17 @@
 
 mod answer;
 mod binding;
+mod change;
 mod date;
 pub mod gruu;
 pub mod preference;
 pub mod reg_info;
 
+use smallvec::SmallVec;
+
 use crate::message::{Header, Message, NameAddr, Uri};
 use crate::transport::Flow;
+use change::{Change, Update};
 
 pub use answer::{Grants, ok};
 pub use binding::{Binding, Feature};
@@ -125,74 +129,48 @@ pub fn register(
     flow: &Flow,
 ) -> Result<bool, Rejection> {
     check_extensions(request)?;
-    let contacts =
-        request.contacts().collect::<Result<Vec<_>, _>>().map_err(|_| Rejection::new(400, "Malformed Contact"))?;
+    let contacts = request.contacts().collect::<Result<SmallVec<[NameAddr<'_>; 2]>, _>>();
+    let contacts = contacts.map_err(|_| Rejection::new(400, "Malformed Contact"))?;
     let cseq = request.cseq().map_err(|_| Rejection::new(400, "Malformed CSeq"))?.number;
     let expires = request.expires().ok().flatten();
     let path = path(request)?;
-    let mut updated: Vec<Binding> = bindings.iter().filter(|binding| binding.expires_ms > now_ms).cloned().collect();
 
     if contacts.iter().any(NameAddr::is_wildcard) {
         if contacts.len() > 1 || expires != Some(0) {
             return Err(Rejection::new(400, "* Needs Expires 0 and No Other Contact"));
         }
-        if updated.iter().any(|binding| is_outdated(binding, request.call_id(), cseq)) {
+        let is_current = |binding: &Binding| binding.expires_ms > now_ms;
+        if bindings.iter().any(|binding| is_current(binding) && is_outdated(binding, request.call_id(), cseq)) {
             return Err(OUT_OF_ORDER);
         }
-        updated.clear();
-    } else {
-        let mut kept = 0;
-        let mut flows = 0;
-        for contact in &contacts {
-            let uri = checked_uri(contact, request)?;
-            let seconds = granted(limits, contact, expires)?;
-            let instance = instance(contact);
-            let reg_id = match &instance {
-                Some(_) => outbound_flow(contact, request)?,
-                None => None,
-            };
-            let same = |binding: &Binding| match (&instance, reg_id) {
-                (Some(instance), Some(_)) => binding.reg_id == reg_id && binding.is_of_instance(instance),
-                _ => Uri::parse(&binding.contact).is_ok_and(|known| known.equivalent(&uri)),
-            };
-            // Judged by the bindings as they were, so that a contact given twice is no conflict with itself.
-            if bindings.iter().any(|known| same(known) && is_outdated(known, request.call_id(), cseq)) {
-                return Err(OUT_OF_ORDER);
-            }
-            let place = updated.iter().position(same).unwrap_or(updated.len());
-            updated.retain(|binding| !same(binding));
-            if seconds == 0 {
-                continue;
-            }
-            kept += 1;
-            flows += usize::from(reg_id.is_some());
-            let binding = Binding {
-                contact: contact.uri.to_owned(),
-                q: preference(contact),
-                expires_ms: now_ms.saturating_add(u64::from(seconds) * 1000),
-                call_id: request.call_id().to_owned(),
-                cseq,
-                flow: flow.clone(),
-                instance: instance.clone(),
-                user_agent: user_agent(request),
-                updated_ms: now_ms,
-                reg_id,
-                path: path.clone(),
-                features: features(contact),
-            };
-            updated.insert(place.min(updated.len()), binding);
-        }
-        if flows > 0 && kept > 1 {
-            // One REGISTER makes one flow (RFC 5626 §6).
-            return Err(Rejection::new(400, "One Contact for One Flow"));
-        }
-        if updated.len() > limits.max_contacts && !contacts.is_empty() {
-            return Err(Rejection::new(403, "Too Many Contacts"));
-        }
+        let changed = !bindings.is_empty();
+        bindings.clear();
+        return Ok(changed);
     }
-    let changed = updated != *bindings;
-    *bindings = updated;
-    Ok(changed)
+    let update = Update { now_ms, request, cseq, flow, path: &path };
+    let changes = contacts.iter().map(|contact| {
+        let change = Change::read(limits, contact, expires, request)?;
+        // Judged by the bindings as they were, so that a contact given twice is no conflict with itself.
+        let is_late = |known: &Binding| change.is_for(known) && is_outdated(known, request.call_id(), cseq);
+        if bindings.iter().any(is_late) { Err(OUT_OF_ORDER) } else { Ok(change) }
+    });
+    let changes = changes.collect::<Result<SmallVec<[Change<'_>; 1]>, Rejection>>()?;
+    let kept = changes.iter().filter(|change| change.seconds > 0);
+    if kept.clone().any(|change| change.reg_id.is_some()) && kept.count() > 1 {
+        // One REGISTER makes one flow (RFC 5626 §6).
+        return Err(Rejection::new(400, "One Contact for One Flow"));
+    }
+    // Most phones refresh the one contact they have: nothing has to be put back then.
+    let may_be_too_many = !changes.is_empty() && bindings.len() + changes.len() > limits.max_contacts;
+    let before = may_be_too_many.then(|| bindings.clone());
+    let changed = update.apply(bindings, &changes);
+    match before {
+        Some(before) if bindings.len() > limits.max_contacts => {
+            *bindings = before;
+            Err(Rejection::new(403, "Too Many Contacts"))
+        }
+        Some(_) | None => Ok(changed),
+    }
 }
 
 /// Whether the REGISTER made or refreshed a flow of RFC 5626, as the phone asked for.
@@ -312,24 +290,24 @@ fn preference(contact: &NameAddr<'_>) -> u16 {
     }
 }
 
-fn instance(contact: &NameAddr<'_>) -> Option<String> {
-    let instance = contact.param("+sip.instance").flatten()?;
-    (instance.len() <= INSTANCE_LEN_MAX).then(|| instance.to_owned())
+fn instance<'a>(contact: &NameAddr<'a>) -> Option<&'a str> {
+    contact.param("+sip.instance").flatten().filter(|instance| instance.len() <= INSTANCE_LEN_MAX)
 }
 
-fn user_agent(request: &Message) -> String {
-    request.header(Header::UserAgent).unwrap_or_default().chars().take(USER_AGENT_MAX).collect()
+fn user_agent(request: &Message) -> &str {
+    let whole = request.header(Header::UserAgent).unwrap_or_default();
+    whole.char_indices().nth(USER_AGENT_MAX).and_then(|(end, _)| whole.get(..end)).unwrap_or(whole)
 }
 
 fn features(contact: &NameAddr<'_>) -> Vec<Feature> {
     let mut room = FEATURES_LEN_MAX;
     let mut features: Vec<Feature> = Vec::new();
     for (name, value) in contact.params.iter() {
-        let name = name.to_ascii_lowercase();
-        let is_base = BASE_TAGS.contains(&name.as_str());
-        let Some(bare) = name.strip_prefix('+').or(is_base.then_some(name.as_str())) else { continue };
+        let is_base = || BASE_TAGS.iter().any(|tag| tag.eq_ignore_ascii_case(name));
+        let Some(bare) = name.strip_prefix('+').or_else(|| is_base().then_some(name)) else { continue };
         let len = name.len() + value.map_or(0, str::len);
-        if bare == "sip.instance" || features.iter().any(|known| known.name == bare) {
+        let is_known = features.iter().any(|known| known.name.eq_ignore_ascii_case(bare));
+        if bare.eq_ignore_ascii_case("sip.instance") || is_known {
             continue;
         }
         if features.len() >= FEATURES_MAX || len > room {
@@ -337,7 +315,7 @@ fn features(contact: &NameAddr<'_>) -> Vec<Feature> {
         }
         room -= len;
         let value = value.map(|value| value.trim_matches('"').to_owned());
-        features.push(Feature { name: bare.to_owned(), value });
+        features.push(Feature { name: bare.to_ascii_lowercase(), value });
     }
     features
 }
