@@ -7,7 +7,7 @@ use super::derived::{again, cancel};
 use super::key::{As, Key, KeyHasher, Keys};
 use super::{
     Armed, ById, ClientEvent, ClientStep, InviteClient, InviteServer, OtherClient, OtherServer, ServerEvent,
-    ServerStep, TimerLanes, TimerReason, TimerSettings, TransactionId,
+    ServerStep, TimerLanes, TimerReason, TimerSettings, TransactionId, give_back,
 };
 use crate::message::{Message, Method, Via};
 use crate::transport::{Destination, Flow, Transmit};
@@ -400,6 +400,7 @@ impl TransactionLayer {
             if self.ended.len() > 2 * self.len() + 64 {
                 let (clients, servers) = (&self.clients, &self.servers);
                 self.ended.retain(|(_, id)| clients.contains_key(id) || servers.contains_key(id));
+                self.ended.shrink_to(2 * self.ended.len());
             }
         }
     }
@@ -502,6 +503,8 @@ impl TransactionLayer {
     fn remove_client(&mut self, id: TransactionId) {
         if let Some(mut client) = self.clients.remove(&id) {
             self.client_keys.remove(&client.key);
+            give_back(&mut self.clients);
+            give_back(&mut self.client_keys);
             if self.timers.rearm(id, &mut client.armed, None) {
                 self.settle_timers();
             }
@@ -511,6 +514,8 @@ impl TransactionLayer {
     fn remove_server(&mut self, id: TransactionId) {
         if let Some(mut server) = self.servers.remove(&id) {
             self.server_keys.remove(&server.key);
+            give_back(&mut self.servers);
+            give_back(&mut self.server_keys);
             if self.timers.rearm(id, &mut server.armed, None) {
                 self.settle_timers();
             }

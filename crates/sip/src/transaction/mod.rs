@@ -27,7 +27,7 @@ pub(crate) use timer::{TimerQueue, earlier};
 pub(crate) use timer_lanes::{Armed, TimerLanes};
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use crate::message::Message;
 
@@ -37,6 +37,17 @@ pub struct TransactionId(pub(crate) u64);
 
 /// A table by transaction. Their numbers are counted up by ourselves, so nobody can make them collide.
 pub(crate) type ById<V> = HashMap<TransactionId, V, BuildHasherDefault<CountHasher>>;
+
+/// The room that a table keeps however little is in it.
+const ROOM_KEPT: usize = 1024;
+
+/// Gives back the room of a table that a burst has filled and that is nearly empty again: the next one may be a day away. Each entry
+/// moves at most as often as the table halves.
+pub(crate) fn give_back<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
+    if table.capacity() > ROOM_KEPT && table.len() * 8 < table.capacity() {
+        table.shrink_to(2 * table.len());
+    }
+}
 
 /// Spreads numbers that are counted up.
 #[derive(Debug, Default)]
@@ -116,5 +127,21 @@ impl ServerStep {
 
     fn transmit(transmit: Option<Message>) -> ServerStep {
         ServerStep { transmit, event: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_a_burst_has_filled_gives_its_room_back_and_keeps_what_is_left() {
+        let mut table: ById<u64> = (0..100_000).map(|number| (TransactionId(number), number)).collect();
+        for number in 0..99_990 {
+            table.remove(&TransactionId(number));
+            give_back(&mut table);
+        }
+        assert!(table.capacity() <= 2 * ROOM_KEPT, "{}", table.capacity());
+        assert!((99_990..100_000).all(|number| table.get(&TransactionId(number)) == Some(&number)));
     }
 }
