@@ -17,6 +17,11 @@ use clap::Parser;
 use crate::command::{Cli, Command};
 use crate::failure::Failure;
 
+/// Memory of what is over goes back to the system though what stays lies between: blocks are kept by size. A node whose phones have
+/// registered all at once would else be as large for the rest of its life as it was in that minute.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Where two crypto providers are compiled in, rustls panics unless one is chosen.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
