@@ -205,11 +205,12 @@ fn split_param(text: &str) -> (&str, &str) {
 
 /// Cuts the first parameter off where there are no quotes; the rest begins with a semicolon or is empty.
 fn take_plain(text: &str) -> ((&str, Option<&str>), &str) {
-    let until = |text: &str, is_end: fn(u8) -> bool| text.bytes().position(is_end).unwrap_or(text.len());
-    let (name, rest) = text.split_at_checked(until(text, |byte| matches!(byte, b';' | b'='))).unwrap_or((text, ""));
+    let name = text.bytes().position(|byte| matches!(byte, b';' | b'=')).unwrap_or(text.len());
+    let (name, rest) = text.split_at_checked(name).unwrap_or((text, ""));
     effort::spend(name.len());
     let Some(rest) = rest.strip_prefix('=') else { return ((name, None), rest) };
-    let (value, rest) = rest.split_at_checked(until(rest, |byte| byte == b';')).unwrap_or((rest, ""));
+    let value = memchr::memchr(b';', rest.as_bytes()).unwrap_or(rest.len());
+    let (value, rest) = rest.split_at_checked(value).unwrap_or((rest, ""));
     effort::spend(value.len());
     ((name, Some(value)), rest)
 }

@@ -360,6 +360,11 @@ pub(super) const fn is_uri_byte(byte: u8) -> bool {
     CLASSES[byte as usize] & URI != 0
 }
 
+/// Tells whether a byte of a URI says nothing of where its parts meet.
+pub(super) const fn is_plain_uri_byte(byte: u8) -> bool {
+    CLASSES[byte as usize] & PLAIN_URI != 0
+}
+
 /// Tells whether a byte may be part of a host name or IPv4 address. Underscores are common and harmless.
 pub(super) const fn is_host_byte(byte: u8) -> bool {
     CLASSES[byte as usize] & HOST != 0
@@ -369,6 +374,7 @@ const TOKEN: u8 = 1;
 const PLAIN_VALUE: u8 = 2;
 const URI: u8 = 4;
 const HOST: u8 = 8;
+const PLAIN_URI: u8 = 16;
 
 /// What each byte may be part of: one look-up a byte, as every message is full of these questions.
 static CLASSES: [u8; 256] = classes();
@@ -385,6 +391,9 @@ const fn classes() -> [u8; 256] {
         }
         if byte > b' ' && byte != 0x7f && !matches!(byte, b'"' | b'<' | b'>') {
             table[index] |= URI;
+            if !matches!(byte, b'@' | b':' | b';' | b'?' | b'%') {
+                table[index] |= PLAIN_URI;
+            }
             if !matches!(byte, b',' | b';') {
                 table[index] |= PLAIN_VALUE;
             }

@@ -411,6 +411,36 @@ fn a_tag_is_added_only_where_there_is_none() {
 }
 
 #[test]
+fn a_first_value_or_a_tag_is_put_in_and_nothing_else_moves() {
+    let noted = invite().with_first_value(Header::Via, "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1;received=192.0.2.9");
+    assert_indexed(&noted);
+    let vias: Vec<&str> = noted.values(Header::Via).collect();
+    assert_eq!(vias.first().copied(), Some("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1;received=192.0.2.9"));
+    assert!(vias.iter().skip(1).copied().eq(invite().values(Header::Via).skip(1)));
+    assert!(noted.all_fields().skip(1).eq(invite().all_fields().skip(1)));
+    assert_eq!(noted.body(), b"body");
+
+    let tagged = noted.with_to_tag("t1");
+    assert_indexed(&tagged);
+    assert_eq!(text(&tagged), text(&noted).replace("<sip:bob@example.net>\r\n", "<sip:bob@example.net>;tag=t1\r\n"));
+    assert_eq!(tagged.to().unwrap().tag(), Some("t1"));
+}
+
+#[test]
+fn a_first_value_is_found_behind_empty_ones_and_over_folds_and_stays_one_line() {
+    let folded = parse(
+        "OPTIONS sip:a@b SIP/2.0\r\nCall-ID: c\r\nv: , ,\r\n SIP/2.0/UDP a;branch=1\r\n ;x , SIP/2.0/UDP b\r\nCSeq: 1 OPTIONS\r\n\r\n",
+    );
+    let noted = folded.unwrap().with_first_value(Header::Via, "SIP/2.0/UDP c\r\nEvil: 1");
+    assert_indexed(&noted);
+    assert_eq!(noted.header(Header::Via), Some(", ,\r\n SIP/2.0/UDP cEvil: 1 , SIP/2.0/UDP b"));
+    assert_eq!(noted.cseq().unwrap().number, 1);
+    let without = parse("OPTIONS sip:a@b SIP/2.0\r\nCall-ID: c\r\n\r\n").unwrap();
+    assert_eq!(without.with_first_value(Header::Via, "SIP/2.0/UDP c").bytes(), without.bytes());
+    assert_eq!(without.with_to_tag("t").bytes(), without.bytes());
+}
+
+#[test]
 fn more_fields_than_fit_inline_change_nothing() {
     let mut editor_source = invite();
     for index in 0..80 {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use super::list::{Params, split_at_byte};
-use super::scan::{is_host_byte, is_uri_byte};
+use super::scan::{is_host_byte, is_plain_uri_byte, is_uri_byte};
 use super::{MAX_URI_LEN, ParseError};
 
 /// Parameters or headers that two URIs may have to be compared one by one. Each is looked for among the others, so without a
@@ -196,6 +196,9 @@ impl Marks {
         let mut marks = Marks::default();
         let mut colon = None;
         for (index, byte) in opaque.bytes().enumerate() {
+            if is_plain_uri_byte(byte) {
+                continue;
+            }
             match byte {
                 b'@' if marks.at.is_none() => {
                     marks =
@@ -216,14 +219,15 @@ impl Marks {
 /// Reads `host [":" port]`; `spaced` allows white space around the colon, as Via does.
 pub(super) fn host_and_port(text: &str, spaced: bool) -> Option<(&str, Option<u16>)> {
     let host_len = match text.strip_prefix('[') {
-        Some(inner) => inner.find(']')? + 2,
-        None => memchr::memchr(b':', text.as_bytes()).unwrap_or(text.len()),
+        Some(inner) => {
+            let address = inner.find(']')?;
+            inner.get(..address)?.parse::<Ipv6Addr>().ok()?;
+            address + 2
+        }
+        None => name_len(text)?,
     };
     let (host, rest) = text.split_at_checked(host_len)?;
-    let (host, rest) = if spaced { (super::list::trim(host), super::list::trim(rest)) } else { (host, rest) };
-    if !is_host(host) {
-        return None;
-    }
+    let rest = if spaced { super::list::trim(rest) } else { rest };
     if rest.is_empty() {
         return Some((host, None));
     }
@@ -233,21 +237,17 @@ pub(super) fn host_and_port(text: &str, spaced: bool) -> Option<(&str, Option<u1
     Some((host, Some(port)))
 }
 
-/// A bracketed IPv6 address, or what a host name or IPv4 address is made of.
-fn is_host(host: &str) -> bool {
-    match host.strip_prefix('[') {
-        Some(inner) => inner.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
-        None => {
-            // An empty label is in no name, and would leave an address of record with several spellings.
-            let mut before = b'.';
-            let is_name = host.bytes().all(|byte| {
-                let is_empty_label = byte == b'.' && before == b'.';
-                before = byte;
-                is_host_byte(byte) && !is_empty_label
-            });
-            !host.is_empty() && is_name
-        }
-    }
+/// How long the host name or IPv4 address is that a text begins with; `None` where there is none. An empty label is in no name,
+/// and would leave an address of record with several spellings.
+fn name_len(text: &str) -> Option<usize> {
+    let mut before = b'.';
+    let end = text.bytes().position(|byte| {
+        let is_end = !is_host_byte(byte) || (byte == b'.' && before == b'.');
+        before = if is_end { before } else { byte };
+        is_end
+    });
+    let end = end.unwrap_or(text.len());
+    (end > 0 && text.as_bytes().get(end) != Some(&b'.')).then_some(end)
 }
 
 fn escapes_are_whole(text: &str) -> bool {

@@ -110,10 +110,7 @@ fn read_vias(message: &Message) -> Result<(Via<'_>, bool), ParseError> {
             return Err(ParseError::TooManyVias);
         }
         let via = Via::parse(value)?;
-        let mut branches = via.params.iter().filter(|(name, _)| name.eq_ignore_ascii_case("branch"));
-        // A branch that is the cookie and no more would make one transaction of many (RFC 4475 §3.2.1).
-        let is_bad = |(_, value): (&str, Option<&str>)| value.is_none_or(|branch| branch == super::via::COOKIE);
-        if branches.next().is_some_and(is_bad) || branches.next().is_some() {
+        if via.has_bad_branch() {
             return Err(ParseError::Malformed(Header::Via));
         }
         top = Some((top.map_or(via, |(top, _)| top), index > 0));

@@ -18,6 +18,33 @@ pub struct Via<'a> {
     pub port: Option<u16>,
     /// The parameters.
     pub params: Params<'a>,
+    known: Known<'a>,
+}
+
+/// The first of each parameter that every server asks for, several times: found once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Known<'a> {
+    branch: Option<Option<&'a str>>,
+    received: Option<Option<&'a str>>,
+    rport: Option<Option<&'a str>>,
+    has_two_branches: bool,
+}
+
+impl<'a> Known<'a> {
+    fn find(params: Params<'a>) -> Known<'a> {
+        let mut known = Known::default();
+        for (name, value) in params.iter() {
+            if name.eq_ignore_ascii_case("branch") {
+                known.has_two_branches = known.branch.is_some();
+                known.branch.get_or_insert(value);
+            } else if name.eq_ignore_ascii_case("received") {
+                known.received.get_or_insert(value);
+            } else if name.eq_ignore_ascii_case("rport") {
+                known.rport.get_or_insert(value);
+            }
+        }
+        known
+    }
 }
 
 impl<'a> Via<'a> {
@@ -53,22 +80,30 @@ impl<'a> Via<'a> {
         let params = memchr::memchr(b';', rest.as_bytes()).unwrap_or(rest.len());
         let (sent_by, params) = rest.split_at_checked(params)?;
         let (host, port) = uri::host_and_port(trim(sent_by), true)?;
-        Some(Via { transport, host, port, params: Params::parse(params)? })
+        let params = Params::parse(params)?;
+        Some(Via { transport, host, port, params, known: Known::find(params) })
     }
 
     /// Returns the branch; it identifies the transaction when it begins with [`COOKIE`].
     pub fn branch(&self) -> Option<&'a str> {
-        self.params.find("branch").flatten()
+        self.known.branch.flatten()
+    }
+
+    /// Tells whether a branch is given that cannot identify a transaction: one without a value, the cookie and no more, which would
+    /// make one transaction of many (RFC 4475 §3.2.1), or two of them.
+    pub(super) fn has_bad_branch(&self) -> bool {
+        let is_bad = |branch: Option<&str>| branch.is_none_or(|branch| branch == COOKIE);
+        self.known.branch.is_some_and(is_bad) || self.known.has_two_branches
     }
 
     /// Returns the address the request was received from, as a server noted it (RFC 3261 §18.2.1); maybe in brackets.
     pub fn received(&self) -> Option<&'a str> {
-        self.params.find("received").flatten()
+        self.known.received.flatten()
     }
 
     /// Returns `Some(None)` where the client asks for its port (RFC 3581), `Some(Some(_))` once a server noted it.
     pub fn rport(&self) -> Option<Option<&'a str>> {
-        self.params.find("rport")
+        self.known.rport
     }
 
     /// Finds a parameter, in any case: `Some(None)` when it has no value.

@@ -31,8 +31,8 @@ impl Server {
     /// The To tag of every response of ours to this request, to its retransmissions, and to its CANCEL.
     pub(super) fn to_tag(&self, request: &Message) -> String {
         let from_tag = request.from().ok().and_then(|from| from.tag()).unwrap_or_default();
-        let number = request.cseq().map_or(0, |cseq| cseq.number).to_string();
-        self.tokens.to_tag(&[request.call_id(), from_tag, &number])
+        let number = request.cseq().map_or(0, |cseq| cseq.number);
+        self.tokens.to_tag(request.call_id(), from_tag, number)
     }
 
     /// Answers a request that the node never sees.

@@ -71,8 +71,9 @@ impl Server {
     /// Takes a request other than ACK and CANCEL, of which this was read.
     fn handle_new(&mut self, now: Instant, flow: Flow, request: Message, read: &Essentials<'_>) {
         let Some(id) = self.arrive(now, &flow, &request, &read.via) else { return };
-        // What reaches a dialog of our own has arrived, however often it came by.
-        if self.is_for_agent(now, id, &flow, &request) {
+        // What reaches a dialog of our own has arrived, however often it came by. Only a NOTIFY may do so without a To tag.
+        let may_be_within = read.to_tag.is_some() || request.method() == Method::Notify;
+        if may_be_within && self.is_for_agent(now, id, &flow, &request) {
             return;
         }
         let moved = read.to_tag.and_then(|_| self.agent.find_moved(&request, &flow));

@@ -54,14 +54,14 @@ impl Keys {
             (As::Invite, _) | (As::Itself, Method::Ack) => "INVITE",
             (As::Itself, _) => request.method_name(),
         };
-        let old = match via.branch() {
-            Some(branch) if is_unique(branch) => None,
-            Some(_) | None => {
+        let branch = via.branch().unwrap_or_default();
+        let old = match is_unique(branch) {
+            true => None,
+            false => {
                 let from_tag = request.from()?.tag().unwrap_or_default();
                 Some((request.request_uri(), from_tag, request.call_id(), request.cseq()?.number))
             }
         };
-        let branch = via.branch().unwrap_or_default();
         Ok(self.hash(|hasher| (old, branch, Lowercase(via.host), via.port, method).hash(hasher)))
     }
 
