@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::{constant_time, hmac};
+use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 
 use super::counts::NonceCounts;
 use super::nonce::{self, Stamp};
 use super::params::{DigestParams, quote};
-use super::{Algorithm, Ha1, Protection, response};
+use super::{Algorithm, Ha1, Protection, response_hash};
 
 /// Credentials looked at in one request, at most: one for each algorithm and a few for other realms.
 const MAX_CREDENTIALS: usize = 8;
@@ -168,9 +168,8 @@ impl Authenticator {
         };
         let ha1 = known.as_ref().unwrap_or(nobody);
         let expected =
-            response(algorithm, ha1, credentials.nonce, credentials.protection, method_name, credentials.uri);
-        let given = credentials.response.to_ascii_lowercase();
-        let is_right = constant_time::verify_slices_are_equal(expected.as_bytes(), given.as_bytes()).is_ok();
+            response_hash(algorithm, ha1, credentials.nonce, credentials.protection, method_name, credentials.uri);
+        let is_right = expected.is(credentials.response);
         // Whether a nonce is good is told only to those who know the password.
         if !is_right || known.is_none() {
             return Verdict::Refused;

@@ -16,13 +16,17 @@ mod tests;
 
 use std::fmt;
 
-use aws_lc_rs::digest::{SHA256, SHA512_256, digest};
+use aws_lc_rs::constant_time;
+use aws_lc_rs::digest::{self, SHA256, SHA512_256};
 use data_encoding::HEXLOWER;
 use md5::{Digest as _, Md5};
 
 pub use authenticator::{Authenticator, DigestConfig, Verdict};
 pub use client::{Answer, Challenge, Qop, answer};
 pub use params::{DigestParams, MAX_PARAMS};
+
+/// Hexadecimal digits of the longest hash.
+const HEX_LEN_MAX: usize = 64;
 
 /// A hash algorithm (RFC 8760 §2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,14 +65,60 @@ impl Algorithm {
         }
     }
 
-    /// Hashes the parts joined by colons, to lower-case hexadecimal digits.
-    fn hash(self, parts: &[&[u8]]) -> String {
-        let text = parts.join(&b':');
+    /// Hashes the parts joined by colons.
+    fn hash(self, parts: &[&[u8]]) -> Hash {
+        let joined =
+            parts.iter().enumerate().flat_map(|(index, part)| [if index > 0 { b":".as_slice() } else { b"" }, *part]);
         match self {
-            Algorithm::Md5 => HEXLOWER.encode(&Md5::digest(&text)),
-            Algorithm::Sha256 => HEXLOWER.encode(digest(&SHA256, &text).as_ref()),
-            Algorithm::Sha512_256 => HEXLOWER.encode(digest(&SHA512_256, &text).as_ref()),
+            Algorithm::Md5 => {
+                let mut md5 = Md5::new();
+                joined.for_each(|part| md5.update(part));
+                Hash::of(&md5.finalize())
+            }
+            Algorithm::Sha256 => Hash::of_sha(&SHA256, joined),
+            Algorithm::Sha512_256 => Hash::of_sha(&SHA512_256, joined),
         }
+    }
+}
+
+/// A hash in lower-case hexadecimal digits, without an allocation: two or three are made for each request of a phone.
+#[derive(Clone, Copy)]
+struct Hash {
+    digits: [u8; HEX_LEN_MAX],
+    len: usize,
+}
+
+impl Hash {
+    fn of(bytes: &[u8]) -> Hash {
+        let mut hash = Hash { digits: [0; HEX_LEN_MAX], len: (2 * bytes.len()).min(HEX_LEN_MAX) };
+        let bytes = bytes.get(..hash.len / 2).unwrap_or_default();
+        if let Some(digits) = hash.digits.get_mut(..hash.len) {
+            HEXLOWER.encode_mut(bytes, digits);
+        }
+        hash
+    }
+
+    fn of_sha<'a>(algorithm: &'static digest::Algorithm, parts: impl Iterator<Item = &'a [u8]>) -> Hash {
+        let mut context = digest::Context::new(algorithm);
+        parts.for_each(|part| context.update(part));
+        Hash::of(context.finish().as_ref())
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.digits.get(..self.len).unwrap_or_default()
+    }
+
+    /// Whether these are the same digits, in any case; how long that takes says nothing of them.
+    fn is(&self, given: &str) -> bool {
+        let mut lower = [0; HEX_LEN_MAX];
+        let Some(lower) = lower.get_mut(..given.len()) else { return false };
+        lower.copy_from_slice(given.as_bytes());
+        lower.make_ascii_lowercase();
+        constant_time::verify_slices_are_equal(self.as_bytes(), lower).is_ok()
+    }
+
+    fn into_string(self) -> String {
+        String::from_utf8_lossy(self.as_bytes()).into_owned()
     }
 }
 
@@ -97,7 +147,7 @@ impl fmt::Debug for Ha1 {
 
 /// Computes HA1 of a password (RFC 7616 §3.4.2).
 pub fn ha1(algorithm: Algorithm, user: &str, realm: &str, password: &str) -> Ha1 {
-    Ha1(algorithm.hash(&[user.as_bytes(), realm.as_bytes(), password.as_bytes()]))
+    Ha1(algorithm.hash(&[user.as_bytes(), realm.as_bytes(), password.as_bytes()]).into_string())
 }
 
 /// What the response covers (RFC 7616 §3.4).
@@ -132,6 +182,17 @@ pub fn response(
     method_name: &str,
     uri: &str,
 ) -> String {
+    response_hash(algorithm, ha1, nonce, protection, method_name, uri).into_string()
+}
+
+fn response_hash(
+    algorithm: Algorithm,
+    ha1: &Ha1,
+    nonce: &str,
+    protection: Protection<'_>,
+    method_name: &str,
+    uri: &str,
+) -> Hash {
     let (method, uri, nonce, ha1) = (method_name.as_bytes(), uri.as_bytes(), nonce.as_bytes(), ha1.0.as_bytes());
     match protection {
         Protection::Legacy => {
@@ -152,5 +213,5 @@ pub fn response(
 
 /// Computes HA1 of a session variant (RFC 7616 §3.4.2), for servers that insist on one.
 pub fn session_ha1(algorithm: Algorithm, ha1: &Ha1, nonce: &str, cnonce: &str) -> Ha1 {
-    Ha1(algorithm.hash(&[ha1.0.as_bytes(), nonce.as_bytes(), cnonce.as_bytes()]))
+    Ha1(algorithm.hash(&[ha1.0.as_bytes(), nonce.as_bytes(), cnonce.as_bytes()]).into_string())
 }

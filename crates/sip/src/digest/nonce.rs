@@ -39,7 +39,8 @@ pub(super) fn open(key: &hmac::Key, nonce: &str, realm: &str) -> Option<Stamp> {
     if nonce.len() != BASE64URL_NOPAD.encode_len(STAMP_LEN + MAC_LEN) {
         return None;
     }
-    let bytes = BASE64URL_NOPAD.decode(nonce.as_bytes()).ok()?;
+    let mut bytes = [0; STAMP_LEN + MAC_LEN];
+    BASE64URL_NOPAD.decode_mut(nonce.as_bytes(), &mut bytes).ok()?;
     let (stamp, given) = bytes.split_first_chunk::<STAMP_LEN>()?;
     let expected = mac(key, stamp, realm);
     constant_time::verify_slices_are_equal(expected.as_ref().get(..MAC_LEN)?, given).ok()?;

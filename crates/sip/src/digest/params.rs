@@ -34,20 +34,20 @@ impl<'a> DigestParams<'a> {
         }
         let mut found = DigestParams::default();
         loop {
-            rest = rest.trim_start_matches(is_space);
+            rest = trim_start(rest);
             if rest.is_empty() {
                 break;
             }
-            let (name, behind) = rest.split_once('=').ok_or(MalformedParams)?;
-            let name = name.trim_matches(is_space);
-            let (value, behind) = take_value(behind.trim_start_matches(is_space)).ok_or(MalformedParams)?;
+            let (name, behind) = split_at_equals(rest).ok_or(MalformedParams)?;
+            let name = name.trim_end_matches(is_space);
+            let (value, behind) = take_value(trim_start(behind)).ok_or(MalformedParams)?;
             let is_token =
                 !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_*.".contains(&byte));
             if !is_token || found.find(name).is_some() || found.params.len() == MAX_PARAMS {
                 return Err(MalformedParams);
             }
             found.params.push((name, value));
-            let behind = behind.trim_start_matches(is_space);
+            let behind = trim_start(behind);
             rest = match behind.strip_prefix(',') {
                 Some(next) => next,
                 None if behind.is_empty() => behind,
@@ -82,20 +82,38 @@ impl<'a> DigestParams<'a> {
 #[error("malformed digest parameters")]
 pub struct MalformedParams;
 
+fn trim_start(text: &str) -> &str {
+    let is_text = |byte: u8| !is_space(char::from(byte));
+    text.bytes().position(is_text).and_then(|start| text.get(start..)).unwrap_or_default()
+}
+
+fn split_at_equals(text: &str) -> Option<(&str, &str)> {
+    let at = memchr::memchr(b'=', text.as_bytes())?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
 /// Cuts a token or a quoted string off.
 fn take_value(text: &str) -> Option<(Value<'_>, &str)> {
     let Some(inner) = text.strip_prefix('"') else {
-        let end = text.find(|c| c == ',' || is_space(c)).unwrap_or(text.len());
+        let end =
+            text.bytes().position(|byte| matches!(byte, b',' | b' ' | b'\t' | b'\r' | b'\n')).unwrap_or(text.len());
         let (token, rest) = text.split_at_checked(end)?;
-        return (!token.is_empty() && !token.contains(['"', '\\'])).then_some((Value::Token(token), rest));
+        return (!token.is_empty() && memchr::memchr2(b'"', b'\\', token.as_bytes()).is_none())
+            .then_some((Value::Token(token), rest));
     };
+    let mark = memchr::memchr2(b'"', b'\\', inner.as_bytes())?;
+    let end = if inner.as_bytes().get(mark) == Some(&b'"') { mark } else { closing_quote(inner)? };
+    Some((Value::Quoted(inner.get(..end)?), inner.get(end + 1..)?))
+}
+
+/// Finds the quote that ends a string with escapes.
+fn closing_quote(inner: &str) -> Option<usize> {
     let mut escaped = false;
-    let end = inner.bytes().position(|byte| {
+    inner.bytes().position(|byte| {
         let closes = byte == b'"' && !escaped;
         escaped = byte == b'\\' && !escaped;
         closes
-    })?;
-    Some((Value::Quoted(inner.get(..end)?), inner.get(end + 1..)?))
+    })
 }
 
 fn unescape(text: &str) -> String {
