@@ -29,6 +29,9 @@ const REGISTER_MAX_NS: f64 = 350.0;
 /// A figure is the median of so many runs.
 const RUNS: usize = 9;
 
+/// Transactions kept at a time: one begins each millisecond and stays for 32 s.
+const KEPT: usize = 30_000;
+
 /// So many are prepared at once, so that a look at the clock costs nothing beside them.
 const BATCH: u32 = 500;
 
@@ -57,6 +60,9 @@ fn main() -> std::process::ExitCode {
             measure(name, repeats, || phone.request(), |datagram| registrar.register(datagram));
         }
     }
+    if is_wanted("finished transaction") {
+        kept();
+    }
     if is_wanted("call") {
         let mut proxy = Proxy::new();
         measure("call", repeats / 10, || (), |()| proxy.call());
@@ -74,6 +80,19 @@ fn touch(datagram: &Bytes) {
     black_box(message.cseq().expect("a good CSeq").number);
     black_box(message.top_via().expect("a good Via").branch());
     black_box(message.header(Header::Contact));
+}
+
+/// Bytes that an answered REGISTER leaves behind, to answer when it comes again: many of them, all younger than Timer J.
+fn kept() {
+    let mut phone = Phone::open();
+    let mut registrar = Registrar::new(&phone);
+    registrar.register(phone.request());
+    let before = counting::live();
+    for _ in 0..KEPT {
+        registrar.register(phone.request());
+    }
+    let bytes = counting::live() - before;
+    println!("{:18} {:9} bytes", "finished transaction", bytes / KEPT);
 }
 
 /// The median nanoseconds of one, and its allocations; what `prepare` does is not counted.
