@@ -88,8 +88,10 @@ pub struct Config {
     pub repair: Duration,
     /// How long changes of the neighbourhood are gathered before records are handed over.
     pub hand_over_delay: Duration,
-    /// Most values held.
+    /// Most values held. Where there are as many, the owner that has most makes room for those that have less.
     pub max_values: usize,
+    /// Most memory that values take, in bytes and about; when it is full, the same holds.
+    pub max_bytes: usize,
     /// Most values held of one writer.
     pub max_values_per_writer: usize,
     /// Most values this node itself keeps published.
@@ -111,8 +113,9 @@ impl Default for Config {
             refresh: Duration::from_secs(60),
             repair: Duration::from_secs(60),
             hand_over_delay: Duration::from_millis(300),
-            // About 1.5 KiB each with shared certificates: 150 MiB at worst.
             max_values: 100_000,
+            // What a small machine can spare, and 100,000 registrations of names of usual length need.
+            max_bytes: 96 * 1024 * 1024,
             // An operator's home node writes for all its users; in an overlay of five nodes each holds them all.
             max_values_per_writer: 50_000,
             max_published: 100_000,

@@ -66,7 +66,7 @@ impl Dht {
         now: Now,
     ) -> Self {
         let position = Position::from(me.node);
-        let storage = Storage::new(config.persist);
+        let storage = Storage::new(position, config.persist);
         let mut dht = Self {
             config,
             position,

@@ -16,6 +16,7 @@
 //! | `doubt` | what is done before "not found" is believed |
 //! | `publish` | what this node keeps stored as its owner |
 //! | `serve`, `storage` | what others ask of it, and what it holds for them |
+//! | `rooms` | who takes how much of the storage, and who makes room |
 //! | [`persist`] | what of the storage outlives the process |
 //! | `hand_over` | moving records when neighbours change, and repair |
 //! | [`config`] | every bound and period, with its reason |
@@ -69,6 +70,7 @@ mod operation;
 pub mod persist;
 mod publish;
 mod relay;
+mod rooms;
 mod serve;
 mod storage;
 mod store;

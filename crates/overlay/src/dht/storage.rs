@@ -10,9 +10,10 @@ use meshtone_identity::NodeId;
 use super::body::{Handed, Offer};
 use super::config::MAX_BATCH;
 use super::message::{Refusal, RefusalReason};
-use super::{Config, Now};
+use super::rooms::{Owner, Rooms, weight};
+use super::{Config, Now, Position};
 use crate::record::value::Record;
-use crate::record::{Kind, ResourceId};
+use crate::record::{Kind, ResourceId, StoredValue};
 
 /// Names a value held at a resource.
 pub(super) type Slot = (Kind, Vec<u8>);
@@ -28,11 +29,12 @@ pub(super) struct Held {
 }
 
 /// All values held.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Storage {
     resources: BTreeMap<ResourceId, BTreeMap<Slot, Held>>,
     expiry: BTreeSet<(Instant, ResourceId, Slot)>,
     per_writer: BTreeMap<NodeId, usize>,
+    rooms: Rooms,
     count: usize,
     /// Certificates held, each once; values share them.
     certificates: BTreeSet<Bytes>,
@@ -50,9 +52,17 @@ impl Held {
 }
 
 impl Storage {
-    /// Makes an empty storage; `persist` says whether changes are to be told to a store.
-    pub(super) fn new(persist: bool) -> Self {
-        Self { changed: persist.then(BTreeSet::new), ..Self::default() }
+    /// Makes the empty storage of a node at this place; `persist` says whether changes are to be told to a store.
+    pub(super) fn new(own: Position, persist: bool) -> Self {
+        Self {
+            resources: BTreeMap::new(),
+            expiry: BTreeSet::new(),
+            per_writer: BTreeMap::new(),
+            rooms: Rooms::new(own),
+            count: 0,
+            certificates: BTreeSet::new(),
+            changed: persist.then(BTreeSet::new),
+        }
     }
 
     /// Returns a value changed since the store was last told.
@@ -60,10 +70,10 @@ impl Storage {
         self.changed.as_mut()?.pop_first()
     }
 
-    /// Forgets what was changed: the store knows.
+    /// Forgets what was put: the store has it. What had to make room meanwhile is still to be told.
     pub(super) fn settle_changes(&mut self) {
         if let Some(changed) = &mut self.changed {
-            changed.clear();
+            changed.retain(|(resource, slot)| !self.resources.get(resource).is_some_and(|at| at.contains_key(slot)));
         }
     }
 
@@ -95,8 +105,9 @@ impl Storage {
                 }
                 self.remove(resource, &slot);
             }
-            None => self.check_room(config, resource, value.kind, value.signer)?,
+            None => self.make_room(config, resource, value)?,
         }
+        self.rooms.add(value);
         *self.per_writer.entry(value.signer).or_default() += 1;
         self.count += 1;
         self.expiry.insert((expires, resource, slot.clone()));
@@ -179,12 +190,19 @@ impl Storage {
         self.expiry.first().map(|(at, _, _)| *at)
     }
 
-    fn check_room(&self, config: &Config, resource: ResourceId, kind: Kind, writer: NodeId) -> Result<(), Refusal> {
-        let here = self.at(resource).filter(|((of, _), _)| *of == kind).count();
-        let written = self.per_writer.get(&writer).copied().unwrap_or_default();
-        if here >= kind.rules().max_count || self.count >= config.max_values || written >= config.max_values_per_writer
-        {
-            return Err(Refusal { reason: RefusalReason::Full, newest_ms: 0 });
+    /// Makes room for a value not held yet: where there is none, whoever takes most of it loses something, unless that is the
+    /// value's own owner.
+    fn make_room(&mut self, config: &Config, resource: ResourceId, value: &StoredValue) -> Result<(), Refusal> {
+        let full = Refusal { reason: RefusalReason::Full, newest_ms: 0 };
+        let here = self.at(resource).filter(|((of, _), _)| *of == value.kind).count();
+        let written = self.per_writer.get(&value.signer).copied().unwrap_or_default();
+        if here >= value.kind.rules().max_count || written >= config.max_values_per_writer {
+            return Err(full);
+        }
+        let (owner, weight) = (Owner::of(value), weight(value));
+        while self.count >= config.max_values || self.rooms.bytes().saturating_add(weight) > config.max_bytes {
+            let (at, slot) = self.rooms.makes_room(owner, weight).ok_or(full)?;
+            self.remove(at, &slot);
         }
         Ok(())
     }
@@ -196,6 +214,7 @@ impl Storage {
             self.resources.remove(&resource);
         }
         self.expiry.remove(&(held.expires, resource, slot.clone()));
+        self.rooms.remove(&held.record.value);
         self.count = self.count.saturating_sub(1);
         let writer = held.record.value.signer;
         if let Some(count) = self.per_writer.get_mut(&writer) {
