@@ -264,7 +264,7 @@ impl Dht {
     }
 
     fn offers_at(&self, resource: ResourceId) -> Vec<Offer> {
-        self.storage.at(resource).map(|(_, held)| Offer::of(&held.record.value)).collect()
+        self.storage.at(resource).map(|(_, held)| held.offer(resource)).collect()
     }
 
     /// A node holds a value now. What belongs elsewhere is forgotten once all its replicas do, unless it has changed meanwhile.

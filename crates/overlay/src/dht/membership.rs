@@ -84,9 +84,8 @@ impl Dht {
         if self.table.links().len() > self.config.max_links {
             self.timers.set_by(now.instant + GRACE, Timer::Links);
         }
-        let siblings = self.table.siblings();
-        if siblings != self.told {
-            self.tell_siblings(&siblings);
+        if *self.table.siblings() != self.told {
+            self.tell_siblings();
         }
         if let Some(at) = self.table.next_dial(now.instant) {
             self.timers.set_by(at.max(now.instant + LINKS_DELAY), Timer::Links);
@@ -120,8 +119,7 @@ impl Dht {
             let place = self.position.in_bucket(bucket, noise);
             self.start(now, place, SIBLINGS, Purpose::Refresh { own: false }, false);
         }
-        let siblings = self.table.siblings();
-        self.tell_siblings(&siblings);
+        self.tell_siblings();
     }
 
     /// A refresh has ended; the nodes it found are known by now.
@@ -138,7 +136,8 @@ impl Dht {
     }
 
     /// Tells siblings, and those who no longer are, whom this node counts as such.
-    fn tell_siblings(&mut self, siblings: &BTreeSet<NodeId>) {
+    fn tell_siblings(&mut self) {
+        let siblings = self.table.siblings().clone();
         let links = self.table.links();
         let mut nodes: Vec<Descriptor> =
             siblings.iter().filter_map(|node| links.get(node)).map(|link| link.descriptor.clone()).collect();
@@ -149,6 +148,6 @@ impl Dht {
         for node in hearers {
             self.send_bytes(node, message.clone());
         }
-        self.told = siblings.clone();
+        self.told = siblings;
     }
 }

@@ -44,6 +44,13 @@ pub(super) struct Storage {
 }
 
 impl Held {
+    /// Returns what tells of the value.
+    pub(super) fn offer(&self, resource: ResourceId) -> Offer {
+        let value = &self.record.value;
+        let (kind, key) = (value.kind, value.key.clone());
+        Offer { resource, kind, key, storage_ms: value.storage_ms, digest: self.digest }
+    }
+
     /// Returns the value as it is handed over, with the time it has left.
     pub(super) fn handed(&self, now: Instant) -> Handed {
         let remaining = self.expires.saturating_duration_since(now).as_secs();

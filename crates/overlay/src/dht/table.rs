@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use meshtone_identity::NodeId;
 
 use super::config::{DIAL_TIMEOUT, HOP_TIMEOUT, MAX_CONTACTS, MAX_DIAL_FAILURES, REDIAL, SIBLINGS};
-use super::{Config, Descriptor, Position};
+use super::{Config, Descriptor, Distance, Position};
 
 /// Round trip assumed of a link before it was measured.
 const ASSUMED_RTT: Duration = Duration::from_millis(100);
@@ -48,6 +48,10 @@ pub(super) struct Table {
     own: Position,
     links: BTreeMap<NodeId, Link>,
     contacts: BTreeMap<NodeId, Contact>,
+    /// The linked nodes closest to this one, and the farthest bucket that they lie in: asked for with every record that a change of
+    /// the links may move, changed only by those.
+    siblings: BTreeSet<NodeId>,
+    farthest_sibling: usize,
 }
 
 impl Link {
@@ -71,7 +75,7 @@ impl Link {
 
 impl Table {
     pub(super) fn new(own: Position) -> Self {
-        Self { own, links: BTreeMap::new(), contacts: BTreeMap::new() }
+        Self { own, links: BTreeMap::new(), contacts: BTreeMap::new(), siblings: BTreeSet::new(), farthest_sibling: 0 }
     }
 
     pub(super) fn links(&self) -> &BTreeMap<NodeId, Link> {
@@ -91,9 +95,9 @@ impl Table {
 
     /// Returns up to `count` linked nodes closest to the place, those that are silent left out.
     pub(super) fn closest(&self, place: Position, count: usize) -> Vec<Descriptor> {
-        let mut links: Vec<&Link> = self.links.values().filter(|link| !link.suspect).collect();
-        links.sort_by_key(|link| place.distance(link.descriptor.node.into()));
-        links.into_iter().take(count).map(|link| link.descriptor.clone()).collect()
+        let links = self.links.iter().filter(|(_, link)| !link.suspect);
+        let links = links.map(|(node, link)| (place.distance((*node).into()), &link.descriptor));
+        nearest(links.collect(), count).into_iter().cloned().collect()
     }
 
     /// Returns how many linked nodes are closer to the place than `node` is.
@@ -123,11 +127,13 @@ impl Table {
         let failures = self.contacts.remove(&peer.node).map_or(0, |contact| contact.failures);
         let link = Link { descriptor: peer, up: now, rtt: ASSUMED_RTT, suspect: false, needs_us: false, failures };
         self.links.insert(link.descriptor.node, link);
+        self.look_for_siblings();
     }
 
     /// Takes a link away; its node stays known and is dialled again after a while.
     pub(super) fn link_down(&mut self, now: Instant, node: NodeId) -> bool {
         let Some(link) = self.links.remove(&node) else { return false };
+        self.look_for_siblings();
         let failures = if now.saturating_duration_since(link.up) >= LASTING { 0 } else { link.failures };
         self.make_room();
         let contact = Contact { descriptor: link.descriptor, failures, dialled: None, probed: false, not_before: None };
@@ -172,25 +178,30 @@ impl Table {
     }
 
     /// Returns the linked nodes closest to this one.
-    pub(super) fn siblings(&self) -> BTreeSet<NodeId> {
+    pub(super) fn siblings(&self) -> &BTreeSet<NodeId> {
+        &self.siblings
+    }
+
+    fn look_for_siblings(&mut self) {
         let mut nodes: Vec<NodeId> = self.links.keys().copied().collect();
         nodes.sort_by_key(|node| self.own.distance((*node).into()));
-        nodes.into_iter().take(SIBLINGS).collect()
+        nodes.truncate(SIBLINGS);
+        self.farthest_sibling = nodes.iter().map(|node| self.bucket(*node)).min().unwrap_or(0);
+        self.siblings = nodes.into_iter().collect();
     }
 
     /// Whether the nodes around a place are all linked, as siblings. Of the farthest bucket that siblings lie in there may be more
     /// than those, so it does not count.
     pub(super) fn in_neighbourhood(&self, place: Position) -> bool {
-        let farthest = self.siblings().iter().map(|node| self.bucket(*node)).min().unwrap_or(0);
-        self.links.len() <= SIBLINGS || self.own.distance(place).bucket() > farthest
+        self.links.len() <= SIBLINGS || self.own.distance(place).bucket() > self.farthest_sibling
     }
 
     /// Returns the buckets outside the neighbourhood that have fewer links than wished for.
     pub(super) fn sparse_buckets(&self, config: &Config) -> Vec<usize> {
-        let siblings = self.siblings();
-        let deepest = siblings.iter().map(|node| self.bucket(*node)).min().unwrap_or(0);
         let counts = self.bucket_counts();
-        (0..=deepest).filter(|bucket| counts.get(bucket).copied().unwrap_or(0) < config.bucket_links).collect()
+        (0..=self.farthest_sibling)
+            .filter(|bucket| counts.get(bucket).copied().unwrap_or(0) < config.bucket_links)
+            .collect()
     }
 
     /// Returns whom to dial now: nodes that would be siblings, then those that fill buckets. They count as dialled.
@@ -227,15 +238,14 @@ impl Table {
     /// Returns the links to close when there are more than the bound: in the fullest bucket the youngest, never a sibling on
     /// either side while there is any other. Newcomers are left in peace for a while, as long as they are not too many.
     pub(super) fn surplus(&self, now: Instant, config: &Config) -> Vec<NodeId> {
-        let siblings = self.siblings();
         let mut counts = self.bucket_counts();
         let mut left: Vec<(NodeId, &Link)> = self.links.iter().map(|(node, link)| (*node, link)).collect();
         let mut surplus = Vec::new();
         while left.len() > config.max_links {
             let worst = left.iter().enumerate().max_by_key(|(_, (node, link))| {
-                let kept = siblings.contains(node) || link.needs_us;
+                let kept = self.siblings.contains(node) || link.needs_us;
                 let crowd = counts.get(&self.bucket(*node)).copied().unwrap_or(0);
-                (now >= link.up + GRACE, !kept, !siblings.contains(node), crowd, link.up, *node)
+                (now >= link.up + GRACE, !kept, !self.siblings.contains(node), crowd, link.up, *node)
             });
             let Some((index, (_, link))) = worst else { break };
             if now < link.up + GRACE && left.len() <= config.max_links + config.max_links / 4 {
@@ -261,12 +271,11 @@ impl Table {
     }
 
     fn wanted_siblings(&self, now: Instant) -> Vec<NodeId> {
-        let linked = self.links.keys().map(|node| (self.own.distance((*node).into()), *node, true));
+        let linked = self.links.keys().map(|node| (self.own.distance((*node).into()), (*node, true)));
         let known = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some() || contact.ready(now));
-        let known = known.map(|(node, _)| (self.own.distance((*node).into()), *node, false));
-        let mut all: Vec<_> = linked.chain(known).collect();
-        all.sort_unstable();
-        let wanted = all.into_iter().take(SIBLINGS).filter(|(_, _, linked)| !linked).map(|(_, node, _)| node);
+        let known = known.map(|(node, _)| (self.own.distance((*node).into()), (*node, false)));
+        let near = nearest(linked.chain(known).collect(), SIBLINGS);
+        let wanted = near.into_iter().filter(|(_, linked)| !linked).map(|(node, _)| node);
         wanted.filter(|node| self.contacts.get(node).is_some_and(|contact| contact.dialled.is_none())).collect()
     }
 
@@ -316,6 +325,17 @@ impl Table {
             }
         }
     }
+}
+
+/// Returns the nearest of all, nearest first. There are hundreds, asked for at every change and with every request, and few are
+/// wanted: only these are sorted.
+fn nearest<T>(mut all: Vec<(Distance, T)>, count: usize) -> Vec<T> {
+    if all.len() > count {
+        all.select_nth_unstable_by_key(count, |(distance, _)| *distance);
+        all.truncate(count);
+    }
+    all.sort_unstable_by_key(|(distance, _)| *distance);
+    all.into_iter().map(|(_, item)| item).collect()
 }
 
 impl Contact {

@@ -131,7 +131,9 @@ impl StoredValue {
     /// Says whether this value takes the other's place: the newer one does; of two written at the same time the removal,
     /// then the one with the larger hash. Replicas so agree in whatever order values reach them.
     pub fn supersedes(&self, other: &Self) -> bool {
-        (self.storage_ms, !self.exists, self.digest()) > (other.storage_ms, !other.exists, other.digest())
+        let order = (self.storage_ms, !self.exists).cmp(&(other.storage_ms, !other.exists));
+        // Hashes cost far more than times, which nearly always differ.
+        order.then_with(|| self.digest().cmp(&other.digest())).is_gt()
     }
 
     /// Returns when the value's time is over, in unix milliseconds by the writer's clock.
