@@ -25,6 +25,7 @@ use tracing::info;
 use crate::dht::{self, Descriptor, Dht, Randomness};
 use crate::link::{
     IncomingStream, LinkConfig, LinkError, LinkEvent, LinkStatus, Links, PeerAddress, Protocol, RecvStream, SendStream,
+    subnet_of,
 };
 use crate::record::{CertificateValidator, CertifiedWriter, Kind, NodeAddress, Validator, Writer};
 
@@ -125,7 +126,7 @@ impl Overlay {
         let own = OwnRecords::new(node, link_key, &links.addresses(), config.homes, config.version);
         let persist = config.records.is_some();
         let mut dht = Dht::new(
-            dht::Config { replicas: config.replicas, persist, ..dht::Config::default() },
+            dht::Config { replicas: config.replicas, persist, subnet_of, ..dht::Config::default() },
             Descriptor { node, address: own.address().encode() },
             writer,
             validator,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::table::SubnetOf;
+
 /// Largest message on a link: an answer with a full dictionary and its certificates.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
@@ -52,6 +54,10 @@ pub const MAX_VALUES_READ: usize = 64;
 /// Nodes remembered without a link to them.
 pub const MAX_CONTACTS: usize = 512;
 
+/// Nodes remembered without a link that are said to be in one subnet: no site has more home nodes worth knowing, and a liar's list
+/// of made-up ones must not drive out all others.
+pub const MAX_CONTACTS_PER_SUBNET: usize = 64;
+
 /// Back-off between dials of one node, and how often before it is forgotten: about an hour in all.
 pub const REDIAL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
 
@@ -82,6 +88,13 @@ pub struct Config {
     pub max_links: usize,
     /// Links wished for in each bucket outside the neighbourhood.
     pub bucket_links: usize,
+    /// Links to nodes of one subnet beyond which the youngest of them are closed, once this node has as many links in all as it
+    /// opens by itself.
+    pub max_links_per_subnet: usize,
+    /// Links to nodes of one subnet that count as filling a bucket; what is missing is looked for elsewhere.
+    pub max_bucket_links_per_subnet: usize,
+    /// Reads the subnet out of a node's address; where it finds none, the two bounds above do not hold.
+    pub subnet_of: SubnetOf,
     /// Period of looking for closer and further nodes; jittered by a quarter.
     pub refresh: Duration,
     /// Period of comparing what is held with those who should hold it too; jittered by a quarter.
@@ -100,6 +113,13 @@ pub struct Config {
     pub persist: bool,
 }
 
+impl Config {
+    /// Returns how many links this node opens by itself: a quarter is left for those who want one with it.
+    pub(super) fn own_links(&self) -> usize {
+        self.max_links - self.max_links / 4
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -110,6 +130,10 @@ impl Default for Config {
             paths: 8,
             max_links: 64,
             bucket_links: 4,
+            // A quarter of all links, so that whoever has one network is always the minority.
+            max_links_per_subnet: 16,
+            max_bucket_links_per_subnet: 2,
+            subnet_of: |_| None,
             refresh: Duration::from_secs(60),
             repair: Duration::from_secs(60),
             hand_over_delay: Duration::from_millis(300),

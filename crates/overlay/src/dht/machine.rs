@@ -66,6 +66,7 @@ impl Dht {
         now: Now,
     ) -> Self {
         let position = Position::from(me.node);
+        let subnet_of = config.subnet_of;
         let storage = Storage::new(position, config.persist);
         let mut dht = Self {
             config,
@@ -74,7 +75,7 @@ impl Dht {
             writer,
             validator,
             randomness,
-            table: Table::new(position),
+            table: Table::new(position, subnet_of),
             relays: BTreeMap::new(),
             relays_of_link: BTreeMap::new(),
             pending: BTreeMap::new(),

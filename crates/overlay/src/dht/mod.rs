@@ -9,6 +9,7 @@
 //! | [`machine`] | [`Dht`]: the one machine, its inputs and outputs |
 //! | [`message`], [`body`] | what peers say to each other, and its encoding |
 //! | `table` | links and known nodes, and which links are worth having |
+//! | `subnet` | the part of the Internet a node is reached in, of which no table takes too many |
 //! | `membership` | joining, siblings, buckets, closing what is too much |
 //! | `relay` | requests under way: next hops, soft timeouts, the way back |
 //! | `operation`, `lookup`, `answers` | commands under way: whom they know of, whom they ask, what comes back |
@@ -74,6 +75,7 @@ mod rooms;
 mod serve;
 mod storage;
 mod store;
+mod subnet;
 mod table;
 mod timers;
 
@@ -82,6 +84,8 @@ pub use event::{DhtError, Entry, Event, Fetched, OperationId, StoreReceipt, Time
 pub use id::{Descriptor, Distance, Position};
 pub use machine::Dht;
 pub use persist::PersistChange;
+pub use subnet::Subnet;
+pub use table::SubnetOf;
 
 use std::time::Instant;
 

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use meshtone_identity::NodeId;
 
-use super::config::{DIAL_TIMEOUT, HOP_TIMEOUT, MAX_CONTACTS, MAX_DIAL_FAILURES, REDIAL, SIBLINGS};
-use super::{Config, Descriptor, Distance, Position};
+use super::config::{
+    DIAL_TIMEOUT, HOP_TIMEOUT, MAX_CONTACTS, MAX_CONTACTS_PER_SUBNET, MAX_DIAL_FAILURES, REDIAL, SIBLINGS,
+};
+use super::{Config, Descriptor, Distance, Position, Subnet};
 
 /// Round trip assumed of a link before it was measured.
 const ASSUMED_RTT: Duration = Duration::from_millis(100);
@@ -21,6 +23,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) descriptor: Descriptor,
+    /// Where its packets come from, as the link layer sees it.
+    subnet: Option<Subnet>,
     pub(super) up: Instant,
     pub(super) rtt: Duration,
     /// It let a request time out and has said nothing since.
@@ -35,6 +39,8 @@ pub(super) struct Link {
 #[derive(Debug)]
 struct Contact {
     descriptor: Descriptor,
+    /// Where it is said to be.
+    subnet: Option<Subnet>,
     failures: u32,
     dialled: Option<Instant>,
     /// The dial under way is a probe.
@@ -42,10 +48,14 @@ struct Contact {
     not_before: Option<Instant>,
 }
 
+/// Reads the subnet out of a node's address, which is opaque here.
+pub type SubnetOf = fn(&[u8]) -> Option<Subnet>;
+
 /// Links and contacts of one node.
 #[derive(Debug)]
 pub(super) struct Table {
     own: Position,
+    subnet_of: SubnetOf,
     links: BTreeMap<NodeId, Link>,
     contacts: BTreeMap<NodeId, Contact>,
     /// The linked nodes closest to this one, and the farthest bucket that they lie in: asked for with every record that a change of
@@ -74,8 +84,15 @@ impl Link {
 }
 
 impl Table {
-    pub(super) fn new(own: Position) -> Self {
-        Self { own, links: BTreeMap::new(), contacts: BTreeMap::new(), siblings: BTreeSet::new(), farthest_sibling: 0 }
+    pub(super) fn new(own: Position, subnet_of: SubnetOf) -> Self {
+        Self {
+            own,
+            subnet_of,
+            links: BTreeMap::new(),
+            contacts: BTreeMap::new(),
+            siblings: BTreeSet::new(),
+            farthest_sibling: 0,
+        }
     }
 
     pub(super) fn links(&self) -> &BTreeMap<NodeId, Link> {
@@ -125,7 +142,9 @@ impl Table {
 
     pub(super) fn link_up(&mut self, now: Instant, peer: Descriptor) {
         let failures = self.contacts.remove(&peer.node).map_or(0, |contact| contact.failures);
-        let link = Link { descriptor: peer, up: now, rtt: ASSUMED_RTT, suspect: false, needs_us: false, failures };
+        let subnet = (self.subnet_of)(&peer.address);
+        let link =
+            Link { descriptor: peer, subnet, up: now, rtt: ASSUMED_RTT, suspect: false, needs_us: false, failures };
         self.links.insert(link.descriptor.node, link);
         self.look_for_siblings();
     }
@@ -136,7 +155,7 @@ impl Table {
         self.look_for_siblings();
         let failures = if now.saturating_duration_since(link.up) >= LASTING { 0 } else { link.failures };
         self.make_room();
-        let contact = Contact { descriptor: link.descriptor, failures, dialled: None, probed: false, not_before: None };
+        let contact = Contact { failures, ..Contact::new(link.descriptor, link.subnet) };
         self.contacts.insert(node, contact);
         self.failed(now, node);
         true
@@ -168,12 +187,17 @@ impl Table {
                 return false;
             }
             contact.descriptor = peer.clone();
+            contact.subnet = (self.subnet_of)(&peer.address);
             contact.failures = contact.failures.min(1);
             return true;
         }
+        let subnet = (self.subnet_of)(&peer.address);
+        let of_subnet = self.contacts.values().filter(|contact| subnet.is_some() && contact.subnet == subnet).count();
+        if of_subnet >= MAX_CONTACTS_PER_SUBNET {
+            return false;
+        }
         self.make_room();
-        let contact = Contact { descriptor: peer.clone(), failures: 0, dialled: None, probed: false, not_before: None };
-        self.contacts.insert(peer.node, contact);
+        self.contacts.insert(peer.node, Contact::new(peer.clone(), subnet));
         true
     }
 
@@ -198,10 +222,8 @@ impl Table {
 
     /// Returns the buckets outside the neighbourhood that have fewer links than wished for.
     pub(super) fn sparse_buckets(&self, config: &Config) -> Vec<usize> {
-        let counts = self.bucket_counts();
-        (0..=self.farthest_sibling)
-            .filter(|bucket| counts.get(bucket).copied().unwrap_or(0) < config.bucket_links)
-            .collect()
+        let filled = self.filled(config);
+        (0..=self.farthest_sibling).filter(|bucket| filled.count(*bucket) < config.bucket_links).collect()
     }
 
     /// Returns whom to dial now: nodes that would be siblings, then those that fill buckets. They count as dialled.
@@ -211,9 +233,8 @@ impl Table {
         for node in overdue.map(|(node, _)| *node).collect::<Vec<_>>() {
             self.failed(now, node);
         }
-        let mut dials = self.wanted_siblings(now);
-        // A quarter is left for those who want a link with us.
-        let budget = (config.max_links - config.max_links / 4).saturating_sub(self.links.len() + dials.len());
+        let mut dials = self.wanted_siblings(now, config);
+        let budget = config.own_links().saturating_sub(self.links.len() + dials.len());
         dials.extend(self.wanted_in_buckets(now, config, budget));
         for node in &dials {
             if let Some(contact) = self.contacts.get_mut(node) {
@@ -236,11 +257,16 @@ impl Table {
     }
 
     /// Returns the links to close when there are more than the bound: in the fullest bucket the youngest, never a sibling on
-    /// either side while there is any other. Newcomers are left in peace for a while, as long as they are not too many.
+    /// either side while there is any other. Newcomers are left in peace for a while, as long as they are not too many. Links of
+    /// a subnet that has more than its share are closed sooner, whatever they are.
     pub(super) fn surplus(&self, now: Instant, config: &Config) -> Vec<NodeId> {
-        let mut counts = self.bucket_counts();
-        let mut left: Vec<(NodeId, &Link)> = self.links.iter().map(|(node, link)| (*node, link)).collect();
-        let mut surplus = Vec::new();
+        let mut surplus = self.crowding(config);
+        let left = self.links.iter().filter(|(node, _)| !surplus.contains(node));
+        let mut left: Vec<(NodeId, &Link)> = left.map(|(node, link)| (*node, link)).collect();
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        for (node, _) in &left {
+            *counts.entry(self.bucket(*node)).or_default() += 1;
+        }
         while left.len() > config.max_links {
             let worst = left.iter().enumerate().max_by_key(|(_, (node, link))| {
                 let kept = self.siblings.contains(node) || link.needs_us;
@@ -260,6 +286,22 @@ impl Table {
         surplus
     }
 
+    /// Returns the links of subnets that have more than their share, the youngest first, as far as there are more links than this
+    /// node would open by itself: until then nobody is kept out by them.
+    fn crowding(&self, config: &Config) -> Vec<NodeId> {
+        let mut by_age: Vec<(Instant, NodeId, Subnet)> =
+            self.links.iter().filter_map(|(node, link)| Some((link.up, *node, link.subnet?))).collect();
+        by_age.sort_unstable();
+        let mut of_subnets: BTreeMap<Subnet, usize> = BTreeMap::new();
+        by_age.retain(|(_, _, subnet)| {
+            let of_subnet = of_subnets.entry(*subnet).or_default();
+            *of_subnet += 1;
+            *of_subnet > config.max_links_per_subnet
+        });
+        let too_many = self.links.len().saturating_sub(config.own_links());
+        by_age.into_iter().rev().take(too_many).map(|(_, node, _)| node).collect()
+    }
+
     /// Returns when the next contact may be dialled again or counts as failed. Those that might be dialled already were just
     /// looked at, and were not wanted.
     pub(super) fn next_dial(&self, now: Instant) -> Option<Instant> {
@@ -270,33 +312,39 @@ impl Table {
         times.filter(|at| *at > now).min()
     }
 
-    fn wanted_siblings(&self, now: Instant) -> Vec<NodeId> {
+    fn wanted_siblings(&self, now: Instant, config: &Config) -> Vec<NodeId> {
+        // Its link would be closed at once.
+        let crowded = |subnet: Option<Subnet>| {
+            let of_subnet = || self.links.values().filter(|link| link.subnet == subnet).count();
+            subnet.is_some() && self.links.len() >= config.own_links() && of_subnet() >= config.max_links_per_subnet
+        };
         let linked = self.links.keys().map(|node| (self.own.distance((*node).into()), (*node, true)));
         let known = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some() || contact.ready(now));
         let known = known.map(|(node, _)| (self.own.distance((*node).into()), (*node, false)));
         let near = nearest(linked.chain(known).collect(), SIBLINGS);
         let wanted = near.into_iter().filter(|(_, linked)| !linked).map(|(node, _)| node);
-        wanted.filter(|node| self.contacts.get(node).is_some_and(|contact| contact.dialled.is_none())).collect()
+        let dialled_next = |contact: &Contact| contact.dialled.is_none() && !crowded(contact.subnet);
+        wanted.filter(|node| self.contacts.get(node).is_some_and(dialled_next)).collect()
     }
 
     fn wanted_in_buckets(&self, now: Instant, config: &Config, budget: usize) -> Vec<NodeId> {
-        let mut counts = self.bucket_counts();
+        let mut filled = self.filled(config);
         let dialling = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some());
-        for (node, _) in dialling {
-            *counts.entry(self.bucket(*node)).or_default() += 1;
+        for (node, contact) in dialling {
+            filled.add(self.bucket(*node), contact.subnet, config);
         }
-        let mut ready: Vec<(u32, NodeId)> = self
+        let mut ready: Vec<(u32, NodeId, Option<Subnet>)> = self
             .contacts
             .iter()
             .filter(|(_, contact)| contact.ready(now))
-            .map(|(node, contact)| (contact.failures, *node))
+            .map(|(node, contact)| (contact.failures, *node, contact.subnet))
             .collect();
         ready.sort_unstable();
         let mut wanted = Vec::new();
-        for (_, node) in ready {
-            let count = counts.entry(self.bucket(node)).or_default();
-            if wanted.len() < budget && *count < config.bucket_links {
-                *count += 1;
+        for (_, node, subnet) in ready {
+            let bucket = self.bucket(node);
+            if wanted.len() < budget && filled.count(bucket) < config.bucket_links && filled.add(bucket, subnet, config)
+            {
                 wanted.push(node);
             }
         }
@@ -307,12 +355,13 @@ impl Table {
         self.own.distance(node.into()).bucket()
     }
 
-    fn bucket_counts(&self) -> BTreeMap<usize, usize> {
-        let mut counts = BTreeMap::new();
-        for node in self.links.keys() {
-            *counts.entry(self.bucket(*node)).or_default() += 1;
+    /// Returns how far the links fill the buckets.
+    fn filled(&self, config: &Config) -> Filled {
+        let mut filled = Filled::default();
+        for (node, link) in &self.links {
+            filled.add(self.bucket(*node), link.subnet, config);
         }
-        counts
+        filled
     }
 
     /// Lets the contact go that failed most, of those the farthest.
@@ -324,6 +373,33 @@ impl Table {
                 self.contacts.remove(&node);
             }
         }
+    }
+}
+
+/// How far buckets are filled. Of one subnet only a few count in each, so that whoever has many addresses of one network cannot
+/// keep others out.
+#[derive(Debug, Default)]
+struct Filled {
+    counts: BTreeMap<usize, usize>,
+    of_subnets: BTreeMap<(usize, Subnet), usize>,
+}
+
+impl Filled {
+    fn count(&self, bucket: usize) -> usize {
+        self.counts.get(&bucket).copied().unwrap_or(0)
+    }
+
+    /// Counts a node. False when its subnet has as many in the bucket as count.
+    fn add(&mut self, bucket: usize, subnet: Option<Subnet>, config: &Config) -> bool {
+        if let Some(subnet) = subnet {
+            let of_subnet = self.of_subnets.entry((bucket, subnet)).or_default();
+            if *of_subnet >= config.max_bucket_links_per_subnet {
+                return false;
+            }
+            *of_subnet += 1;
+        }
+        *self.counts.entry(bucket).or_default() += 1;
+        true
     }
 }
 
@@ -339,6 +415,10 @@ fn nearest<T>(mut all: Vec<(Distance, T)>, count: usize) -> Vec<T> {
 }
 
 impl Contact {
+    fn new(descriptor: Descriptor, subnet: Option<Subnet>) -> Self {
+        Self { descriptor, subnet, failures: 0, dialled: None, probed: false, not_before: None }
+    }
+
     fn ready(&self, now: Instant) -> bool {
         self.dialled.is_none() && self.not_before.is_none_or(|at| now >= at)
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use meshtone_identity::LinkKey;
 
 use super::limits::MAX_ADDRESSES;
+use crate::dht::Subnet;
 use crate::record::cbor::{CborError, Decoder, Encoder};
 
 /// Whom to dial, and where.
@@ -46,6 +47,12 @@ impl PeerAddress {
             }
         }
     }
+}
+
+/// Returns the subnet that a node is reached in, of what nodes pass on to each other: of a link, where its packets come from; of
+/// other nodes, where whoever tells of them says so.
+pub(crate) fn subnet_of(address: &[u8]) -> Option<Subnet> {
+    PeerAddress::decode(address).ok()?.addrs.first().and_then(|addr| Subnet::of(addr.ip()))
 }
 
 /// Writes an array of [address octets, port].

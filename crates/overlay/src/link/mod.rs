@@ -36,6 +36,7 @@ use std::net::SocketAddr;
 use meshtone_identity::NodeId;
 
 pub use address::PeerAddress;
+pub(crate) use address::subnet_of;
 pub use stream::{IncomingStream, Protocol, RecvStream, SendStream};
 pub(crate) use table::{LinkConfig, LinkInput, Links};
 
