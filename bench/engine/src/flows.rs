@@ -1,5 +1,6 @@
 //! Registrations and a call through the engine, in time of their own: what a worker does, without its sockets.
 
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -170,51 +171,79 @@ impl Proxy {
         Proxy { server: server(), number: 0, now: Instant::now() }
     }
 
-    /// INVITE, 100, 180, 200, ACK, BYE, 200; what the phones say is written here and counts too, about 2 µs.
+    /// INVITE, 100, 180, 200, ACK, BYE, 200; what the phones say is written here and counts too, one allocation each.
     pub(crate) fn call(&mut self) {
-        self.number += 1;
-        self.now += Duration::from_millis(10);
-        self.server.handle_timeout(self.now);
-        let from_caller = |start: &str, routes: &str, to: &str, branch: &str, number: u64| {
-            let method = start.split(' ').next().unwrap_or_default();
-            let cseq = if method == "BYE" { 2 } else { 1 };
-            let body = if method == "INVITE" { "v=0\r\no=- 1 1 IN IP4 127.77.0.1\r\ns=call\r\n" } else { "" };
-            format!(
-                "{start} SIP/2.0\r\nVia: SIP/2.0/UDP 127.77.0.1:5070;branch=z9hG4bK-sb-{number:010x}{branch}-c9a5bde8;rport\r\n{routes}\
-                 Max-Forwards: 70\r\nFrom: \"Caller\" <sip:c0@bench.example>;tag=f{number:010x}\r\nTo: {to}\r\n\
-                 Call-ID: {number:010x}-c9a5bde8-0f3a9c2e71d84b55@bench.example\r\nCSeq: {cseq} {method}\r\n\
-                 Contact: <sip:c0@127.77.0.1:5070>\r\nUser-Agent: sipload\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            )
-        };
-        let invite = from_caller("INVITE sip:u0@bench.example", "", "<sip:u0@bench.example>", "I1", self.number);
-        self.take(udp(5070), invite);
+        self.pass_time();
+        self.take(udp(5070), self.from_caller("INVITE", "sip:u0@bench.example", "", "<sip:u0@bench.example>"));
         let Some(Event::Request { id, routing: Routing::Initial, .. }) = self.server.poll_event() else {
             panic!("no request")
         };
         let target = Target::new("sip:u0@127.77.0.1:5081", Destination::Flow(udp(5081)));
         self.server.forward(self.now, id, vec![target], true);
         let invite = self.sent(2);
-        self.take(udp(5081), answer(&invite, 180));
+        self.take(udp(5081), answer(&invite, "180 Ringing"));
         self.sent(1);
-        self.take(udp(5081), answer(&invite, 200));
+        self.take(udp(5081), answer(&invite, "200 OK"));
         let ok = self.sent(1);
         let Some(Event::Finished { .. }) = self.server.poll_event() else { panic!("not finished") };
-        let mut routes: Vec<&str> = ok.fields(Header::RecordRoute).collect();
-        routes.reverse();
-        let routes: String = routes.iter().map(|route| format!("Route: {route}\r\n")).collect();
+        let mut route_set = ok.fields(Header::RecordRoute);
+        let (callee_side, caller_side) = (route_set.next().expect("a route"), route_set.next().expect("two routes"));
+        let routes = ["Route: ", caller_side, "\r\nRoute: ", callee_side, "\r\n"].concat();
         let to = ok.header(Header::To).unwrap_or_default();
-        self.take(udp(5070), from_caller("ACK sip:uas@127.77.0.1:5081", &routes, to, "A1", self.number));
+        self.take(udp(5070), self.from_caller("ACK", "sip:uas@127.77.0.1:5081", &routes, to));
         self.sent(1);
-        self.take(udp(5070), from_caller("BYE sip:uas@127.77.0.1:5081", &routes, to, "B1", self.number));
+        self.take(udp(5070), self.from_caller("BYE", "sip:uas@127.77.0.1:5081", &routes, to));
         let Some(Event::Request { id, routing: Routing::Dialog(target), .. }) = self.server.poll_event() else {
             panic!("no BYE")
         };
         self.server.forward(self.now, id, vec![target], false);
         let bye = self.sent(1);
-        self.take(udp(5081), answer(&bye, 200));
+        self.take(udp(5081), answer(&bye, "200 OK"));
         self.sent(1);
         let Some(Event::Finished { .. }) = self.server.poll_event() else { panic!("not finished") };
+    }
+
+    /// MESSAGE and its 200, through the proxy.
+    pub(crate) fn message(&mut self) {
+        self.pass_time();
+        self.take(udp(5070), self.from_caller("MESSAGE", "sip:u0@bench.example", "", "<sip:u0@bench.example>"));
+        let Some(Event::Request { id, routing: Routing::Initial, .. }) = self.server.poll_event() else {
+            panic!("no request")
+        };
+        let target = Target::new("sip:u0@127.77.0.1:5081", Destination::Flow(udp(5081)));
+        self.server.forward(self.now, id, vec![target], true);
+        let message = self.sent(1);
+        self.take(udp(5081), answer(&message, "200 OK"));
+        self.sent(1);
+        let Some(Event::Finished { .. }) = self.server.poll_event() else { panic!("not finished") };
+    }
+
+    /// Time goes on, so that finished transactions end in their order.
+    fn pass_time(&mut self) {
+        self.number += 1;
+        self.now += Duration::from_millis(10);
+        self.server.handle_timeout(self.now);
+    }
+
+    fn from_caller(&self, method: &str, uri: &str, routes: &str, to: &str) -> String {
+        let number = self.number;
+        let branch = method.as_bytes().first().copied().map_or(' ', char::from);
+        let cseq = if method == "BYE" { 2 } else { 1 };
+        let body = match method {
+            "INVITE" => "v=0\r\no=- 1 1 IN IP4 127.77.0.1\r\ns=call\r\n",
+            "MESSAGE" => "Are you there?",
+            _ => "",
+        };
+        let mut text = String::with_capacity(1024);
+        let _ = write!(
+            text,
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 127.77.0.1:5070;branch=z9hG4bK-sb-{number:010x}{branch}1-c9a5bde8;rport\r\n{routes}\
+             Max-Forwards: 70\r\nFrom: \"Caller\" <sip:c0@bench.example>;tag=f{number:010x}\r\nTo: {to}\r\n\
+             Call-ID: {number:010x}-c9a5bde8-0f3a9c2e71d84b55@bench.example\r\nCSeq: {cseq} {method}\r\n\
+             Contact: <sip:c0@127.77.0.1:5070>\r\nUser-Agent: sipload\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        text
     }
 
     fn take(&mut self, flow: Flow, text: String) {
@@ -233,14 +262,17 @@ impl Proxy {
 }
 
 /// What the called phone answers.
-fn answer(request: &Message, status: u16) -> String {
-    let mut text = format!("SIP/2.0 {status} OK\r\n");
+fn answer(request: &Message, status: &str) -> String {
+    let mut text = String::with_capacity(1024);
+    let mut put = |pieces: &[&str]| pieces.iter().for_each(|piece| text.push_str(piece));
+    put(&["SIP/2.0 ", status, "\r\n"]);
     for (name, value) in request.all_fields() {
         if ["Via", "Record-Route", "From", "Call-ID", "CSeq"].contains(&name) {
-            text += &format!("{name}: {value}\r\n");
+            put(&[name, ": ", value, "\r\n"]);
         } else if name == "To" {
-            text += &format!("To: {value}{}\r\n", if value.contains(";tag=") { "" } else { ";tag=uas7c31f0" });
+            put(&["To: ", value, if value.contains(";tag=") { "" } else { ";tag=uas7c31f0" }, "\r\n"]);
         }
     }
-    text + "Contact: <sip:uas@127.77.0.1:5081>\r\nContent-Length: 0\r\n\r\n"
+    put(&["Contact: <sip:uas@127.77.0.1:5081>\r\nContent-Length: 0\r\n\r\n"]);
+    text
 }

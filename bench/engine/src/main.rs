@@ -1,6 +1,6 @@
 //! What the SIP engine costs by itself, without sockets: `engine [REPEATS [NAME]]`.
 //!
-//! *Parsing*: a message is parsed and six of its header fields are touched. *Registration* and *call*: every message of the
+//! *Parsing*: a message is parsed and six of its header fields are touched. *Registration*, *call* and *message*: every message of the
 //! exchange goes through [`meshtone_sip::server::Server`], as in a node's worker. Prints nanoseconds and allocations of one.
 //!
 //! On a machine with other work, count instructions: `valgrind --tool=callgrind --toggle-collect='*Registrar::register'
@@ -66,6 +66,10 @@ fn main() -> std::process::ExitCode {
     if is_wanted("call") {
         let mut proxy = Proxy::new();
         measure("call", repeats / 10, || (), |()| proxy.call());
+    }
+    if is_wanted("message") {
+        let mut proxy = Proxy::new();
+        measure("message", repeats / 10, || (), |()| proxy.message());
     }
     if meets { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }
