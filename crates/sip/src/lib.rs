@@ -12,6 +12,7 @@ pub mod message;
 pub mod proxy;
 pub mod registrar;
 pub mod server;
+mod short;
 pub mod stream;
 mod text;
 pub mod transaction;

@@ -37,7 +37,12 @@ impl Stack<'_> {
         let branch = branch::fresh(0, self.randomness);
         let transport = destination.transport();
         let rport = if transport.is_reliable() { "" } else { ";rport" };
-        format!("SIP/2.0/{} {}{rport};branch={branch}", transport.via_token(), self.locals.sent_by(destination))
+        format!(
+            "SIP/2.0/{} {}{rport};branch={}",
+            transport.via_token(),
+            self.locals.sent_by(destination),
+            branch.as_str()
+        )
     }
 
     /// A tag or Call-ID that nobody guesses: 80 bits (RFC 3261 §19.3 asks for 32).

@@ -3,8 +3,12 @@
 use bytes::Bytes;
 
 use super::edit::single_line;
+use super::list::trim_bytes;
 use super::scan::{Slot, Slots, Span, StartLine, is_token, offset};
 use super::{Header, Message, Method};
+
+/// Room for what is added to a response beside the fields of its request: Server, Contact, Allow and the like.
+const RESPONSE_ROOM: usize = 256;
 
 /// Builds a request or a response.
 ///
@@ -14,8 +18,8 @@ use super::{Header, Message, Method};
 pub struct Builder {
     writer: Writer,
     body: Vec<u8>,
-    /// The request whose To is still to be written, with the tag it shall get.
-    to: Option<(String, Option<String>)>,
+    /// A To that may still get a tag: it was written last, and its line is not ended yet.
+    open_to: Option<OpenField>,
 }
 
 impl Builder {
@@ -23,47 +27,55 @@ impl Builder {
     /// never be more than one line.
     pub fn request(method: &str, uri: &str) -> Builder {
         let mut writer = Writer::with_capacity(1024);
-        writer.request_line(&single_line(method), &single_line(uri));
-        Builder { writer, body: Vec::new(), to: None }
+        let method = single_line(method);
+        writer.request_line(Method::from_name(&method), method.as_bytes(), single_line(uri).as_bytes());
+        Builder { writer, body: Vec::new(), open_to: None }
     }
 
     /// Begins a response to a request: Via, From, To, Call-ID and CSeq are copied as they are (RFC 3261 §8.2.6.2), and
     /// Timestamp into a 100 (§8.2.6.1). An empty reason stands for the usual phrase.
     pub fn response(request: &Message, status: u16, reason: &str) -> Builder {
-        let mut writer = Writer::with_capacity(1024);
+        let is_copied = |slot: &Slot| {
+            matches!(slot.header, Header::Via | Header::From | Header::To | Header::CallId | Header::CSeq)
+                || (slot.header == Header::Timestamp && status == 100)
+        };
+        let copied = request.slots.iter().filter(|slot| is_copied(slot));
+        let copied_len: usize = copied.map(|slot| slot.value().end.saturating_sub(slot.start) as usize + 2).sum();
+        let mut writer = Writer::with_capacity(copied_len + RESPONSE_ROOM);
         let reason = if reason.is_empty() { reason_phrase(status) } else { reason };
-        writer.status_line(status.clamp(100, 699), &single_line(reason));
-        let (mut to, mut has_to) = (None, false);
-        for (index, slot) in request.slots.iter().enumerate() {
-            let is_copied = matches!(slot.header, Header::Via | Header::From | Header::CallId | Header::CSeq)
-                || (slot.header == Header::Timestamp && status == 100);
-            if is_copied {
-                writer.copy_line(request, index);
-            } else if slot.header == Header::To && !has_to {
+        writer.status_line(status.clamp(100, 699), single_line(reason).as_bytes());
+        let (mut has_to, mut untagged) = (false, None);
+        for (index, slot) in request.slots.iter().enumerate().filter(|(_, slot)| is_copied(slot)) {
+            if slot.header != Header::To {
+                writer.copy_fields(request, index, index + 1);
+            } else if !has_to {
                 has_to = true;
                 if status == 100 || request.to().is_ok_and(|to| to.tag().is_some()) {
-                    writer.copy_line(request, index);
+                    writer.copy_fields(request, index, index + 1);
                 } else {
-                    to = Some((request.text(slot.value()).to_owned(), None));
+                    untagged = Some(single_line(request.text(slot.value())));
                 }
             }
         }
-        Builder { writer, body: Vec::new(), to }
+        let open_to = untagged.and_then(|to| writer.open_field(Header::To, b"", to.as_bytes()));
+        Builder { writer, body: Vec::new(), open_to }
     }
 
     /// Gives To this tag, if the request had none; not in a 100 (RFC 3261 §8.2.6.2).
     pub fn to_tag(mut self, tag: &str) -> Builder {
-        if let Some((_, place)) = &mut self.to {
-            *place = Some(tag.to_owned());
+        if let Some(to) = self.open_to.take() {
+            self.writer.put(b";tag=");
+            self.writer.put(trim_bytes(single_line(tag).as_bytes()));
+            self.writer.close_field(to);
         }
         self
     }
 
     /// Adds a field. [`Header::ContentLength`] is left out, and so is [`Header::Other`].
     pub fn header(mut self, header: Header, value: &str) -> Builder {
-        self.write_to();
+        self.close_to();
         if !matches!(header, Header::ContentLength | Header::Other) {
-            self.writer.field(header, "", &single_line(value));
+            self.writer.field(header, b"", single_line(value).as_bytes());
         }
         self
     }
@@ -74,8 +86,8 @@ impl Builder {
         if known != Header::Other {
             return self.header(known, value);
         }
-        self.write_to();
-        self.writer.field(Header::Other, name, &single_line(value));
+        self.close_to();
+        self.writer.field(Header::Other, name.as_bytes(), single_line(value).as_bytes());
         self
     }
 
@@ -88,15 +100,13 @@ impl Builder {
 
     /// Returns the message.
     pub fn finish(mut self) -> Message {
-        self.write_to();
+        self.close_to();
         self.writer.finish(&self.body)
     }
 
-    fn write_to(&mut self) {
-        match self.to.take() {
-            Some((value, Some(tag))) => self.writer.field(Header::To, "", &single_line(&format!("{value};tag={tag}"))),
-            Some((value, None)) => self.writer.field(Header::To, "", &single_line(&value)),
-            None => {}
+    fn close_to(&mut self) {
+        if let Some(to) = self.open_to.take() {
+            self.writer.close_field(to);
         }
     }
 }
@@ -109,54 +119,80 @@ pub(super) struct Writer {
     start_line: StartLine,
 }
 
+/// A field whose value may still grow.
+#[derive(Debug)]
+pub(super) struct OpenField {
+    header: Header,
+    name_len: usize,
+    start: u32,
+    value_start: u32,
+}
+
 impl Writer {
     pub(super) fn with_capacity(capacity: usize) -> Writer {
         let start_line = StartLine::Response { status: 0, reason: Span::default() };
         Writer { out: Vec::with_capacity(capacity), slots: Slots::new(), start_line }
     }
 
-    pub(super) fn request_line(&mut self, method: &str, uri: &str) {
-        let name = self.put(method);
-        self.put(" ");
+    pub(super) fn request_line(&mut self, method: Method, name: &[u8], uri: &[u8]) {
+        let name = self.put(name);
+        self.put(b" ");
         let uri = self.put(uri);
-        self.put(" SIP/2.0\r\n");
-        self.start_line = StartLine::Request { method: Method::from_name(method), name, uri };
+        self.put(b" SIP/2.0\r\n");
+        self.start_line = StartLine::Request { method, name, uri };
     }
 
-    pub(super) fn status_line(&mut self, status: u16, reason: &str) {
-        self.put("SIP/2.0 ");
-        self.put_number(usize::from(status));
-        self.put(" ");
+    pub(super) fn status_line(&mut self, status: u16, reason: &[u8]) {
+        self.put(b"SIP/2.0 ");
+        self.put_number(u32::from(status));
+        self.put(b" ");
         let reason = self.put(reason);
-        self.put("\r\n");
+        self.put(b"\r\n");
         self.start_line = StartLine::Response { status, reason };
     }
 
-    /// Copies a field with its line breaks as it is.
-    pub(super) fn copy_line(&mut self, message: &Message, index: usize) {
-        let Some(slot) = message.slots.get(index) else {
-            return;
-        };
-        let start = offset(self.out.len());
-        let line = message.line(slot);
-        self.out.extend_from_slice(line);
-        if !line.ends_with(b"\r\n") {
-            self.put("\r\n");
+    /// Copies the fields `from..to` with their line breaks as they are, each run of neighbours at once.
+    pub(super) fn copy_fields(&mut self, message: &Message, from: usize, to: usize) {
+        let mut rest = message.slots.get(from..to).unwrap_or_default();
+        while let Some((run, behind)) = rest.split_at_checked(run_len(rest))
+            && let (Some(first), Some(last)) = (run.first(), run.last())
+        {
+            let start = offset(self.out.len());
+            let end = last.start as usize + message.line(last).len();
+            self.out.extend_from_slice(message.bytes.get(first.start as usize..end).unwrap_or_default());
+            if !self.out.ends_with(b"\r\n") {
+                self.put(b"\r\n");
+            }
+            let moved = |at: u32| at.saturating_sub(first.start).saturating_add(start);
+            self.slots.extend(run.iter().map(|slot| slot.moved_to(moved(slot.start))));
+            rest = behind;
         }
-        self.slots.push(slot.moved_to(start));
     }
 
     /// Writes a field; `name` counts where the header is [`Header::Other`]. A name that is no token is left out.
-    pub(super) fn field(&mut self, header: Header, name: &str, value: &str) {
-        let name = if header == Header::Other { name } else { header.as_str() };
-        if name.is_empty() || !name.bytes().all(is_token) {
-            return;
+    pub(super) fn field(&mut self, header: Header, name: &[u8], value: &[u8]) {
+        if let Some(open) = self.open_field(header, name, value) {
+            self.close_field(open);
+        }
+    }
+
+    /// Begins a field; what is put next belongs to its value, until [`Writer::close_field`].
+    fn open_field(&mut self, header: Header, name: &[u8], value: &[u8]) -> Option<OpenField> {
+        let name = if header == Header::Other { name } else { header.as_str().as_bytes() };
+        if name.is_empty() || (header == Header::Other && !name.iter().all(|byte| is_token(*byte))) {
+            return None;
         }
         let start = self.put(name).start;
-        self.put(": ");
-        let value = self.put(super::list::trim(value));
-        self.put("\r\n");
-        match Slot::new(start, header, name.len(), value) {
+        self.put(b": ");
+        let value_start = self.put(trim_bytes(value)).start;
+        Some(OpenField { header, name_len: name.len(), start, value_start })
+    }
+
+    fn close_field(&mut self, open: OpenField) {
+        let OpenField { header, name_len, start, value_start } = open;
+        let value = Span { start: value_start, end: offset(self.out.len()) };
+        self.put(b"\r\n");
+        match Slot::new(start, header, name_len, value) {
             Some(slot) => self.slots.push(slot),
             // Nobody would read a line of 64 KiB.
             None => self.out.truncate(start as usize),
@@ -165,25 +201,45 @@ impl Writer {
 
     pub(super) fn finish(mut self, body: &[u8]) -> Message {
         if !self.slots.iter().any(|slot| slot.header == Header::ContentLength) {
-            let start = self.put("Content-Length").start;
-            self.put(": ");
-            let value = self.put_number(body.len());
-            self.put("\r\n");
+            let start = self.put(b"Content-Length").start;
+            self.put(b": ");
+            let value = self.put_number(offset(body.len()));
+            self.put(b"\r\n");
             self.slots.extend(Slot::new(start, Header::ContentLength, "Content-Length".len(), value));
         }
-        self.put("\r\n");
+        self.put(b"\r\n");
         let head = offset(self.out.len());
         self.out.extend_from_slice(body);
         Message { bytes: Bytes::from(self.out), start_line: self.start_line, slots: self.slots, body: head }
     }
 
-    fn put(&mut self, text: &str) -> Span {
+    fn put(&mut self, text: &[u8]) -> Span {
         let start = self.out.len();
-        self.out.extend_from_slice(text.as_bytes());
+        self.out.extend_from_slice(text);
         Span::new(start, self.out.len())
     }
 
-    fn put_number(&mut self, mut number: usize) -> Span {
+    fn put_number(&mut self, number: u32) -> Span {
+        self.put(Decimal::from(number).as_str().as_bytes())
+    }
+}
+
+/// How many fields from the first on stand directly one behind the other, with nothing between value and line break.
+fn run_len(slots: &[Slot]) -> usize {
+    let parted = |pair: &[Slot]| matches!(pair, [one, next] if one.value().end.saturating_add(2) != next.start);
+    slots.windows(2).position(parted).map_or(slots.len(), |gap| gap + 1)
+}
+
+/// A number in decimal digits, without allocation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Decimal {
+    digits: [u8; 20],
+    first: usize,
+}
+
+impl<N: Into<u64>> From<N> for Decimal {
+    fn from(number: N) -> Decimal {
+        let mut number: u64 = number.into();
         let mut digits = [b'0'; 20];
         let mut first = digits.len();
         for place in digits.iter_mut().rev() {
@@ -194,9 +250,14 @@ impl Writer {
                 break;
             }
         }
-        let start = self.out.len();
-        self.out.extend_from_slice(digits.get(first..).unwrap_or_default());
-        Span::new(start, self.out.len())
+        Decimal { digits, first }
+    }
+}
+
+impl Decimal {
+    /// The digits.
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(self.digits.get(self.first..).unwrap_or_default()).unwrap_or_default()
     }
 }
 

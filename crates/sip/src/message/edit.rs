@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::build::Writer;
 use super::list::{cut, find_separator, trim};
-use super::scan::Span;
+use super::scan::{Span, offset};
 use super::{Header, Message, StartLine};
 
 /// Collects edits of a message; [`Editor::finish`] writes the copy. Edits apply in the order they are made, each seeing
@@ -17,54 +17,60 @@ use super::{Header, Message, StartLine};
 #[derive(Debug, Clone)]
 pub struct Editor<'a> {
     message: &'a Message,
-    /// All texts handed in, one behind the other; lines refer to it.
-    texts: SmallVec<[u8; 768]>,
-    lines: SmallVec<[Line; 40]>,
+    /// All texts handed in, one behind the other; pieces refer to it.
+    texts: SmallVec<[u8; 512]>,
+    /// The fields of the copy, in order. A few edits leave long runs of the message as they are, and these are copied whole.
+    pieces: SmallVec<[Piece; 16]>,
     request_uri: Option<Span>,
     body: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Line {
-    /// The field of this index, unchanged.
-    Kept(usize, Header),
+enum Piece {
+    /// The fields `from..to` of the message, unchanged; never none.
+    Kept { from: usize, to: usize },
     /// A field of ours; `name` is empty where the header has a name of its own.
     New { header: Header, name: Span, value: Span },
 }
 
-impl Line {
-    fn header(&self) -> Header {
-        match self {
-            Line::Kept(_, header) | Line::New { header, .. } => *header,
-        }
-    }
+/// Where a field is: in which piece, and which of the message's fields it is if the piece was kept.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    piece: usize,
+    field: usize,
 }
 
 impl<'a> Editor<'a> {
     pub(super) fn new(message: &'a Message) -> Editor<'a> {
-        let lines = message.slots.iter().enumerate().map(|(index, slot)| Line::Kept(index, slot.header)).collect();
-        Editor { message, texts: SmallVec::new(), lines, request_uri: None, body: None }
+        let all = Piece::Kept { from: 0, to: message.slots.len() };
+        let pieces = if message.slots.is_empty() { SmallVec::new() } else { SmallVec::from_iter([all]) };
+        Editor { message, texts: SmallVec::new(), pieces, request_uri: None, body: None }
     }
 
     /// Replaces the Request-URI; nothing happens to a response.
     pub fn request_uri(&mut self, uri: &str) -> &mut Self {
-        self.request_uri = Some(self.keep(uri));
+        self.request_uri = Some(self.keep(&[uri]));
         self
     }
 
     /// Adds a field line before the first of this name; without one, right behind the start line.
     pub fn prepend(&mut self, header: Header, value: &str) -> &mut Self {
-        let line = self.line(header, value);
-        let at = self.position(header).unwrap_or(0);
-        self.lines.insert(at, line);
+        self.prepend_parts(header, &[value])
+    }
+
+    /// As [`Editor::prepend`], with a value put together of parts.
+    pub(crate) fn prepend_parts(&mut self, header: Header, parts: &[&str]) -> &mut Self {
+        let piece = self.piece(header, parts);
+        let at = self.first(header).map_or(0, |place| self.split_before(place));
+        self.pieces.insert(at, piece);
         self
     }
 
     /// Adds a field line behind the last of this name; without one, at the end of the head.
     pub fn append(&mut self, header: Header, value: &str) -> &mut Self {
-        let line = self.line(header, value);
-        let at = self.lines.iter().rposition(|line| line.header() == header).map_or(self.lines.len(), |last| last + 1);
-        self.lines.insert(at, line);
+        let piece = self.piece(header, &[value]);
+        let at = self.last(header).map_or(self.pieces.len(), |place| self.split_behind(place));
+        self.pieces.insert(at, piece);
         self
     }
 
@@ -74,54 +80,49 @@ impl<'a> Editor<'a> {
         if known != Header::Other {
             return self.append(known, value);
         }
-        let line = Line::New { header: Header::Other, name: self.keep(name), value: self.keep(value) };
-        self.lines.push(line);
+        let piece = Piece::New { header: Header::Other, name: self.keep(&[name]), value: self.keep(&[value]) };
+        self.pieces.push(piece);
         self
     }
 
     /// Replaces the first comma-separated value of this name; without one, adds it as [`Editor::prepend`] does.
     pub fn replace_first_value(&mut self, header: Header, value: &str) -> &mut Self {
-        let Some(at) = self.position(header) else {
+        let Some(place) = self.first(header) else {
             return self.prepend(header, value);
         };
-        let rest = self.behind_first_value(at);
-        let mut text = String::with_capacity(value.len() + rest.len() + 2);
-        text.push_str(value);
-        if !rest.is_empty() {
-            text.push_str(", ");
-            text.push_str(&rest);
-        }
-        let line = self.line(header, &text);
-        self.replace(at, Some(line))
+        let start = self.keep(&[value]).start;
+        self.keep_behind_first(place, ", ");
+        let value = Span { start, end: offset(self.texts.len()) };
+        self.replace(place, Some(Piece::New { header, name: Span::default(), value }))
     }
 
     /// Removes the first comma-separated value of this name, with its line if it was the only one there.
     pub fn pop_value(&mut self, header: Header) -> &mut Self {
-        let Some(at) = self.position(header) else {
+        let Some(place) = self.first(header) else {
             return self;
         };
-        let rest = self.behind_first_value(at);
-        let line = (!rest.is_empty()).then(|| self.line(header, &rest));
-        self.replace(at, line)
+        let rest = self.keep_behind_first(place, "");
+        self.replace(place, rest.map(|value| Piece::New { header, name: Span::default(), value }))
     }
 
     /// Makes this the only value of this name: in place of the first one, or at the end of the head.
     pub fn set(&mut self, header: Header, value: &str) -> &mut Self {
-        let line = self.line(header, value);
-        match self.position(header) {
-            Some(at) => {
+        let piece = self.piece(header, &[value]);
+        match self.first(header) {
+            Some(place) => {
+                let at = self.take_out(place);
                 self.remove(header);
-                self.lines.insert(at, line);
+                self.pieces.insert(at, piece);
             }
-            None => self.lines.push(line),
+            None => self.pieces.push(piece),
         }
         self
     }
 
     /// Removes all fields of this name.
     pub fn remove(&mut self, header: Header) -> &mut Self {
-        if header != Header::Other {
-            self.lines.retain(|line| line.header() != header);
+        if self.first(header).is_some() {
+            self.remove_where(|known, _| known == header);
         }
         self
     }
@@ -132,17 +133,7 @@ impl<'a> Editor<'a> {
         if known != Header::Other {
             return self.remove(known);
         }
-        let (message, texts) = (self.message, &self.texts);
-        self.lines.retain(|line| {
-            let other = match line {
-                Line::Kept(index, Header::Other) => {
-                    message.slots.get(*index).map_or("", |slot| message.text(slot.name()))
-                }
-                Line::New { header: Header::Other, name, .. } => text(texts, *name),
-                Line::Kept(..) | Line::New { .. } => return true,
-            };
-            !other.eq_ignore_ascii_case(name)
-        });
+        self.remove_where(|header, other| header == Header::Other && other.eq_ignore_ascii_case(name.as_bytes()));
         self
     }
 
@@ -157,66 +148,158 @@ impl<'a> Editor<'a> {
     pub fn finish(&self) -> Message {
         let message = self.message;
         let body = self.body.as_deref().unwrap_or(message.body());
-        let mut writer =
-            Writer::with_capacity(message.bytes.len() + self.texts.len() + self.lines.len() * 4 + body.len() + 64);
+        let mut writer = Writer::with_capacity(self.len(body));
         match message.start_line {
-            StartLine::Request { name, .. } => {
-                let uri = self.request_uri.map_or(message.request_uri(), |uri| text(&self.texts, uri));
-                writer.request_line(message.text(name), uri);
+            StartLine::Request { method, name, uri } => {
+                let uri = self.request_uri.map_or(uri.of(&message.bytes), |uri| uri.of(&self.texts));
+                writer.request_line(method, name.of(&message.bytes), uri);
             }
-            StartLine::Response { status, reason } => writer.status_line(status, message.text(reason)),
+            StartLine::Response { status, reason } => writer.status_line(status, reason.of(&message.bytes)),
         }
-        for line in &self.lines {
-            match line {
-                Line::Kept(index, _) => writer.copy_line(message, *index),
-                Line::New { header: Header::ContentLength, .. } => {}
-                Line::New { header, name, value } => {
-                    writer.field(*header, text(&self.texts, *name), text(&self.texts, *value));
+        for piece in &self.pieces {
+            match piece {
+                Piece::Kept { from, to } => writer.copy_fields(message, *from, *to),
+                Piece::New { header: Header::ContentLength, .. } => {}
+                Piece::New { header, name, value } => {
+                    writer.field(*header, name.of(&self.texts), value.of(&self.texts));
                 }
             }
         }
         writer.finish(body)
     }
 
-    /// Other names are not one header, so they are never meant.
-    fn position(&self, header: Header) -> Option<usize> {
-        let is_it = |line: &Line| line.header() == header && header != Header::Other;
-        self.lines.iter().position(is_it)
+    /// How long the copy becomes: exactly, but for white space behind values and a Content-Length of another length.
+    fn len(&self, body: &[u8]) -> usize {
+        let slots = &self.message.slots;
+        let start_line = slots.first().map_or(0, |first| first.start as usize) + self.request_uri.map_or(0, Span::len);
+        let of_piece = |piece: &Piece| match piece {
+            Piece::Kept { from, to } => match (slots.get(*from), slots.get(to.saturating_sub(1))) {
+                (Some(first), Some(last)) => (last.value().end.saturating_sub(first.start) + 2) as usize,
+                _ => 0,
+            },
+            Piece::New { header, name, value } => header.as_str().len() + name.len() + value.len() + 4,
+        };
+        let has_length = self.first(Header::ContentLength).is_some();
+        let content_length = if has_length { 0 } else { "Content-Length: 65536\r\n".len() };
+        start_line + self.pieces.iter().map(of_piece).sum::<usize>() + content_length + 2 + body.len()
     }
 
-    fn replace(&mut self, at: usize, line: Option<Line>) -> &mut Self {
-        match line {
-            Some(line) => {
-                if let Some(place) = self.lines.get_mut(at) {
-                    *place = line;
-                }
+    /// Finds the first field of this name. Other names are not one header, so they are never meant.
+    fn first(&self, header: Header) -> Option<Place> {
+        let found = self.pieces.iter().enumerate().find_map(|(index, piece)| match piece {
+            Piece::Kept { from, to } => {
+                let at = self.message.slots.get(*from..*to)?.iter().position(|slot| slot.header == header)?;
+                Some(Place { piece: index, field: from + at })
             }
-            None => {
-                self.lines.remove(at);
+            Piece::New { header: known, .. } => (*known == header).then_some(Place { piece: index, field: 0 }),
+        });
+        found.filter(|_| header != Header::Other)
+    }
+
+    fn last(&self, header: Header) -> Option<Place> {
+        let found = self.pieces.iter().enumerate().rev().find_map(|(index, piece)| match piece {
+            Piece::Kept { from, to } => {
+                let at = self.message.slots.get(*from..*to)?.iter().rposition(|slot| slot.header == header)?;
+                Some(Place { piece: index, field: from + at })
             }
+            Piece::New { header: known, .. } => (*known == header).then_some(Place { piece: index, field: 0 }),
+        });
+        found.filter(|_| header != Header::Other)
+    }
+
+    /// Makes a piece begin with the field at `place`; returns which.
+    fn split_before(&mut self, place: Place) -> usize {
+        match self.pieces.get_mut(place.piece) {
+            Some(Piece::Kept { from, to }) if *from < place.field && place.field < *to => {
+                let behind = Piece::Kept { from: place.field, to: std::mem::replace(to, place.field) };
+                self.pieces.insert(place.piece + 1, behind);
+                place.piece + 1
+            }
+            Some(Piece::Kept { .. } | Piece::New { .. }) | None => place.piece,
+        }
+    }
+
+    /// Makes a piece end with the field at `place`; returns the one behind it.
+    fn split_behind(&mut self, place: Place) -> usize {
+        let next = Place { field: place.field + 1, ..place };
+        match self.pieces.get(place.piece) {
+            Some(Piece::Kept { to, .. }) if next.field < *to => self.split_before(next),
+            Some(Piece::Kept { .. } | Piece::New { .. }) | None => place.piece + 1,
+        }
+    }
+
+    /// Takes the field at `place` out; returns the index of the piece that is there now.
+    fn take_out(&mut self, place: Place) -> usize {
+        let at = self.split_before(place);
+        match self.pieces.get_mut(at) {
+            Some(Piece::Kept { from, to }) if *from + 1 < *to => *from += 1,
+            Some(Piece::Kept { .. } | Piece::New { .. }) => {
+                self.pieces.remove(at);
+            }
+            None => {}
+        }
+        at
+    }
+
+    fn replace(&mut self, place: Place, piece: Option<Piece>) -> &mut Self {
+        let at = self.take_out(place);
+        if let Some(piece) = piece {
+            self.pieces.insert(at, piece);
         }
         self
     }
 
-    /// What follows the first value of a line, as it is written.
-    fn behind_first_value(&self, at: usize) -> Cow<'a, str> {
-        match self.lines.get(at) {
-            Some(Line::Kept(index, _)) => {
-                let message = self.message;
-                Cow::Borrowed(behind_first(message.slots.get(*index).map_or("", |slot| message.text(slot.value()))))
+    /// Removes every field that is meant, by header and, where that is [`Header::Other`], by name.
+    fn remove_where(&mut self, is_meant: impl Fn(Header, &[u8]) -> bool) {
+        let message = self.message;
+        for piece in std::mem::take(&mut self.pieces) {
+            match piece {
+                Piece::Kept { mut from, to } => {
+                    let fields = message.slots.iter().enumerate().take(to).skip(from);
+                    for (index, _) in fields.filter(|(_, slot)| is_meant(slot.header, slot.name().of(&message.bytes))) {
+                        if from < index {
+                            self.pieces.push(Piece::Kept { from, to: index });
+                        }
+                        from = index + 1;
+                    }
+                    if from < to {
+                        self.pieces.push(Piece::Kept { from, to });
+                    }
+                }
+                Piece::New { header, name, .. } => {
+                    if !is_meant(header, name.of(&self.texts)) {
+                        self.pieces.push(piece);
+                    }
+                }
             }
-            Some(Line::New { value, .. }) => Cow::Owned(behind_first(text(&self.texts, *value)).to_owned()),
-            None => Cow::Borrowed(""),
         }
     }
 
-    fn line(&mut self, header: Header, value: &str) -> Line {
-        Line::New { header, name: Span::default(), value: self.keep(value) }
+    /// Keeps what follows the first value of the field at `place`, behind `separator`; `None` if nothing does.
+    fn keep_behind_first(&mut self, place: Place, separator: &str) -> Option<Span> {
+        match self.pieces.get(place.piece)? {
+            Piece::Kept { .. } => {
+                let message = self.message;
+                let rest = behind_first(message.text(message.slots.get(place.field)?.value()));
+                (!rest.is_empty()).then(|| self.keep(&[separator, rest]))
+            }
+            Piece::New { value, .. } => {
+                let list = String::from_utf8_lossy(value.of(&self.texts)).into_owned();
+                let rest = behind_first(&list);
+                (!rest.is_empty()).then(|| self.keep(&[separator, rest]))
+            }
+        }
     }
 
-    fn keep(&mut self, value: &str) -> Span {
+    fn piece(&mut self, header: Header, parts: &[&str]) -> Piece {
+        Piece::New { header, name: Span::default(), value: self.keep(parts) }
+    }
+
+    fn keep(&mut self, parts: &[&str]) -> Span {
         let start = self.texts.len();
-        self.texts.extend_from_slice(single_line(value).as_bytes());
+        for part in parts {
+            self.texts.extend_from_slice(single_line(part).as_bytes());
+        }
         Span::new(start, self.texts.len())
     }
 }
@@ -232,10 +315,6 @@ fn behind_first(list: &str) -> &str {
         }
     }
     trim(rest)
-}
-
-fn text(texts: &[u8], span: Span) -> &str {
-    std::str::from_utf8(span.of(texts)).unwrap_or_default()
 }
 
 /// Takes away what would end a line or a text early: a line break of a folded value, or of an attack.

@@ -9,12 +9,22 @@ pub(super) const fn is_space(c: char) -> bool {
 }
 
 pub(super) fn trim(text: &str) -> &str {
-    let is_text = |byte: &u8| !is_space_byte(*byte);
-    let start = text.as_bytes().iter().position(is_text).unwrap_or(text.len());
-    let end = text.as_bytes().iter().rposition(is_text).map_or(start, |last| last + 1);
-    effort::spend(text.len() - (end - start));
+    let (start, end) = trimmed(text.as_bytes());
     // All white space is ASCII, so both are ends of characters.
     text.get(start..end).unwrap_or_default()
+}
+
+pub(super) fn trim_bytes(text: &[u8]) -> &[u8] {
+    let (start, end) = trimmed(text);
+    text.get(start..end).unwrap_or_default()
+}
+
+fn trimmed(text: &[u8]) -> (usize, usize) {
+    let is_text = |byte: &u8| !is_space_byte(*byte);
+    let start = text.iter().position(is_text).unwrap_or(text.len());
+    let end = text.iter().rposition(is_text).map_or(start, |last| last + 1);
+    effort::spend(text.len() - (end - start));
+    (start, end)
 }
 
 /// Reads `1*DIGIT` that fits 32 bits; leading zeros do not matter.

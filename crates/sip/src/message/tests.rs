@@ -336,6 +336,20 @@ fn values_are_popped_and_replaced_one_by_one() {
 }
 
 #[test]
+fn folds_and_white_space_around_an_edit_stay_as_they_came() {
+    let (before, after) = (
+        "Via: SIP/2.0/UDP h;branch=z9hG4bK1 \t\r\nSubject : one\r\n two  \r\nX: 1\r\n",
+        "X: 2  \r\nX:\r\nExpires: 1\r\n",
+    );
+    let message = parse(&format!("OPTIONS sip:a@b SIP/2.0\r\n{before}Max-Forwards: 70\r\n{after}\r\nbody")).unwrap();
+    let edited = message.edit().set(Header::MaxForwards, "69").finish();
+    assert_indexed(&edited);
+    let expected =
+        format!("OPTIONS sip:a@b SIP/2.0\r\n{before}Max-Forwards: 69\r\n{after}Content-Length: 4\r\n\r\nbody");
+    assert_eq!(text(&edited), expected);
+}
+
+#[test]
 fn a_new_body_brings_its_type_and_length() {
     let edited = invite().edit().body("application/sdp", b"v=0\r\n").finish();
     assert_indexed(&edited);

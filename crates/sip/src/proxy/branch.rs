@@ -2,8 +2,11 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use data_encoding::HEXLOWER;
+
 use super::via::host_address;
 use crate::message::{Header, Message, Uri, Via};
+use crate::short::Short;
 use crate::transport::{Locals, Randomness};
 
 /// Begins every branch of ours. The rest is the loop hash, a dot, and what makes the branch unique.
@@ -39,7 +42,8 @@ fn hash_place(uri: &str, locals: &dyn Locals, hasher: &mut impl Hasher) {
         let number = uri.opaque.split(';').next().unwrap_or_default();
         return number.replace(['-', '.', '(', ')'], "").to_ascii_lowercase().hash(hasher);
     }
-    let address = uri.address_of_record().to_ascii_lowercase();
+    let mut address = uri.address_of_record();
+    address.make_ascii_lowercase();
     let user = address.rsplit_once('@').map(|(user, _)| user);
     let host = address.rsplit_once('@').map_or(address.as_str(), |(_, host)| host);
     user.hash(hasher);
@@ -54,15 +58,13 @@ fn hash_place(uri: &str, locals: &dyn Locals, hasher: &mut impl Hasher) {
 
 /// Whether this very request has passed through here before; its own Routes of ours are off it.
 pub(crate) fn is_loop(request: &Message, locals: &dyn Locals) -> bool {
-    let mut mark: Option<String> = None;
+    let mut mark: Option<Short> = None;
     request.values(Header::Via).filter_map(|value| Via::parse(value).ok()).any(|via| {
         via.branch().is_some_and(|branch| {
             // Most requests never were here, and need no hash.
             is_ours(branch)
                 && locals.is_local(via.host, via.port)
-                && branch.starts_with(
-                    mark.get_or_insert_with(|| format!("{PREFIX}{:016x}.", loop_hash(request, locals))).as_str(),
-                )
+                && branch.starts_with(mark.get_or_insert_with(|| mark_of(loop_hash(request, locals))).as_str())
         })
     })
 }
@@ -73,16 +75,29 @@ pub(crate) fn is_ours(branch: &str) -> bool {
 }
 
 /// A branch for forwarding a request of this loop hash.
-pub(crate) fn fresh(hash: u64, randomness: &mut dyn Randomness) -> String {
+pub(crate) fn fresh(hash: u64, randomness: &mut dyn Randomness) -> Short {
     let mut unique = [0; 10];
     randomness.fill(&mut unique);
-    format!("{PREFIX}{hash:016x}.{}", data_encoding::HEXLOWER.encode(&unique))
+    let mut branch = mark_of(hash);
+    branch.push_encoded(&HEXLOWER, &unique);
+    branch
 }
 
 /// The branch of a request forwarded without state: the same each time the same request comes by (RFC 3261 §16.11).
-pub(crate) fn stateless(request: &Message, locals: &dyn Locals) -> String {
+pub(crate) fn stateless(request: &Message, locals: &dyn Locals) -> Short {
     let mut hasher = DefaultHasher::new();
     request.values(Header::Via).next().hash(&mut hasher);
     request.method_name().hash(&mut hasher);
-    format!("{PREFIX}{:016x}.s{:016x}", loop_hash(request, locals), hasher.finish())
+    let mut branch = mark_of(loop_hash(request, locals));
+    branch.push("s");
+    branch.push_encoded(&HEXLOWER, &hasher.finish().to_be_bytes());
+    branch
+}
+
+/// What every branch of a request of this loop hash begins with.
+fn mark_of(hash: u64) -> Short {
+    let mut mark = Short::new(PREFIX);
+    mark.push_encoded(&HEXLOWER, &hash.to_be_bytes());
+    mark.push(".");
+    mark
 }

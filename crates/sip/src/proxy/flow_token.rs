@@ -10,7 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 use aws_lc_rs::{constant_time, hmac};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use siphasher::sip128::{Hasher128, SipHasher24};
+use smallvec::SmallVec;
 
+use crate::short::Short;
 use crate::transport::{Destination, Flow, PeerHost, Transport};
 
 /// 80 bits, as RFC 5626 §5.2 suggests: nobody guesses them online.
@@ -48,25 +50,35 @@ impl TokenKey {
     }
 
     /// Makes the token of one side of a call.
-    pub(crate) fn issue(&self, side: &Destination, call_id: &str) -> String {
+    pub(crate) fn issue(&self, side: &Destination, call_id: &str) -> Short {
         let plain = encode(side);
         let peer = match side {
             Destination::Peer(host) | Destination::Flow(Flow::Peer { host }) => host.as_str(),
             Destination::Flow(Flow::Udp { .. } | Flow::Stream { .. }) | Destination::Address { .. } => "",
         };
-        let mut token = self.seal(&plain, peer, call_id).to_vec();
-        token.extend_from_slice(&plain);
-        BASE64URL_NOPAD.encode(&token)
+        let mut sealed = Plain::from_slice(&self.seal(&plain, peer, call_id));
+        sealed.extend_from_slice(&plain);
+        let mut token = Short::default();
+        token.push_encoded(&BASE64URL_NOPAD, &sealed);
+        token
     }
 
-    /// Opens a token; `next_host` is whom the request goes to next by its own account.
-    pub(crate) fn open(&self, token: &str, call_id: &str, next_host: Option<&str>) -> Result<Destination, Forged> {
+    /// Opens a token; `next_host` says whom the request goes to next by its own account.
+    pub(crate) fn open<'a>(
+        &self,
+        token: &str,
+        call_id: &str,
+        next_host: impl FnOnce() -> Option<&'a str>,
+    ) -> Result<Destination, Forged> {
         if token.len() > TOKEN_MAX {
             return Err(Forged);
         }
-        let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).map_err(|_| Forged)?;
-        let (seal, plain) = bytes.split_at_checked(SEAL_LEN).ok_or(Forged)?;
-        let peer = if plain == [KIND_PEER] { Some(next_host.and_then(PeerHost::parse).ok_or(Forged)?) } else { None };
+        let mut decoded = [0; TOKEN_MAX];
+        let len = BASE64URL_NOPAD.decode_len(token.len()).map_err(|_| Forged)?;
+        let decoded = decoded.get_mut(..len).ok_or(Forged)?;
+        BASE64URL_NOPAD.decode_mut(token.as_bytes(), decoded).map_err(|_| Forged)?;
+        let (seal, plain) = decoded.split_at_checked(SEAL_LEN).ok_or(Forged)?;
+        let peer = if plain == [KIND_PEER] { Some(next_host().and_then(PeerHost::parse).ok_or(Forged)?) } else { None };
         let expected = self.seal(plain, peer.as_ref().map_or("", PeerHost::as_str), call_id);
         constant_time::verify_slices_are_equal(seal, &expected).map_err(|_| Forged)?;
         match peer {
@@ -99,8 +111,11 @@ impl TokenKey {
     }
 }
 
-fn encode(side: &Destination) -> Vec<u8> {
-    let mut out = Vec::with_capacity(32);
+/// What a token says, and its seal before that: at most 40 bytes.
+type Plain = SmallVec<[u8; 40]>;
+
+fn encode(side: &Destination) -> Plain {
+    let mut out = Plain::new();
     match side {
         Destination::Flow(Flow::Udp { listener, remote }) => {
             out.push(KIND_UDP);
@@ -123,7 +138,7 @@ fn encode(side: &Destination) -> Vec<u8> {
     out
 }
 
-fn encode_address(out: &mut Vec<u8>, address: &SocketAddr) {
+fn encode_address(out: &mut Plain, address: &SocketAddr) {
     out.extend_from_slice(&address.port().to_be_bytes());
     match address.ip() {
         IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
@@ -212,21 +227,23 @@ mod tests {
     fn a_token_gives_its_side_back_in_its_own_call_only() {
         for side in sides() {
             let token = key().issue(&side, "call-1");
+            let token = token.as_str();
             assert!(token.len() <= TOKEN_MAX);
-            assert_eq!(key().open(&token, "call-1", None), Ok(side));
-            assert_eq!(key().open(&token, "call-2", None), Err(Forged));
-            assert_eq!(TokenKey::new(&[8; 32]).open(&token, "call-1", None), Err(Forged));
+            assert_eq!(key().open(token, "call-1", || None), Ok(side));
+            assert_eq!(key().open(token, "call-2", || None), Err(Forged));
+            assert_eq!(TokenKey::new(&[8; 32]).open(token, "call-1", || None), Err(Forged));
         }
     }
 
     #[test]
     fn a_changed_character_makes_a_token_worthless() {
         let token = key().issue(&sides()[0], "call-1");
+        let token = token.as_str();
         for at in 0..token.len() {
-            let mut changed = token.clone().into_bytes();
+            let mut changed = token.as_bytes().to_vec();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
-            assert_eq!(key().open(&changed, "call-1", None), Err(Forged), "character {at}");
+            assert_eq!(key().open(&changed, "call-1", || None), Err(Forged), "character {at}");
         }
     }
 
@@ -246,7 +263,7 @@ mod tests {
     #[test]
     fn rubbish_is_no_token() {
         for rubbish in ["", "p", "alice", "====", &"A".repeat(64), &"A".repeat(10_000)] {
-            assert_eq!(key().open(rubbish, "call-1", Some("a.peer.alt")), Err(Forged));
+            assert_eq!(key().open(rubbish, "call-1", || Some("a.peer.alt")), Err(Forged));
         }
     }
 
@@ -254,9 +271,10 @@ mod tests {
     fn a_peer_token_vouches_for_that_peer_only() {
         let host = PeerHost::parse("b0b.peer.alt").unwrap();
         let token = key().issue(&Destination::Peer(host.clone()), "call-1");
-        assert_eq!(key().open(&token, "call-1", Some("B0B.peer.alt")), Ok(Destination::Peer(host)));
-        assert_eq!(key().open(&token, "call-1", Some("eve.peer.alt")), Err(Forged));
-        assert_eq!(key().open(&token, "call-1", Some("192.0.2.1")), Err(Forged));
-        assert_eq!(key().open(&token, "call-1", None), Err(Forged));
+        let token = token.as_str();
+        assert_eq!(key().open(token, "call-1", || Some("B0B.peer.alt")), Ok(Destination::Peer(host)));
+        assert_eq!(key().open(token, "call-1", || Some("eve.peer.alt")), Err(Forged));
+        assert_eq!(key().open(token, "call-1", || Some("192.0.2.1")), Err(Forged));
+        assert_eq!(key().open(token, "call-1", || None), Err(Forged));
     }
 }

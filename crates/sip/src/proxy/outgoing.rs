@@ -2,7 +2,7 @@
 
 use super::Target;
 use super::flow_token::TokenKey;
-use crate::message::{Header, Message, Method, NameAddr, Uri};
+use crate::message::{Decimal, Header, Message, Method, NameAddr, Uri};
 use crate::transport::{Destination, Flow, Locals};
 
 /// What Max-Forwards becomes where there was none (RFC 3261 §16.6 item 3).
@@ -59,17 +59,25 @@ pub(crate) fn copy_for(
     tokens: &TokenKey,
 ) -> Message {
     let mut editor = request.edit();
-    editor.request_uri(&target.uri).set(Header::MaxForwards, &leg.max_forwards.to_string());
+    let sent_by = locals.sent_by(&target.destination);
+    editor.request_uri(&target.uri).set(Header::MaxForwards, Decimal::from(leg.max_forwards).as_str());
     if let Some(breadth) = leg.max_breadth {
-        editor.set(Header::MaxBreadth, &breadth.to_string());
+        editor.set(Header::MaxBreadth, Decimal::from(breadth).as_str());
     }
     if wants_record_route(request) {
         // Always two, even where the transports are the same: each carries the flow of its own side, and which one a
         // request pops last tells its direction (RFC 5658 §3, RFC 5626 §5.2). The callee's side goes on top.
         let call_id = request.call_id();
-        let caller_side = record_route(&Destination::Flow(leg.upstream.clone()), call_id, locals, tokens);
-        let callee_side = record_route(&target.destination, call_id, locals, tokens);
-        editor.prepend(Header::RecordRoute, &caller_side).prepend(Header::RecordRoute, &callee_side);
+        let caller_side = Destination::Flow(leg.upstream.clone());
+        let caller_sent_by = locals.sent_by(&caller_side);
+        for (side, sent_by) in [(&caller_side, &caller_sent_by), (&target.destination, &sent_by)] {
+            let token = tokens.issue(side, call_id);
+            let transport = side.transport().uri_param();
+            editor.prepend_parts(
+                Header::RecordRoute,
+                &["<sip:", token.as_str(), "@", sent_by, ";transport=", transport, ";lr>"],
+            );
+        }
     }
     for entry in leg.history {
         editor.append(Header::HistoryInfo, entry);
@@ -96,8 +104,7 @@ pub(crate) fn copy_for(
         }
     }
     let transport = target.destination.transport().via_token();
-    let sent_by = locals.sent_by(&target.destination);
-    editor.prepend(Header::Via, &format!("SIP/2.0/{transport} {sent_by};branch={}", leg.branch));
+    editor.prepend_parts(Header::Via, &["SIP/2.0/", transport, " ", &sent_by, ";branch=", leg.branch]);
     editor.finish()
 }
 
@@ -106,9 +113,4 @@ fn strict_router(route: &str) -> Option<&str> {
     let address = NameAddr::parse(route).ok()?;
     let uri = Uri::parse(address.uri).ok()?;
     (uri.is_sip() && uri.param("lr").is_none()).then_some(address.uri)
-}
-
-fn record_route(side: &Destination, call_id: &str, locals: &dyn Locals, tokens: &TokenKey) -> String {
-    let token = tokens.issue(side, call_id);
-    format!("<sip:{token}@{};transport={};lr>", locals.sent_by(side), side.transport().uri_param())
 }

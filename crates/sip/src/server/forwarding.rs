@@ -109,7 +109,7 @@ impl Server {
         let history = history::entries(&open.request, &planned.target.uri, planned.number, planned.former.as_ref());
         let leg = Leg {
             upstream: &open.flow,
-            branch: &branch,
+            branch: branch.as_str(),
             max_forwards,
             max_breadth: Some(planned.breadth),
             history: &history,

@@ -85,7 +85,7 @@ impl Server {
         }
         let (request, routing) = if is_routed(&request, read.request_uri.as_ref()) {
             match route(&request, &flow, self.locals.as_ref(), &self.tokens) {
-                Ok(Routed { request, routing }) => (request, routing),
+                Ok(Routed { changed, routing }) => (changed.unwrap_or(request), routing),
                 Err(Forged) => {
                     // Somebody made up a flow token (RFC 5626 §5.3).
                     self.answer_at_once(now, id, &request, 403, &[]);
@@ -160,15 +160,16 @@ impl Server {
         }
         // The ACK of a 2xx travels end to end, without any state on the way (RFC 3261 §16.11). Whatever nothing vouches
         // for is dropped: an ACK cannot be answered.
-        let Ok(Routed { request, routing: Routing::Dialog(target) }) =
+        let Ok(Routed { changed, routing: Routing::Dialog(target) }) =
             route(ack, flow, self.locals.as_ref(), &self.tokens)
         else {
             return;
         };
-        let Some(hops) = outgoing::next_max_forwards(&request) else { return };
+        let request = changed.as_ref().unwrap_or(ack);
+        let Some(hops) = outgoing::next_max_forwards(request) else { return };
         let branch = branch::stateless(ack, self.locals.as_ref());
-        let leg = Leg { upstream: flow, branch: &branch, max_forwards: hops, max_breadth: None, history: &[] };
-        let message = outgoing::copy_for(&request, &target, &leg, self.locals.as_ref(), &self.tokens);
+        let leg = Leg { upstream: flow, branch: branch.as_str(), max_forwards: hops, max_breadth: None, history: &[] };
+        let message = outgoing::copy_for(request, &target, &leg, self.locals.as_ref(), &self.tokens);
         self.transmits.push_back(Transmit { destination: target.destination, message, origin: None });
     }
 
