@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::agent::{Agent, AgentEvent, Answer, DialogId};
 use crate::message::{Header, Message, ParseError};
-use crate::proxy::context::{Patience, ResponseContext};
+use crate::proxy::context::{Action, Patience, ResponseContext};
 use crate::proxy::flow_token::TokenKey;
 use crate::proxy::session_timer::Asked;
 use crate::proxy::{ForwardPolicy, Redirect, Routing, Target, via};
@@ -196,6 +196,8 @@ pub struct Server {
     request_timers: TimerLanes<TransactionId>,
     /// How many of the open requests are copies of one, by its loop hash.
     ways: HashMap<u64, u8>,
+    /// Empty; its memory serves the next request whose context acts.
+    spare_actions: Vec<Action>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
 }
@@ -212,6 +214,7 @@ impl Server {
             requests: ById::default(),
             request_timers: TimerLanes::new(),
             ways: HashMap::new(),
+            spare_actions: Vec::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             config,
@@ -225,7 +228,7 @@ impl Server {
         if message.is_request() {
             self.handle_request(now, flow, message);
         } else {
-            self.handle_response(now, &message);
+            self.handle_response(now, message);
         }
         self.settle(now);
     }
@@ -247,7 +250,7 @@ impl Server {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.layer.handle_timeout(now);
         while let Some(id) = self.request_timers.pop_due(now) {
-            let mut actions = Vec::new();
+            let mut actions = std::mem::take(&mut self.spare_actions);
             if let Some(open) = self.requests.get_mut(&id) {
                 open.armed = None;
                 open.context.handle_timeout(now, &mut actions);

@@ -138,7 +138,7 @@ impl Agent {
             return Err(Refusal::plain(481));
         }
         let remote = request.from().ok().and_then(|from| from.tag());
-        if self.keys.contains_key(&key(request.call_id(), asked.tag, remote)) {
+        if self.keys.contains_key(key(request.call_id(), asked.tag, remote).as_str()) {
             // It came by another way before (RFC 3261 §8.2.2.2).
             return Err(Refusal::plain(482));
         }

@@ -35,6 +35,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::message::{Message, Method};
+use crate::short::Short;
 use crate::transaction::{TimerQueue, TimerReason, TimerSettings, TransactionId};
 use crate::transport::{Flow, Transport};
 pub(crate) use called::{Asked, Refusal};
@@ -160,7 +161,7 @@ impl Agent {
     fn find(&self, request: &Message, flow: &Flow) -> Option<DialogId> {
         let local = request.to().ok()?.tag()?;
         let remote = request.from().ok()?.tag();
-        let id = *self.keys.get(&key(request.call_id(), local, remote))?;
+        let id = *self.keys.get(key(request.call_id(), local, remote).as_str())?;
         self.sessions.get(&id)?.dialog.is_from_peer(request, flow).then_some(id)
     }
 
@@ -168,7 +169,7 @@ impl Agent {
     pub(crate) fn find_moved(&self, request: &Message, flow: &Flow) -> Option<(DialogId, String)> {
         let local = request.to().ok()?.tag()?;
         let remote = request.from().ok()?.tag()?;
-        let id = *self.keys.get(&key(request.call_id(), local, Some(remote)))?;
+        let id = *self.keys.get(key(request.call_id(), local, Some(remote)).as_str())?;
         let dialog = &self.sessions.get(&id)?.dialog;
         // What is at the other end of a peer link comes over it, wherever its phone is.
         let may_move = flow.remote().is_some() && dialog.destination.transport() != Transport::Peer;
@@ -184,13 +185,13 @@ impl Agent {
 
     /// The dialog of a response to a request of ours.
     fn find_by_response(&self, response: &Message) -> Option<DialogId> {
-        let local = response.from().ok()?.tag()?.to_owned();
-        let remote = response.to().ok()?.tag()?.to_owned();
-        self.keys.get(&key(response.call_id(), &local, Some(&remote))).copied()
+        let local = response.from().ok()?.tag()?;
+        let remote = response.to().ok()?.tag()?;
+        self.keys.get(key(response.call_id(), local, Some(remote)).as_str()).copied()
     }
 
     fn insert(&mut self, id: DialogId, session: Session) {
-        self.keys.insert(session.key(), id);
+        self.keys.insert(session.key().as_str().to_owned(), id);
         self.sessions.insert(id, session);
     }
 
@@ -201,13 +202,18 @@ impl Agent {
         }
         if let Some(mut session) = self.sessions.remove(&id) {
             self.timers.rearm(TimerKey::Session(id), &mut session.armed, None);
-            self.keys.remove(&session.key());
+            self.keys.remove(session.key().as_str());
         }
     }
 }
 
-fn key(call_id: &str, local_tag: &str, remote_tag: Option<&str>) -> String {
-    format!("{call_id}\n{local_tag}\n{}", remote_tag.unwrap_or_default())
+fn key(call_id: &str, local_tag: &str, remote_tag: Option<&str>) -> Short {
+    let mut key = Short::new(call_id);
+    for tag in [local_tag, remote_tag.unwrap_or_default()] {
+        key.push("\n");
+        key.push(tag);
+    }
+    key
 }
 
 /// Value of Allow in a dialog where the node answers these methods itself.

@@ -141,7 +141,7 @@ impl Agent {
             Some(dialog) => dialog,
             None => {
                 let remote = asked.request.from().ok().and_then(|from| from.tag());
-                if self.keys.contains_key(&key(asked.request.call_id(), asked.tag, remote)) {
+                if self.keys.contains_key(key(asked.request.call_id(), asked.tag, remote).as_str()) {
                     return Err(Refusal::plain(482));
                 }
                 let dialog = Dialog::called(asked.request, asked.flow.clone(), asked.tag.to_owned(), contact)

@@ -24,7 +24,7 @@ impl Agent {
         }
         let Some(wanted) = Reference::parse(value) else { return Replaced::Refuse(400) };
         // "To" and "From" are meant as the called agent, which is us, sees them.
-        let found = self.keys.get(&key(wanted.call_id, wanted.to_tag, Some(wanted.from_tag)));
+        let found = self.keys.get(key(wanted.call_id, wanted.to_tag, Some(wanted.from_tag)).as_str());
         let Some((id, session)) = found.and_then(|id| Some((*id, self.sessions.get(id)?))) else {
             return Replaced::Refuse(481);
         };

@@ -268,7 +268,7 @@ impl Agent {
     fn next_number(&mut self, request: &Message) -> Option<u32> {
         let dialog = request.to().ok()?.tag().and_then(|remote| {
             let local = request.from().ok()?.tag()?;
-            self.keys.get(&super::key(request.call_id(), local, Some(remote))).copied()
+            self.keys.get(super::key(request.call_id(), local, Some(remote)).as_str()).copied()
         });
         let session = dialog.and_then(|id| self.sessions.get_mut(&id));
         match session {

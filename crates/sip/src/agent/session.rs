@@ -10,6 +10,7 @@ use super::session_timer::{Agreed, SessionTimer, lists};
 use super::{Agent, Body, DialogId, Stack, SubscriptionId, TimerKey, key};
 use crate::message::{Header, Message, Method};
 use crate::server::Event;
+use crate::short::Short;
 use crate::transaction::{Backoff, TimerReason, TransactionId, earlier};
 
 /// A dialog and its uses.
@@ -115,7 +116,7 @@ impl Session {
         }
     }
 
-    pub(super) fn key(&self) -> String {
+    pub(super) fn key(&self) -> Short {
         key(&self.dialog.call_id, &self.dialog.local_tag, self.dialog.remote_tag.as_deref())
     }
 

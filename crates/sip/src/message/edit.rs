@@ -298,7 +298,12 @@ impl<'a> Editor<'a> {
     fn keep(&mut self, parts: &[&str]) -> Span {
         let start = self.texts.len();
         for part in parts {
-            self.texts.extend_from_slice(single_line(part).as_bytes());
+            self.texts.extend_from_slice(part.as_bytes());
+        }
+        // Once for all parts: nearly always there is nothing to take away.
+        if memchr::memchr3(b'\r', b'\n', 0, self.texts.get(start..).unwrap_or_default()).is_some() {
+            let kept: SmallVec<[u8; 512]> = self.texts.drain(start..).filter(|byte| !is_break(*byte)).collect();
+            self.texts.extend_from_slice(&kept);
         }
         Span::new(start, self.texts.len())
     }
@@ -319,10 +324,13 @@ fn behind_first(list: &str) -> &str {
 
 /// Takes away what would end a line or a text early: a line break of a folded value, or of an attack.
 pub(super) fn single_line(value: &str) -> Cow<'_, str> {
-    let breaks = |c: char| matches!(c, '\r' | '\n' | '\0');
     if memchr::memchr3(b'\r', b'\n', 0, value.as_bytes()).is_some() {
-        Cow::Owned(value.replace(breaks, ""))
+        Cow::Owned(value.replace(|c: char| u8::try_from(c).is_ok_and(is_break), ""))
     } else {
         Cow::Borrowed(value)
     }
+}
+
+fn is_break(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n' | 0)
 }

@@ -68,7 +68,7 @@ impl Server {
         let dialog = open.dialog;
         let response = self.complete(id, response);
         let status = response.status();
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.spare_actions);
         if let Some(open) = self.requests.get_mut(&id) {
             open.is_trying = true;
             if status >= 200 {

@@ -34,7 +34,7 @@ impl Server {
         if is_from_peer || open.request.method() == Method::Invite {
             self.send_trying(now, id);
         }
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.spare_actions);
         if let Some(open) = self.requests.get_mut(&id) {
             open.context.offer(targets, more, &mut actions);
         }
@@ -42,7 +42,7 @@ impl Server {
     }
 
     pub(super) fn follow_to(&mut self, now: Instant, id: TransactionId, branch: usize, targets: Vec<Target>) {
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.spare_actions);
         if let Some(open) = self.requests.get_mut(&id) {
             open.context.follow(branch, targets, &mut actions);
         }
@@ -50,7 +50,7 @@ impl Server {
     }
 
     pub(super) fn pass_redirection_on(&mut self, now: Instant, id: TransactionId, branch: usize) {
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.spare_actions);
         if let Some(open) = self.requests.get_mut(&id) {
             open.context.pass_on(branch, &mut actions);
         }

@@ -1,6 +1,5 @@
 //! What becomes of forwarded requests: responses, time-outs and errors on their way upstream.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::{Event, RequestId, Server};
@@ -17,7 +16,7 @@ const BAD_GATEWAY: u16 = 502;
 
 impl Server {
     /// Takes a response; one that is not for us, or answers nothing, is dropped (RFC 3261 §18.1.2, RFC 6026 §7.3).
-    pub(super) fn handle_response(&mut self, now: Instant, response: &Message) {
+    pub(super) fn handle_response(&mut self, now: Instant, response: Message) {
         if response.validate().is_err() {
             return;
         }
@@ -32,7 +31,7 @@ impl Server {
         while let Some(event) = self.layer.poll_event() {
             match event {
                 LayerEvent::Response { owner: Owner::Branch { request, index }, response, .. } => {
-                    self.handle_branch_response(now, request, index, &response);
+                    self.handle_branch_response(now, request, index, response);
                 }
                 LayerEvent::Timeout { owner: Owner::Branch { request, index }, .. } => {
                     self.handle_branch_failure(now, request, index, 408);
@@ -55,7 +54,7 @@ impl Server {
         self.settle_agent(now);
     }
 
-    fn handle_branch_response(&mut self, now: Instant, id: TransactionId, index: usize, response: &Message) {
+    fn handle_branch_response(&mut self, now: Instant, id: TransactionId, index: usize, response: Message) {
         if response.values(Header::Via).nth(1).is_none() {
             // Without a Via of whoever asked us it must not be forwarded (§16.7 item 3).
             if response.status() >= 200 {
@@ -69,7 +68,7 @@ impl Server {
         {
             response = completed;
         }
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.spare_actions);
         match self.requests.get_mut(&id) {
             Some(open) => open.context.handle_response(now, index, response, &mut actions),
             // All branches are done; a 2xx of another phone behind one of them may still come (RFC 6026 §8.1).
@@ -82,7 +81,7 @@ impl Server {
     }
 
     fn handle_branch_failure(&mut self, now: Instant, id: TransactionId, index: usize, status: u16) {
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.spare_actions);
         if let Some(open) = self.requests.get_mut(&id) {
             open.context.handle_failure(index, status, &mut actions);
         }
@@ -90,33 +89,17 @@ impl Server {
     }
 
     /// Does what a response context decided, then forgets a request that is over.
-    pub(super) fn carry_out(&mut self, now: Instant, id: TransactionId, actions: Vec<Action>) {
-        let mut left = VecDeque::from(actions);
-        while let Some(action) = left.pop_front() {
-            match action {
-                Action::Start(planned) => {
-                    let mut further = Vec::new();
-                    self.start_branch(now, id, planned, &mut further);
-                    left.extend(further);
-                }
-                Action::Forward(response) => self.send_upstream(now, id, response),
-                Action::Finish(outcome) => self.finish(now, id, outcome),
-                Action::Cancel(client, reason) => {
-                    let reason = self.reason_of_cancel(id, reason);
-                    self.layer.cancel(now, client, reason.as_deref());
-                }
-                Action::Abandon(client) => self.layer.abandon(client),
-                Action::Redirected(branch, contacts) => {
-                    if let Some(open) = self.requests.get(&id) {
-                        let request = open.request.clone();
-                        self.events.push_back(Event::Redirected { id: RequestId(id), branch, request, contacts });
-                    }
-                }
-                Action::Exhausted(status) => {
-                    self.events.push_back(Event::TargetsExhausted { id: RequestId(id), status });
-                }
+    pub(super) fn carry_out(&mut self, now: Instant, id: TransactionId, mut actions: Vec<Action>) {
+        while !actions.is_empty() {
+            let mut further = Vec::new();
+            for action in actions.drain(..) {
+                self.carry_out_one(now, id, action, &mut further);
+            }
+            if !further.is_empty() {
+                actions = further;
             }
         }
+        self.spare_actions = actions;
         let Some(open) = self.requests.get_mut(&id) else { return };
         if open.context.is_over() {
             self.close(id);
@@ -125,6 +108,28 @@ impl Server {
         let next = open.context.poll_timeout();
         if self.request_timers.rearm(id, &mut open.armed, next) {
             self.settle_request_timers();
+        }
+    }
+
+    fn carry_out_one(&mut self, now: Instant, id: TransactionId, action: Action, further: &mut Vec<Action>) {
+        match action {
+            Action::Start(planned) => self.start_branch(now, id, planned, further),
+            Action::Forward(response) => self.send_upstream(now, id, response),
+            Action::Finish(outcome) => self.finish(now, id, outcome),
+            Action::Cancel(client, reason) => {
+                let reason = self.reason_of_cancel(id, reason);
+                self.layer.cancel(now, client, reason.as_deref());
+            }
+            Action::Abandon(client) => self.layer.abandon(client),
+            Action::Redirected(branch, contacts) => {
+                if let Some(open) = self.requests.get(&id) {
+                    let request = open.request.clone();
+                    self.events.push_back(Event::Redirected { id: RequestId(id), branch, request, contacts });
+                }
+            }
+            Action::Exhausted(status) => {
+                self.events.push_back(Event::TargetsExhausted { id: RequestId(id), status });
+            }
         }
     }
 

@@ -184,7 +184,7 @@ impl Server {
         if let Some(dialog) = rings.and_then(|open| open.dialog) {
             self.with_agent(now, |_, stack| tell_reason(stack, dialog, cancel));
         }
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.spare_actions);
         if let Some(open) = self.requests.get_mut(&invite)
             && open.request.method() == Method::Invite
             && !open.context.is_answered()

@@ -216,14 +216,17 @@ impl TransactionLayer {
     }
 
     /// Takes a response; false when it belongs to no transaction.
-    pub fn handle_response(&mut self, now: Instant, response: &Message) -> bool {
-        let Ok(key) = self.keys.client(response) else { return false };
+    pub fn handle_response(&mut self, now: Instant, response: Message) -> bool {
+        let Ok(key) = self.keys.client(&response) else { return false };
         let Some(id) = self.client_keys.get(&key).copied() else { return false };
         let had_ended = self.has_ended(id);
-        self.step_client(id, Some(response), |machine, settings, reliable| match machine {
-            ClientMachine::Invite(invite) => invite.handle_response(now, settings, response, reliable),
-            ClientMachine::Other(other) => other.handle_response(now, settings, response, reliable),
+        let news = self.step_client(id, |machine, settings, reliable| match machine {
+            ClientMachine::Invite(invite) => invite.handle_response(now, settings, &response, reliable),
+            ClientMachine::Other(other) => other.handle_response(now, settings, &response, reliable),
         });
+        if let Some(owner) = news {
+            self.events.push_back(LayerEvent::Response { id, owner, response });
+        }
         self.note_end(now, id, had_ended);
         true
     }
@@ -317,7 +320,7 @@ impl TransactionLayer {
     pub fn handle_transport_error(&mut self, id: TransactionId) {
         // The request of a server transaction is not lost with one response: its client may come back over another
         // connection, so only the client side ends.
-        self.step_client(id, None, |machine, _, _| match machine {
+        self.step_client(id, |machine, _, _| match machine {
             ClientMachine::Invite(invite) => invite.handle_transport_error(),
             ClientMachine::Other(other) => other.handle_transport_error(),
         });
@@ -328,7 +331,7 @@ impl TransactionLayer {
         while let Some(id) = self.timers.pop_due(now) {
             if let Some(client) = self.clients.get_mut(&id) {
                 client.armed = None;
-                self.step_client(id, None, |machine, settings, _| match machine {
+                self.step_client(id, |machine, settings, _| match machine {
                     ClientMachine::Invite(invite) => invite.handle_timeout(now, settings),
                     ClientMachine::Other(other) => other.handle_timeout(now, settings),
                 });
@@ -422,33 +425,34 @@ impl TransactionLayer {
         false
     }
 
-    /// Runs one input through a client machine, then carries out what follows.
+    /// Runs one input through a client machine, then carries out what follows; returns whom a response is news to.
     fn step_client(
         &mut self,
         id: TransactionId,
-        response: Option<&Message>,
         input: impl FnOnce(&mut ClientMachine, &TimerSettings, bool) -> ClientStep,
-    ) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+    ) -> Option<Owner> {
+        let client = self.clients.get_mut(&id)?;
         let reliable = client.destination.transport().is_reliable();
         let step = input(&mut client.machine, &self.settings, reliable);
         let owner = client.owner;
         if let Some(message) = step.transmit {
             self.transmits.push_back(Transmit { destination: client.destination.clone(), message, origin: Some(id) });
         }
-        match (step.event, response) {
-            (Some(ClientEvent::Response), Some(response)) => {
-                self.events.push_back(LayerEvent::Response { id, owner, response: response.clone() });
-            }
-            (Some(ClientEvent::Timeout), _) => self.events.push_back(LayerEvent::Timeout { id, owner }),
-            (Some(ClientEvent::TransportError), _) => self.events.push_back(LayerEvent::TransportError { id, owner }),
-            (Some(ClientEvent::Response), None) | (None, _) => {}
+        match step.event {
+            Some(ClientEvent::Timeout) => self.events.push_back(LayerEvent::Timeout { id, owner }),
+            Some(ClientEvent::TransportError) => self.events.push_back(LayerEvent::TransportError { id, owner }),
+            Some(ClientEvent::Response) | None => {}
         }
         let over = match &client.machine {
             ClientMachine::Invite(invite) => matches!(invite, InviteClient::Terminated),
             ClientMachine::Other(other) => matches!(other, OtherClient::Terminated),
         };
-        if over { self.remove_client(id) } else { self.rearm_client(id) }
+        if over {
+            self.remove_client(id)
+        } else {
+            self.rearm_client(id)
+        }
+        (step.event == Some(ClientEvent::Response)).then_some(owner)
     }
 
     /// Runs one input through a server machine, then carries out what follows.
