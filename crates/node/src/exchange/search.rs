@@ -1,6 +1,8 @@
 //! Searches in the overlay for the nodes that a user's phones are registered at. What they find is sent to the worker, one search
 //! after the other, as [`Input::Located`].
 
+use std::time::Duration;
+
 use meshtone_overlay::node::{Entry, Overlay};
 use meshtone_overlay::record::Kind;
 use meshtone_sip::message::Message;
@@ -13,6 +15,10 @@ use super::contacts::peer_uri;
 use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN, asserted};
 use super::worker::{Input, Worker};
 use crate::transport::host_of;
+
+/// A registration is announced as soon as its phone has been answered. Who calls at that very moment is not told that nobody is there
+/// before this has passed.
+const ANNOUNCED_WITHIN: Duration = Duration::from_millis(300);
 
 /// Whom a search is for.
 #[derive(Debug, Clone)]
@@ -62,19 +68,30 @@ impl Worker {
         self.forward_to(id, targets, searching);
     }
 
-    /// Whether the overlay is asked once more, because nobody was reached where it said: he may have been moving to another node
-    /// when it was asked, as phones do whose node has died.
+    /// Whether the overlay is asked once more, before a caller is told that nobody is there: he whom he calls may have been moving to
+    /// another node when it was asked, as phones do whose node has died, or may just have registered.
     pub(super) fn search_again(&mut self, id: RequestId) -> bool {
-        let Some(forwarded) = self.forwarded.get_mut(&id).filter(|forwarded| !forwarded.located.is_empty()) else {
-            return false;
+        let Some(forwarded) = self.forwarded.get_mut(&id) else { return false };
+        let patience = match (forwarded.located.is_empty(), forwarded.tried) {
+            // It took its time to find out that they are gone.
+            (false, _) => Duration::ZERO,
+            (true, false) => ANNOUNCED_WITHIN,
+            // His phones here did not answer, and he has none elsewhere.
+            (true, true) => return false,
         };
         let sought = std::mem::take(&mut forwarded.sought);
-        forwarded.searches += sought.len();
-        let is_searching = !sought.is_empty();
-        for sought in sought {
-            tokio::spawn(locate_all(self.exchange.overlay.clone(), sought, id, self.answers.clone()));
+        if sought.is_empty() || self.exchange.overlay.is_alone() {
+            return false;
         }
-        is_searching
+        forwarded.searches += sought.len();
+        for sought in sought {
+            let (overlay, answers) = (self.exchange.overlay.clone(), self.answers.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(patience).await;
+                locate_all(overlay, sought, id, answers).await;
+            });
+        }
+        true
     }
 }
 

@@ -354,7 +354,7 @@ impl Worker {
         if forwarded.searches > 0 || (forwarded.tried && forwarded.exhausted.is_none()) {
             return;
         }
-        if matches!(forwarded.exhausted, Some(408 | 480 | 503)) && self.search_again(id) {
+        if matches!(forwarded.exhausted, None | Some(408 | 480 | 503)) && self.search_again(id) {
             return;
         }
         let Some(forwarded) = self.forwarded.get(&id) else { return };
