@@ -49,6 +49,21 @@ fn with_a_quarter_of_256_nodes_silent_the_first_hit_comes_within_half_a_second()
     assert!(times[times.len() * 99 / 100] < Duration::from_millis(500));
 }
 
+/// Silence is no absence: whoever asks is not told that there is nothing, while those who would know may but be slow.
+#[test]
+fn a_read_whose_replicas_are_all_silent_ends_without_an_answer_and_not_with_nothing() {
+    let mut overlay = Overlay::new(43, Conditions::default(), Config::default());
+    overlay.grow(12, &["example.org"]);
+    overlay.store(0, KIND, &name(0), registration(1), Duration::from_secs(7200)).unwrap();
+    let holders = overlay.holders(KIND, &name(0));
+    let reader = (1..12).find(|node| !holders.contains(node)).unwrap();
+    for other in (0..12).filter(|node| *node != reader) {
+        overlay.network.kill(other);
+    }
+    let refused = overlay.fetch(reader, KIND, &name(0)).unwrap_err();
+    assert!(refused.contains("did not answer in time: 1 of 3"), "{refused}");
+}
+
 /// Shares differ from node to node, as places do; so the mean of several joins is judged.
 #[test]
 fn a_node_that_joins_moves_no_more_than_its_share() {

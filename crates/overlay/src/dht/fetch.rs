@@ -140,13 +140,24 @@ impl Dht {
         });
         let fetched =
             Fetched { entries: entries.collect(), replicas, requests: operation.requests, hops: operation.hops };
+        let nothing = reading.newest.is_empty();
         let result = match error {
+            // What is held here counts in spite of the others' silence.
+            Some(DhtError::Timeout { .. }) if !nothing => Ok(fetched),
             Some(error) => Err(error),
-            None if replicas == 0 && reading.newest.is_empty() => Err(DhtError::Timeout { answered: 0, needed: 1 }),
+            None if replicas == 0 && nothing => Err(DhtError::Timeout { answered: 0, needed: 1 }),
             None => Ok(fetched),
         };
         self.mend_replicas(now, operation);
         self.emit(Event::Fetched { id, result });
+    }
+
+    /// Why a read whose time is over shall not end with "nothing": somebody who may know more has not answered yet, or it would have
+    /// ended before.
+    pub(super) fn silence(&self, operation: &Operation) -> Option<DhtError> {
+        let Purpose::Fetch(reading) = &operation.purpose else { return None };
+        let silence = DhtError::Timeout { answered: self.answered(operation), needed: self.config.read_replicas };
+        reading.is_empty().then_some(silence)
     }
 
     /// What this node holds itself counts, though it may not be among the closest: after a partition those closest may still be

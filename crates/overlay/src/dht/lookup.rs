@@ -218,9 +218,9 @@ impl Dht {
 
     /// A command's time is over: it ends with what there is.
     pub(super) fn on_operation_timeout(&mut self, now: Now, id: OperationId) {
-        if self.operations.contains_key(&id) {
-            self.finish(now, id);
-        }
+        let Some(mut operation) = self.operations.remove(&id) else { return };
+        let silence = self.silence(&operation);
+        self.report(now, id, &mut operation, silence);
     }
 
     pub(super) fn finish(&mut self, now: Now, id: OperationId) {
