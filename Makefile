@@ -115,7 +115,7 @@ releases: test-tools build ## Call between nodes of this program and of another 
 	MESHTONE_OTHER_BIN="$$target/other-build/debug/meshtone" \
 		cargo test --workspace --locked --test releases -- --ignored --nocapture
 
-links: test-tools ## Cut and heal 32 nodes over real links, judged like histories; wants a quiet machine
+links: test-tools ## Cut and heal 32 nodes over real links, judged like histories; two minutes of a quiet machine
 	cargo test --workspace --locked --test overlay_cut -- --ignored --nocapture
 
 histories: ## Play seeded histories of a small overlay and judge what was read (HISTORIES=2000 HISTORY_SEED=1)
