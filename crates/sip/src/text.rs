@@ -5,19 +5,48 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
+/// A number in decimal digits, without allocation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Decimal {
+    digits: [u8; 20],
+    first: usize,
+}
+
+impl<N: Into<u64>> From<N> for Decimal {
+    fn from(number: N) -> Decimal {
+        let mut number: u64 = number.into();
+        let mut digits = [b'0'; 20];
+        let mut first = digits.len();
+        for place in digits.iter_mut().rev() {
+            *place = b'0' + u8::try_from(number % 10).unwrap_or_default();
+            number /= 10;
+            first -= 1;
+            if number == 0 {
+                break;
+            }
+        }
+        Decimal { digits, first }
+    }
+}
+
+impl Decimal {
+    /// The digits.
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(self.digits.get(self.first..).unwrap_or_default()).unwrap_or_default()
+    }
+}
+
 /// Writes a number in decimal digits.
 pub(crate) fn push_number(text: &mut String, number: impl Into<u64>) {
-    let number = number.into();
-    if number >= 10 {
-        push_number(text, number / 10);
-    }
-    push_digit(text, number % 10);
+    text.push_str(Decimal::from(number).as_str());
 }
 
 /// Writes a number below 100 in two digits.
 pub(crate) fn push_two_digits(text: &mut String, number: u64) {
-    push_digit(text, number / 10);
-    push_digit(text, number % 10);
+    if number < 10 {
+        text.push('0');
+    }
+    push_number(text, number);
 }
 
 /// Writes an address as it stands in a Via parameter, without brackets.
@@ -34,10 +63,6 @@ pub(crate) fn push_address(text: &mut String, address: IpAddr) {
         // Writing to a String cannot fail.
         IpAddr::V6(address) => write!(text, "{address}").unwrap_or_default(),
     }
-}
-
-fn push_digit(text: &mut String, digit: u64) {
-    text.push(char::from(b'0' + u8::try_from(digit % 10).unwrap_or_default()));
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::edit::single_line;
 use super::list::trim_bytes;
 use super::scan::{Slot, Slots, Span, StartLine, is_token, offset};
 use super::{Header, Message, Method};
+use crate::text::Decimal;
 
 /// Room for what is added to a response beside the fields of its request: Server, Contact, Allow and the like.
 const RESPONSE_ROOM: usize = 256;
@@ -228,37 +229,6 @@ impl Writer {
 fn run_len(slots: &[Slot]) -> usize {
     let parted = |pair: &[Slot]| matches!(pair, [one, next] if one.value().end.saturating_add(2) != next.start);
     slots.windows(2).position(parted).map_or(slots.len(), |gap| gap + 1)
-}
-
-/// A number in decimal digits, without allocation.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Decimal {
-    digits: [u8; 20],
-    first: usize,
-}
-
-impl<N: Into<u64>> From<N> for Decimal {
-    fn from(number: N) -> Decimal {
-        let mut number: u64 = number.into();
-        let mut digits = [b'0'; 20];
-        let mut first = digits.len();
-        for place in digits.iter_mut().rev() {
-            *place = b'0' + u8::try_from(number % 10).unwrap_or_default();
-            number /= 10;
-            first -= 1;
-            if number == 0 {
-                break;
-            }
-        }
-        Decimal { digits, first }
-    }
-}
-
-impl Decimal {
-    /// The digits.
-    pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(self.digits.get(self.first..).unwrap_or_default()).unwrap_or_default()
-    }
 }
 
 /// Returns the usual phrase of a status code (RFC 3261 §21 and extensions).

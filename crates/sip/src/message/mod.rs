@@ -36,7 +36,6 @@ pub use name_addr::NameAddr;
 pub use uri::{MAX_COMPARED, Uri};
 pub use via::{COOKIE, Via};
 
-pub(crate) use build::Decimal;
 pub(crate) use scan::{BareBreaks, Progress, Scanner};
 use scan::{Slot, Slots, Span, StartLine};
 pub(crate) use validate::Essentials;

@@ -2,7 +2,8 @@
 
 use super::Target;
 use super::flow_token::TokenKey;
-use crate::message::{Decimal, Header, Message, Method, NameAddr, Uri};
+use crate::message::{Header, Message, Method, NameAddr, Uri};
+use crate::text::Decimal;
 use crate::transport::{Destination, Flow, Locals};
 
 /// What Max-Forwards becomes where there was none (RFC 3261 §16.6 item 3).
