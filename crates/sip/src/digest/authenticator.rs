@@ -9,7 +9,7 @@ use data_encoding::HEXLOWER;
 use super::counts::NonceCounts;
 use super::nonce::{self, Stamp};
 use super::params::{DigestParams, quote};
-use super::{Algorithm, Ha1, Protection, response_hash};
+use super::{Algorithm, Ha1, Protection, response};
 
 /// Credentials looked at in one request, at most: one for each algorithm and a few for other realms.
 const MAX_CREDENTIALS: usize = 8;
@@ -168,7 +168,7 @@ impl Authenticator {
         };
         let ha1 = known.as_ref().unwrap_or(nobody);
         let expected =
-            response_hash(algorithm, ha1, credentials.nonce, credentials.protection, method_name, credentials.uri);
+            response(algorithm, ha1, credentials.nonce, credentials.protection, method_name, credentials.uri);
         let is_right = expected.is(credentials.response);
         // Whether a nonce is good is told only to those who know the password.
         if !is_right || known.is_none() {

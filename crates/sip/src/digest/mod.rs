@@ -83,7 +83,7 @@ impl Algorithm {
 
 /// A hash in lower-case hexadecimal digits, without an allocation: two or three are made for each request of a phone.
 #[derive(Clone, Copy)]
-struct Hash {
+pub struct Hash {
     digits: [u8; HEX_LEN_MAX],
     len: usize,
 }
@@ -116,9 +116,18 @@ impl Hash {
         lower.make_ascii_lowercase();
         constant_time::verify_slices_are_equal(self.as_bytes(), lower).is_ok()
     }
+}
 
-    fn into_string(self) -> String {
-        String::from_utf8_lossy(self.as_bytes()).into_owned()
+/// It may be that of a password.
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hash([redacted])")
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(self.as_bytes()).unwrap_or_default())
     }
 }
 
@@ -147,7 +156,7 @@ impl fmt::Debug for Ha1 {
 
 /// Computes HA1 of a password (RFC 7616 §3.4.2).
 pub fn ha1(algorithm: Algorithm, user: &str, realm: &str, password: &str) -> Ha1 {
-    Ha1(algorithm.hash(&[user.as_bytes(), realm.as_bytes(), password.as_bytes()]).into_string())
+    Ha1(algorithm.hash(&[user.as_bytes(), realm.as_bytes(), password.as_bytes()]).to_string())
 }
 
 /// What the response covers (RFC 7616 §3.4).
@@ -173,19 +182,8 @@ pub enum Protection<'a> {
     },
 }
 
-/// Computes the `response` parameter (RFC 7616 §3.4.1): lower-case hexadecimal digits.
+/// Computes the `response` parameter (RFC 7616 §3.4.1).
 pub fn response(
-    algorithm: Algorithm,
-    ha1: &Ha1,
-    nonce: &str,
-    protection: Protection<'_>,
-    method_name: &str,
-    uri: &str,
-) -> String {
-    response_hash(algorithm, ha1, nonce, protection, method_name, uri).into_string()
-}
-
-fn response_hash(
     algorithm: Algorithm,
     ha1: &Ha1,
     nonce: &str,
@@ -213,5 +211,5 @@ fn response_hash(
 
 /// Computes HA1 of a session variant (RFC 7616 §3.4.2), for servers that insist on one.
 pub fn session_ha1(algorithm: Algorithm, ha1: &Ha1, nonce: &str, cnonce: &str) -> Ha1 {
-    Ha1(algorithm.hash(&[ha1.0.as_bytes(), nonce.as_bytes(), cnonce.as_bytes()]).into_string())
+    Ha1(algorithm.hash(&[ha1.0.as_bytes(), nonce.as_bytes(), cnonce.as_bytes()]).to_string())
 }
