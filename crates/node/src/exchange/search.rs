@@ -43,13 +43,12 @@ impl Worker {
     ) {
         let is_alone = self.exchange.overlay.is_alone();
         self.begin_forwarding(id, request, targets, !is_alone);
-        let uri = peer_uri(&address, request);
+        let sought = Sought { uri: peer_uri(&address, request), address, caller };
         if let Some(forwarded) = self.forwarded.get_mut(&id) {
-            forwarded.caller = caller.clone();
-            forwarded.sought.push(Sought { address: address.clone(), uri: uri.clone(), caller: caller.clone() });
+            forwarded.caller = sought.caller.clone();
+            forwarded.sought.push(sought.clone());
         }
         if !is_alone {
-            let sought = Sought { address, uri, caller };
             tokio::spawn(locate(self.exchange.overlay.clone(), sought, id, self.answers.clone()));
         }
     }

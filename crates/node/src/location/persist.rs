@@ -153,34 +153,25 @@ mod tests {
     #[test]
     fn what_the_versions_before_wrote_is_still_read() {
         let mut expected = binding(udp());
-        let flow = || StoredFlow::Datagram(1, "192.0.2.7:5070".parse().unwrap());
+        let plain = || {
+            PlainBinding(
+                expected.contact.clone(),
+                expected.q,
+                expected.expires_ms,
+                expected.call_id.clone(),
+                expected.cseq,
+                StoredFlow::Datagram(1, "192.0.2.7:5070".parse().unwrap()),
+                expected.instance.clone(),
+                expected.user_agent.clone(),
+                expected.updated_ms,
+            )
+        };
+        let mut stored = StoredBinding::from(plain());
         let feature = |feature: &Feature| (feature.name.clone(), feature.value.clone());
-        let stored = StoredBinding(
-            expected.contact.clone(),
-            expected.q,
-            expected.expires_ms,
-            expected.call_id.clone(),
-            expected.cseq,
-            flow(),
-            expected.instance.clone(),
-            expected.user_agent.clone(),
-            expected.updated_ms,
-            expected.reg_id,
-            expected.path.clone(),
-            expected.features.iter().map(feature).collect(),
-        );
+        (stored.9, stored.10) = (expected.reg_id, expected.path.clone());
+        stored.11 = expected.features.iter().map(feature).collect();
         assert_eq!(decode(&cbor(VERSION_CBOR, vec![stored])), Some(vec![expected.clone()]));
-        let plain = PlainBinding(
-            expected.contact.clone(),
-            expected.q,
-            expected.expires_ms,
-            expected.call_id.clone(),
-            expected.cseq,
-            flow(),
-            expected.instance.clone(),
-            expected.user_agent.clone(),
-            expected.updated_ms,
-        );
+        let plain = plain();
         (expected.reg_id, expected.path, expected.features) = (None, Vec::new(), Vec::new());
         assert_eq!(decode(&cbor(VERSION_PLAIN, vec![plain])), Some(vec![expected]));
     }
