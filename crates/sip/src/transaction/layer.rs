@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::completed::CompletedLog;
 use super::derived::{again, cancel};
 use super::key::{As, Key, KeyHasher, Keys};
 use super::{
     Armed, ById, ClientEvent, ClientStep, InviteClient, InviteServer, OtherClient, OtherServer, ServerEvent,
-    ServerStep, TimerLanes, TimerReason, TimerSettings, TransactionId, give_back,
+    ServerStep, TimerLanes, TimerReason, TimerSettings, TransactionId, earlier, give_back,
 };
 use crate::message::{Message, Method, Via};
 use crate::transport::{Destination, Flow, Transmit};
@@ -121,6 +122,7 @@ pub struct TransactionLayer {
     last_id: u64,
     clients: ById<Client>,
     servers: ById<Server>,
+    completed: CompletedLog,
     keys: Keys,
     client_keys: HashMap<Key, TransactionId, KeyHasher>,
     server_keys: HashMap<Key, TransactionId, KeyHasher>,
@@ -140,6 +142,7 @@ impl TransactionLayer {
             last_id: 0,
             clients: ById::default(),
             servers: ById::default(),
+            completed: CompletedLog::new(settings.patience()),
             keys: Keys::default(),
             client_keys: HashMap::default(),
             server_keys: HashMap::default(),
@@ -152,7 +155,7 @@ impl TransactionLayer {
 
     /// How many transactions there are, finished ones included.
     pub fn len(&self) -> usize {
-        self.clients.len() + self.servers.len()
+        self.clients.len() + self.servers.len() + self.completed.len()
     }
 
     /// Whether there is none.
@@ -170,10 +173,16 @@ impl TransactionLayer {
     pub(crate) fn take_request(&mut self, now: Instant, reply: Flow, request: &Message, via: &Via<'_>) -> Arrival {
         let Ok(key) = self.keys.server(request, via, As::Itself) else { return Arrival::Unreadable };
         if let Some(id) = self.server_keys.get(&key).copied() {
-            self.step_server(id, |machine, _, _| match machine {
+            self.step_server(now, id, |machine, _, _| match machine {
                 ServerMachine::Invite(invite) => invite.handle_request(),
                 ServerMachine::Other(other) => other.handle_request(),
             });
+            return Arrival::Repeated;
+        }
+        if let Some((reply, response)) = self.completed.find(&key) {
+            let destination = Destination::Flow(reply);
+            let again = again(&response).map(|message| Transmit { destination, message, origin: None });
+            self.transmits.extend(again);
             return Arrival::Repeated;
         }
         if self.len() >= self.room_for(request) && !self.make_room(now) {
@@ -193,7 +202,8 @@ impl TransactionLayer {
 
     /// Whether a request repeats one that has a transaction.
     pub fn knows(&self, request: &Message) -> bool {
-        self.server_key(request, As::Itself).is_some_and(|key| self.server_keys.contains_key(&key))
+        let is_known = |key| self.server_keys.contains_key(&key) || self.completed.contains(&key);
+        self.server_key(request, As::Itself).is_some_and(is_known)
     }
 
     /// Takes an ACK; false when it is for a 2xx or for nothing known, and so not the layer's business.
@@ -201,7 +211,7 @@ impl TransactionLayer {
         let Some(key) = self.server_key(ack, As::Itself) else { return false };
         let Some(id) = self.server_keys.get(&key).copied() else { return false };
         let had_ended = self.has_ended(id);
-        let event = self.step_server(id, |machine, settings, reliable| match machine {
+        let event = self.step_server(now, id, |machine, settings, reliable| match machine {
             ServerMachine::Invite(invite) => invite.handle_ack(now, settings, reliable),
             ServerMachine::Other(_) => ServerStep::default(),
         });
@@ -286,9 +296,9 @@ impl TransactionLayer {
             return false;
         }
         let had_ended = self.has_ended(id);
-        self.step_server(id, |machine, settings, reliable| match machine {
+        self.step_server(now, id, |machine, settings, reliable| match machine {
             ServerMachine::Invite(invite) => invite.respond(now, settings, response, reliable),
-            ServerMachine::Other(other) => other.respond(now, settings, response, reliable),
+            ServerMachine::Other(other) => other.respond(response, reliable),
         });
         self.note_end(now, id, had_ended);
         true
@@ -328,6 +338,7 @@ impl TransactionLayer {
 
     /// Lets all timers due at `now` fire.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.completed.handle_timeout(now);
         while let Some(id) = self.timers.pop_due(now) {
             if let Some(client) = self.clients.get_mut(&id) {
                 client.armed = None;
@@ -337,7 +348,7 @@ impl TransactionLayer {
                 });
             } else if let Some(server) = self.servers.get_mut(&id) {
                 server.armed = None;
-                let event = self.step_server(id, |machine, settings, _| match machine {
+                let event = self.step_server(now, id, |machine, settings, _| match machine {
                     ServerMachine::Invite(invite) => invite.handle_timeout(now, settings),
                     ServerMachine::Other(other) => other.handle_timeout(now),
                 });
@@ -353,7 +364,7 @@ impl TransactionLayer {
 
     /// The next timer.
     pub fn poll_timeout(&self) -> Option<(Instant, TimerReason)> {
-        self.timers.next()
+        earlier(self.timers.next(), self.completed.poll_timeout().map(|at| (at, TimerReason::TimerJ)))
     }
 
     /// The next message to send.
@@ -410,19 +421,26 @@ impl TransactionLayer {
 
     /// Forgets the oldest of the transactions that have ended, if it is old enough.
     fn make_room(&mut self, now: Instant) -> bool {
-        while let Some((since, id)) = self.ended.front().copied() {
-            let is_there = self.clients.contains_key(&id) || self.servers.contains_key(&id);
-            if is_there && now.saturating_duration_since(since) < ENDED_KEPT {
-                return false;
-            }
+        let (clients, servers) = (&self.clients, &self.servers);
+        let is_gone = |(_, id): &(Instant, TransactionId)| !clients.contains_key(id) && !servers.contains_key(id);
+        while self.ended.front().is_some_and(is_gone) {
             self.ended.pop_front();
-            if is_there {
+        }
+        let is_old = |since: &Instant| now.saturating_duration_since(*since) >= ENDED_KEPT;
+        let completed = self.completed.oldest().filter(is_old);
+        match self.ended.front().copied().filter(|(since, _)| is_old(since)) {
+            Some((since, id)) if completed.is_none_or(|completed| since < completed) => {
+                self.ended.pop_front();
                 self.remove_client(id);
                 self.remove_server(id);
-                return true;
+                true
             }
+            Some(_) | None if completed.is_some() => {
+                self.completed.drop_oldest();
+                true
+            }
+            Some(_) | None => false,
         }
-        false
     }
 
     /// Runs one input through a client machine, then carries out what follows; returns whom a response is news to.
@@ -458,19 +476,23 @@ impl TransactionLayer {
     /// Runs one input through a server machine, then carries out what follows.
     fn step_server(
         &mut self,
+        now: Instant,
         id: TransactionId,
         input: impl FnOnce(&mut ServerMachine, &TimerSettings, bool) -> ServerStep,
     ) -> Option<ServerEvent> {
         let server = self.servers.get_mut(&id)?;
         let reliable = server.reply.transport().is_reliable();
         let step = input(&mut server.machine, &self.settings, reliable);
+        if let (ServerMachine::Other(OtherServer::Completed), Some(response)) = (&server.machine, &step.transmit) {
+            self.completed.append(now, server.key, server.reply.clone(), response.bytes());
+        }
         if let Some(message) = step.transmit {
             let destination = Destination::Flow(server.reply.clone());
             self.transmits.push_back(Transmit { destination, message, origin: Some(id) });
         }
         let over = match &server.machine {
             ServerMachine::Invite(invite) => matches!(invite, InviteServer::Terminated),
-            ServerMachine::Other(other) => matches!(other, OtherServer::Terminated),
+            ServerMachine::Other(other) => matches!(other, OtherServer::Completed | OtherServer::Terminated),
         };
         if over {
             self.remove_server(id)

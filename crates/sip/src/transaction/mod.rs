@@ -1,12 +1,14 @@
 //! Transactions: a request, its responses and their retransmissions (RFC 3261 §17, corrected by RFC 6026).
 //!
 //! Four machines, one a file; [`TransactionLayer`] finds the machine that a message belongs to and drives their
-//! timers. Nothing here knows what a request is for.
+//! timers. Of what has been answered and may be asked for again, a log (`completed`) keeps the answers. Nothing here knows what
+//! a request is for.
 //!
 //! A machine answers each input with a *step*: at most one message to send and one event. Steps are returned
 //! rather than queued inside the machine, so that a finished transaction stays small: it keeps a deadline and, only
 //! where it must repeat itself, the bytes of one message.
 
+mod completed;
 mod derived;
 mod invite_client;
 mod invite_server;

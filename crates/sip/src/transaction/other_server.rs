@@ -26,13 +26,8 @@ pub enum OtherServer {
         /// When the client gives up.
         until: Instant,
     },
-    /// The final response was sent.
-    Completed {
-        /// That response, for retransmissions of the request.
-        response: Bytes,
-        /// Timer J.
-        until: Instant,
-    },
+    /// The final response was sent. Where it may be asked for again, that is the business of the layer's log, and Timer J too.
+    Completed,
     /// Over.
     Terminated,
 }
@@ -47,7 +42,7 @@ impl OtherServer {
     pub fn is_answered(&self) -> bool {
         match self {
             OtherServer::Trying { .. } | OtherServer::Proceeding { .. } => false,
-            OtherServer::Completed { .. } | OtherServer::Terminated => true,
+            OtherServer::Completed | OtherServer::Terminated => true,
         }
     }
 
@@ -55,13 +50,12 @@ impl OtherServer {
     pub fn handle_request(&mut self) -> ServerStep {
         match self {
             OtherServer::Proceeding { provisional, .. } => ServerStep::transmit(again(provisional)),
-            OtherServer::Completed { response, .. } => ServerStep::transmit(again(response)),
-            OtherServer::Trying { .. } | OtherServer::Terminated => ServerStep::default(),
+            OtherServer::Trying { .. } | OtherServer::Completed | OtherServer::Terminated => ServerStep::default(),
         }
     }
 
     /// Sends a response; one that comes after the final one is dropped.
-    pub fn respond(&mut self, now: Instant, settings: &TimerSettings, response: Message, reliable: bool) -> ServerStep {
+    pub fn respond(&mut self, response: Message, reliable: bool) -> ServerStep {
         match self {
             OtherServer::Trying { until, .. } | OtherServer::Proceeding { until, .. } => {
                 *self = if response.status() < 200 {
@@ -70,22 +64,18 @@ impl OtherServer {
                     // Timer J is zero over a reliable transport.
                     OtherServer::Terminated
                 } else {
-                    OtherServer::Completed { response: response.bytes().clone(), until: now + settings.patience() }
+                    OtherServer::Completed
                 };
                 ServerStep::transmit(Some(response))
             }
-            OtherServer::Completed { .. } | OtherServer::Terminated => ServerStep::default(),
+            OtherServer::Completed | OtherServer::Terminated => ServerStep::default(),
         }
     }
 
     /// Lets the timers due at `now` fire.
     pub fn handle_timeout(&mut self, now: Instant) -> ServerStep {
         match self {
-            OtherServer::Trying { until, .. }
-            | OtherServer::Proceeding { until, .. }
-            | OtherServer::Completed { until, .. }
-                if *until <= now =>
-            {
+            OtherServer::Trying { until, .. } | OtherServer::Proceeding { until, .. } if *until <= now => {
                 *self = OtherServer::Terminated;
             }
             OtherServer::Trying { trying, .. } if trying.is_some_and(|at| at <= now) => {
@@ -94,7 +84,7 @@ impl OtherServer {
             }
             OtherServer::Trying { .. }
             | OtherServer::Proceeding { .. }
-            | OtherServer::Completed { .. }
+            | OtherServer::Completed
             | OtherServer::Terminated => {}
         }
         ServerStep::default()
@@ -107,8 +97,7 @@ impl OtherServer {
                 earlier(trying.map(|at| (at, TimerReason::Trying)), Some((*until, TimerReason::ClientGone)))
             }
             OtherServer::Proceeding { until, .. } => Some((*until, TimerReason::ClientGone)),
-            OtherServer::Completed { until, .. } => Some((*until, TimerReason::TimerJ)),
-            OtherServer::Terminated => None,
+            OtherServer::Completed | OtherServer::Terminated => None,
         }
     }
 }

@@ -52,6 +52,9 @@ impl<K: Copy> TimerLanes<K> {
             return false;
         }
         let was_first = armed.is_some_and(|armed| self.first().is_some_and(|first| first.number == armed.number));
+        if let Some(armed) = armed {
+            self.take_back(armed);
+        }
         *armed = next.map(|(at, reason)| {
             self.last_number += 1;
             let number = self.last_number;
@@ -80,6 +83,14 @@ impl<K: Copy> TimerLanes<K> {
                 return;
             }
             self.remove_first(&first);
+        }
+    }
+
+    /// Takes an entry out at once where it is the last of its lane: a request that is answered as it comes leaves no void entry.
+    fn take_back(&mut self, armed: &Armed) {
+        let is_it = |entry: &Entry<K>| entry.number == armed.number;
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.back().is_some_and(is_it)) {
+            lane.pop_back();
         }
     }
 
