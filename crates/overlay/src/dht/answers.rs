@@ -5,7 +5,7 @@ use std::time::Duration;
 use meshtone_identity::NodeId;
 
 use super::body::Reply;
-use super::message::Answer;
+use super::message::{Answer, MessageError};
 use super::operation::{Pending, PendingPurpose, Purpose, State};
 use super::relay::RelayKey;
 use super::{Descriptor, Dht, Now, OperationId, Position};
@@ -33,7 +33,7 @@ impl Dht {
             Ok(reply) => reply,
             Err(error) => {
                 // Only the peer at the link is known for who it is; in the name of others anything may be said.
-                if from == answer.responder {
+                if from == answer.responder && !matches!(error, MessageError::UnknownType(_)) {
                     self.misbehaved(from, error);
                 }
                 return self.on_pending_failed(now, pending);

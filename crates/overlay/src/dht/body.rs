@@ -5,7 +5,7 @@ use crate::record::value::Record;
 use crate::record::{Kind, RecordError, ResourceId, StoredValue};
 
 use super::Position;
-use super::message::{MessageError, Refusal, RefusalReason};
+use super::message::{MAX_ITEMS, MessageError, Refusal, RefusalReason};
 
 const FIND: u64 = 0;
 const FETCH: u64 = 1;
@@ -97,6 +97,8 @@ pub enum Failure {
     TooManyHops,
     /// The receiver does not understand the body.
     NotUnderstood,
+    /// A failure that only newer programs know, by its code.
+    Other(u64),
 }
 
 /// What a receiver has of an offered value.
@@ -157,20 +159,23 @@ impl Ask {
     /// [`MessageError`], the origin's fault.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let mut input = Decoder::new(bytes);
-        let items = input.array(3)?;
-        let ask = match (input.unsigned()?, items) {
-            (FIND, 2) => Self::Find(Position(input.fixed()?)),
-            (FETCH, 3) => {
-                Self::Fetch { resource: ResourceId::from_bytes(input.fixed()?), kind: decode_kind(&mut input)? }
+        let items = input.array(MAX_ITEMS)?;
+        let (ask, read) = match (input.unsigned()?, items) {
+            (FIND, 2..) => (Self::Find(Position(input.fixed()?)), 2),
+            (FETCH, 3..) => {
+                let resource = ResourceId::from_bytes(input.fixed()?);
+                (Self::Fetch { resource, kind: decode_kind(&mut input)? }, 3)
             }
-            (STORE, 2) => Self::Store(decode_handed(&mut input)?),
-            (OFFER, 2) => {
+            (STORE, 2..) => (Self::Store(decode_handed(&mut input)?), 2),
+            (OFFER, 2..) => {
                 let count = input.array(MAX_OFFERS)?;
-                Self::Offer((0..count).map(|_| decode_offer(&mut input)).collect::<Result<_, MessageError>>()?)
+                let offers = (0..count).map(|_| decode_offer(&mut input)).collect::<Result<_, MessageError>>()?;
+                (Self::Offer(offers), 2)
             }
-            (FIND | FETCH | STORE | OFFER, _) => return Err(CborError("wrong number of items").into()),
+            (FIND | FETCH | STORE | OFFER, _) => return Err(CborError("too few items").into()),
             (other, _) => return Err(MessageError::UnknownType(other)),
         };
+        input.skip_rest(items, read)?;
         input.finish()?;
         Ok(ask)
     }
@@ -197,6 +202,7 @@ impl Reply {
                     Failure::Busy => 1,
                     Failure::TooManyHops => 2,
                     Failure::NotUnderstood => 3,
+                    Failure::Other(code) => *code,
                 };
                 out.array(2).unsigned(FAILED).unsigned(code);
             }
@@ -240,32 +246,35 @@ impl Reply {
     /// [`MessageError`], the answerer's fault.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let mut input = Decoder::new(bytes);
-        let items = input.array(3)?;
-        let reply = match (input.unsigned()?, items) {
-            (FAILED, 2) => Self::Failed(match input.unsigned()? {
-                0 => Failure::Unreachable,
-                1 => Failure::Busy,
-                2 => Failure::TooManyHops,
-                3 => Failure::NotUnderstood,
-                _ => return Err(CborError("unknown failure").into()),
-            }),
-            (NODES, 1) => Self::Nodes,
-            (VALUES, 2) => {
-                let count = input.array(MAX_VALUES)?;
-                Self::Values((0..count).map(|_| Record::decode_from(&mut input)).collect::<Result<_, RecordError>>()?)
+        let items = input.array(MAX_ITEMS)?;
+        let (reply, read) = match (input.unsigned()?, items) {
+            (FAILED, 2..) => {
+                let failure = match input.unsigned()? {
+                    0 => Failure::Unreachable,
+                    1 => Failure::Busy,
+                    2 => Failure::TooManyHops,
+                    3 => Failure::NotUnderstood,
+                    other => Failure::Other(other),
+                };
+                (Self::Failed(failure), 2)
             }
-            (STORED, 2) => {
+            (NODES, 1..) => (Self::Nodes, 1),
+            (VALUES, 2..) => {
                 let count = input.array(MAX_VALUES)?;
-                Self::Stored((0..count).map(|_| decode_result(&mut input)).collect::<Result<_, CborError>>()?)
+                let records =
+                    (0..count).map(|_| Record::decode_from(&mut input)).collect::<Result<_, RecordError>>()?;
+                (Self::Values(records), 2)
             }
-            (OFFERED, 3) => {
+            (STORED, 2..) => (Self::Stored(decode_results(&mut input)?), 2),
+            (OFFERED, 3..) => {
                 let count = input.array(MAX_OFFERS)?;
                 let states = (0..count).map(|_| decode_state(&mut input)).collect::<Result<_, CborError>>()?;
-                Self::Offered { states, newer: decode_handed(&mut input)? }
+                (Self::Offered { states, newer: decode_handed(&mut input)? }, 3)
             }
-            (FAILED | NODES | VALUES | STORED | OFFERED, _) => return Err(CborError("wrong number of items").into()),
+            (FAILED | NODES | VALUES | STORED | OFFERED, _) => return Err(CborError("too few items").into()),
             (other, _) => return Err(MessageError::UnknownType(other)),
         };
+        input.skip_rest(items, read)?;
         input.finish()?;
         Ok(reply)
     }
@@ -281,6 +290,7 @@ impl RefusalReason {
             Self::Expired => 4,
             Self::Full => 5,
             Self::NotResponsible => 6,
+            Self::Other(code) => code,
         }
     }
 }
@@ -311,6 +321,11 @@ fn decode_state(input: &mut Decoder<'_>) -> Result<OfferState, CborError> {
     }
 }
 
+fn decode_results(input: &mut Decoder<'_>) -> Result<Vec<Result<(), Refusal>>, CborError> {
+    let count = input.array(MAX_VALUES)?;
+    (0..count).map(|_| decode_result(input)).collect()
+}
+
 fn decode_result(input: &mut Decoder<'_>) -> Result<Result<(), Refusal>, CborError> {
     if input.null() {
         return Ok(Ok(()));
@@ -324,7 +339,7 @@ fn decode_result(input: &mut Decoder<'_>) -> Result<Result<(), Refusal>, CborErr
         4 => RefusalReason::Expired,
         5 => RefusalReason::Full,
         6 => RefusalReason::NotResponsible,
-        _ => return Err(CborError("unknown reason of a refusal")),
+        other => RefusalReason::Other(other),
     };
     Ok(Err(Refusal { reason, newest_ms: input.unsigned()? }))
 }

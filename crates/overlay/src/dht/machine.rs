@@ -110,6 +110,8 @@ impl Dht {
             Ok(Message::Answer(answer)) => self.on_answer(now, from, bytes, answer),
             Ok(Message::Acknowledge { origin, request }) => self.on_acknowledge(now, from, (origin, request)),
             Ok(Message::Neighbours(nodes)) => self.on_neighbours(now, from, &nodes),
+            // What only newer programs know was not meant for this one.
+            Err(MessageError::UnknownType(_)) => {}
             Err(error) => self.misbehaved(from, error),
         }
     }

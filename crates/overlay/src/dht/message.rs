@@ -2,6 +2,10 @@
 //!
 //! A request is forwarded with its body untouched, an answer byte for byte; only the ends look inside ([`body`]).
 //!
+//! What a newer program adds at the end of a message or body is passed over, and a message of an unknown type is no offence; what
+//! is asked in a way unknown here is answered with [`Failure::NotUnderstood`](super::body::Failure::NotUnderstood), upon which a
+//! newer program asks as it did before.
+//!
 //! [`body`]: super::body
 
 use std::fmt;
@@ -19,6 +23,9 @@ const REQUEST: u64 = 0;
 const ANSWER: u64 = 1;
 const ACKNOWLEDGE: u64 = 2;
 const NEIGHBOURS: u64 = 3;
+
+/// Most items in a message or body: twice what any has today, for what newer programs may add.
+pub(super) const MAX_ITEMS: usize = 16;
 
 /// One message on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,31 +114,39 @@ impl Message {
             return Err(MessageError::TooLong(bytes.len()));
         }
         let mut input = Decoder::new(bytes);
-        let items = input.array(7)?;
-        let message = match (input.unsigned()?, items) {
-            (REQUEST, 7) => Self::Request(Request {
-                origin: NodeId::from_bytes(input.fixed()?),
-                request: input.unsigned()?,
-                target: Position(input.fixed()?),
-                exact: input.boolean()?,
-                hops: input.narrow()?,
-                body: Bytes::copy_from_slice(input.bytes(MAX_MESSAGE)?),
-            }),
-            (ANSWER, 7) => Self::Answer(Answer {
-                origin: NodeId::from_bytes(input.fixed()?),
-                request: input.unsigned()?,
-                responder: NodeId::from_bytes(input.fixed()?),
-                hops: input.narrow()?,
-                nodes: decode_nodes(&mut input)?,
-                body: Bytes::copy_from_slice(input.bytes(MAX_MESSAGE)?),
-            }),
-            (ACKNOWLEDGE, 3) => {
-                Self::Acknowledge { origin: NodeId::from_bytes(input.fixed()?), request: input.unsigned()? }
+        let items = input.array(MAX_ITEMS)?;
+        let (message, read) = match (input.unsigned()?, items) {
+            (REQUEST, 7..) => {
+                let request = Request {
+                    origin: NodeId::from_bytes(input.fixed()?),
+                    request: input.unsigned()?,
+                    target: Position(input.fixed()?),
+                    exact: input.boolean()?,
+                    hops: input.narrow()?,
+                    body: Bytes::copy_from_slice(input.bytes(MAX_MESSAGE)?),
+                };
+                (Self::Request(request), 7)
             }
-            (NEIGHBOURS, 2) => Self::Neighbours(decode_nodes(&mut input)?),
-            (REQUEST | ANSWER | ACKNOWLEDGE | NEIGHBOURS, _) => return Err(CborError("wrong number of items").into()),
+            (ANSWER, 7..) => {
+                let answer = Answer {
+                    origin: NodeId::from_bytes(input.fixed()?),
+                    request: input.unsigned()?,
+                    responder: NodeId::from_bytes(input.fixed()?),
+                    hops: input.narrow()?,
+                    nodes: decode_nodes(&mut input)?,
+                    body: Bytes::copy_from_slice(input.bytes(MAX_MESSAGE)?),
+                };
+                (Self::Answer(answer), 7)
+            }
+            (ACKNOWLEDGE, 3..) => {
+                let origin = NodeId::from_bytes(input.fixed()?);
+                (Self::Acknowledge { origin, request: input.unsigned()? }, 3)
+            }
+            (NEIGHBOURS, 2..) => (Self::Neighbours(decode_nodes(&mut input)?), 2),
+            (REQUEST | ANSWER | ACKNOWLEDGE | NEIGHBOURS, _) => return Err(CborError("too few items").into()),
             (other, _) => return Err(MessageError::UnknownType(other)),
         };
+        input.skip_rest(items, read)?;
         input.finish()?;
         Ok(message)
     }
@@ -198,11 +213,13 @@ pub enum RefusalReason {
     Full,
     /// The storing node knows many that are closer.
     NotResponsible,
+    /// A reason that only newer programs know, by its code.
+    Other(u64),
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.reason {
+        let text = match self.reason {
             RefusalReason::Malformed => "it is malformed",
             RefusalReason::NotEntitled => "its signer may not write it",
             RefusalReason::TooOld => "a newer one is held",
@@ -210,6 +227,8 @@ impl fmt::Display for Refusal {
             RefusalReason::Expired => "it has expired",
             RefusalReason::Full => "there is no more room",
             RefusalReason::NotResponsible => "it belongs elsewhere",
-        })
+            RefusalReason::Other(code) => return write!(f, "for reason {code}, which is unknown here"),
+        };
+        f.write_str(text)
     }
 }

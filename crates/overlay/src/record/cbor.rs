@@ -9,6 +9,7 @@ const UNSIGNED: u8 = 0;
 const BYTES: u8 = 2;
 const TEXT: u8 = 3;
 const ARRAY: u8 = 4;
+const SIMPLE: u8 = 7;
 const FALSE: u8 = 0xf4;
 const TRUE: u8 = 0xf5;
 const NULL: u8 = 0xf6;
@@ -193,6 +194,34 @@ impl<'a> Decoder<'a> {
             }
             Some(_) | None => false,
         }
+    }
+
+    /// Passes over the items that are left of an array of `items`, of which `read` were read: what a newer program adds at the end.
+    ///
+    /// # Errors
+    /// When one of them is malformed, or of a type that the overlay does not use.
+    pub fn skip_rest(&mut self, items: usize, read: usize) -> Result<(), CborError> {
+        let mut left = items.saturating_sub(read);
+        // Each turn takes a byte at least, so that the input bounds it whatever the arrays within claim to hold.
+        while left > 0 {
+            left -= 1;
+            match self.rest.first().map(|first| first >> 5) {
+                Some(UNSIGNED) => drop(self.head(UNSIGNED)?),
+                Some(major @ (BYTES | TEXT)) => {
+                    let length = self.head(major)?;
+                    self.take(length, usize::MAX)?;
+                }
+                Some(ARRAY) => left = left.saturating_add(self.array(usize::MAX)?),
+                Some(SIMPLE) => {
+                    if !self.null() {
+                        self.boolean()?;
+                    }
+                }
+                Some(_) => return Err(CborError("an item of a type that is not used")),
+                None => return Err(CborError("it ends too early")),
+            }
+        }
+        Ok(())
     }
 
     /// Checks that everything was read.

@@ -1,0 +1,118 @@
+//! The node under test, and what its neighbours hear and say.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use meshtone_identity::{NodeId, Signature};
+use meshtone_overlay::dht::body::Reply;
+use meshtone_overlay::dht::message::{Message, Request};
+use meshtone_overlay::dht::{Config, Descriptor, Dht, Event, Now, Position, Randomness};
+use meshtone_overlay::record::validator::check_form;
+use meshtone_overlay::record::{Kind, RecordError, ResourceId, StoredValue, Validator, Writer};
+
+/// The time at which every test begins, in unix milliseconds.
+const BEGIN_MS: u64 = 1_800_000_000_000;
+
+/// The node under test lies at the lowest place.
+pub(crate) const OWN: NodeId = NodeId::from_bytes([0; 32]);
+
+/// A node that is driven by hand.
+pub(crate) struct Lone {
+    pub(crate) dht: Dht,
+    pub(crate) now: Now,
+    sent: Vec<(NodeId, Message)>,
+    events: Vec<Event>,
+}
+
+/// Returns the neighbour of this number.
+pub(crate) fn neighbour(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 32])
+}
+
+pub(crate) fn descriptor(node: NodeId) -> Descriptor {
+    Descriptor { node, address: Bytes::copy_from_slice(node.as_bytes()) }
+}
+
+impl Lone {
+    #[allow(clippy::disallowed_methods, reason = "virtual time has to begin somewhere; nothing reads it as a clock")]
+    pub(crate) fn new(config: Config) -> Self {
+        let now = Now { instant: Instant::now(), unix_ms: BEGIN_MS };
+        let dht = Dht::new(config, descriptor(OWN), Arc::new(Own), Arc::new(Anybody), Box::new(Counting(0)), now);
+        Self { dht, now, sent: Vec::new(), events: Vec::new() }
+    }
+
+    /// Opens the link to a neighbour.
+    pub(crate) fn link(&mut self, node: NodeId) {
+        self.dht.handle_link_up(self.now, descriptor(node));
+        self.drain();
+    }
+
+    /// A neighbour says something.
+    pub(crate) fn hear(&mut self, from: NodeId, bytes: &[u8]) {
+        self.dht.handle_input(self.now, from, bytes);
+        self.drain();
+    }
+
+    /// A neighbour asks this node something by name; returns what it answers.
+    pub(crate) fn ask(&mut self, from: NodeId, number: u64, body: Vec<u8>) -> Reply {
+        let target = Position::from(OWN);
+        let request = Request { origin: from, request: number, target, exact: true, hops: 0, body: body.into() };
+        self.hear(from, &Message::Request(request).encode());
+        let answers =
+            self.sent.iter().rev().filter_map(|(to, message)| {
+                if let Message::Answer(answer) = message { Some((to, answer)) } else { None }
+            });
+        let (_, answer) =
+            answers.into_iter().find(|(to, answer)| **to == from && answer.request == number).expect("an answer");
+        Reply::decode(&answer.body).expect("an answer that can be read")
+    }
+
+    /// Returns the events since the last time.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub(crate) fn drain(&mut self) {
+        while let Some(transmit) = self.dht.poll_transmit() {
+            self.sent.push((transmit.to, Message::decode(&transmit.bytes).expect("a message that can be read")));
+        }
+        while let Some(event) = self.dht.poll_event() {
+            self.events.push(event);
+        }
+    }
+}
+
+struct Own;
+
+impl Writer for Own {
+    fn node_id(&self) -> NodeId {
+        OWN
+    }
+
+    fn sign(&self, _: &[u8]) -> Result<Signature, RecordError> {
+        Ok(Signature::from_bytes([1; 64]))
+    }
+
+    fn certificates(&self, _: Kind, _: &str) -> Result<Vec<Bytes>, RecordError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Believes every signature: that forged ones are refused is tested in the simulator.
+struct Anybody;
+
+impl Validator for Anybody {
+    fn validate(&self, now_ms: u64, resource: ResourceId, value: &StoredValue, _: &[Bytes]) -> Result<(), RecordError> {
+        check_form(now_ms, resource, value)
+    }
+}
+
+struct Counting(u64);
+
+impl Randomness for Counting {
+    fn next_u64(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
