@@ -227,6 +227,7 @@ fn status_text(status: &Status) -> String {
         let (since, attempts) = (lasting(search.since_s), search.attempts);
         sections.push(format!("no link   for {since}, {attempts} dials in vain: {}", search.reason));
     }
+    sections.extend(clock_text(status.clock_behind_ms));
     let links: Vec<[String; 4]> = status
         .links
         .iter()
@@ -252,6 +253,17 @@ fn status_text(status: &Status) -> String {
         sections.push(trunks_text(&status.trunks));
     }
     sections.join("\n\n")
+}
+
+/// Says that the clock is off, when it is by more than other nodes put up with for long.
+fn clock_text(behind_ms: i64) -> Option<String> {
+    let off_s = behind_ms.unsigned_abs() / 1000;
+    let way = if behind_ms < 0 { "ahead of" } else { "behind" };
+    let text = format!(
+        "clock     {} {way} those of most neighbours\nhint: synchronise this machine's clock (NTP)",
+        lasting(off_s)
+    );
+    (off_s > 30).then_some(text)
 }
 
 fn trunks_text(trunks: &[TrunkStatus]) -> String {
@@ -338,6 +350,7 @@ mod tests {
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 4, version: "ab12".to_owned() },
             overlay_nodes_known: 3,
+            clock_behind_ms: -90_000,
             search: Some(Search { since_s: 70, attempts: 9, reason: "no answer in time".to_owned() }),
         };
         let text = status_text(&status);
@@ -350,6 +363,7 @@ mod tests {
             "bob@example.org",
             "10 min",
             "9 dials in vain",
+            "clock     1 min 30 s ahead of",
             "failing for 1 min 1 s",
             "1 of 4",
             "provider: no server of the provider answers\nhint: check `server`",

@@ -112,6 +112,7 @@ impl StatusSource for StatusView {
                 version: self.exchange.accounts.version(),
             },
             overlay_nodes_known: overlay.nodes_known(),
+            clock_behind_ms: overlay.clock_behind_ms(),
             search: overlay.search().map(|search| Search {
                 since_s: now_ms.saturating_sub(search.since_ms) / 1000,
                 attempts: search.attempts,

@@ -245,6 +245,12 @@ impl Overlay {
         self.snapshot().search.clone()
     }
 
+    /// Returns by how many milliseconds this machine's clock is behind those of most neighbours, negative when it is ahead; as of a
+    /// moment ago.
+    pub fn clock_behind_ms(&self) -> i64 {
+        self.snapshot().clock_behind_ms
+    }
+
     /// Tells of links that come and go from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<LinkEvent> {
         self.inner.events.subscribe()

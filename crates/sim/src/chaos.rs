@@ -199,7 +199,11 @@ impl Play {
             Event::PeerMisbehaved { node: peer, error } => {
                 self.disagreements.push(format!("node {node} says that {} misbehaves: {error}", peer.short()));
             }
-            Event::Found { .. } | Event::Dial { .. } | Event::Unlink { .. } | Event::Joined => {}
+            Event::Found { .. }
+            | Event::ClockOff { .. }
+            | Event::Dial { .. }
+            | Event::Unlink { .. }
+            | Event::Joined => {}
         }
     }
 

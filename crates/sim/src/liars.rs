@@ -67,6 +67,8 @@ fn hijacker(me: NodeId, lie: Lie, liars: Arc<[Descriptor]>) -> Hijacker {
             (Lie::Forge, Ask::Fetch { .. }) => Reply::Values(seen.iter().map(forged).collect()),
             (Lie::Misroute | Lie::DenyStorage | Lie::Forge, Ask::Find(_)) => Reply::Nodes,
             (Lie::Misroute | Lie::DenyStorage, Ask::Fetch { .. }) => Reply::Values(Vec::new()),
+            // As if it were 1970.
+            (Lie::Misroute | Lie::DenyStorage | Lie::Forge, Ask::Clock) => Reply::Time(0),
             // Offers and what a storing liar is given: as if honest.
             (_, Ask::Store(_) | Ask::Offer(_)) => return None,
         };

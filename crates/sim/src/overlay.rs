@@ -172,6 +172,7 @@ impl Driver for OverlayNode {
                 event @ (Event::Fetched { .. }
                 | Event::Stored { .. }
                 | Event::Found { .. }
+                | Event::ClockOff { .. }
                 | Event::PeerMisbehaved { .. }) => {
                     self.events.push_back(event);
                 }

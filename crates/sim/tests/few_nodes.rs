@@ -197,19 +197,20 @@ fn what_was_published_before_joining_is_found_soon_after() {
 
 #[test]
 fn a_writer_whose_clock_went_back_is_not_locked_out() {
-    let mut overlay = overlay(8, 7);
+    // With a single neighbour, who may as well be wrong, nobody tells it the time.
+    let mut overlay = overlay(8, 2);
     let name = "bob@example.org";
-    overlay.store(3, Kind::SipRegistration, name, registration(1), HOUR).unwrap();
-    overlay.network.set_clock(3, -120_000);
+    overlay.store(1, Kind::SipRegistration, name, registration(1), HOUR).unwrap();
+    overlay.network.set_clock(1, -120_000);
     // It has forgotten what it wrote, and dates by the clock alone.
-    overlay.restart(3, Some(0));
+    overlay.restart(1, Some(0));
     overlay.network.run_for(Duration::from_secs(5));
     let id = overlay
         .network
-        .with(3, |node, now| node.dht.store(now, Kind::SipRegistration, name, registration(2), HOUR).unwrap());
+        .with(1, |node, now| node.dht.store(now, Kind::SipRegistration, name, registration(2), HOUR).unwrap());
     let (_, event) = overlay.network.next_event(Duration::from_secs(5)).unwrap();
     assert!(matches!(event, Event::Stored { id: of, result: Ok(_) } if of == id), "{event:?}");
-    assert_eq!(overlay.fetch(1, Kind::SipRegistration, name).unwrap().entries[0].value, registration(2));
+    assert_eq!(overlay.fetch(0, Kind::SipRegistration, name).unwrap().entries[0].value, registration(2));
 }
 
 #[test]

@@ -34,6 +34,9 @@ pub struct Status {
     pub accounts: AccountsStatus,
     /// Nodes in the routing table.
     pub overlay_nodes_known: usize,
+    /// By how many milliseconds the machine's clock is behind those of most neighbours in the overlay; negative when it is ahead.
+    #[serde(default)]
+    pub clock_behind_ms: i64,
     /// The search for other nodes; only while there is no link at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,

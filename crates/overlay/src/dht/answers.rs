@@ -62,6 +62,14 @@ impl Dht {
             PendingPurpose::Node(..) => self.on_pending_failed(now, pending),
             PendingPurpose::Offer(node, offers) => self.on_offer_answered(now, node, &offers, reply),
             PendingPurpose::Hand(node, handed) => self.on_handed(node, &handed, &reply),
+            // Each neighbour has a word for itself alone.
+            PendingPurpose::Clock(node) => {
+                if let Reply::Time(unix_ms) = reply
+                    && from == node
+                {
+                    self.on_clock_told(now, node, unix_ms, took);
+                }
+            }
         }
     }
 
@@ -155,6 +163,8 @@ impl Dht {
             }
             // The repair comes round again.
             PendingPurpose::Offer(..) | PendingPurpose::Hand(..) => {}
+            // It is asked again when its turn comes.
+            PendingPurpose::Clock(_) => {}
         }
     }
 
@@ -178,7 +188,7 @@ impl Dht {
                 }
                 id
             }
-            PendingPurpose::Offer(..) | PendingPurpose::Hand(..) => return,
+            PendingPurpose::Offer(..) | PendingPurpose::Hand(..) | PendingPurpose::Clock(_) => return,
         };
         self.step(now, id);
     }

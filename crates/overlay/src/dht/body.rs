@@ -11,12 +11,14 @@ const FIND: u64 = 0;
 const FETCH: u64 = 1;
 const STORE: u64 = 2;
 const OFFER: u64 = 3;
+const CLOCK: u64 = 5;
 
 const FAILED: u64 = 0;
 const NODES: u64 = 1;
 const VALUES: u64 = 2;
 const STORED: u64 = 3;
 const OFFERED: u64 = 4;
+const TIME: u64 = 6;
 
 /// Most values in one message; the size of a message is the tighter bound for all but removals.
 pub const MAX_VALUES: usize = 128;
@@ -40,6 +42,8 @@ pub enum Ask {
     Store(Vec<Handed>),
     /// Which of these values are missing or older there?
     Offer(Vec<Offer>),
+    /// What time is it there?
+    Clock,
 }
 
 /// A value with how long it is still to be kept.
@@ -84,6 +88,8 @@ pub enum Reply {
         /// The newer ones.
         newer: Vec<Handed>,
     },
+    /// What the answerer's clock shows, uncorrected, in unix milliseconds.
+    Time(u64),
 }
 
 /// Why a request did not get where it was sent.
@@ -149,6 +155,9 @@ impl Ask {
                     out.unsigned(offer.storage_ms).bytes(&offer.digest);
                 }
             }
+            Self::Clock => {
+                out.array(1).unsigned(CLOCK);
+            }
         }
         out.finish()
     }
@@ -172,6 +181,7 @@ impl Ask {
                 let offers = (0..count).map(|_| decode_offer(&mut input)).collect::<Result<_, MessageError>>()?;
                 (Self::Offer(offers), 2)
             }
+            (CLOCK, 1..) => (Self::Clock, 1),
             (FIND | FETCH | STORE | OFFER, _) => return Err(CborError("too few items").into()),
             (other, _) => return Err(MessageError::UnknownType(other)),
         };
@@ -186,7 +196,7 @@ impl Ask {
             Self::Find(place) => Some(*place),
             Self::Fetch { resource, .. } => Some((*resource).into()),
             Self::Store(values) => values.first().map(|value| value.record.value.resource().into()),
-            Self::Offer(_) => None,
+            Self::Offer(_) | Self::Clock => None,
         }
     }
 }
@@ -236,6 +246,9 @@ impl Reply {
                 }
                 encode_handed(newer, &mut out);
             }
+            Self::Time(unix_ms) => {
+                out.array(2).unsigned(TIME).unsigned(*unix_ms);
+            }
         }
         out.finish()
     }
@@ -271,7 +284,8 @@ impl Reply {
                 let states = (0..count).map(|_| decode_state(&mut input)).collect::<Result<_, CborError>>()?;
                 (Self::Offered { states, newer: decode_handed(&mut input)? }, 3)
             }
-            (FAILED | NODES | VALUES | STORED | OFFERED, _) => return Err(CborError("too few items").into()),
+            (TIME, 2..) => (Self::Time(input.unsigned()?), 2),
+            (FAILED | NODES | VALUES | STORED | OFFERED | TIME, _) => return Err(CborError("too few items").into()),
             (other, _) => return Err(MessageError::UnknownType(other)),
         };
         input.skip_rest(items, read)?;

@@ -91,6 +91,11 @@ pub enum Event {
     },
     /// The neighbourhood is known for the first time since there was a link.
     Joined,
+    /// This node's clock is off by more than half a minute, as most neighbours see it, or no longer.
+    ClockOff {
+        /// By how many milliseconds it is behind; negative when it is ahead, 0 when it is right again.
+        behind_ms: i64,
+    },
     /// A peer sent what no peer should.
     PeerMisbehaved {
         /// The peer.

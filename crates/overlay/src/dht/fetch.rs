@@ -59,6 +59,7 @@ impl Dht {
     }
 
     fn read(&mut self, now: Now, kind: Kind, name: &str, first: bool) -> OperationId {
+        let now = self.corrected(now);
         let resource = ResourceId::of_name(name);
         let reading = Reading { resource, kind, first, newest: BTreeMap::new(), answers: BTreeMap::new() };
         self.start(now, resource.into(), self.config.replicas, Purpose::Fetch(reading), false)

@@ -19,12 +19,12 @@ const PARALLEL: usize = 3;
 impl Dht {
     /// Looks for the nodes closest to a place. Answered by [`Event::Found`].
     pub fn find(&mut self, now: Now, target: Position) -> OperationId {
-        self.start(now, target, SIBLINGS, Purpose::Find, false)
+        self.start(self.corrected(now), target, SIBLINGS, Purpose::Find, false)
     }
 
     /// As [`find`](Self::find), but asks node after node from our own links on, and trusts no one's path.
     pub fn find_iteratively(&mut self, now: Now, target: Position) -> OperationId {
-        self.start(now, target, SIBLINGS, Purpose::Find, true)
+        self.start(self.corrected(now), target, SIBLINGS, Purpose::Find, true)
     }
 
     /// Begins a command.

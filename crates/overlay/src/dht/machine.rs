@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 
+use super::clock::Clock;
 use super::config::PROBE;
 use super::hand_over::HandOver;
 use super::message::{Message, MessageError};
@@ -31,6 +32,7 @@ pub struct Dht {
     pub(super) validator: Arc<dyn Validator>,
     pub(super) randomness: Box<dyn Randomness>,
     pub(super) table: Table,
+    pub(super) clock: Clock,
     pub(super) relays: BTreeMap<RelayKey, Relay>,
     pub(super) relays_of_link: BTreeMap<NodeId, usize>,
     pub(super) pending: BTreeMap<u64, Pending>,
@@ -76,6 +78,7 @@ impl Dht {
             validator,
             randomness,
             table: Table::new(position, subnet_of),
+            clock: Clock::default(),
             relays: BTreeMap::new(),
             relays_of_link: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -103,6 +106,7 @@ impl Dht {
 
     /// Takes a message that came over the link to `from`.
     pub fn handle_input(&mut self, now: Now, from: NodeId, bytes: &[u8]) {
+        let now = self.corrected(now);
         let Some(link) = self.table.link_mut(from) else { return };
         link.suspect = false;
         match Message::decode(bytes) {
@@ -118,12 +122,12 @@ impl Dht {
 
     /// Takes note of a link, whoever opened it; once for each node.
     pub fn handle_link_up(&mut self, now: Now, peer: Descriptor) {
-        self.on_link_up(now, peer);
+        self.on_link_up(self.corrected(now), peer);
     }
 
     /// Takes note that a link is gone, for whatever reason.
     pub fn handle_link_down(&mut self, now: Now, node: NodeId) {
-        self.on_link_down(now, node);
+        self.on_link_down(self.corrected(now), node);
     }
 
     /// Takes note that a dial wished for did not come to a link.
@@ -135,6 +139,7 @@ impl Dht {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
         while let Some(timer) = self.timers.pop_due(now.instant) {
+            let now = self.corrected(now);
             match timer {
                 Timer::Hop { origin, request, tries } => self.on_hop_timeout(now, (origin, request), tries),
                 Timer::Relay { origin, request } => self.on_relay_timeout(now, (origin, request)),

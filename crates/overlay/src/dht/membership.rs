@@ -42,6 +42,7 @@ impl Dht {
         if !near.is_empty() {
             self.send(node, &Message::Neighbours(near));
         }
+        self.ask_clock(now, node);
         self.hand_to_newcomer(now, node);
         self.mend_links_soon(now);
     }
@@ -50,6 +51,7 @@ impl Dht {
         if !self.table.link_down(now.instant, node) {
             return;
         }
+        self.forget_clock(node);
         self.reroute(now, node);
         self.replace_replica(now, node);
         self.mend_links_soon(now);
@@ -120,6 +122,7 @@ impl Dht {
             self.start(now, place, SIBLINGS, Purpose::Refresh { own: false }, false);
         }
         self.tell_siblings();
+        self.ask_clocks(now);
     }
 
     /// A refresh has ended; the nodes it found are known by now.

@@ -14,6 +14,7 @@
 //! | `relay` | requests under way: next hops, soft timeouts, the way back |
 //! | `operation`, `lookup`, `answers` | commands under way: whom they know of, whom they ask, what comes back |
 //! | `fetch`, `store` | what is read and written by them |
+//! | `clock` | how far this node's clock is off |
 //! | `doubt` | what is done before "not found" is believed |
 //! | `publish` | what this node keeps stored as its owner |
 //! | `serve`, `storage` | what others ask of it, and what it holds for them |
@@ -46,6 +47,7 @@
 //!             Event::Stored { id, result } => drop((id, result)),
 //!             Event::Found { id, result } => drop((id, result)),
 //!             Event::Joined => {}
+//!             Event::ClockOff { behind_ms } => { let _ = behind_ms; } // tell the operator
 //!             Event::PeerMisbehaved { node, error } => drop((node, error)), // log it; closing the link is the runtime's choice
 //!         }
 //!     }
@@ -57,6 +59,7 @@
 
 mod answers;
 pub mod body;
+mod clock;
 pub mod config;
 mod doubt;
 pub mod event;

@@ -100,6 +100,8 @@ pub(super) enum PendingPurpose {
     Offer(NodeId, Vec<Offer>),
     /// Values handed to one node.
     Hand(NodeId, Vec<Offer>),
+    /// A neighbour's time.
+    Clock(NodeId),
 }
 
 impl Operation {

@@ -42,7 +42,7 @@ impl Dht {
         let (resource, slot) = self.storage.pop_change()?;
         let key = encode_key(resource, &slot);
         Some(match self.storage.get(resource, &slot) {
-            Some(held) => PersistChange::Put { key, value: encode_held(held) },
+            Some(held) => PersistChange::Put { key, value: encode_held(held, self.clock.correction_ms()) },
             None => PersistChange::Remove { key },
         })
     }
@@ -97,9 +97,10 @@ fn decode_key(bytes: &[u8]) -> Result<(ResourceId, Slot), RecordError> {
     Ok((resource, (kind, key)))
 }
 
-fn encode_held(held: &Held) -> Bytes {
+/// The end is written down by our own clock: at the next start no neighbour has told yet how far that is off.
+fn encode_held(held: &Held, correction_ms: i64) -> Bytes {
     let mut out = Encoder::new();
-    out.array(2).unsigned(held.expires_ms);
+    out.array(2).unsigned(held.expires_ms.saturating_add_signed(correction_ms.saturating_neg()));
     held.record.encode_into(&mut out);
     out.finish().into()
 }

@@ -47,7 +47,7 @@ impl Dht {
         content: Bytes,
         lifetime: Duration,
     ) -> Result<OperationId, RecordError> {
-        self.keep(now, kind, name, Some(content), lifetime)
+        self.keep(self.corrected(now), kind, name, Some(content), lifetime)
     }
 
     /// Stores a removal in the place of this node's value, and stops publishing it.
@@ -57,7 +57,7 @@ impl Dht {
     /// When this node cannot write it.
     pub fn remove(&mut self, now: Now, kind: Kind, name: &str) -> Result<OperationId, RecordError> {
         // The removal has to outlive whatever it removes, and we may not know how long that was to live.
-        self.keep(now, kind, name, None, kind.rules().max_lifetime)
+        self.keep(self.corrected(now), kind, name, None, kind.rules().max_lifetime)
     }
 
     fn keep(

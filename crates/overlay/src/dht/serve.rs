@@ -36,6 +36,7 @@ impl Dht {
             Ask::Fetch { resource, kind } => Reply::Values(self.storage.values(resource, kind)),
             Ask::Store(values) => Reply::Stored(values.into_iter().map(|handed| self.take(now, handed)).collect()),
             Ask::Offer(offers) => self.reply_to_offer(now, &offers),
+            Ask::Clock => Reply::Time(self.uncorrected_ms(now)),
         }
     }
 

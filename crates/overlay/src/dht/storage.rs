@@ -24,7 +24,7 @@ pub(super) struct Held {
     pub(super) record: Record,
     pub(super) digest: [u8; 32],
     pub(super) expires: Instant,
-    /// The same by our clock, in unix milliseconds, for what outlives the process.
+    /// The same by the time of day, in unix milliseconds, for what outlives the process.
     pub(super) expires_ms: u64,
 }
 

@@ -59,6 +59,7 @@ impl Dht {
         content: Bytes,
         lifetime: Duration,
     ) -> Result<OperationId, RecordError> {
+        let now = self.corrected(now);
         let published = self.published.get(&(ResourceId::of_name(name), kind));
         let storage_ms = next_storage_time(now.unix_ms, published.map(Published::storage_ms));
         let record = writer::write(&*self.writer, kind, name, Some(content), lifetime, storage_ms)?;

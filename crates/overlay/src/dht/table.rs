@@ -27,6 +27,8 @@ pub(super) struct Link {
     subnet: Option<Subnet>,
     pub(super) up: Instant,
     pub(super) rtt: Duration,
+    /// The round trip was measured, and is not what was assumed.
+    measured: bool,
     /// It let a request time out and has said nothing since.
     pub(super) suspect: bool,
     /// It counts us among its siblings.
@@ -77,9 +79,9 @@ impl Link {
         self.rtt = (self.rtt * 2).min(HOP_TIMEOUT.1);
     }
 
-    /// Takes a measurement, smoothed as TCP does (RFC 6298 §2.3).
+    /// Takes a measurement: the first as it is, later ones smoothed as TCP does (RFC 6298 §2.2, §2.3).
     pub(super) fn measured(&mut self, rtt: Duration) {
-        self.rtt = (self.rtt * 7 + rtt) / 8;
+        self.rtt = if std::mem::replace(&mut self.measured, true) { (self.rtt * 7 + rtt) / 8 } else { rtt };
     }
 }
 
@@ -143,8 +145,16 @@ impl Table {
     pub(super) fn link_up(&mut self, now: Instant, peer: Descriptor) {
         let failures = self.contacts.remove(&peer.node).map_or(0, |contact| contact.failures);
         let subnet = (self.subnet_of)(&peer.address);
-        let link =
-            Link { descriptor: peer, subnet, up: now, rtt: ASSUMED_RTT, suspect: false, needs_us: false, failures };
+        let link = Link {
+            descriptor: peer,
+            subnet,
+            up: now,
+            rtt: ASSUMED_RTT,
+            measured: false,
+            suspect: false,
+            needs_us: false,
+            failures,
+        };
         self.links.insert(link.descriptor.node, link);
         self.look_for_siblings();
     }

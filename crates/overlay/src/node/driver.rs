@@ -58,6 +58,7 @@ pub(super) struct Snapshot {
     pub(super) nodes_known: usize,
     pub(super) host_cache: Vec<PeerAddress>,
     pub(super) search: Option<Search>,
+    pub(super) clock_behind_ms: i64,
 }
 
 /// Whoever waits for an operation of the DHT.
@@ -326,6 +327,11 @@ impl Driver {
             Event::Stored { id, result } => self.on_stored(id, result.map(drop)),
             Event::Found { .. } => {}
             Event::Joined => info!("the neighbourhood in the overlay is known"),
+            Event::ClockOff { behind_ms: 0 } => info!("this machine's clock agrees with its neighbours' again"),
+            Event::ClockOff { behind_ms } => warn!(
+                behind_s = behind_ms / 1000,
+                "this machine's clock is off, as most of its neighbours see it; hint: synchronise it (NTP)"
+            ),
             Event::PeerMisbehaved { node, error } => {
                 warn!(node = %node.short(), %error, "the peer misbehaves, its link is closed");
                 self.links.close(node, code::MALFORMED);
@@ -397,6 +403,7 @@ impl Driver {
             nodes_known: known.len(),
             host_cache,
             search: self.searching.get().cloned(),
+            clock_behind_ms: self.dht.clock_behind_ms(),
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
         self.snapshot_at = Instant::now() + SNAPSHOT_AGE;

@@ -1,5 +1,6 @@
 //! One node of the DHT in virtual time, with neighbours that the tests speak for, message by message.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod clock;
 mod newer_programs;
 mod support;

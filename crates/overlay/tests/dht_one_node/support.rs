@@ -1,18 +1,19 @@
 //! The node under test, and what its neighbours hear and say.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meshtone_identity::{NodeId, Signature};
-use meshtone_overlay::dht::body::Reply;
-use meshtone_overlay::dht::message::{Message, Request};
+use meshtone_overlay::dht::body::{Ask, Reply};
+use meshtone_overlay::dht::message::{Answer, Message, Request};
 use meshtone_overlay::dht::{Config, Descriptor, Dht, Event, Now, Position, Randomness};
 use meshtone_overlay::record::validator::check_form;
-use meshtone_overlay::record::{Kind, RecordError, ResourceId, StoredValue, Validator, Writer};
+use meshtone_overlay::record::value::Record;
+use meshtone_overlay::record::{Kind, RecordError, ResourceId, SipRegistration, StoredValue, Validator, Writer};
 
 /// The time at which every test begins, in unix milliseconds.
-const BEGIN_MS: u64 = 1_800_000_000_000;
+pub(crate) const BEGIN_MS: u64 = 1_800_000_000_000;
 
 /// The node under test lies at the lowest place.
 pub(crate) const OWN: NodeId = NodeId::from_bytes([0; 32]);
@@ -34,6 +35,23 @@ pub(crate) fn descriptor(node: NodeId) -> Descriptor {
     Descriptor { node, address: Bytes::copy_from_slice(node.as_bytes()) }
 }
 
+/// Returns a registration that this node wrote; nobody checks its signature here.
+pub(crate) fn registration(name: &str, signer: NodeId, storage_ms: u64, updated_ms: u64) -> Record {
+    let content = SipRegistration { contacts: 1, max_q: 1000, updated_ms }.encode();
+    let value = StoredValue {
+        kind: Kind::SipRegistration,
+        name: name.to_owned(),
+        key: signer.as_bytes().to_vec(),
+        storage_ms,
+        lifetime_s: 600,
+        exists: true,
+        content,
+        signer,
+        signature: Signature::from_bytes([1; 64]),
+    };
+    Record { value, certificates: Vec::new() }
+}
+
 impl Lone {
     #[allow(clippy::disallowed_methods, reason = "virtual time has to begin somewhere; nothing reads it as a clock")]
     pub(crate) fn new(config: Config) -> Self {
@@ -45,6 +63,12 @@ impl Lone {
     /// Opens the link to a neighbour.
     pub(crate) fn link(&mut self, node: NodeId) {
         self.dht.handle_link_up(self.now, descriptor(node));
+        self.drain();
+    }
+
+    /// Ends the link to a neighbour.
+    pub(crate) fn unlink(&mut self, node: NodeId) {
+        self.dht.handle_link_down(self.now, node);
         self.drain();
     }
 
@@ -68,6 +92,40 @@ impl Lone {
         Reply::decode(&answer.body).expect("an answer that can be read")
     }
 
+    /// A neighbour answers a request.
+    pub(crate) fn answer(&mut self, from: NodeId, request: &Request, reply: &Reply) {
+        let (origin, number, body) = (request.origin, request.request, reply.encode().into());
+        let answer = Answer { origin, request: number, responder: from, hops: 1, nodes: vec![descriptor(from)], body };
+        self.hear(from, &Message::Answer(answer).encode());
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, duration: Duration) {
+        let end = self.now.instant + duration;
+        while let Some((at, _)) = self.dht.poll_timeout()
+            && at <= end
+        {
+            self.turn_to(at.max(self.now.instant));
+            self.dht.handle_timeout(self.now);
+            self.drain();
+        }
+        self.turn_to(end);
+    }
+
+    /// Returns what was sent since the last time, and to whom.
+    pub(crate) fn sent(&mut self) -> Vec<(NodeId, Message)> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Returns the requests sent since the last time, to whom, and what they ask.
+    pub(crate) fn asked(&mut self) -> Vec<(NodeId, Request, Ask)> {
+        let requests = self.sent().into_iter().filter_map(|(to, message)| match message {
+            Message::Request(request) => Some((to, request)),
+            Message::Answer(_) | Message::Acknowledge { .. } | Message::Neighbours(_) => None,
+        });
+        requests.map(|(to, request)| (to, request.clone(), Ask::decode(&request.body).expect("a question"))).collect()
+    }
+
     /// Returns the events since the last time.
     pub(crate) fn events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
@@ -80,6 +138,12 @@ impl Lone {
         while let Some(event) = self.dht.poll_event() {
             self.events.push(event);
         }
+    }
+
+    fn turn_to(&mut self, instant: Instant) {
+        let passed = instant.saturating_duration_since(self.now.instant);
+        self.now.instant = instant;
+        self.now.unix_ms += u64::try_from(passed.as_millis()).unwrap();
     }
 }
 
