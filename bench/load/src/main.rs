@@ -60,6 +60,7 @@ fn fail(msg: &str) -> ! {
 }
 
 /// Endpoints: sending and receiving sides are apart so that a handler can answer while reading.
+#[derive(Default)]
 struct Eps {
     rx: Vec<Rx>,
     tx: Vec<Tx>,
@@ -69,14 +70,8 @@ struct Eps {
 }
 
 impl Eps {
-    fn open(o: &Opts, cfg: &Cfg, uas: bool) -> std::io::Result<Eps> {
-        let mut e = Eps {
-            rx: vec![],
-            tx: vec![],
-            is_uas: vec![],
-            listeners: vec![],
-            uacs: 0,
-        };
+    fn open(o: &Opts, cfg: &Cfg) -> std::io::Result<Eps> {
+        let mut e = Eps::default();
         if cfg.tcp {
             for _ in 0..o.get::<usize>("conns", "4") {
                 e.add(net::tcp_connect(cfg.server)?, false);
@@ -85,7 +80,15 @@ impl Eps {
             e.add(net::udp(cfg.local, cfg.server)?, false);
         }
         e.uacs = e.tx.len();
-        if uas {
+        Ok(e)
+    }
+
+    /// The UAC's endpoints, and the UAS's: those at which callees have registered, or the ports that a server is told of.
+    fn open_with_uas(o: &Opts, cfg: &Cfg, registered: Option<Eps>) -> std::io::Result<Eps> {
+        let mut e = Eps::open(o, cfg)?;
+        if let Some(registered) = registered {
+            registered.rx.into_iter().zip(registered.tx).for_each(|pair| e.add(pair, true));
+        } else {
             for p in o.get::<String>("uas", "5081").split(',') {
                 let at = SocketAddr::new(cfg.local.ip(), p.parse().unwrap_or(5081));
                 if cfg.tcp {
@@ -262,7 +265,7 @@ fn drive(eps: &mut Eps, run: &mut Run, p: Plan) -> Outcome {
 fn startup(o: &Opts, cfg: &Cfg, plan: &Plan, cmd: &[String]) {
     let mut ms: Vec<f64> = Vec::new();
     for _ in 0..o.get::<usize>("repeat", "5") {
-        let mut e = Eps::open(o, cfg, false).unwrap_or_else(|e| fail(&e.to_string()));
+        let mut e = Eps::open(o, cfg).unwrap_or_else(|e| fail(&e.to_string()));
         let t0 = Instant::now();
         let Ok(mut child) = Command::new(&cmd[0]).args(&cmd[1..]).spawn() else {
             fail("cannot run the command")
@@ -397,14 +400,21 @@ fn main() {
         }
     }
 
-    if matches!(mode.as_str(), "call" | "message") {
-        // Callees register from the address they are reached at (UDP), as real phones do.
-        let from = if cfg.tcp { cfg.local } else { cfg.contact };
+    let die = |e: std::io::Error| -> ! { fail(&e.to_string()) };
+    // Callees register from the address they are reached at, as real phones do, and over the connection.
+    let callees = matches!(mode.as_str(), "call" | "message").then(|| {
         let c = Cfg {
-            local: from,
+            local: cfg.contact,
             ..cfg.clone()
         };
-        let mut e = Eps::open(&o, &c, false).unwrap_or_else(|e| fail(&e.to_string()));
+        let opened = if cfg.tcp {
+            net::tcp_connect_from(cfg.contact, cfg.server)
+        } else {
+            net::udp(cfg.contact, cfg.server)
+        };
+        let mut e = Eps::default();
+        e.add(opened.unwrap_or_else(|e| die(e)), false);
+        e.uacs = 1;
         let mut r = Run::new(Kind::Register, c);
         drive(
             &mut e,
@@ -423,8 +433,14 @@ fn main() {
                 r.c.done, cfg.users
             );
         }
-    }
-    let mut eps = Eps::open(&o, &cfg, has_uas).unwrap_or_else(|e| fail(&e.to_string()));
+        e
+    });
+    let eps = if has_uas {
+        Eps::open_with_uas(&o, &cfg, callees)
+    } else {
+        Eps::open(&o, &cfg)
+    };
+    let mut eps = eps.unwrap_or_else(|e| die(e));
     let kind = match mode.as_str() {
         "register" => Kind::Register,
         "call" => Kind::Call,
