@@ -4,6 +4,7 @@
 //! [`Target`] and [`Routing`] are what the node sees. Inside: where a request came from (`via`), what its Routes say
 //! (`route`, `flow_token`), the targets and the order they are tried in (`plan`), the copies that leave (`outgoing`,
 //! `branch`, `history`), and what becomes of their responses (`context`, `branches`, `best`). `session_timer` is RFC 4028.
+//! `stateless` is another proxy, the first stage of a farm.
 
 pub(crate) mod best;
 pub(crate) mod branch;
@@ -15,6 +16,7 @@ pub(crate) mod outgoing;
 pub(crate) mod plan;
 pub(crate) mod route;
 pub(crate) mod session_timer;
+pub mod stateless;
 pub(crate) mod via;
 
 use std::time::Duration;

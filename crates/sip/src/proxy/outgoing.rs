@@ -11,7 +11,7 @@ const MAX_FORWARDS: u8 = 70;
 
 /// Whether we want to stay in the path of what follows a request (RFC 3261 §16.6 item 4): it may open a dialog. One
 /// within a dialog changes no route set, but for the NOTIFY that may be the first to arrive (RFC 6665 §4.4.1).
-fn wants_record_route(request: &Message) -> bool {
+pub(crate) fn wants_record_route(request: &Message) -> bool {
     match request.method() {
         Method::Invite | Method::Subscribe | Method::Refer => request.to().is_ok_and(|to| to.tag().is_none()),
         Method::Notify => true,
