@@ -252,6 +252,11 @@ fn status_text(status: &Status) -> String {
     if !status.trunks.is_empty() {
         sections.push(trunks_text(&status.trunks));
     }
+    if !status.second_stage.is_empty() {
+        let state = |answers| if answers { "answers" } else { "silent: its users go to others" };
+        let servers = status.second_stage.iter().map(|row| [row.server.clone(), state(row.answers).to_owned()]);
+        sections.push(section("servers behind", ["server", "state"], &servers.collect::<Vec<_>>()));
+    }
     sections.join("\n\n")
 }
 
@@ -309,7 +314,7 @@ fn lasting(seconds: u64) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use meshtone_node::control::{AccountsStatus, Registration, Search};
+    use meshtone_node::control::{AccountsStatus, Registration, Search, ServerStatus};
 
     use super::*;
 
@@ -347,6 +352,7 @@ mod tests {
                 calls: 1,
                 max_calls: 4,
             }],
+            second_stage: vec![ServerStatus { server: "udp 192.0.2.10:5060".to_owned(), answers: false }],
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 4, version: "ab12".to_owned() },
             overlay_nodes_known: 3,
@@ -360,6 +366,7 @@ mod tests {
             "up for 1 min 1 s",
             "2 certificate",
             "links: none",
+            "silent: its users go to others",
             "bob@example.org",
             "10 min",
             "9 dials in vain",

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use meshtone_node::first_stage::{self, SecondStage, Spread};
 use meshtone_node::policy::Outside;
 use meshtone_node::trunk::settings::Trunk;
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use crate::outside::{self, OutsideKeys};
 use crate::trunk;
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "data",
     "domain",
     "sip",
@@ -32,6 +33,7 @@ const KEYS: [&str; 16] = [
     "join",
     "log",
     "trusted_sources",
+    "first_stage",
 ];
 
 /// What the file says.
@@ -55,6 +57,7 @@ pub(crate) struct Settings {
     pub(crate) outside: Outside,
     pub(crate) trusted_sources: Vec<Network>,
     pub(crate) trunks: Vec<Trunk>,
+    pub(crate) first_stage: Option<first_stage::Settings>,
 }
 
 /// The keys as they are written: lists as one text (commas allowed) or a list.
@@ -76,6 +79,40 @@ struct File {
     join: Option<String>,
     log: Option<String>,
     trusted_sources: Option<Texts>,
+    first_stage: Option<FirstStageTable>,
+}
+
+/// The table `[first_stage]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FirstStageTable {
+    servers: Vec<String>,
+    spread: Option<String>,
+}
+
+impl FirstStageTable {
+    /// What is meant, or what is wrong with it and a hint.
+    fn read(self) -> Result<first_stage::Settings, (String, &'static str)> {
+        let count = self.servers.len();
+        if !(1..=first_stage::SERVERS_MAX).contains(&count) {
+            return Err((format!("`first_stage` has {count} servers"), "name at least one, and no more than 64"));
+        }
+        let servers = self.servers.iter().map(|text| text.parse()).collect::<Result<Vec<SecondStage>, _>>();
+        let spread = match self.spread.as_deref() {
+            None | Some("user") => Spread::User,
+            Some("call-id") => Spread::CallId,
+            Some(other) => {
+                return Err((format!("`spread` is `{other}`"), "write \"user\" (as without it) or \"call-id\""));
+            }
+        };
+        let servers = servers.map_err(|why| {
+            (
+                format!("`first_stage`: {why}"),
+                "for example servers = [\"192.0.2.10:5060\", \"192.0.2.11:5060;transport=tcp\"]",
+            )
+        })?;
+        Ok(first_stage::Settings { servers, spread })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -179,6 +216,11 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         })?,
         outside,
         trunks,
+        first_stage: file
+            .first_stage
+            .map(FirstStageTable::read)
+            .transpose()
+            .map_err(|(what, hint)| wrong(what, hint))?,
     })
 }
 
@@ -239,6 +281,16 @@ mod tests {
     }
 
     #[test]
+    fn a_first_stage_is_its_servers() {
+        let settings =
+            read("[first_stage]\nservers = [\"192.0.2.1:5060\", \"192.0.2.2:5060;transport=tcp\"]\n").unwrap();
+        let first_stage = settings.first_stage.unwrap();
+        assert_eq!((first_stage.servers.len(), first_stage.spread), (2, Spread::User));
+        let by_call = read("[first_stage]\nservers = [\"192.0.2.1:5060\"]\nspread = \"call-id\"\n").unwrap();
+        assert_eq!(by_call.first_stage.unwrap().spread, Spread::CallId);
+    }
+
+    #[test]
     fn an_unknown_key_is_an_error_that_names_the_nearest_one() {
         for (wrong, meant) in [("domian", "domain"), ("rtp-ports", "rtp_ports"), ("sips", "sip"), ("dat", "data")] {
             let error = read(&format!("{wrong} = 1\n")).unwrap_err();
@@ -258,6 +310,10 @@ mod tests {
             "rtp_ports = \"2\"",
             "domain = [",
             "domain = 1",
+            "first_stage = \"192.0.2.1:5060\"",
+            "[first_stage]\nservers = []",
+            "[first_stage]\nservers = [\"sbc\"]",
+            "[first_stage]\nservers = [\"192.0.2.1:5060\"]\nspread = \"evenly\"",
         ] {
             let error = read(text).unwrap_err();
             assert!(error.starts_with("error: config.toml") && error.contains("\nhint: "), "{error}");

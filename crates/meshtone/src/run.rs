@@ -52,6 +52,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         workers: options.workers,
         dangerous_open_registration: options.dangerous_open_registration,
         trunks: settings.trunks,
+        first_stage: settings.first_stage,
     };
     if config.dangerous_open_registration {
         output::warn(OPEN_REGISTRATION, "start without --dangerous-open-registration to ask for passwords");

@@ -8,6 +8,7 @@
 //! | `location` | where an address can be reached |
 //! | [`policy`] | who may call whom beyond the overlay |
 //! | [`trunk`] | accounts at providers |
+//! | [`first_stage`] | the servers of a farm that this node stands before |
 //! | [`account`] | who may register here, replicated among home nodes |
 //! | [`enrol`] | how a node comes by its identity, and tickets for others |
 //! | [`control`] | administration over a unix socket |
@@ -25,6 +26,7 @@ pub mod store;
 mod transport;
 
 pub use exchange::digest::{DigestRule, Offered};
+pub use exchange::first_stage;
 pub use exchange::networks::Network;
 pub use exchange::policy;
 pub use exchange::trunk;

@@ -26,6 +26,7 @@ use crate::exchange::Exchange;
 use crate::exchange::allowance::Allowances;
 use crate::exchange::calls::Calls;
 use crate::exchange::digest::{DigestPolicy, DigestRule};
+use crate::exchange::first_stage::{self, FirstStage};
 use crate::exchange::guard::Guard;
 use crate::exchange::networks::Network;
 use crate::exchange::policy::Outside;
@@ -96,6 +97,8 @@ pub struct Config {
     pub dangerous_open_registration: bool,
     /// Accounts at providers, in the order in which they are tried.
     pub trunks: Vec<Trunk>,
+    /// The servers behind, where this node is the first stage of a farm.
+    pub first_stage: Option<first_stage::Settings>,
 }
 
 /// What a person wants to know of a node that has started.
@@ -254,7 +257,13 @@ impl Node {
             tasks.spawn(shard.clone().run(inbox));
             shards.push(shard);
         }
-        transports.receive(shards)?;
+        let first_stage = config.first_stage.as_ref();
+        let first_stage =
+            first_stage.map(|settings| Arc::new(FirstStage::new(settings, &flow_token_key, exchange.clone())));
+        transports.receive(shards, first_stage.clone())?;
+        if let Some(first_stage) = first_stage.clone() {
+            tasks.spawn(first_stage.run());
+        }
         tasks.spawn(publisher.clone().run(overlay.clone(), registrations.clone()));
         tasks.spawn(sweep(registrations.clone()));
         tasks.spawn(follow_accounts(exchange.clone()));
@@ -275,7 +284,7 @@ impl Node {
             first_run: membership.first_run,
             users: accounts.users(),
         };
-        let view = StatusView::new(summary.clone(), exchange);
+        let view = StatusView::new(summary.clone(), exchange, first_stage);
         let control = control::Control::new(accounts, membership.inviter(), overlay.clone(), Arc::new(view));
         let listener = control::bind(&summary.data).map_err(StartError::Control)?;
         tasks.spawn(control::serve(listener, control));

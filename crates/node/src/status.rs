@@ -8,8 +8,11 @@ use meshtone_overlay::Path;
 use meshtone_sip::digest::Algorithm;
 
 use crate::clock::unix_ms;
-use crate::control::{AccountsStatus, Call, Link, Registration, Search, Status, StatusSource, TrunkStatus};
+use crate::control::{
+    AccountsStatus, Call, Link, Registration, Search, ServerStatus, Status, StatusSource, TrunkStatus,
+};
 use crate::exchange::Exchange;
+use crate::exchange::first_stage::FirstStage;
 use crate::exchange::trunk::TrunkState;
 use crate::node::Summary;
 
@@ -17,12 +20,13 @@ use crate::node::Summary;
 pub(crate) struct StatusView {
     summary: Summary,
     exchange: Arc<Exchange>,
+    first_stage: Option<Arc<FirstStage>>,
     started: Instant,
 }
 
 impl StatusView {
-    pub(crate) fn new(summary: Summary, exchange: Arc<Exchange>) -> Self {
-        Self { summary, exchange, started: Instant::now() }
+    pub(crate) fn new(summary: Summary, exchange: Arc<Exchange>, first_stage: Option<Arc<FirstStage>>) -> Self {
+        Self { summary, exchange, first_stage, started: Instant::now() }
     }
 
     fn links(&self) -> Vec<Link> {
@@ -80,6 +84,11 @@ impl StatusView {
         self.exchange.trunks.all().iter().map(row).collect()
     }
 
+    fn second_stage(&self) -> Vec<ServerStatus> {
+        let servers = self.first_stage.iter().flat_map(|first_stage| first_stage.servers());
+        servers.map(|(server, answers)| ServerStatus { server, answers }).collect()
+    }
+
     fn calls(&self, now_ms: u64) -> Vec<Call> {
         let row = |(call_id, call): (String, crate::exchange::calls::Call)| Call {
             call_id,
@@ -106,6 +115,7 @@ impl StatusSource for StatusView {
             registrations: self.registrations(now_ms),
             calls: self.calls(now_ms),
             trunks: self.trunks(now_ms),
+            second_stage: self.second_stage(),
             records: overlay.records_held().into_iter().map(|(kind, count)| (kind.to_string(), count)).collect(),
             accounts: AccountsStatus {
                 users: self.exchange.accounts.users(),

@@ -28,6 +28,9 @@ pub struct Status {
     /// Accounts at providers.
     #[serde(default)]
     pub trunks: Vec<TrunkStatus>,
+    /// The servers behind, where this node is the first stage of a farm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub second_stage: Vec<ServerStatus>,
     /// Overlay records held for others and for us, by kind.
     pub records: BTreeMap<String, usize>,
     /// The account table.
@@ -121,6 +124,15 @@ pub struct TrunkStatus {
     pub calls: usize,
     /// Most calls at a time.
     pub max_calls: usize,
+}
+
+/// A server of a farm's second stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Where it is.
+    pub server: String,
+    /// Whether it answers; its users go to others while it does not.
+    pub answers: bool,
 }
 
 /// The account table in short.

@@ -29,6 +29,7 @@ impl StatusSource for FixedStatus {
             registrations: vec![],
             calls: vec![],
             trunks: vec![],
+            second_stage: vec![],
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 0, version: "00".to_owned() },
             overlay_nodes_known: 3,

@@ -12,6 +12,7 @@ pub(crate) mod counted;
 pub(crate) mod digest;
 mod echo;
 mod emergency;
+pub mod first_stage;
 pub(crate) mod guard;
 pub(crate) mod networks;
 mod outside;
@@ -38,7 +39,7 @@ use meshtone_overlay::node::Overlay;
 use meshtone_sip::digest::{Algorithm, Authenticator, Verdict};
 use meshtone_sip::message::{Header, Message, Method, Uri};
 use meshtone_sip::registrar::gruu::GruuKey;
-use meshtone_sip::transport::{Flow, PeerHost};
+use meshtone_sip::transport::{Destination, Flow, PeerHost, Transmit};
 
 use crate::account::{self, Account, Accounts};
 use crate::clock::unix_ms;
@@ -138,6 +139,30 @@ impl Exchange {
             self.authenticator.challenge(now_ms, &self.domain, &offer.algorithms, stale)
         };
         Authenticated::No { challenges: challenges.into_iter().map(|value| (challenge, value)).collect() }
+    }
+
+    /// Whether a message is looked at: a request that would begin something, from a source that floods us, is not.
+    pub(crate) fn is_admitted(&self, flow: &Flow, message: &Message) -> bool {
+        let Some(remote) = flow.remote().filter(|remote| !self.trunks.is_provider(remote.ip())) else {
+            return true;
+        };
+        if matches!(flow, Flow::Udp { .. }) {
+            self.guard.received(remote.ip(), message.bytes().len());
+        }
+        let begins = message.is_request()
+            && !matches!(message.method(), Method::Ack | Method::Cancel)
+            && message.to().is_ok_and(|to| to.tag().is_none());
+        let claims =
+            [Header::Authorization, Header::ProxyAuthorization].iter().any(|header| message.header(*header).is_some());
+        !begins || self.guard.admit(unix_ms(), remote, claims)
+    }
+
+    /// Whether a message may leave: an answer to an address that nothing is known of must not be larger than what it got.
+    pub(crate) fn may_leave(&self, transmit: &Transmit) -> bool {
+        let Destination::Flow(Flow::Udp { remote, .. }) = &transmit.destination else { return true };
+        let message = &transmit.message;
+        let is_known = message.is_request() || self.trunks.is_provider(remote.ip());
+        is_known || self.guard.may_answer(unix_ms(), remote.ip(), message.bytes().len())
     }
 
     /// Whether phones may authenticate by one of these algorithms at some listener.

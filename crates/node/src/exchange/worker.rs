@@ -12,7 +12,7 @@ use meshtone_sip::proxy::{Routing, Target};
 use meshtone_sip::registrar::reg_info::Removal;
 use meshtone_sip::server::{Event, RequestId, Server};
 use meshtone_sip::transaction::TransactionId;
-use meshtone_sip::transport::{Destination, Flow, Transmit};
+use meshtone_sip::transport::{Destination, Flow};
 use tokio::sync::mpsc;
 
 use super::Exchange;
@@ -104,7 +104,7 @@ impl Worker {
     pub(crate) fn on_message(&mut self, flow: Flow, message: Message, load: Option<Load>) {
         let now = Instant::now();
         let sheds = self.overload.sheds(load);
-        if !self.is_admitted(&flow, &message) {
+        if !self.exchange.is_admitted(&flow, &message) {
             // Its source asks too much; that is no reason to keep others waiting.
         } else if sheds {
             let spread = message.call_id().bytes().fold(0, |sum: u32, byte| sum.wrapping_add(byte.into()));
@@ -162,30 +162,6 @@ impl Worker {
         self.drain();
     }
 
-    /// Whether a message is looked at: a request that would begin something, from a source that floods us, is not.
-    fn is_admitted(&self, flow: &Flow, message: &Message) -> bool {
-        let Some(remote) = flow.remote().filter(|remote| !self.exchange.trunks.is_provider(remote.ip())) else {
-            return true;
-        };
-        if matches!(flow, Flow::Udp { .. }) {
-            self.exchange.guard.received(remote.ip(), message.bytes().len());
-        }
-        let begins = message.is_request()
-            && !matches!(message.method(), Method::Ack | Method::Cancel)
-            && message.to().is_ok_and(|to| to.tag().is_none());
-        let claims =
-            [Header::Authorization, Header::ProxyAuthorization].iter().any(|header| message.header(*header).is_some());
-        !begins || self.exchange.guard.admit(unix_ms(), remote, claims)
-    }
-
-    /// Whether a message may leave: an answer to an address that nothing is known of must not be larger than what it got.
-    fn may_leave(&self, transmit: &Transmit) -> bool {
-        let Destination::Flow(Flow::Udp { remote, .. }) = &transmit.destination else { return true };
-        let message = &transmit.message;
-        let is_known = message.is_request() || self.exchange.trunks.is_provider(remote.ip());
-        is_known || self.exchange.guard.may_answer(unix_ms(), remote.ip(), message.bytes().len())
-    }
-
     /// Whether a message is for this node itself: its own agent calls users here as another node would.
     fn is_to_itself(&self, destination: &Destination) -> bool {
         match destination {
@@ -203,7 +179,7 @@ impl Worker {
                 if self.is_to_itself(&transmit.destination) {
                     let flow = Flow::Peer { host: self.exchange.own_host.clone() };
                     self.server.handle_message(Instant::now(), flow, transmit.message);
-                } else if self.may_leave(&transmit) {
+                } else if self.exchange.may_leave(&transmit) {
                     self.exchange.transports.send(self.index, transmit);
                 }
             }

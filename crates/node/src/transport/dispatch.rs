@@ -11,6 +11,7 @@ use meshtone_sip::transaction::TransactionId;
 use meshtone_sip::transport::Flow;
 use tokio::sync::mpsc;
 
+use crate::exchange::first_stage::FirstStage;
 use crate::exchange::overload::Load;
 use crate::exchange::shard::Shard;
 use crate::exchange::worker::Input;
@@ -32,18 +33,23 @@ struct Shared {
     inboxes: Vec<mpsc::Sender<Input>>,
     /// There from the moment that the node receives.
     shards: OnceLock<Vec<Arc<Shard>>>,
+    /// Where this node is the first stage of a farm: it has what comes from phones and servers.
+    first_stage: OnceLock<Arc<FirstStage>>,
     is_closed: AtomicBool,
     hasher: RandomState,
 }
 
 impl Dispatch {
     pub(crate) fn new(inboxes: Vec<mpsc::Sender<Input>>) -> Self {
-        let (shards, is_closed) = (OnceLock::new(), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { inboxes, shards, is_closed, hasher: RandomState::new() }) }
+        let (shards, first_stage, is_closed) = (OnceLock::new(), OnceLock::new(), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { inboxes, shards, first_stage, is_closed, hasher: RandomState::new() }) }
     }
 
     /// Takes the workers, as many as there are inboxes. What arrived before is lost.
-    pub(crate) fn open(&self, shards: Vec<Arc<Shard>>) {
+    pub(crate) fn open(&self, shards: Vec<Arc<Shard>>, first_stage: Option<Arc<FirstStage>>) {
+        if let Some(first_stage) = first_stage {
+            let _ = self.shared.first_stage.set(first_stage);
+        }
         // A second time would be a mistake of this node's, and changes nothing.
         let _ = self.shared.shards.set(shards);
     }
@@ -59,14 +65,19 @@ impl Dispatch {
 
     /// Lets its worker handle a message from a datagram.
     pub(crate) fn datagram(&self, flow: Flow, message: Message, load: Load) {
-        if let Some(shard) = self.shard(message.call_id()) {
+        if let Some(first_stage) = self.first_stage() {
+            first_stage.message(&flow, &message);
+        } else if let Some(shard) = self.shard(message.call_id()) {
             shard.message(flow, message, Some(load));
         }
     }
 
     /// Lets its worker handle a message from a stream. The stream is not read meanwhile, so who sends too much has to wait.
     pub(crate) fn stream(&self, flow: Flow, message: Message) {
-        if let Some(shard) = self.shard(message.call_id()) {
+        // Other nodes want this one.
+        if let Some(first_stage) = self.first_stage().filter(|_| !matches!(flow, Flow::Peer { .. })) {
+            first_stage.message(&flow, &message);
+        } else if let Some(shard) = self.shard(message.call_id()) {
             shard.message(flow, message, None);
         }
     }
@@ -87,6 +98,10 @@ impl Dispatch {
         {
             tracing::debug!("worker queue full, transport error lost: the transaction will time out instead");
         }
+    }
+
+    fn first_stage(&self) -> Option<&Arc<FirstStage>> {
+        self.shared.first_stage.get().filter(|_| !self.is_closed())
     }
 
     fn shard(&self, call_id: &str) -> Option<&Arc<Shard>> {

@@ -30,6 +30,7 @@ use meshtone_sip::transport::{Destination, Flow, Locals, Transmit, Transport};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::exchange::first_stage::FirstStage;
 use crate::exchange::shard::Shard;
 use connections::{Connections, Target};
 use dispatch::{Dispatch, Outgoing, Report};
@@ -106,12 +107,16 @@ impl Transports {
         Ok(transports)
     }
 
-    /// Lets the workers have what arrives from now on.
+    /// Lets the workers have what arrives from now on, or the first stage of a farm what does not come from other nodes.
     ///
     /// # Errors
     /// The address that nothing could be received from, with the system's reason.
-    pub(crate) fn receive(self: &Arc<Self>, workers: Vec<Arc<Shard>>) -> Result<(), TransportError> {
-        self.dispatch.open(workers);
+    pub(crate) fn receive(
+        self: &Arc<Self>,
+        workers: Vec<Arc<Shard>>,
+        first_stage: Option<Arc<FirstStage>>,
+    ) -> Result<(), TransportError> {
+        self.dispatch.open(workers, first_stage);
         let accepting = std::mem::take(&mut *self.accepting.lock().unwrap_or_else(PoisonError::into_inner));
         for ((index, listener), socket) in self.listeners.iter().zip(accepting) {
             if let Some(udp) = &listener.udp {
