@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from servers import ADDRESS, DOMAIN, HERE, USERS, Broken, Floor, Kamailio, Node, NotServed, settle
+from servers import ADDRESS, DOMAIN, HERE, USERS, Broken, Floor, Kamailio, Node, settle
 
 MANY = 500_000
 # What a REGISTER's transaction takes is no part of what a registration takes: it lasts 64 times T1 (RFC 3261, Timer J). Meanwhile a
@@ -203,7 +203,7 @@ def main():
                     bench.round = turn
                     try:
                         measured = TESTS[test][0](bench)
-                    except (NotServed, Broken, subprocess.CalledProcessError) as error:
+                    except (Broken, subprocess.CalledProcessError) as error:
                         print(f"{test}, {bench.server.name}: {error}", file=sys.stderr)
                         # No ratio is small enough for what cannot be done.
                         measured = {name: math.inf for name in TESTS[test][1]}
