@@ -61,7 +61,7 @@ impl Dht {
             // Somebody answers in another's name.
             PendingPurpose::Node(..) => self.on_pending_failed(now, pending),
             PendingPurpose::Offer(node, offers) => self.on_offer_answered(now, node, &offers, reply),
-            PendingPurpose::Hand(node, handed) => self.on_handed(node, &handed, &reply),
+            PendingPurpose::Hand(node, handed) => self.on_handed(now, node, &handed, &reply),
             // Each neighbour has a word for itself alone.
             PendingPurpose::Clock(node) => {
                 if let Reply::Time(unix_ms) = reply

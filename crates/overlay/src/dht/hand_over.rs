@@ -10,6 +10,7 @@ use meshtone_identity::NodeId;
 
 use super::body::{Ask, Handed, MAX_OFFERS, MAX_VALUES, Offer, OfferState, Reply};
 use super::config::{MAX_BATCH, MAX_HAND_OVERS};
+use super::message::RefusalReason;
 use super::operation::{Pending, PendingPurpose, Purpose};
 use super::storage::size;
 use super::{Descriptor, Dht, Now, Position, Timer};
@@ -125,7 +126,9 @@ impl Dht {
                 break;
             }
             room -= 1;
-            let batch: Vec<Offer> = resources.into_iter().flat_map(|resource| self.offers_at(resource)).collect();
+            let at_all = resources.into_iter().flat_map(|resource| self.offers_at(resource));
+            let batch: Vec<Offer> =
+                at_all.filter(|offer| !self.refusals.holds(now.instant, node, &offer.digest)).collect();
             for chunk in batch.chunks(MAX_OFFERS) {
                 let body = Ask::Offer(chunk.to_vec()).encode();
                 self.send_aside(now, node, PendingPurpose::Offer(node, chunk.to_vec()), body);
@@ -160,6 +163,9 @@ impl Dht {
         let mut batch = Vec::new();
         let mut room = MAX_BATCH;
         for handed in values {
+            if self.refusals.holds(now.instant, node, &handed.record.value.digest()) {
+                continue;
+            }
             let size = size(&handed.record);
             if size > room || batch.len() >= MAX_VALUES {
                 self.send_batch(now, node, std::mem::take(&mut batch));
@@ -172,11 +178,15 @@ impl Dht {
     }
 
     /// A node has taken what was handed to it, or not.
-    pub(super) fn on_handed(&mut self, node: NodeId, handed: &[Offer], reply: &Reply) {
+    pub(super) fn on_handed(&mut self, now: Now, node: NodeId, handed: &[Offer], reply: &Reply) {
         let Reply::Stored(results) = reply else { return };
         for (offer, result) in handed.iter().zip(results) {
-            if result.is_ok() {
-                self.confirmed(node, offer);
+            match result {
+                Ok(()) => self.confirmed(node, offer),
+                Err(refusal) if refusal.reason == RefusalReason::Full => {
+                    self.refusals.note(now.instant, node, offer.digest);
+                }
+                Err(_) => {}
             }
         }
     }

@@ -13,6 +13,7 @@ use super::hand_over::HandOver;
 use super::message::{Message, MessageError};
 use super::operation::{Operation, Pending};
 use super::publish::Published;
+use super::refusals::Refusals;
 use super::relay::{Relay, RelayKey};
 use super::storage::Storage;
 use super::table::Table;
@@ -41,6 +42,7 @@ pub struct Dht {
     pub(super) request_time: Duration,
     pub(super) storage: Storage,
     pub(super) hand_over: HandOver,
+    pub(super) refusals: Refusals,
     pub(super) published: BTreeMap<(ResourceId, Kind), Published>,
     /// Siblings as we last told them.
     pub(super) told: BTreeSet<NodeId>,
@@ -86,6 +88,7 @@ impl Dht {
             request_time: Duration::from_millis(200),
             storage,
             hand_over: HandOver::default(),
+            refusals: Refusals::default(),
             published: BTreeMap::new(),
             told: BTreeSet::new(),
             joined: false,

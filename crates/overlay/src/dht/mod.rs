@@ -19,6 +19,7 @@
 //! | `publish` | what this node keeps stored as its owner |
 //! | `serve`, `storage` | what others ask of it, and what it holds for them |
 //! | `rooms` | who takes how much of the storage, and who makes room |
+//! | `refusals` | what others had no room for |
 //! | [`persist`] | what of the storage outlives the process |
 //! | `hand_over` | moving records when neighbours change, and repair |
 //! | [`config`] | every bound and period, with its reason |
@@ -73,6 +74,7 @@ pub mod message;
 mod operation;
 pub mod persist;
 mod publish;
+mod refusals;
 mod relay;
 mod rooms;
 mod serve;

@@ -3,4 +3,5 @@
 
 mod clock;
 mod newer_programs;
+mod refusals;
 mod support;
