@@ -16,7 +16,11 @@ pub(super) const MAX_ASKED: usize = 4;
 impl Dht {
     /// Says whether a read that found nothing can still be checked.
     pub(super) fn may_doubt(&self, operation: &Operation) -> bool {
-        self.config.paths > 1 && (!operation.doubted || self.next_doubted(operation).is_some())
+        let believed = match &operation.purpose {
+            Purpose::Fetch(reading) => reading.was_absent(operation),
+            Purpose::Find | Purpose::Refresh { .. } | Purpose::Repair | Purpose::Store(_) => false,
+        };
+        !believed && self.config.paths > 1 && (!operation.doubted || self.next_doubted(operation).is_some())
     }
 
     /// Checks a read that found nothing. Returns whether there was anything left to do.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meshtone_identity::NodeId;
 
+use super::absence::Absence;
 use super::body::{Ask, Handed};
 use super::config::MAX_VALUES_READ;
 use super::operation::{Operation, Purpose, State};
@@ -22,6 +23,8 @@ pub(super) struct Reading {
     newest: BTreeMap<Vec<u8>, Record>,
     /// Storage times that each replica answered, to mend those that lag behind.
     answers: BTreeMap<NodeId, BTreeMap<Vec<u8>, u64>>,
+    /// That there was nothing was confirmed shortly before this read began.
+    absent: Option<Absence>,
 }
 
 impl Reading {
@@ -31,6 +34,11 @@ impl Reading {
 
     pub(super) fn is_empty(&self) -> bool {
         self.newest.is_empty()
+    }
+
+    /// Says whether what these replicas say was confirmed a moment ago, as long as they say that there is nothing.
+    pub(super) fn was_absent(&self, operation: &Operation) -> bool {
+        self.newest.is_empty() && self.absent.as_ref().is_some_and(|absence| absence.is_of(operation))
     }
 
     /// Takes a verified value, if it is newer than what was found.
@@ -61,7 +69,8 @@ impl Dht {
     fn read(&mut self, now: Now, kind: Kind, name: &str, first: bool) -> OperationId {
         let now = self.corrected(now);
         let resource = ResourceId::of_name(name);
-        let reading = Reading { resource, kind, first, newest: BTreeMap::new(), answers: BTreeMap::new() };
+        let absent = self.absences.get(now.instant, resource, kind);
+        let reading = Reading { resource, kind, first, newest: BTreeMap::new(), answers: BTreeMap::new(), absent };
         self.start(now, resource.into(), self.config.replicas, Purpose::Fetch(reading), false)
     }
 
@@ -91,7 +100,9 @@ impl Dht {
     /// Nothing found where it should be: other ways are tried, for whoever answered may have lied or not known.
     pub(super) fn reading_wants_path(&self, operation: &Operation, reading: &Reading) -> bool {
         let unanswered = operation.paths_answered == 0 && operation.paths_waiting == 0;
-        let absent = reading.newest.is_empty() && self.answered(operation) >= self.config.read_replicas;
+        let absent = reading.newest.is_empty()
+            && self.answered(operation) >= self.config.read_replicas
+            && !reading.was_absent(operation);
         let links = self.table.links().keys();
         // Whoever answered by name needs not be asked as a path.
         let another = links.copied().any(|node| {
@@ -116,6 +127,7 @@ impl Dht {
                 Err(RecordError::Expired) => continue,
                 Err(_) => return false,
             }
+            self.absences.forget(reading.resource, reading.kind);
             times.insert(value.key.clone(), value.storage_ms);
             reading.merge(record);
         }
@@ -142,6 +154,10 @@ impl Dht {
         let fetched =
             Fetched { entries: entries.collect(), replicas, requests: operation.requests, hops: operation.hops };
         let nothing = reading.newest.is_empty();
+        if nothing && error.is_none() && operation.doubted {
+            let replicas = operation.closest().map(|candidate| candidate.descriptor.node).collect();
+            self.absences.confirm(now.instant, reading.resource, reading.kind, replicas);
+        }
         let result = match error {
             // What is held here counts in spite of the others' silence.
             Some(DhtError::Timeout { .. }) if !nothing => Ok(fetched),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 
+use super::absence::Absences;
 use super::clock::Clock;
 use super::config::PROBE;
 use super::hand_over::HandOver;
@@ -34,6 +35,7 @@ pub struct Dht {
     pub(super) randomness: Box<dyn Randomness>,
     pub(super) table: Table,
     pub(super) clock: Clock,
+    pub(super) absences: Absences,
     pub(super) relays: BTreeMap<RelayKey, Relay>,
     pub(super) relays_of_link: BTreeMap<NodeId, usize>,
     pub(super) pending: BTreeMap<u64, Pending>,
@@ -81,6 +83,7 @@ impl Dht {
             randomness,
             table: Table::new(position, subnet_of),
             clock: Clock::default(),
+            absences: Absences::default(),
             relays: BTreeMap::new(),
             relays_of_link: BTreeMap::new(),
             pending: BTreeMap::new(),

@@ -15,6 +15,7 @@
 //! | `operation`, `lookup`, `answers` | commands under way: whom they know of, whom they ask, what comes back |
 //! | `fetch`, `store` | what is read and written by them |
 //! | `clock` | how far this node's clock is off |
+//! | `absence` | what was confirmed to be nowhere, a moment ago |
 //! | `doubt` | what is done before "not found" is believed |
 //! | `publish` | what this node keeps stored as its owner |
 //! | `serve`, `storage` | what others ask of it, and what it holds for them |
@@ -58,6 +59,7 @@
 //! }
 //! ```
 
+mod absence;
 mod answers;
 pub mod body;
 mod clock;

@@ -52,6 +52,7 @@ impl Dht {
         self.validator
             .validate(now.unix_ms, resource, value, &handed.record.certificates)
             .map_err(|error| refusal_of(&error))?;
+        self.absences.forget(resource, value.kind);
         self.storage.put(now, &self.config, resource, handed)?;
         self.set_expiry_timer();
         Ok(())

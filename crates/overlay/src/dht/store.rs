@@ -70,6 +70,7 @@ impl Dht {
     pub(super) fn write(&mut self, now: Now, record: Record, announced: bool) -> OperationId {
         let place = record.value.resource().into();
         let slot = (record.value.kind, record.value.resource());
+        self.absences.forget(slot.1, slot.0);
         for operation in self.operations.values_mut() {
             if let Purpose::Store(writing) = &mut operation.purpose
                 && (writing.record.value.kind, writing.record.value.resource()) == slot
