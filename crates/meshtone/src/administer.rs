@@ -6,7 +6,8 @@ use hyper::Method;
 use meshtone_node::Algorithm;
 use meshtone_node::account::{Accounts, Changes, Credentials, system_random};
 use meshtone_node::control::{
-    Invite, NewInvite, NewUser, Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
+    Contradiction, Invite, NewInvite, NewUser, Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserRow,
+    Warning,
 };
 use meshtone_node::enrol;
 use meshtone_node::store::Store;
@@ -228,6 +229,7 @@ fn status_text(status: &Status) -> String {
         sections.push(format!("no link   for {since}, {attempts} dials in vain: {}", search.reason));
     }
     sections.extend(clock_text(status.clock_behind_ms));
+    sections.extend(status.contradictions.iter().map(contradiction_text));
     let links: Vec<[String; 4]> = status
         .links
         .iter()
@@ -258,6 +260,14 @@ fn status_text(status: &Status) -> String {
         sections.push(section("servers behind", ["server", "state"], &servers.collect::<Vec<_>>()));
     }
     sections.join("\n\n")
+}
+
+fn contradiction_text(found: &Contradiction) -> String {
+    let (writer, kind, name) = (&found.writer, &found.kind, printable(&found.name));
+    format!(
+        "evidence  node {writer} signed two different records ({kind}) for {name} of the same moment\n\
+         hint: its key is used by two machines, its clock was set back, or it lies; `meshtone status --json` has both records for its operator"
+    )
 }
 
 /// Says that the clock is off, when it is by more than other nodes put up with for long.
@@ -358,6 +368,14 @@ mod tests {
             overlay_nodes_known: 3,
             clock_behind_ms: -90_000,
             search: Some(Search { since_s: 70, attempts: 9, reason: "no answer in time".to_owned() }),
+            contradictions: vec![Contradiction {
+                writer: "l1ar".to_owned(),
+                kind: "registration".to_owned(),
+                name: "bob\u{1b}@example.org".to_owned(),
+                stored_ms: 1,
+                found_ms: 2,
+                records: ["a1".to_owned(), "b2".to_owned()],
+            }],
         };
         let text = status_text(&status);
         for part in [
@@ -370,6 +388,7 @@ mod tests {
             "bob@example.org",
             "10 min",
             "9 dials in vain",
+            "node l1ar signed two different records",
             "clock     1 min 30 s ahead of",
             "failing for 1 min 1 s",
             "1 of 4",

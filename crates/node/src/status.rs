@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use data_encoding::HEXLOWER;
 use meshtone_overlay::Path;
+use meshtone_overlay::dht::Evidence;
 use meshtone_sip::digest::Algorithm;
 
 use crate::clock::unix_ms;
 use crate::control::{
-    AccountsStatus, Call, Link, Registration, Search, ServerStatus, Status, StatusSource, TrunkStatus,
+    AccountsStatus, Call, Contradiction, Link, Registration, Search, ServerStatus, Status, StatusSource, TrunkStatus,
 };
 use crate::exchange::Exchange;
 use crate::exchange::first_stage::FirstStage;
@@ -128,6 +130,7 @@ impl StatusSource for StatusView {
                 attempts: search.attempts,
                 reason: search.reason,
             }),
+            contradictions: overlay.evidence().iter().map(contradiction).collect(),
         }
     }
 
@@ -137,5 +140,17 @@ impl StatusSource for StatusView {
 
     fn offers(&self, algorithms: &[Algorithm]) -> bool {
         self.exchange.offers(algorithms)
+    }
+}
+
+fn contradiction(evidence: &Evidence) -> Contradiction {
+    let value = &evidence.first.value;
+    Contradiction {
+        writer: value.signer.to_string(),
+        kind: value.kind.to_string(),
+        name: value.name.clone(),
+        stored_ms: value.storage_ms,
+        found_ms: evidence.found_ms,
+        records: [&evidence.first, &evidence.second].map(|record| HEXLOWER.encode(&record.encode())),
     }
 }

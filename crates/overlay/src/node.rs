@@ -22,7 +22,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::info;
 
-use crate::dht::{self, Descriptor, Dht, Randomness};
+use crate::dht::{self, Descriptor, Dht, Evidence, Randomness};
 use crate::link::{
     IncomingStream, LinkConfig, LinkError, LinkEvent, LinkStatus, Links, PeerAddress, Protocol, RecvStream, SendStream,
     subnet_of,
@@ -249,6 +249,11 @@ impl Overlay {
     /// moment ago.
     pub fn clock_behind_ms(&self) -> i64 {
         self.snapshot().clock_behind_ms
+    }
+
+    /// Returns what proves that a writer contradicted itself, found since the start; as of a moment ago.
+    pub fn evidence(&self) -> Vec<Evidence> {
+        self.snapshot().evidence.clone()
     }
 
     /// Tells of links that come and go from now on.

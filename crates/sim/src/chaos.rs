@@ -199,6 +199,9 @@ impl Play {
             Event::PeerMisbehaved { node: peer, error } => {
                 self.disagreements.push(format!("node {node} says that {} misbehaves: {error}", peer.short()));
             }
+            Event::Contradiction { evidence } => {
+                self.disagreements.push(format!("an honest writer is said to contradict itself: {evidence:?}"));
+            }
             Event::Found { .. }
             | Event::ClockOff { .. }
             | Event::Dial { .. }

@@ -173,6 +173,7 @@ impl Driver for OverlayNode {
                 | Event::Stored { .. }
                 | Event::Found { .. }
                 | Event::ClockOff { .. }
+                | Event::Contradiction { .. }
                 | Event::PeerMisbehaved { .. }) => {
                     self.events.push_back(event);
                 }

@@ -43,6 +43,26 @@ pub struct Status {
     /// The search for other nodes; only while there is no link at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
+    /// Writers of the overlay that were caught signing two different records of one moment, since the start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contradictions: Vec<Contradiction>,
+}
+
+/// What proves that a node signed two different records of one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contradiction {
+    /// The node whose key signed both.
+    pub writer: String,
+    /// The kind of the records.
+    pub kind: String,
+    /// The name they are stored under.
+    pub name: String,
+    /// When the writer says that it wrote both, in unix milliseconds.
+    pub stored_ms: u64,
+    /// When this node found out, in unix milliseconds.
+    pub found_ms: u64,
+    /// Both records with their certificates, encoded as on the wire, in hexadecimal: anybody can check their signatures.
+    pub records: [String; 2],
 }
 
 /// A search for other nodes of the overlay.

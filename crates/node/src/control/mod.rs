@@ -20,8 +20,8 @@ mod routes;
 mod socket;
 
 pub use api::{
-    AccountsStatus, Call, Failure, Invite, Link, NewInvite, NewUser, Registration, Search, ServerStatus, Status,
-    TrunkStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
+    AccountsStatus, Call, Contradiction, Failure, Invite, Link, NewInvite, NewUser, Registration, Search, ServerStatus,
+    Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
 };
 pub use socket::{SOCKET, bind, remove};
 

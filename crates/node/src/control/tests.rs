@@ -35,6 +35,7 @@ impl StatusSource for FixedStatus {
             overlay_nodes_known: 3,
             clock_behind_ms: 0,
             search: None,
+            contradictions: vec![],
         }
     }
 

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 
-use super::Descriptor;
 use super::message::{MessageError, Refusal};
+use super::{Descriptor, Evidence};
 use crate::record::{Kind, RecordError, ResourceId};
 
 /// Names a command; the event that answers it carries the same.
@@ -95,6 +95,11 @@ pub enum Event {
     ClockOff {
         /// By how many milliseconds it is behind; negative when it is ahead, 0 when it is right again.
         behind_ms: i64,
+    },
+    /// A writer was caught signing two different values of one moment.
+    Contradiction {
+        /// Both values.
+        evidence: Box<Evidence>,
     },
     /// A peer sent what no peer should.
     PeerMisbehaved {

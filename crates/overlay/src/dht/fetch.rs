@@ -129,6 +129,9 @@ impl Dht {
             }
             self.absences.forget(reading.resource, reading.kind);
             times.insert(value.key.clone(), value.storage_ms);
+            if let Some(newest) = reading.newest.get(&value.key) {
+                self.note_contradiction(now, newest, &record);
+            }
             reading.merge(record);
         }
         reading.answers.insert(node, times);

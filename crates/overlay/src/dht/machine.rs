@@ -10,6 +10,7 @@ use meshtone_identity::NodeId;
 use super::absence::Absences;
 use super::clock::Clock;
 use super::config::PROBE;
+use super::evidence::Kept;
 use super::hand_over::HandOver;
 use super::message::{Message, MessageError};
 use super::operation::{Operation, Pending};
@@ -43,6 +44,7 @@ pub struct Dht {
     /// How long requests of our own took lately, smoothed.
     pub(super) request_time: Duration,
     pub(super) storage: Storage,
+    pub(super) evidence: Kept,
     pub(super) hand_over: HandOver,
     pub(super) refusals: Refusals,
     pub(super) published: BTreeMap<(ResourceId, Kind), Published>,
@@ -90,6 +92,7 @@ impl Dht {
             operations: BTreeMap::new(),
             request_time: Duration::from_millis(200),
             storage,
+            evidence: Kept::default(),
             hand_over: HandOver::default(),
             refusals: Refusals::default(),
             published: BTreeMap::new(),

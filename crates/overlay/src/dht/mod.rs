@@ -19,6 +19,7 @@
 //! | `doubt` | what is done before "not found" is believed |
 //! | `publish` | what this node keeps stored as its owner |
 //! | `serve`, `storage` | what others ask of it, and what it holds for them |
+//! | [`evidence`] | two signed statements of one writer that contradict each other |
 //! | `rooms` | who takes how much of the storage, and who makes room |
 //! | `refusals` | what others had no room for |
 //! | [`persist`] | what of the storage outlives the process |
@@ -50,6 +51,7 @@
 //!             Event::Found { id, result } => drop((id, result)),
 //!             Event::Joined => {}
 //!             Event::ClockOff { behind_ms } => { let _ = behind_ms; } // tell the operator
+//!             Event::Contradiction { evidence } => drop(evidence), // show it
 //!             Event::PeerMisbehaved { node, error } => drop((node, error)), // log it; closing the link is the runtime's choice
 //!         }
 //!     }
@@ -66,6 +68,7 @@ mod clock;
 pub mod config;
 mod doubt;
 pub mod event;
+pub mod evidence;
 mod fetch;
 mod hand_over;
 pub mod id;
@@ -88,6 +91,7 @@ mod timers;
 
 pub use config::Config;
 pub use event::{DhtError, Entry, Event, Fetched, OperationId, StoreReceipt, Timer, Transmit};
+pub use evidence::Evidence;
 pub use id::{Descriptor, Distance, Position};
 pub use machine::Dht;
 pub use persist::PersistChange;

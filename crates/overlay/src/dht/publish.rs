@@ -69,11 +69,10 @@ impl Dht {
         lifetime: Duration,
     ) -> Result<OperationId, RecordError> {
         let slot = (ResourceId::of_name(name), kind);
-        let last = self.published.get(&slot).map(|published| published.storage_ms);
-        if last.is_none() && self.published.len() >= self.config.max_published {
+        if !self.published.contains_key(&slot) && self.published.len() >= self.config.max_published {
             return Err(RecordError::Signing("it publishes as many values as it may".to_owned()));
         }
-        let storage_ms = next_storage_time(now.unix_ms, last);
+        let storage_ms = next_storage_time(now.unix_ms, self.last_dated(slot));
         let record = writer::write(&*self.writer, kind, name, content.clone(), lifetime, storage_ms)?;
         let published = Published { name: name.to_owned(), content, lifetime, storage_ms, retries: 0 };
         self.published.insert(slot, published);
@@ -83,8 +82,9 @@ impl Dht {
 
     /// It is time to store a value again.
     pub(super) fn on_publish_due(&mut self, now: Now, resource: ResourceId, kind: Kind) {
+        let last = self.last_dated((resource, kind));
         let Some(published) = self.published.get_mut(&(resource, kind)) else { return };
-        published.storage_ms = next_storage_time(now.unix_ms, Some(published.storage_ms));
+        published.storage_ms = next_storage_time(now.unix_ms, last);
         let (content, lifetime) = (published.content.clone(), published.lifetime);
         let record = writer::write(&*self.writer, kind, &published.name, content, lifetime, published.storage_ms);
         self.timers.set_by(now.instant + lifetime / 2, Timer::Publish { resource, kind });

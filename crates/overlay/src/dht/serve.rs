@@ -4,6 +4,7 @@ use meshtone_identity::NodeId;
 
 use super::body::{Ask, Failure, Handed, Offer, OfferState, Reply};
 use super::config::MAX_BATCH;
+use super::evidence::contradict;
 use super::message::{MessageError, Refusal, RefusalReason, Request};
 use super::storage::size;
 use super::{Dht, Now, Position};
@@ -52,6 +53,11 @@ impl Dht {
         self.validator
             .validate(now.unix_ms, resource, value, &handed.record.certificates)
             .map_err(|error| refusal_of(&error))?;
+        let contradicting = self.storage.get(resource, &(value.kind, value.key.clone()));
+        if let Some(held) = contradicting.filter(|held| contradict(&held.record.value, value)) {
+            let held = held.record.clone();
+            self.note_contradiction(now, &held, &handed.record);
+        }
         self.absences.forget(resource, value.kind);
         self.storage.put(now, &self.config, resource, handed)?;
         self.set_expiry_timer();

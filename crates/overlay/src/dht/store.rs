@@ -60,10 +60,24 @@ impl Dht {
         lifetime: Duration,
     ) -> Result<OperationId, RecordError> {
         let now = self.corrected(now);
-        let published = self.published.get(&(ResourceId::of_name(name), kind));
-        let storage_ms = next_storage_time(now.unix_ms, published.map(Published::storage_ms));
+        let storage_ms = next_storage_time(now.unix_ms, self.last_dated((ResourceId::of_name(name), kind)));
         let record = writer::write(&*self.writer, kind, name, Some(content), lifetime, storage_ms)?;
         Ok(self.write(now, record, true))
+    }
+
+    /// Returns the storage time of what this node wrote last in a place, as far as it knows: two values must never be dated alike.
+    pub(super) fn last_dated(&self, slot: (ResourceId, Kind)) -> Option<u64> {
+        let here = self.operations.values().filter(|operation| operation.place == slot.0.into());
+        let under_way = here.filter_map(|operation| match &operation.purpose {
+            Purpose::Store(writing) => Some(&writing.record.value),
+            Purpose::Find | Purpose::Refresh { .. } | Purpose::Repair | Purpose::Fetch(_) => None,
+        });
+        let dated = under_way.filter(|value| value.kind == slot.1).map(|value| value.storage_ms);
+        let published = self.published.get(&slot).map(Published::storage_ms);
+        let held = self.storage.at(slot.0).map(|(_, held)| &held.record.value);
+        let held =
+            held.filter(|value| value.kind == slot.1 && value.signer == self.me.node).map(|value| value.storage_ms);
+        dated.chain(held).chain(published).max()
     }
 
     /// Sends a signed value to its replicas.
@@ -127,7 +141,8 @@ impl Dht {
             return false;
         }
         let value = &mut writing.record.value;
-        value.storage_ms = next_storage_time(now.unix_ms, Some(newest_ms.max(value.storage_ms)));
+        let last_ms = self.last_dated((value.resource(), value.kind)).unwrap_or_default();
+        value.storage_ms = next_storage_time(now.unix_ms, Some(newest_ms.max(value.storage_ms).max(last_ms)));
         let Ok(signature) = self.writer.sign(&value.signing_input()) else { return false };
         value.signature = signature;
         writing.redated = true;

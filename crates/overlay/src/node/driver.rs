@@ -16,7 +16,7 @@ use super::own::OwnRecords;
 use super::records::Committer;
 use super::search::{Search, Searching, Wakefulness};
 use super::{Entry, Error};
-use crate::dht::{Descriptor, Dht, DhtError, Event, Now, OperationId};
+use crate::dht::{Descriptor, Dht, DhtError, Event, Evidence, Now, OperationId};
 use crate::link::table::unix_ms;
 use crate::link::{LinkError, LinkEvent, LinkInput, Links, PeerAddress, code};
 use crate::record::Kind;
@@ -59,6 +59,7 @@ pub(super) struct Snapshot {
     pub(super) host_cache: Vec<PeerAddress>,
     pub(super) search: Option<Search>,
     pub(super) clock_behind_ms: i64,
+    pub(super) evidence: Vec<Evidence>,
 }
 
 /// Whoever waits for an operation of the DHT.
@@ -332,6 +333,13 @@ impl Driver {
                 behind_s = behind_ms / 1000,
                 "this machine's clock is off, as most of its neighbours see it; hint: synchronise it (NTP)"
             ),
+            Event::Contradiction { evidence } => {
+                let value = &evidence.first.value;
+                warn!(
+                    writer = %value.signer.short(), kind = %value.kind, name = %value.name, stored_ms = value.storage_ms,
+                    "a node has signed two different records of one moment; `meshtone status` keeps both"
+                );
+            }
             Event::PeerMisbehaved { node, error } => {
                 warn!(node = %node.short(), %error, "the peer misbehaves, its link is closed");
                 self.links.close(node, code::MALFORMED);
@@ -404,6 +412,7 @@ impl Driver {
             host_cache,
             search: self.searching.get().cloned(),
             clock_behind_ms: self.dht.clock_behind_ms(),
+            evidence: self.dht.evidence().cloned().collect(),
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
         self.snapshot_at = Instant::now() + SNAPSHOT_AGE;

@@ -159,6 +159,13 @@ impl StoredValue {
 }
 
 impl Record {
+    /// Returns value and certificates, encoded.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        self.encode_into(&mut out);
+        out.finish()
+    }
+
     /// Appends value and certificates.
     pub fn encode_into(&self, out: &mut Encoder) {
         out.array(2);

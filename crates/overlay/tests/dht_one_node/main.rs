@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod clock;
+mod evidence;
 mod newer_programs;
 mod refusals;
 mod support;
