@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use meshtone_identity::NodeId;
 
-use super::body::Reply;
+use super::body::{Failure, Reply};
 use super::message::{Answer, MessageError};
 use super::operation::{Pending, PendingPurpose, Purpose, State};
 use super::relay::RelayKey;
@@ -29,6 +29,7 @@ impl Dht {
             }
         }
         let reply = match Reply::decode(&answer.body) {
+            Ok(Reply::Failed(Failure::Busy)) => return self.on_pending_busy(now, pending),
             Ok(Reply::Failed(_)) => return self.on_pending_failed(now, pending),
             Ok(reply) => reply,
             Err(error) => {
@@ -143,6 +144,18 @@ impl Dht {
         if let Some(pending) = self.pending.remove(&request) {
             self.on_pending_failed(now, pending);
         }
+    }
+
+    /// Whoever was asked, or a hop on the way, has too much to do. That is no absence: it counts as one that is late.
+    fn on_pending_busy(&mut self, now: Now, pending: Pending) {
+        let PendingPurpose::Node(id, node) = pending.purpose else { return self.on_pending_failed(now, pending) };
+        if let Some(operation) = self.operations.get_mut(&id) {
+            operation.set_state(node, State::Slow);
+            if let Purpose::Store(writing) = &mut operation.purpose {
+                writing.note_busy(node);
+            }
+        }
+        self.step(now, id);
     }
 
     fn on_pending_failed(&mut self, now: Now, pending: Pending) {

@@ -97,7 +97,7 @@ pub enum Reply {
 pub enum Failure {
     /// Nobody on the way has a link to that node.
     Unreachable,
-    /// A hop has too many requests under way.
+    /// A hop has too many requests under way, or the receiver more to check for that link than it takes on.
     Busy,
     /// It crossed too many links.
     TooManyHops,

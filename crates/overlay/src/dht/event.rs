@@ -127,6 +127,14 @@ pub enum DhtError {
         /// How many were needed.
         needed: usize,
     },
+    /// A storing node's or a hop's: it has too much to do.
+    #[error(
+        "node {by}, or one on the way to it, has more to do for us than it takes on; it may take the record in a while"
+    )]
+    Overloaded {
+        /// One of those asked.
+        by: NodeId,
+    },
     /// The storing nodes': they refuse the value.
     #[error("node {by} refuses the record: {refusal}")]
     Refused {

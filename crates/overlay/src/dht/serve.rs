@@ -8,7 +8,7 @@ use super::evidence::contradict;
 use super::message::{MessageError, Refusal, RefusalReason, Request};
 use super::storage::size;
 use super::{Dht, Now, Position};
-use crate::record::RecordError;
+use crate::record::{RecordError, StoredValue};
 
 impl Dht {
     /// Answers a request that has come to its end here.
@@ -16,6 +16,9 @@ impl Dht {
         match Ask::decode(&request.body) {
             Ok(ask) => {
                 let place = ask.place();
+                if !self.may_be_checked(now, from, &ask) {
+                    return self.answer(from, request, None, &Reply::Failed(Failure::Busy));
+                }
                 let reply = self.reply(now, ask);
                 self.answer(from, request, place, &reply);
             }
@@ -27,6 +30,19 @@ impl Dht {
                 self.answer(from, request, None, &Reply::Failed(Failure::NotUnderstood));
             }
         }
+    }
+
+    /// Says whether the link may have as many signatures checked as this takes. What is held already takes none.
+    fn may_be_checked(&mut self, now: Now, from: NodeId, ask: &Ask) -> bool {
+        let Ask::Store(values) = ask else { return true };
+        let wanted = values.iter().filter(|handed| !self.is_held(&handed.record.value)).count();
+        self.table.link_mut(from).is_none_or(|link| link.checks.take(now.instant, wanted))
+    }
+
+    /// Says whether this very value is held, and was therefore verified.
+    fn is_held(&self, value: &StoredValue) -> bool {
+        let held = self.storage.get(value.resource(), &(value.kind, value.key.clone()));
+        held.is_some_and(|held| held.record.value == *value)
     }
 
     /// Does what is asked.
@@ -49,6 +65,9 @@ impl Dht {
         let held = self.storage.get(resource, &(value.kind, value.key.clone())).is_some();
         if !held && !self.responsible(resource.into()) {
             return Err(Refusal { reason: RefusalReason::NotResponsible, newest_ms: 0 });
+        }
+        if self.is_held(value) {
+            return Ok(());
         }
         self.validator
             .validate(now.unix_ms, resource, value, &handed.record.certificates)

@@ -21,6 +21,8 @@ pub(super) struct Writing {
     asked: BTreeMap<NodeId, u64>,
     acknowledged: BTreeSet<NodeId>,
     refused: BTreeMap<NodeId, Refusal>,
+    /// One who has too much to do to take it now.
+    busy: Option<NodeId>,
     /// The value was dated anew, after one that was already there.
     redated: bool,
     /// This node has written something else there since.
@@ -38,6 +40,11 @@ impl Writing {
     /// Notes that a node is asked to hold the value as it is now.
     pub(super) fn note_asked(&mut self, node: NodeId) {
         self.asked.insert(node, self.record.value.storage_ms);
+    }
+
+    /// Notes that a node has too much to do to take the value now.
+    pub(super) fn note_busy(&mut self, node: NodeId) {
+        self.busy = Some(node);
     }
 
     /// Says whether a node was asked to hold a value that has been dated anew since.
@@ -97,6 +104,7 @@ impl Dht {
             asked: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
             refused: BTreeMap::new(),
+            busy: None,
             redated: false,
             overtaken: false,
             announced,
@@ -182,7 +190,10 @@ impl Dht {
             None if acknowledgements >= needed => {
                 Ok(StoreReceipt { storage_ms: writing.record.value.storage_ms, acknowledgements })
             }
-            None => Err(refused.unwrap_or(DhtError::Timeout { answered: acknowledgements, needed })),
+            None => {
+                let busy = writing.busy.map(|by| DhtError::Overloaded { by });
+                Err(refused.or(busy).unwrap_or(DhtError::Timeout { answered: acknowledgements, needed }))
+            }
         };
         let (announced, value) = (writing.announced, &writing.record.value);
         if !writing.overtaken {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use meshtone_identity::NodeId;
 
+use super::budget::Budget;
 use super::config::{
     DIAL_TIMEOUT, HOP_TIMEOUT, MAX_CONTACTS, MAX_CONTACTS_PER_SUBNET, MAX_DIAL_FAILURES, REDIAL, SIBLINGS,
 };
@@ -29,6 +30,8 @@ pub(super) struct Link {
     pub(super) rtt: Duration,
     /// The round trip was measured, and is not what was assumed.
     measured: bool,
+    /// Signatures that it may still have checked.
+    pub(super) checks: Budget,
     /// It let a request time out and has said nothing since.
     pub(super) suspect: bool,
     /// It counts us among its siblings.
@@ -151,6 +154,7 @@ impl Table {
             up: now,
             rtt: ASSUMED_RTT,
             measured: false,
+            checks: Budget::new(now),
             suspect: false,
             needs_us: false,
             failures,

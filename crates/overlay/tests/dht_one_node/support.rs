@@ -1,6 +1,7 @@
 //! The node under test, and what its neighbours hear and say.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ pub(crate) const OWN: NodeId = NodeId::from_bytes([0; 32]);
 pub(crate) struct Lone {
     pub(crate) dht: Dht,
     pub(crate) now: Now,
+    checked: Arc<AtomicUsize>,
     sent: Vec<(NodeId, Message)>,
     events: Vec<Event>,
 }
@@ -56,8 +58,21 @@ impl Lone {
     #[allow(clippy::disallowed_methods, reason = "virtual time has to begin somewhere; nothing reads it as a clock")]
     pub(crate) fn new(config: Config) -> Self {
         let now = Now { instant: Instant::now(), unix_ms: BEGIN_MS };
-        let dht = Dht::new(config, descriptor(OWN), Arc::new(Own), Arc::new(Anybody), Box::new(Counting(0)), now);
-        Self { dht, now, sent: Vec::new(), events: Vec::new() }
+        let checked = Arc::default();
+        let dht = Dht::new(
+            config,
+            descriptor(OWN),
+            Arc::new(Own),
+            Arc::new(Anybody(Arc::clone(&checked))),
+            Box::new(Counting(0)),
+            now,
+        );
+        Self { dht, now, checked, sent: Vec::new(), events: Vec::new() }
+    }
+
+    /// Returns how many signatures were checked so far.
+    pub(crate) fn checked(&self) -> usize {
+        self.checked.load(Ordering::Relaxed)
     }
 
     /// Opens the link to a neighbour.
@@ -164,10 +179,11 @@ impl Writer for Own {
 }
 
 /// Believes every signature: that forged ones are refused is tested in the simulator.
-struct Anybody;
+struct Anybody(Arc<AtomicUsize>);
 
 impl Validator for Anybody {
     fn validate(&self, now_ms: u64, resource: ResourceId, value: &StoredValue, _: &[Bytes]) -> Result<(), RecordError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
         check_form(now_ms, resource, value)
     }
 }
