@@ -8,10 +8,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use meshtone_sip::digest::{self, Algorithm, Authenticator, DigestConfig, DigestParams, Ha1, Protection, Verdict};
 use meshtone_sip::message::{Header, Message};
+use meshtone_sip::proxy::stateless::{Spread, StatelessProxy};
 use meshtone_sip::proxy::{Routing, Target};
 use meshtone_sip::registrar::{self, Binding, Grants, Limits};
 use meshtone_sip::server::{Event, Server, ServerConfig};
-use meshtone_sip::transport::{Destination, Flow, Locals, Randomness};
+use meshtone_sip::transport::{Destination, Flow, Locals, Randomness, Transport};
 
 const HERE: &str = "127.77.0.1:5060";
 
@@ -258,6 +259,38 @@ impl Proxy {
         }
         assert!(self.server.poll_transmit().is_none(), "more was sent than expected");
         last.expect("a message was sent").message
+    }
+}
+
+/// A first stage before two servers, and one request after the other.
+pub(crate) struct FirstStage {
+    proxy: StatelessProxy,
+    callers: Proxy,
+}
+
+impl FirstStage {
+    pub(crate) fn new() -> FirstStage {
+        let server = |port| Destination::Address {
+            transport: Transport::Udp,
+            addr: SocketAddr::from(([127, 77, 0, 1], port)),
+            listener: 0,
+        };
+        let proxy = StatelessProxy::new(vec![server(5081), server(5082)], Spread::CallId, &[7; 32]);
+        FirstStage { proxy, callers: Proxy::new() }
+    }
+
+    /// MESSAGE and its 200.
+    pub(crate) fn message(&mut self) {
+        self.callers.number += 1;
+        let request = self.callers.from_caller("MESSAGE", "sip:u0@bench.example", "", "<sip:u0@bench.example>");
+        let forwarded = self.pass(udp(5070), request);
+        let answered = self.pass(udp(5081), answer(&forwarded, "200 OK"));
+        assert_eq!(answered.status(), 200);
+    }
+
+    fn pass(&self, flow: Flow, text: String) -> Message {
+        let message = Message::parse(Bytes::from(text)).expect("a good message");
+        self.proxy.forward(&flow, &message, &OneAddress, |_| true).expect("it goes on").message
     }
 }
 

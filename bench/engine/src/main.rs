@@ -1,7 +1,8 @@
 //! What the SIP engine costs by itself, without sockets: `engine [REPEATS [NAME]]`.
 //!
 //! *Parsing*: a message is parsed and six of its header fields are touched. *Registration*, *call* and *message*: every message of the
-//! exchange goes through [`meshtone_sip::server::Server`], as in a node's worker. Prints nanoseconds and allocations of one.
+//! exchange goes through [`meshtone_sip::server::Server`], as in a node's worker; *forward*: a MESSAGE and its answer go through the
+//! proxy without state. Prints nanoseconds and allocations of one.
 //!
 //! On a machine with other work, count instructions: `valgrind --tool=callgrind --toggle-collect='*Registrar::register'
 //! engine 100 registration` counts a thousand of them.
@@ -13,7 +14,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flows::{Phone, Proxy, Registrar};
+use flows::{FirstStage, Phone, Proxy, Registrar};
 use meshtone_sip::message::{Header, Message};
 
 #[global_allocator]
@@ -70,6 +71,10 @@ fn main() -> std::process::ExitCode {
     if is_wanted("message") {
         let mut proxy = Proxy::new();
         measure("message", repeats / 10, || (), |()| proxy.message());
+    }
+    if is_wanted("forward") {
+        let mut first_stage = FirstStage::new();
+        measure("forward", repeats / 10, || (), |()| first_stage.message());
     }
     if meets { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }
