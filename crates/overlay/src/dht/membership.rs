@@ -81,6 +81,7 @@ impl Dht {
             self.emit(Event::Dial { peer });
         }
         for node in self.table.surplus(now.instant, &self.config) {
+            self.table.turn_away(node);
             self.emit(Event::Unlink { node });
         }
         if self.table.links().len() > self.config.max_links {

@@ -20,6 +20,13 @@ const LASTING: Duration = Duration::from_secs(60);
 /// A newcomer's first link is not closed for this long: it needs it to find others.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
+/// Whoever had a link to us within this time is fresh: most nodes that were there then still are.
+const FRESH: Duration = Duration::from_secs(600);
+
+/// Contacts that a bucket keeps when there are too many in all: its replacement cache. Without it a neighbourhood full of hearsay,
+/// or of made-up nodes, would drive out those that fill the far buckets.
+const REPLACEMENTS: usize = 8;
+
 /// A link that is up.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -38,6 +45,10 @@ pub(super) struct Link {
     pub(super) needs_us: bool,
     /// Dials that failed before it came up.
     failures: u32,
+    /// There is no room for it: it is closed by us, and its node is not to blame.
+    turned_away: bool,
+    /// How often that happened to its node before.
+    times_away: u32,
 }
 
 /// A node known, with no link to it.
@@ -51,6 +62,12 @@ struct Contact {
     /// The dial under way is a probe.
     probed: bool,
     not_before: Option<Instant>,
+    /// When its last link ended, if it had any; the rest is hearsay.
+    seen: Option<Instant>,
+    /// Round trip of that link.
+    rtt: Duration,
+    /// How often in a row there was no room for it.
+    times_away: u32,
 }
 
 /// Reads the subnet out of a node's address, which is opaque here.
@@ -80,6 +97,11 @@ impl Link {
     pub(super) fn overdue(&mut self) {
         self.suspect = true;
         self.rtt = (self.rtt * 2).min(HOP_TIMEOUT.1);
+    }
+
+    /// Returns the round trip in doublings of a millisecond: what differs by less counts as equally near.
+    fn farness(&self) -> u32 {
+        farness(self.rtt)
     }
 
     /// Takes a measurement: the first as it is, later ones smoothed as TCP does (RFC 6298 §2.2, §2.3).
@@ -146,7 +168,8 @@ impl Table {
     }
 
     pub(super) fn link_up(&mut self, now: Instant, peer: Descriptor) {
-        let failures = self.contacts.remove(&peer.node).map_or(0, |contact| contact.failures);
+        let known = self.contacts.remove(&peer.node);
+        let (failures, times_away) = known.map_or((0, 0), |contact| (contact.failures, contact.times_away));
         let subnet = (self.subnet_of)(&peer.address);
         let link = Link {
             descriptor: peer,
@@ -158,6 +181,8 @@ impl Table {
             suspect: false,
             needs_us: false,
             failures,
+            turned_away: false,
+            times_away,
         };
         self.links.insert(link.descriptor.node, link);
         self.look_for_siblings();
@@ -167,11 +192,19 @@ impl Table {
     pub(super) fn link_down(&mut self, now: Instant, node: NodeId) -> bool {
         let Some(link) = self.links.remove(&node) else { return false };
         self.look_for_siblings();
-        let failures = if now.saturating_duration_since(link.up) >= LASTING { 0 } else { link.failures };
+        let lasted = now.saturating_duration_since(link.up) >= LASTING;
+        let (failures, times_away) = if lasted { (0, 0) } else { (link.failures, link.times_away) };
         self.make_room();
-        let contact = Contact { failures, ..Contact::new(link.descriptor, link.subnet) };
-        self.contacts.insert(node, contact);
-        self.failed(now, node);
+        let known = Contact::new(link.descriptor, link.subnet);
+        let contact = Contact { failures, times_away, seen: Some(now), rtt: link.rtt, ..known };
+        if link.turned_away {
+            // Whoever is wanted and has no room all the same, as one of a crowded subnet, is not dialled again and again.
+            let not_before = Some(now + GRACE.saturating_mul(1 << times_away.min(16)).min(REDIAL.1));
+            self.contacts.insert(node, Contact { not_before, times_away: times_away.saturating_add(1), ..contact });
+        } else {
+            self.contacts.insert(node, contact);
+            self.failed(now, node);
+        }
         true
     }
 
@@ -270,8 +303,15 @@ impl Table {
         Some(contact.descriptor.clone())
     }
 
-    /// Returns the links to close when there are more than the bound: in the fullest bucket the youngest, never a sibling on
-    /// either side while there is any other. Newcomers are left in peace for a while, as long as they are not too many. Links of
+    /// Takes note that a link is closed for want of room.
+    pub(super) fn turn_away(&mut self, node: NodeId) {
+        if let Some(link) = self.links.get_mut(&node) {
+            link.turned_away = true;
+        }
+    }
+
+    /// Returns the links to close when there are more than the bound: in the fullest bucket the farthest by round trip, of equally
+    /// far ones the youngest, never a sibling on either side while there is any other. Newcomers are left in peace for a while, as long as they are not too many. Links of
     /// a subnet that has more than its share are closed sooner, whatever they are.
     pub(super) fn surplus(&self, now: Instant, config: &Config) -> Vec<NodeId> {
         let mut surplus = self.crowding(config);
@@ -285,7 +325,7 @@ impl Table {
             let worst = left.iter().enumerate().max_by_key(|(_, (node, link))| {
                 let kept = self.siblings.contains(node) || link.needs_us;
                 let crowd = counts.get(&self.bucket(*node)).copied().unwrap_or(0);
-                (now >= link.up + GRACE, !kept, !self.siblings.contains(node), crowd, link.up, *node)
+                (now >= link.up + GRACE, !kept, !self.siblings.contains(node), crowd, link.farness(), link.up, *node)
             });
             let Some((index, (_, link))) = worst else { break };
             if now < link.up + GRACE && left.len() <= config.max_links + config.max_links / 4 {
@@ -347,16 +387,17 @@ impl Table {
         for (node, contact) in dialling {
             filled.add(self.bucket(*node), contact.subnet, config);
         }
-        let mut ready: Vec<(u32, NodeId, Option<Subnet>)> = self
+        // Who failed less comes first, then who was here lately, then who was near.
+        let mut ready: Vec<((u32, u8, u32), NodeId)> = self
             .contacts
             .iter()
             .filter(|(_, contact)| contact.ready(now))
-            .map(|(node, contact)| (contact.failures, *node, contact.subnet))
+            .map(|(node, contact)| ((contact.failures, contact.staleness(now), farness(contact.rtt)), *node))
             .collect();
         ready.sort_unstable();
         let mut wanted = Vec::new();
-        for (_, node, subnet) in ready {
-            let bucket = self.bucket(node);
+        for (_, node) in ready {
+            let (bucket, subnet) = (self.bucket(node), self.contacts.get(&node).and_then(|contact| contact.subnet));
             if wanted.len() < budget && filled.count(bucket) < config.bucket_links && filled.add(bucket, subnet, config)
             {
                 wanted.push(node);
@@ -378,16 +419,29 @@ impl Table {
         filled
     }
 
-    /// Lets the contact go that failed most, of those the farthest.
+    /// Lets a contact go: of the buckets that have more than their replacements the one that failed most, of those the farthest.
     fn make_room(&mut self) {
-        if self.contacts.len() >= MAX_CONTACTS {
-            let worst = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_none());
-            let worst = worst.max_by_key(|(node, contact)| (contact.failures, self.own.distance((**node).into())));
-            if let Some(node) = worst.map(|(node, _)| *node) {
-                self.contacts.remove(&node);
-            }
+        if self.contacts.len() < MAX_CONTACTS {
+            return;
+        }
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        for node in self.contacts.keys() {
+            *counts.entry(self.bucket(*node)).or_default() += 1;
+        }
+        let spare = |node: NodeId| counts.get(&self.bucket(node)).is_some_and(|count| *count > REPLACEMENTS);
+        let worst = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_none());
+        let worst = worst.max_by_key(|(node, contact)| {
+            (spare(**node), contact.failures, contact.seen.is_none(), self.own.distance((**node).into()))
+        });
+        if let Some(node) = worst.map(|(node, _)| *node) {
+            self.contacts.remove(&node);
         }
     }
+}
+
+/// Returns a round trip in doublings of a millisecond.
+fn farness(rtt: Duration) -> u32 {
+    rtt.as_millis().max(1).ilog2()
 }
 
 /// How far buckets are filled. Of one subnet only a few count in each, so that whoever has many addresses of one network cannot
@@ -430,7 +484,26 @@ fn nearest<T>(mut all: Vec<(Distance, T)>, count: usize) -> Vec<T> {
 
 impl Contact {
     fn new(descriptor: Descriptor, subnet: Option<Subnet>) -> Self {
-        Self { descriptor, subnet, failures: 0, dialled: None, probed: false, not_before: None }
+        Self {
+            descriptor,
+            subnet,
+            failures: 0,
+            dialled: None,
+            probed: false,
+            not_before: None,
+            seen: None,
+            rtt: ASSUMED_RTT,
+            times_away: 0,
+        }
+    }
+
+    /// Returns how old what is known of it is: 0 when it had a link lately, 1 when it had one ever, 2 for hearsay.
+    fn staleness(&self, now: Instant) -> u8 {
+        match self.seen {
+            Some(seen) if now.saturating_duration_since(seen) < FRESH => 0,
+            Some(_) => 1,
+            None => 2,
+        }
     }
 
     fn ready(&self, now: Instant) -> bool {

@@ -1,6 +1,7 @@
 //! One node of the DHT in virtual time, with neighbours that the tests speak for, message by message.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod buckets;
 mod budget;
 mod clock;
 mod evidence;
