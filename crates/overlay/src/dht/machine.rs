@@ -47,6 +47,8 @@ pub struct Dht {
     pub(super) evidence: Kept,
     pub(super) hand_over: HandOver,
     pub(super) refusals: Refusals,
+    /// What was dated ahead of our clock, since replicas held something newer already.
+    pub(super) redated: BTreeMap<(ResourceId, Kind), u64>,
     pub(super) published: BTreeMap<(ResourceId, Kind), Published>,
     /// Siblings as we last told them.
     pub(super) told: BTreeSet<NodeId>,
@@ -95,6 +97,7 @@ impl Dht {
             evidence: Kept::default(),
             hand_over: HandOver::default(),
             refusals: Refusals::default(),
+            redated: BTreeMap::new(),
             published: BTreeMap::new(),
             told: BTreeSet::new(),
             joined: false,

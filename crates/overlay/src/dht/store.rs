@@ -13,6 +13,10 @@ use super::{Dht, DhtError, Event, Now, OperationId, StoreReceipt};
 use crate::record::value::{MAX_AHEAD, Record, next_storage_time};
 use crate::record::{Kind, RecordError, ResourceId, writer};
 
+/// Places in which a value was dated ahead of our clock, remembered until the clock has passed that: no more than a home node that
+/// lost its clock writes within the minutes that it may be behind. Beyond that two values might be dated alike.
+const MAX_REDATED: usize = 16_384;
+
 /// A write under way.
 #[derive(Debug)]
 pub(super) struct Writing {
@@ -84,7 +88,8 @@ impl Dht {
         let held = self.storage.at(slot.0).map(|(_, held)| &held.record.value);
         let held =
             held.filter(|value| value.kind == slot.1 && value.signer == self.me.node).map(|value| value.storage_ms);
-        dated.chain(held).chain(published).max()
+        let redated = self.redated.get(&slot).copied();
+        dated.chain(held).chain(published).chain(redated).max()
     }
 
     /// Sends a signed value to its replicas.
@@ -151,6 +156,11 @@ impl Dht {
         let value = &mut writing.record.value;
         let last_ms = self.last_dated((value.resource(), value.kind)).unwrap_or_default();
         value.storage_ms = next_storage_time(now.unix_ms, Some(newest_ms.max(value.storage_ms).max(last_ms)));
+        // Later dates than these follow from the clock.
+        self.redated.retain(|_, dated_ms| *dated_ms >= now.unix_ms);
+        if self.redated.len() < MAX_REDATED {
+            self.redated.insert((value.resource(), value.kind), value.storage_ms);
+        }
         let Ok(signature) = self.writer.sign(&value.signing_input()) else { return false };
         value.signature = signature;
         writing.redated = true;

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use meshtone_identity::Signature;
+use meshtone_identity::{NodeId, Signature};
 use meshtone_overlay::dht::body::{Ask, Handed, Reply};
+use meshtone_overlay::dht::message::{Refusal, RefusalReason};
 use meshtone_overlay::dht::{Config, Event};
-use meshtone_overlay::record::Kind;
 use meshtone_overlay::record::value::Record;
+use meshtone_overlay::record::{Kind, ResourceId};
 
 use crate::support::{BEGIN_MS, Lone, OWN, neighbour, registration};
 
@@ -136,4 +137,44 @@ fn a_writer_never_dates_two_values_alike() {
     let mut times: Vec<u64> = dated.iter().map(|(at, _)| *at).collect();
     times.dedup();
     assert_eq!((dated.len(), times.len()), (4, 4), "{dated:?}");
+}
+
+/// It was: a node that had forgotten what it wrote and whose clock was behind dated a removal and the next value after the same
+/// older one, each as a replica showed it.
+#[test]
+fn two_values_dated_anew_after_the_same_older_one_are_not_dated_alike() {
+    let mut lone = Lone::new(Config::default());
+    // All replicas are other nodes, so that it does not hold what it wrote.
+    for number in 1..=5 {
+        let mut id = *ResourceId::of_name(NAME).as_bytes();
+        id[31] ^= number;
+        lone.link(NodeId::from_bytes(id));
+    }
+    let held_ms = BEGIN_MS + 60_000;
+    let hour = Duration::from_secs(3600);
+    let mut dated = Vec::new();
+    for number in 1..=2 {
+        if number == 1 {
+            lone.dht.remove(lone.now, KIND, NAME).unwrap();
+        } else {
+            let content = registration(NAME, OWN, 1, number).value.content;
+            lone.dht.publish(lone.now, KIND, NAME, content, hour).unwrap();
+        }
+        lone.drain();
+        for _ in 0..20 {
+            for (to, request, ask) in lone.asked() {
+                let Ask::Store(values) = &ask else {
+                    lone.answer(to, &request, &Reply::Nodes);
+                    continue;
+                };
+                let at = values[0].record.value.storage_ms;
+                let too_old = Refusal { reason: RefusalReason::TooOld, newest_ms: held_ms };
+                dated.push((number, at));
+                lone.answer(to, &request, &Reply::Stored(vec![if at > held_ms { Ok(()) } else { Err(too_old) }]));
+            }
+            lone.pass(Duration::from_millis(20));
+        }
+    }
+    let last = |number| dated.iter().filter(|(of, _)| *of == number).map(|(_, at)| *at).max().unwrap();
+    assert_eq!((last(1), last(2)), (held_ms + 1, held_ms + 2));
 }
