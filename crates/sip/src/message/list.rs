@@ -40,16 +40,15 @@ pub(super) fn decimal(text: &str) -> Option<u32> {
     })
 }
 
-/// Finds a separator outside quotes and `<>`, as [`find_unquoted`] does; most texts have neither before it.
+/// Finds a separator outside quotes and `<>`, as [`find_unquoted`] does; most texts have none at all.
 pub(super) fn find_separator(text: &str, separator: u8) -> Option<usize> {
     let bytes = text.as_bytes();
-    let first = memchr::memchr3(separator, b'"', b'<', bytes);
-    match first.and_then(|at| bytes.get(at)) {
-        Some(byte) if *byte != separator => find_unquoted(text, |byte| byte == separator),
-        Some(_) | None => {
-            effort::spend(first.unwrap_or(text.len()));
-            first
-        }
+    let first = memchr::memchr(separator, bytes);
+    effort::spend(first.unwrap_or(text.len()));
+    let before = bytes.get(..first?).unwrap_or_default();
+    match memchr::memchr2(b'"', b'<', before) {
+        Some(_) => find_unquoted(text, |byte| byte == separator),
+        None => first,
     }
 }
 
@@ -155,6 +154,11 @@ impl<'a> Params<'a> {
     /// Takes URI parameters that were checked already: a URI holds neither quotes nor white space.
     pub(super) fn unchecked(raw: &'a str) -> Params<'a> {
         Params { raw, is_quoted: false }
+    }
+
+    /// Whether there may be quotes, or white space that is no part of a name or value.
+    pub(super) fn may_be_spaced(&self) -> bool {
+        self.is_quoted
     }
 
     /// Returns the parameters as they are written, from the first semicolon; `""` if there are none.

@@ -1,6 +1,7 @@
 //! Addresses in headers: From, To, Contact, Route and their like (RFC 3261 §20.10).
 
-use super::list::{self, Params, quoted_end, trim};
+use super::list::{Params, quoted_end, trim};
+use super::scan::is_uri_byte;
 use super::{Header, ParseError};
 
 /// `"Display" <uri>;params` or `uri;params`. The URI is not parsed; see [`Uri::parse`](super::Uri::parse).
@@ -54,9 +55,11 @@ impl<'a> NameAddr<'a> {
     }
 
     fn bracketed(display: Option<&'a str>, rest: &'a str) -> Option<NameAddr<'a>> {
-        let (uri, params) = list::split_at_byte(rest.strip_prefix('<')?, b'>')?;
-        is_uri_text(uri).then_some(())?;
-        Some(NameAddr { display, uri, params: Params::parse(trim(params))? })
+        let rest = rest.strip_prefix('<')?;
+        // The closing bracket is the first byte that is of no URI.
+        let end = rest.bytes().position(|byte| !is_uri_byte(byte)).filter(|end| *end > 0)?;
+        let (uri, params) = rest.split_at_checked(end)?;
+        Some(NameAddr { display, uri, params: Params::parse(trim(params.strip_prefix('>')?))? })
     }
 
     fn bare(uri: &'a str, params: &'a str) -> Option<NameAddr<'a>> {
@@ -85,5 +88,5 @@ fn is_break(byte: u8) -> bool {
 }
 
 fn is_uri_text(uri: &str) -> bool {
-    !uri.is_empty() && uri.bytes().all(super::scan::is_uri_byte)
+    !uri.is_empty() && uri.bytes().all(is_uri_byte)
 }

@@ -365,15 +365,16 @@ pub(super) const fn is_plain_uri_byte(byte: u8) -> bool {
     CLASSES[byte as usize] & PLAIN_URI != 0
 }
 
-/// Tells whether a byte may be part of a host name or IPv4 address. Underscores are common and harmless.
-pub(super) const fn is_host_byte(byte: u8) -> bool {
-    CLASSES[byte as usize] & HOST != 0
+/// Tells whether a byte may be part of a label of a host name, or of a number of an IPv4 address. Underscores are common and
+/// harmless.
+pub(super) const fn is_label_byte(byte: u8) -> bool {
+    CLASSES[byte as usize] & LABEL != 0
 }
 
 const TOKEN: u8 = 1;
 const PLAIN_VALUE: u8 = 2;
 const URI: u8 = 4;
-const HOST: u8 = 8;
+const LABEL: u8 = 8;
 const PLAIN_URI: u8 = 16;
 
 /// What each byte may be part of: one look-up a byte, as every message is full of these questions.
@@ -398,8 +399,8 @@ const fn classes() -> [u8; 256] {
                 table[index] |= PLAIN_VALUE;
             }
         }
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
-            table[index] |= HOST;
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
+            table[index] |= LABEL;
         }
         index += 1;
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use super::list::{Params, split_at_byte};
-use super::scan::{is_host_byte, is_plain_uri_byte, is_uri_byte};
+use super::scan::{is_label_byte, is_plain_uri_byte, is_uri_byte};
 use super::{MAX_URI_LEN, ParseError};
 
 /// Parameters or headers that two URIs may have to be compared one by one. Each is looked for among the others, so without a
@@ -48,11 +48,12 @@ impl<'a> Uri<'a> {
             return None;
         }
         crate::effort::spend(text.len());
-        let (scheme, opaque) = split_at_byte(text, b':')?;
-        let is_scheme = scheme.as_bytes().first().is_some_and(u8::is_ascii_alphabetic)
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+        let (scheme, opaque) = match text.split_at_checked(4) {
+            Some(("sip:", opaque)) => ("sip", opaque),
+            Some(_) | None => split_at_byte(text, b':').filter(|(scheme, _)| is_scheme(scheme))?,
+        };
         let marks = Marks::find(opaque)?;
-        if !is_scheme || opaque.is_empty() {
+        if opaque.is_empty() {
             return None;
         }
         let mut uri = Uri {
@@ -176,6 +177,11 @@ impl<'a> Uri<'a> {
     }
 }
 
+fn is_scheme(text: &str) -> bool {
+    text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic)
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+}
+
 /// Where the parts of a SIP URI meet, found in one pass over what follows the scheme's colon.
 #[derive(Default)]
 struct Marks {
@@ -194,12 +200,12 @@ impl Marks {
     /// `None` when there is a byte that no URI holds.
     fn find(opaque: &str) -> Option<Marks> {
         let mut marks = Marks::default();
-        let mut colon = None;
-        for (index, byte) in opaque.bytes().enumerate() {
-            if is_plain_uri_byte(byte) {
-                continue;
-            }
-            match byte {
+        let (mut colon, mut from) = (None, 0);
+        let bytes = opaque.as_bytes();
+        while let Some(plain) = bytes.get(from..)?.iter().position(|byte| !is_plain_uri_byte(*byte)) {
+            let index = from + plain;
+            from = index + 1;
+            match bytes.get(index)? {
                 b'@' if marks.at.is_none() => {
                     marks =
                         Marks { at: Some(index), password: colon, has_escapes: marks.has_escapes, ..Marks::default() };
@@ -208,7 +214,7 @@ impl Marks {
                 b';' if marks.headers.is_none() => marks.params = marks.params.or(Some(index)),
                 b'?' => marks.headers = marks.headers.or(Some(index)),
                 b'%' => marks.has_escapes = true,
-                _ if !is_uri_byte(byte) => return None,
+                byte if !is_uri_byte(*byte) => return None,
                 _ => {}
             }
         }
@@ -240,14 +246,17 @@ pub(super) fn host_and_port(text: &str, spaced: bool) -> Option<(&str, Option<u1
 /// How long the host name or IPv4 address is that a text begins with; `None` where there is none. An empty label is in no name,
 /// and would leave an address of record with several spellings.
 fn name_len(text: &str) -> Option<usize> {
-    let mut before = b'.';
-    let end = text.bytes().position(|byte| {
-        let is_end = !is_host_byte(byte) || (byte == b'.' && before == b'.');
-        before = if is_end { before } else { byte };
-        is_end
-    });
-    let end = end.unwrap_or(text.len());
-    (end > 0 && text.as_bytes().get(end) != Some(&b'.')).then_some(end)
+    let mut end = 0;
+    loop {
+        let rest = text.as_bytes().get(end..)?;
+        let label = rest.iter().position(|byte| !is_label_byte(*byte)).unwrap_or(rest.len());
+        end += label;
+        match rest.get(label) {
+            Some(b'.') if label == 0 => return None,
+            Some(b'.') => end += 1,
+            Some(_) | None => return (end > 0).then_some(end),
+        }
+    }
 }
 
 fn escapes_are_whole(text: &str) -> bool {
