@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::edit::single_line;
-use super::scan::{Slot, Slots, Span, offset};
+use super::scan::{Slot, Span, offset};
 use super::{Header, Message, list};
 
 impl Message {
@@ -14,14 +14,36 @@ impl Message {
     ///
     /// The value loses CR, LF and NUL.
     pub(crate) fn with_first_value(&self, header: Header, value: &str) -> Message {
-        let Some(index) = self.slots.iter().position(|slot| slot.header == header) else { return self.clone() };
-        let whole = self.slots.get(index).map(Slot::value).unwrap_or_default();
+        match self.first_value(header) {
+            Some((index, span)) => self.splice(index, span, &single_line(value)),
+            None => self.clone(),
+        }
+    }
+
+    /// A copy with a text put into the first value of this name, before its last `behind` bytes, which must begin at a character; a
+    /// message without such a field, or with a shorter value, is copied as it is.
+    ///
+    /// The text must hold no line break.
+    pub(crate) fn with_insertion(&self, header: Header, behind: usize, text: &str) -> Message {
+        match self.first_value(header) {
+            Some((index, Span { start, end })) if Span { start, end }.len() >= behind => {
+                let at = end.saturating_sub(offset(behind));
+                self.splice(index, Span { start: at, end: at }, text)
+            }
+            Some(_) | None => self.clone(),
+        }
+    }
+
+    /// Which field the first value of this name is in, and where.
+    fn first_value(&self, header: Header) -> Option<(usize, Span)> {
+        let index = self.slots.iter().position(|slot| slot.header == header)?;
+        let whole = self.slots.get(index)?.value();
         let text = self.text(whole);
-        let old = list::split_values(text).next().unwrap_or_default();
+        let value = list::split_values(text).next().unwrap_or_default();
         // Empty values may come before it.
         let lead = text.len() - text.trim_start_matches(|c| c == ',' || list::is_space(c)).len();
         let start = whole.start.saturating_add(offset(lead));
-        self.splice(index, Span { start, end: start.saturating_add(offset(old.len())) }, &single_line(value))
+        Some((index, Span { start, end: start.saturating_add(offset(value.len())) }))
     }
 
     /// A copy with a tag at the end of To, which has none.
@@ -44,16 +66,16 @@ impl Message {
         bytes.extend_from_slice(after);
         let (added, removed) = (offset(text.len()), part.end.saturating_sub(part.start));
         let moved = |at: u32| at.saturating_add(added).saturating_sub(removed);
-        let mut slots = Slots::new();
-        for (place, slot) in self.slots.iter().enumerate() {
-            if place == index {
-                let Span { start, end } = slot.value();
-                let value = Span { start, end: moved(end) };
-                slots.extend(Slot::new(slot.start, slot.header, slot.name().len(), value));
-            } else if slot.start >= part.end {
-                slots.push(slot.moved_to(moved(slot.start)));
-            } else {
-                slots.push(*slot);
+        let mut slots = self.slots.clone();
+        for slot in slots.iter_mut().skip(index + 1) {
+            *slot = slot.moved_to(moved(slot.start));
+        }
+        if let Some(slot) = slots.get_mut(index) {
+            let Span { start, end } = slot.value();
+            match Slot::new(slot.start, slot.header, slot.name().len(), Span { start, end: moved(end) }) {
+                Some(spliced) => *slot = spliced,
+                // Nobody would read a line of 64 KiB.
+                None => drop(slots.remove(index)),
             }
         }
         Message { bytes: Bytes::from(bytes), start_line: self.start_line, slots, body: moved(self.body) }

@@ -28,18 +28,24 @@ struct Known<'a> {
     received: Option<Option<&'a str>>,
     rport: Option<Option<&'a str>>,
     has_two_branches: bool,
+    /// How many bytes of the parameters follow the only `rport`, which has no value.
+    behind_rport: Option<usize>,
 }
 
 impl<'a> Known<'a> {
     fn find(params: Params<'a>) -> Known<'a> {
         let mut known = Known::default();
+        let mut left = params.as_str().len();
         for (name, value) in params.iter() {
+            left = left.saturating_sub(";".len() + name.len() + value.map_or(0, |value| "=".len() + value.len()));
             if name.eq_ignore_ascii_case("branch") {
                 known.has_two_branches = known.branch.is_some();
                 known.branch.get_or_insert(value);
             } else if name.eq_ignore_ascii_case("received") {
                 known.received.get_or_insert(value);
             } else if name.eq_ignore_ascii_case("rport") {
+                known.behind_rport =
+                    (known.rport.is_none() && value.is_none() && !params.may_be_spaced()).then_some(left);
                 known.rport.get_or_insert(value);
             }
         }
@@ -71,7 +77,8 @@ impl<'a> Via<'a> {
                 rest
             }
         };
-        let rest = rest.trim_start_matches(super::list::is_space);
+        let lead = rest.bytes().position(|byte| !is_space(byte))?;
+        let rest = rest.get(lead..)?;
         let space = rest.bytes().position(is_space)?;
         let (transport, rest) = (rest.get(..space)?, rest.get(space + 1..)?);
         if !is_name(transport) {
@@ -104,6 +111,11 @@ impl<'a> Via<'a> {
     /// Returns `Some(None)` where the client asks for its port (RFC 3581), `Some(Some(_))` once a server noted it.
     pub fn rport(&self) -> Option<Option<&'a str>> {
         self.known.rport
+    }
+
+    /// How many bytes of the value follow its `rport`, where there is one, without a value, and no white space around parameters.
+    pub(crate) fn behind_rport(&self) -> Option<usize> {
+        self.known.behind_rport
     }
 
     /// Finds a parameter, in any case: `Some(None)` when it has no value.

@@ -9,6 +9,9 @@ use crate::transport::{Destination, Flow, Transport};
 /// About as long as a Via is beside its host and parameters, with an address of IPv6 for `received`.
 const VIA_LEN: usize = 96;
 
+/// As long as a note may be: a port, and an address of IPv6.
+const NOTE_LEN: usize = "=65535;received=".len() + 39;
+
 /// Notes the source address in `received` and `rport` of the top Via, which is `via`; `None` when there is nothing to note.
 ///
 /// What the client wrote there itself is thrown away: responses follow it. A peer link needs neither, since its
@@ -21,6 +24,22 @@ pub(crate) fn stamp(request: &Message, via: &Via<'_>, flow: &Flow) -> Option<Mes
     if says_where && !asks_for_port && via.received().is_none() {
         return None;
     }
+    let mut note = String::with_capacity(NOTE_LEN);
+    if asks_for_port {
+        note.push('=');
+        push_number(&mut note, remote.port());
+    }
+    // RFC 3581 §4 wants it wherever there is an rport, even if it says the same as sent-by.
+    note.push_str(";received=");
+    push_address(&mut note, address);
+    match via.behind_rport() {
+        Some(behind) if via.received().is_none() => Some(request.with_insertion(Header::Via, behind, &note)),
+        Some(_) | None => Some(request.with_first_value(Header::Via, &rewritten(via, &note))),
+    }
+}
+
+/// A Via without what its client wrote of its own address, and with this note.
+fn rewritten(via: &Via<'_>, note: &str) -> String {
     let mut value = String::with_capacity(VIA_LEN + via.host.len() + via.params.as_str().len());
     value.extend(["SIP/2.0/", via.transport, " ", via.host]);
     if let Some(port) = via.port {
@@ -36,14 +55,11 @@ pub(crate) fn stamp(request: &Message, via: &Via<'_>, flow: &Flow) -> Option<Mes
             value.extend(["=", content]);
         }
     }
-    if asks_for_port {
-        value.push_str(";rport=");
-        push_number(&mut value, remote.port());
+    if via.rport().is_some() {
+        value.push_str(";rport");
     }
-    // RFC 3581 §4 wants it wherever there is an rport, even if it says the same as sent-by.
-    value.push_str(";received=");
-    push_address(&mut value, address);
-    Some(request.with_first_value(Header::Via, &value))
+    value.push_str(note);
+    value
 }
 
 /// The flow that responses take. For a datagram whose client did not ask for its source port, they go to the port of
@@ -76,4 +92,45 @@ pub(crate) fn reply_without_flow(flow: &Flow, via: &Via<'_>) -> Destination {
 pub(crate) fn host_address(host: &str) -> Option<IpAddr> {
     let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The first Via of a request that came from 192.0.2.9:4711, as it is noted.
+    fn noted(via: &str) -> Option<String> {
+        let text = format!(
+            "OPTIONS sip:a@b SIP/2.0\r\nCall-ID: c\r\nVia: , {via},SIP/2.0/UDP z;rport\r\nCSeq: 1 OPTIONS\r\n\r\n"
+        );
+        let request = Message::parse(text.into()).unwrap();
+        let flow = Flow::Udp { listener: 0, remote: "192.0.2.9:4711".parse().unwrap() };
+        let noted = stamp(&request, &request.top_via().unwrap(), &flow)?;
+        assert_eq!(noted.values(Header::Via).nth(1), Some("SIP/2.0/UDP z;rport"), "{via}");
+        assert_eq!((noted.call_id(), noted.cseq().unwrap().number), ("c", 1), "{via}");
+        let top = noted.top_via().unwrap();
+        assert_eq!(top.received(), Some("192.0.2.9"), "{via}");
+        assert!(matches!(top.rport(), None | Some(Some("4711"))), "{via}");
+        noted.values(Header::Via).next().map(str::to_owned)
+    }
+
+    #[test]
+    fn a_source_is_noted_whatever_its_client_wrote_of_itself() {
+        let cases = [
+            ("SIP/2.0/UDP h;branch=x;rport", "SIP/2.0/UDP h;branch=x;rport=4711;received=192.0.2.9"),
+            ("SIP/2.0/UDP h:5070;RPort;branch=x", "SIP/2.0/UDP h:5070;RPort=4711;received=192.0.2.9;branch=x"),
+            ("SIP/2.0/UDP h;rport ; branch=x", "SIP/2.0/UDP h;branch=x;rport=4711;received=192.0.2.9"),
+            ("SIP/2.0/UDP h;rport=9;branch=x", "SIP/2.0/UDP h;branch=x;rport=4711;received=192.0.2.9"),
+            ("SIP/2.0/UDP h;rport;x=\"y\"", "SIP/2.0/UDP h;x=\"y\";rport=4711;received=192.0.2.9"),
+            ("SIP/2.0/UDP h;rport;rport;branch=x", "SIP/2.0/UDP h;branch=x;rport=4711;received=192.0.2.9"),
+            ("SIP/2.0/UDP h;received=192.0.2.1;rport", "SIP/2.0/UDP h;rport=4711;received=192.0.2.9"),
+            ("SIP/2.0/UDP h;branch=x;received", "SIP/2.0/UDP h;branch=x;received=192.0.2.9"),
+            ("SIP/2.0/UDP h", "SIP/2.0/UDP h;received=192.0.2.9"),
+        ];
+        for (via, expected) in cases {
+            assert_eq!(noted(via).as_deref(), Some(expected));
+        }
+        assert_eq!(noted("SIP/2.0/UDP 192.0.2.9:5060;branch=x"), None, "there is nothing to note");
+    }
 }
