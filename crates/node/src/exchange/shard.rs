@@ -30,13 +30,35 @@ pub(crate) struct Shard {
 
 struct State {
     worker: Worker,
-    /// Until when the task sleeps; `None` for as long as nothing comes.
-    sleeps_until: Option<Instant>,
+    alarm: Alarm,
+}
+
+/// Until when the task sleeps; `None` for as long as nothing comes.
+#[derive(Debug, Default)]
+struct Alarm(Option<Instant>);
+
+impl Alarm {
+    /// Takes note of the next timer; whether the task has to be woken for it, as it sleeps too long. Asked once for each timer: who
+    /// brings more meanwhile need not wake it again.
+    fn is_too_late(&mut self, next_timeout: Option<Instant>) -> bool {
+        let next = next_timeout.map(|at| at + TIMER_SLACK);
+        let is_too_late = next.is_some_and(|next| self.0.is_none_or(|until| next < until));
+        if is_too_late {
+            self.0 = next;
+        }
+        is_too_late
+    }
+
+    /// Until when the task may sleep. A timer that is due keeps its time, however often the task is woken before that.
+    fn set(&mut self, next_timeout: Option<Instant>) -> Option<Instant> {
+        self.0 = next_timeout.map(|at| at + TIMER_SLACK);
+        self.0
+    }
 }
 
 impl Shard {
     pub(crate) fn new(worker: Worker) -> Arc<Shard> {
-        let state = State { worker, sleeps_until: None };
+        let state = State { worker, alarm: Alarm::default() };
         Arc::new(Shard { state: Mutex::new(state), earlier: Notify::new() })
     }
 
@@ -77,10 +99,10 @@ impl Shard {
     fn with(&self, run: impl FnOnce(&mut Worker)) {
         let mut state = self.lock();
         run(&mut state.worker);
-        let next = state.worker.next_timeout().map(|at| at + TIMER_SLACK);
-        let is_earlier = next.is_some_and(|next| state.sleeps_until.is_none_or(|until| next < until));
+        let next = state.worker.next_timeout();
+        let is_too_late = state.alarm.is_too_late(next);
         drop(state);
-        if is_earlier {
+        if is_too_late {
             self.earlier.notify_one();
         }
     }
@@ -88,9 +110,8 @@ impl Shard {
     /// When the task has to fire timers, of which it takes note.
     fn next_deadline(&self) -> Option<Instant> {
         let mut state = self.lock();
-        let next = state.worker.next_timeout().map(|at| at.max(Instant::now()) + TIMER_SLACK);
-        state.sleeps_until = next;
-        next
+        let next = state.worker.next_timeout();
+        state.alarm.set(next)
     }
 
     /// A panic in one request leaves a worker that may be odd, but a node without it would be dead.
@@ -103,5 +124,39 @@ async fn wait_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_timer_that_is_due_fires_in_time_however_much_comes_meanwhile() {
+        let due = Instant::now();
+        let mut alarm = Alarm::default();
+        let until = alarm.set(Some(due));
+        assert_eq!(until, Some(due + TIMER_SLACK));
+        for _ in 0..100 {
+            // A message arrives, and leaves that timer the next one.
+            assert!(!alarm.is_too_late(Some(due)), "the task knows");
+            assert_eq!(alarm.set(Some(due)), until, "and nothing that wakes it puts the timer off");
+        }
+    }
+
+    #[test]
+    fn the_task_is_woken_once_for_each_timer_that_is_earlier() {
+        let start = Instant::now();
+        let mut alarm = Alarm::default();
+        assert!(!alarm.is_too_late(None));
+        assert!(alarm.is_too_late(Some(start + 500 * MS)));
+        assert!(!alarm.is_too_late(Some(start + 500 * MS)), "it was woken, and has not looked yet");
+        assert!(alarm.is_too_late(Some(start + 200 * MS)));
+        assert!(!alarm.is_too_late(Some(start + 300 * MS)));
+        assert!(!alarm.is_too_late(None));
+        alarm.set(Some(start + 300 * MS));
+        assert!(alarm.is_too_late(Some(start + 200 * MS)));
     }
 }
