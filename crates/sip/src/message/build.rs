@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::edit::single_line;
-use super::list::trim_bytes;
+use super::list::trim;
+use super::octets::Octets;
 use super::scan::{Slot, Slots, Span, StartLine, is_token, offset};
 use super::{Header, Message, Method};
 use crate::text::Decimal;
@@ -29,7 +30,7 @@ impl Builder {
     pub fn request(method: &str, uri: &str) -> Builder {
         let mut writer = Writer::with_capacity(1024);
         let method = single_line(method);
-        writer.request_line(Method::from_name(&method), method.as_bytes(), single_line(uri).as_bytes());
+        writer.request_line(Method::from_name(&method), &method, &single_line(uri));
         Builder { writer, body: Vec::new(), open_to: None }
     }
 
@@ -44,7 +45,7 @@ impl Builder {
         let copied_len: usize = copied.map(|slot| slot.value().end.saturating_sub(slot.start) as usize + 2).sum();
         let mut writer = Writer::with_capacity(copied_len + RESPONSE_ROOM);
         let reason = if reason.is_empty() { reason_phrase(status) } else { reason };
-        writer.status_line(status.clamp(100, 699), single_line(reason).as_bytes());
+        writer.status_line(status.clamp(100, 699), &single_line(reason));
         let (mut has_to, mut untagged) = (false, None);
         for (index, slot) in request.slots.iter().enumerate().filter(|(_, slot)| is_copied(slot)) {
             if slot.header != Header::To {
@@ -58,15 +59,15 @@ impl Builder {
                 }
             }
         }
-        let open_to = untagged.and_then(|to| writer.open_field(Header::To, b"", to.as_bytes()));
+        let open_to = untagged.and_then(|to| writer.open_field(Header::To, "", &to));
         Builder { writer, body: Vec::new(), open_to }
     }
 
     /// Gives To this tag, if the request had none; not in a 100 (RFC 3261 §8.2.6.2).
     pub fn to_tag(mut self, tag: &str) -> Builder {
         if let Some(to) = self.open_to.take() {
-            self.writer.put(b";tag=");
-            self.writer.put(trim_bytes(single_line(tag).as_bytes()));
+            self.writer.put(";tag=");
+            self.writer.put(trim(&single_line(tag)));
             self.writer.close_field(to);
         }
         self
@@ -76,7 +77,7 @@ impl Builder {
     pub fn header(mut self, header: Header, value: &str) -> Builder {
         self.close_to();
         if !matches!(header, Header::ContentLength | Header::Other) {
-            self.writer.field(header, b"", single_line(value).as_bytes());
+            self.writer.field(header, "", &single_line(value));
         }
         self
     }
@@ -88,7 +89,7 @@ impl Builder {
             return self.header(known, value);
         }
         self.close_to();
-        self.writer.field(Header::Other, name.as_bytes(), single_line(value).as_bytes());
+        self.writer.field(Header::Other, name, &single_line(value));
         self
     }
 
@@ -115,7 +116,7 @@ impl Builder {
 /// Writes a message and its index together, so what we write need not be parsed.
 #[derive(Debug)]
 pub(super) struct Writer {
-    out: Vec<u8>,
+    out: String,
     slots: Slots,
     start_line: StartLine,
 }
@@ -132,23 +133,23 @@ pub(super) struct OpenField {
 impl Writer {
     pub(super) fn with_capacity(capacity: usize) -> Writer {
         let start_line = StartLine::Response { status: 0, reason: Span::default() };
-        Writer { out: Vec::with_capacity(capacity), slots: Slots::new(), start_line }
+        Writer { out: String::with_capacity(capacity), slots: Slots::new(), start_line }
     }
 
-    pub(super) fn request_line(&mut self, method: Method, name: &[u8], uri: &[u8]) {
+    pub(super) fn request_line(&mut self, method: Method, name: &str, uri: &str) {
         let name = self.put(name);
-        self.put(b" ");
+        self.put(" ");
         let uri = self.put(uri);
-        self.put(b" SIP/2.0\r\n");
+        self.put(" SIP/2.0\r\n");
         self.start_line = StartLine::Request { method, name, uri };
     }
 
-    pub(super) fn status_line(&mut self, status: u16, reason: &[u8]) {
-        self.put(b"SIP/2.0 ");
+    pub(super) fn status_line(&mut self, status: u16, reason: &str) {
+        self.put("SIP/2.0 ");
         self.put_number(u32::from(status));
-        self.put(b" ");
+        self.put(" ");
         let reason = self.put(reason);
-        self.put(b"\r\n");
+        self.put("\r\n");
         self.start_line = StartLine::Response { status, reason };
     }
 
@@ -160,39 +161,44 @@ impl Writer {
         {
             let start = offset(self.out.len());
             let end = last.start as usize + message.line(last).len();
-            self.out.extend_from_slice(message.bytes.get(first.start as usize..end).unwrap_or_default());
-            if !self.out.ends_with(b"\r\n") {
-                self.put(b"\r\n");
+            let lines = message.text(Span { start: first.start, end: offset(end) });
+            rest = behind;
+            // Each of them was seen to be text.
+            if lines.is_empty() {
+                continue;
+            }
+            self.out.push_str(lines);
+            if !lines.ends_with("\r\n") {
+                self.put("\r\n");
             }
             let moved = |at: u32| at.saturating_sub(first.start).saturating_add(start);
             self.slots.extend(run.iter().map(|slot| slot.moved_to(moved(slot.start))));
-            rest = behind;
         }
     }
 
     /// Writes a field; `name` counts where the header is [`Header::Other`]. A name that is no token is left out.
-    pub(super) fn field(&mut self, header: Header, name: &[u8], value: &[u8]) {
+    pub(super) fn field(&mut self, header: Header, name: &str, value: &str) {
         if let Some(open) = self.open_field(header, name, value) {
             self.close_field(open);
         }
     }
 
     /// Begins a field; what is put next belongs to its value, until [`Writer::close_field`].
-    fn open_field(&mut self, header: Header, name: &[u8], value: &[u8]) -> Option<OpenField> {
-        let name = if header == Header::Other { name } else { header.as_str().as_bytes() };
-        if name.is_empty() || (header == Header::Other && !name.iter().all(|byte| is_token(*byte))) {
+    fn open_field(&mut self, header: Header, name: &str, value: &str) -> Option<OpenField> {
+        let name = if header == Header::Other { name } else { header.as_str() };
+        if name.is_empty() || (header == Header::Other && !name.bytes().all(is_token)) {
             return None;
         }
         let start = self.put(name).start;
-        self.put(b": ");
-        let value_start = self.put(trim_bytes(value)).start;
+        self.put(": ");
+        let value_start = self.put(trim(value)).start;
         Some(OpenField { header, name_len: name.len(), start, value_start })
     }
 
     fn close_field(&mut self, open: OpenField) {
         let OpenField { header, name_len, start, value_start } = open;
         let value = Span { start: value_start, end: offset(self.out.len()) };
-        self.put(b"\r\n");
+        self.put("\r\n");
         match Slot::new(start, header, name_len, value) {
             Some(slot) => self.slots.push(slot),
             // Nobody would read a line of 64 KiB.
@@ -202,26 +208,32 @@ impl Writer {
 
     pub(super) fn finish(mut self, body: &[u8]) -> Message {
         if !self.slots.iter().any(|slot| slot.header == Header::ContentLength) {
-            let start = self.put(b"Content-Length").start;
-            self.put(b": ");
+            let start = self.put("Content-Length").start;
+            self.put(": ");
             let value = self.put_number(offset(body.len()));
-            self.put(b"\r\n");
+            self.put("\r\n");
             self.slots.extend(Slot::new(start, Header::ContentLength, "Content-Length".len(), value));
         }
-        self.put(b"\r\n");
+        self.put("\r\n");
         let head = offset(self.out.len());
-        self.out.extend_from_slice(body);
-        Message { bytes: Bytes::from(self.out), start_line: self.start_line, slots: self.slots, body: head }
+        let octets = match std::str::from_utf8(body) {
+            Ok(body) => {
+                self.out.push_str(body);
+                Octets::from(self.out)
+            }
+            Err(_) => Octets::Mixed(Bytes::from([self.out.as_bytes(), body].concat())),
+        };
+        Message { octets, start_line: self.start_line, slots: self.slots, body: head }
     }
 
-    fn put(&mut self, text: &[u8]) -> Span {
+    fn put(&mut self, text: &str) -> Span {
         let start = self.out.len();
-        self.out.extend_from_slice(text);
+        self.out.push_str(text);
         Span::new(start, self.out.len())
     }
 
     fn put_number(&mut self, number: u32) -> Span {
-        self.put(Decimal::from(number).as_str().as_bytes())
+        self.put(Decimal::from(number).as_str())
     }
 }
 

@@ -148,20 +148,22 @@ impl<'a> Editor<'a> {
     pub fn finish(&self) -> Message {
         let message = self.message;
         let body = self.body.as_deref().unwrap_or(message.body());
+        // Only texts were put in, and only whole characters taken out.
+        let texts = std::str::from_utf8(&self.texts).unwrap_or_default();
         let mut writer = Writer::with_capacity(self.len(body));
         match message.start_line {
             StartLine::Request { method, name, uri } => {
-                let uri = self.request_uri.map_or(uri.of(&message.bytes), |uri| uri.of(&self.texts));
-                writer.request_line(method, name.of(&message.bytes), uri);
+                let uri = self.request_uri.map_or(message.text(uri), |uri| uri.within(texts));
+                writer.request_line(method, message.text(name), uri);
             }
-            StartLine::Response { status, reason } => writer.status_line(status, reason.of(&message.bytes)),
+            StartLine::Response { status, reason } => writer.status_line(status, message.text(reason)),
         }
         for piece in &self.pieces {
             match piece {
                 Piece::Kept { from, to } => writer.copy_fields(message, *from, *to),
                 Piece::New { header: Header::ContentLength, .. } => {}
                 Piece::New { header, name, value } => {
-                    writer.field(*header, name.of(&self.texts), value.of(&self.texts));
+                    writer.field(*header, name.within(texts), value.within(texts));
                 }
             }
         }
@@ -256,7 +258,8 @@ impl<'a> Editor<'a> {
             match piece {
                 Piece::Kept { mut from, to } => {
                     let fields = message.slots.iter().enumerate().take(to).skip(from);
-                    for (index, _) in fields.filter(|(_, slot)| is_meant(slot.header, slot.name().of(&message.bytes))) {
+                    for (index, _) in fields.filter(|(_, slot)| is_meant(slot.header, slot.name().of(message.bytes())))
+                    {
                         if from < index {
                             self.pieces.push(Piece::Kept { from, to: index });
                         }

@@ -14,11 +14,6 @@ pub(super) fn trim(text: &str) -> &str {
     text.get(start..end).unwrap_or_default()
 }
 
-pub(super) fn trim_bytes(text: &[u8]) -> &[u8] {
-    let (start, end) = trimmed(text);
-    text.get(start..end).unwrap_or_default()
-}
-
 fn trimmed(text: &[u8]) -> (usize, usize) {
     let is_text = |byte: &u8| !is_space_byte(*byte);
     let start = text.iter().position(is_text).unwrap_or(text.len());

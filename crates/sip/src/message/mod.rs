@@ -13,6 +13,7 @@ mod header;
 mod list;
 mod method;
 mod name_addr;
+mod octets;
 mod scan;
 mod splice;
 mod start_line;
@@ -36,6 +37,7 @@ pub use name_addr::NameAddr;
 pub use uri::{MAX_COMPARED, Uri};
 pub use via::{COOKIE, Via};
 
+use octets::Octets;
 pub(crate) use scan::{BareBreaks, Progress, Scanner};
 use scan::{Slot, Slots, Span, StartLine};
 pub(crate) use validate::Essentials;
@@ -63,7 +65,7 @@ pub const MAX_VIAS: usize = 70;
 /// A SIP message: its bytes and an index of its header fields. Cloning shares the bytes.
 #[derive(Clone)]
 pub struct Message {
-    bytes: Bytes,
+    octets: Octets,
     start_line: StartLine,
     slots: Slots,
     body: u32,
@@ -127,11 +129,14 @@ impl Message {
             return Err(defect);
         }
         let start_line = scanner.start_line.ok_or(ParseError::StartLine)?;
-        let head = bytes.get(..body).unwrap_or_default();
-        crate::effort::spend(head.len());
-        std::str::from_utf8(head).map_err(|_| ParseError::NotUtf8)?;
+        crate::effort::spend(2 * bytes.len());
+        let octets = Octets::from(bytes);
+        if let Octets::Mixed(bytes) = &octets {
+            let head = bytes.get(..body).unwrap_or_default();
+            std::str::from_utf8(head).map_err(|_| ParseError::NotUtf8)?;
+        }
         let slots = std::mem::take(&mut scanner.slots);
-        Ok(Message { bytes, start_line, slots, body: scan::offset(body) })
+        Ok(Message { octets, start_line, slots, body: scan::offset(body) })
     }
 
     /// Takes what a scan found of a request that is refused, to answer it.
@@ -147,14 +152,14 @@ impl Message {
                     crate::effort::spend(line.len());
                     std::str::from_utf8(line).is_ok()
                 });
-                Some(Message { bytes, start_line, slots, body: scan::offset(body) })
+                Some(Message { octets: Octets::from(bytes), start_line, slots, body: scan::offset(body) })
             }
         }
     }
 
     /// Returns the whole message as it came, without what followed it.
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        self.octets.bytes()
     }
 
     /// Tells a request from a response.
@@ -237,7 +242,7 @@ impl Message {
 
     /// Returns the body, exactly as long as Content-Length says.
     pub fn body(&self) -> &[u8] {
-        self.bytes.get(self.body as usize..).unwrap_or_default()
+        self.bytes().get(self.body as usize..).unwrap_or_default()
     }
 
     /// Reads the topmost Via.
@@ -340,7 +345,7 @@ impl Message {
     /// The head was checked to be UTF-8 as a whole, and spans begin and end at ASCII; a span of a partial message may not be
     /// text, and reads as nothing.
     fn text(&self, span: Span) -> &str {
-        std::str::from_utf8(span.of(&self.bytes)).unwrap_or_default()
+        self.octets.text(span)
     }
 
     /// The bytes of a field's line or lines with their line break, which a head that was cut off may lack.
@@ -349,7 +354,7 @@ impl Message {
     /// behind one, an answer must not repeat what is refused). The next field's start would not do: in a partial
     /// message there may be a line between that was left out.
     fn line(&self, slot: &Slot) -> &[u8] {
-        let head = self.bytes.get(slot.start as usize..).unwrap_or_default();
+        let head = self.bytes().get(slot.start as usize..).unwrap_or_default();
         let mut end = slot.value().end.saturating_sub(slot.start) as usize;
         loop {
             match head.get(end..).unwrap_or_default() {

@@ -30,6 +30,10 @@ impl Span {
     pub(crate) fn of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
+
+    pub(crate) fn within<'a>(&self, text: &'a str) -> &'a str {
+        text.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
 }
 
 /// Heads are bounded far below 4 GiB, so this never saturates; an offset that did would give empty text, not a panic.

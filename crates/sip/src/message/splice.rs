@@ -3,8 +3,6 @@
 //! What every request and response needs on its way here, a note in its Via or a tag in its To. For anything more there is the
 //! [`Editor`](super::Editor).
 
-use bytes::Bytes;
-
 use super::edit::single_line;
 use super::scan::{Slot, Span, offset};
 use super::{Header, Message, list};
@@ -56,14 +54,8 @@ impl Message {
         self.splice(index, Span { start: end, end }, &param)
     }
 
-    /// Puts a text in place of a part of the value of the field at `index`, in a buffer of just the size.
+    /// Puts a text in place of a part of the value of the field at `index`.
     fn splice(&self, index: usize, part: Span, text: &str) -> Message {
-        let before = self.bytes.get(..part.start as usize).unwrap_or_default();
-        let after = self.bytes.get(part.end as usize..).unwrap_or_default();
-        let mut bytes = Vec::with_capacity(before.len() + text.len() + after.len());
-        bytes.extend_from_slice(before);
-        bytes.extend_from_slice(text.as_bytes());
-        bytes.extend_from_slice(after);
         let (added, removed) = (offset(text.len()), part.end.saturating_sub(part.start));
         let moved = |at: u32| at.saturating_add(added).saturating_sub(removed);
         let mut slots = self.slots.clone();
@@ -78,6 +70,6 @@ impl Message {
                 None => drop(slots.remove(index)),
             }
         }
-        Message { bytes: Bytes::from(bytes), start_line: self.start_line, slots, body: moved(self.body) }
+        Message { octets: self.octets.with(part, text), start_line: self.start_line, slots, body: moved(self.body) }
     }
 }

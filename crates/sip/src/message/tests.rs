@@ -484,3 +484,28 @@ fn a_number_or_a_service_may_be_called_and_other_schemes_are_told_so() {
 fn debug_output_tells_no_address() {
     assert_eq!(format!("{:?}", invite()), "Message(INVITE <uri>)");
 }
+
+#[test]
+fn a_body_that_is_no_text_changes_nothing_in_how_a_message_is_read_and_edited() {
+    let body = [0xff, 0xfe, 0, b'\r', b'\n', 0xc3];
+    let mixed = invite().edit().body("application/octet-stream", &body).finish();
+    let text = invite().edit().body("application/octet-stream", b"123456").finish();
+    let again = Message::parse(mixed.bytes().clone()).unwrap();
+    assert_indexed(&mixed);
+    for mixed in [mixed, again] {
+        assert_eq!(mixed.body(), body);
+        assert!(mixed.all_fields().eq(text.all_fields()));
+        let edit = |message: &Message| {
+            let noted = message.with_first_value(Header::Via, "SIP/2.0/UDP h").with_to_tag("t");
+            noted.edit().set(Header::Subject, "\u{e4}\r\n").pop_value(Header::Via).finish()
+        };
+        let (edited, expected) = (edit(&mixed), edit(&text));
+        assert_indexed(&edited);
+        assert_eq!(edited.body(), body);
+        assert!(edited.all_fields().eq(expected.all_fields()));
+        assert_eq!(edited.bytes().len(), expected.bytes().len());
+    }
+    let head = "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h\r\nSubject: ".as_bytes();
+    let no_text = [head, &[0xff], b"\r\n\r\n"].concat();
+    assert_eq!(Message::parse(Bytes::from(no_text)).unwrap_err(), ParseError::NotUtf8);
+}
