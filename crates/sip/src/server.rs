@@ -242,7 +242,7 @@ impl Server {
 
     /// Takes the news that a [`Transmit`] of this origin could not be sent.
     pub fn handle_transport_error(&mut self, now: Instant, origin: TransactionId) {
-        self.layer.handle_transport_error(origin);
+        self.layer.handle_transport_error(now, origin);
         self.settle(now);
     }
 

@@ -91,6 +91,30 @@ enum ClientMachine {
     Other(OtherClient),
 }
 
+impl ClientMachine {
+    /// Whether it only waits for what may be repeated.
+    fn has_ended(&self) -> bool {
+        match self {
+            ClientMachine::Invite(invite) => invite.has_ended(),
+            ClientMachine::Other(other) => other.has_ended(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            ClientMachine::Invite(invite) => matches!(invite, InviteClient::Terminated),
+            ClientMachine::Other(other) => matches!(other, OtherClient::Terminated),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<(Instant, TimerReason)> {
+        match self {
+            ClientMachine::Invite(invite) => invite.poll_timeout(),
+            ClientMachine::Other(other) => other.poll_timeout(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Client {
     machine: ClientMachine,
@@ -104,6 +128,31 @@ struct Client {
 enum ServerMachine {
     Invite(InviteServer),
     Other(OtherServer),
+}
+
+impl ServerMachine {
+    /// Whether it only waits for what may be repeated.
+    fn has_ended(&self) -> bool {
+        match self {
+            ServerMachine::Invite(invite) => invite.has_ended(),
+            ServerMachine::Other(other) => other.is_answered(),
+        }
+    }
+
+    /// Whether nothing is left of it here.
+    fn is_over(&self) -> bool {
+        match self {
+            ServerMachine::Invite(invite) => matches!(invite, InviteServer::Terminated),
+            ServerMachine::Other(other) => matches!(other, OtherServer::Completed | OtherServer::Terminated),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<(Instant, TimerReason)> {
+        match self {
+            ServerMachine::Invite(invite) => invite.poll_timeout(),
+            ServerMachine::Other(other) => other.poll_timeout(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -195,8 +244,9 @@ impl TransactionLayer {
             ServerMachine::Other(OtherServer::new(now, &self.settings))
         };
         self.server_keys.insert(key, id);
-        self.servers.insert(id, Server { machine, key, reply, armed: None });
-        self.rearm_server(id);
+        let mut server = Server { machine, key, reply, armed: None };
+        self.timers.rearm(id, &mut server.armed, server.machine.poll_timeout());
+        self.servers.insert(id, server);
         Arrival::New(id)
     }
 
@@ -210,12 +260,10 @@ impl TransactionLayer {
     pub fn handle_ack(&mut self, now: Instant, ack: &Message) -> bool {
         let Some(key) = self.server_key(ack, As::Itself) else { return false };
         let Some(id) = self.server_keys.get(&key).copied() else { return false };
-        let had_ended = self.has_ended(id);
         let event = self.step_server(now, id, |machine, settings, reliable| match machine {
             ServerMachine::Invite(invite) => invite.handle_ack(now, settings, reliable),
             ServerMachine::Other(_) => ServerStep::default(),
         });
-        self.note_end(now, id, had_ended);
         event != Some(ServerEvent::Ack)
     }
 
@@ -229,15 +277,13 @@ impl TransactionLayer {
     pub fn handle_response(&mut self, now: Instant, response: Message) -> bool {
         let Ok(key) = self.keys.client(&response) else { return false };
         let Some(id) = self.client_keys.get(&key).copied() else { return false };
-        let had_ended = self.has_ended(id);
-        let news = self.step_client(id, |machine, settings, reliable| match machine {
+        let news = self.step_client(now, id, |machine, settings, reliable| match machine {
             ClientMachine::Invite(invite) => invite.handle_response(now, settings, &response, reliable),
             ClientMachine::Other(other) => other.handle_response(now, settings, &response, reliable),
         });
         if let Some(owner) = news {
             self.events.push_back(LayerEvent::Response { id, owner, response });
         }
-        self.note_end(now, id, had_ended);
         true
     }
 
@@ -258,8 +304,9 @@ impl TransactionLayer {
             ClientMachine::Other(OtherClient::new(now, &self.settings, &request, reliable))
         };
         self.client_keys.insert(key, id);
-        self.clients.insert(id, Client { machine, key, destination: destination.clone(), owner, armed: None });
-        self.rearm_client(id);
+        let mut client = Client { machine, key, destination: destination.clone(), owner, armed: None };
+        self.timers.rearm(id, &mut client.armed, client.machine.poll_timeout());
+        self.clients.insert(id, client);
         self.transmits.push_back(Transmit { destination, message: request, origin: Some(id) });
         Some(id)
     }
@@ -292,16 +339,12 @@ impl TransactionLayer {
 
     /// Sends a response by its server transaction; false when that is over.
     pub fn respond(&mut self, now: Instant, id: TransactionId, response: Message) -> bool {
-        if !self.servers.contains_key(&id) {
-            return false;
-        }
-        let had_ended = self.has_ended(id);
+        let is_there = self.servers.contains_key(&id);
         self.step_server(now, id, |machine, settings, reliable| match machine {
             ServerMachine::Invite(invite) => invite.respond(now, settings, response, reliable),
             ServerMachine::Other(other) => other.respond(response, reliable),
         });
-        self.note_end(now, id, had_ended);
-        true
+        is_there
     }
 
     /// Whether a server transaction still waits for its final response.
@@ -327,10 +370,10 @@ impl TransactionLayer {
     }
 
     /// Takes the news that a message of this transaction could not be sent.
-    pub fn handle_transport_error(&mut self, id: TransactionId) {
+    pub fn handle_transport_error(&mut self, now: Instant, id: TransactionId) {
         // The request of a server transaction is not lost with one response: its client may come back over another
         // connection, so only the client side ends.
-        self.step_client(id, |machine, _, _| match machine {
+        self.step_client(now, id, |machine, _, _| match machine {
             ClientMachine::Invite(invite) => invite.handle_transport_error(),
             ClientMachine::Other(other) => other.handle_transport_error(),
         });
@@ -342,7 +385,7 @@ impl TransactionLayer {
         while let Some(id) = self.timers.pop_due(now) {
             if let Some(client) = self.clients.get_mut(&id) {
                 client.armed = None;
-                self.step_client(id, |machine, settings, _| match machine {
+                self.step_client(now, id, |machine, settings, _| match machine {
                     ClientMachine::Invite(invite) => invite.handle_timeout(now, settings),
                     ClientMachine::Other(other) => other.handle_timeout(now, settings),
                 });
@@ -393,29 +436,14 @@ impl TransactionLayer {
         if ends_something { self.limit + self.limit / RESERVE_SHARE + 1 } else { self.limit }
     }
 
-    /// Whether a transaction only waits for what may be repeated.
-    fn has_ended(&self, id: TransactionId) -> bool {
-        if let Some(client) = self.clients.get(&id) {
-            return match &client.machine {
-                ClientMachine::Invite(invite) => invite.has_ended(),
-                ClientMachine::Other(other) => other.has_ended(),
-            };
-        }
-        self.servers.get(&id).is_some_and(|server| match &server.machine {
-            ServerMachine::Invite(invite) => invite.has_ended(),
-            ServerMachine::Other(other) => other.is_answered(),
-        })
-    }
-
-    fn note_end(&mut self, now: Instant, id: TransactionId, had_ended: bool) {
-        if !had_ended && self.has_ended(id) {
-            self.ended.push_back((now, id));
-            // Most are gone by their timers, some behind others that run longer: the list stays as long as the tables.
-            if self.ended.len() > 2 * self.len() + 64 {
-                let (clients, servers) = (&self.clients, &self.servers);
-                self.ended.retain(|(_, id)| clients.contains_key(id) || servers.contains_key(id));
-                self.ended.shrink_to(2 * self.ended.len());
-            }
+    /// Takes note that a transaction only waits for what may be repeated, from now on.
+    fn note_end(&mut self, now: Instant, id: TransactionId) {
+        self.ended.push_back((now, id));
+        // Most are gone by their timers, some behind others that run longer: the list stays as long as the tables.
+        if self.ended.len() > 2 * self.len() + 64 {
+            let (clients, servers) = (&self.clients, &self.servers);
+            self.ended.retain(|(_, id)| clients.contains_key(id) || servers.contains_key(id));
+            self.ended.shrink_to(2 * self.ended.len());
         }
     }
 
@@ -446,11 +474,13 @@ impl TransactionLayer {
     /// Runs one input through a client machine, then carries out what follows; returns whom a response is news to.
     fn step_client(
         &mut self,
+        now: Instant,
         id: TransactionId,
         input: impl FnOnce(&mut ClientMachine, &TimerSettings, bool) -> ClientStep,
     ) -> Option<Owner> {
         let client = self.clients.get_mut(&id)?;
         let reliable = client.destination.transport().is_reliable();
+        let had_ended = client.machine.has_ended();
         let step = input(&mut client.machine, &self.settings, reliable);
         let owner = client.owner;
         if let Some(message) = step.transmit {
@@ -461,14 +491,16 @@ impl TransactionLayer {
             Some(ClientEvent::TransportError) => self.events.push_back(LayerEvent::TransportError { id, owner }),
             Some(ClientEvent::Response) | None => {}
         }
-        let over = match &client.machine {
-            ClientMachine::Invite(invite) => matches!(invite, InviteClient::Terminated),
-            ClientMachine::Other(other) => matches!(other, OtherClient::Terminated),
-        };
-        if over {
-            self.remove_client(id)
+        let ends = !had_ended && client.machine.has_ended();
+        if client.machine.is_over() {
+            self.remove_client(id);
         } else {
-            self.rearm_client(id)
+            if self.timers.rearm(id, &mut client.armed, client.machine.poll_timeout()) {
+                self.settle_timers();
+            }
+            if ends {
+                self.note_end(now, id);
+            }
         }
         (step.event == Some(ClientEvent::Response)).then_some(owner)
     }
@@ -482,6 +514,7 @@ impl TransactionLayer {
     ) -> Option<ServerEvent> {
         let server = self.servers.get_mut(&id)?;
         let reliable = server.reply.transport().is_reliable();
+        let had_ended = server.machine.has_ended();
         let step = input(&mut server.machine, &self.settings, reliable);
         if let (ServerMachine::Other(OtherServer::Completed), Some(response)) = (&server.machine, &step.transmit) {
             self.completed.append(now, server.key, server.reply.clone(), response.bytes());
@@ -490,40 +523,18 @@ impl TransactionLayer {
             let destination = Destination::Flow(server.reply.clone());
             self.transmits.push_back(Transmit { destination, message, origin: Some(id) });
         }
-        let over = match &server.machine {
-            ServerMachine::Invite(invite) => matches!(invite, InviteServer::Terminated),
-            ServerMachine::Other(other) => matches!(other, OtherServer::Completed | OtherServer::Terminated),
-        };
-        if over {
-            self.remove_server(id)
+        let ends = !had_ended && server.machine.has_ended();
+        if server.machine.is_over() {
+            self.remove_server(id);
         } else {
-            self.rearm_server(id)
+            if self.timers.rearm(id, &mut server.armed, server.machine.poll_timeout()) {
+                self.settle_timers();
+            }
+            if ends {
+                self.note_end(now, id);
+            }
         }
         step.event
-    }
-
-    fn rearm_client(&mut self, id: TransactionId) {
-        if let Some(client) = self.clients.get_mut(&id) {
-            let next = match &client.machine {
-                ClientMachine::Invite(invite) => invite.poll_timeout(),
-                ClientMachine::Other(other) => other.poll_timeout(),
-            };
-            if self.timers.rearm(id, &mut client.armed, next) {
-                self.settle_timers();
-            }
-        }
-    }
-
-    fn rearm_server(&mut self, id: TransactionId) {
-        if let Some(server) = self.servers.get_mut(&id) {
-            let next = match &server.machine {
-                ServerMachine::Invite(invite) => invite.poll_timeout(),
-                ServerMachine::Other(other) => other.poll_timeout(),
-            };
-            if self.timers.rearm(id, &mut server.armed, next) {
-                self.settle_timers();
-            }
-        }
     }
 
     fn remove_client(&mut self, id: TransactionId) {
