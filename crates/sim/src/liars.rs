@@ -59,6 +59,12 @@ fn hijacker(me: NodeId, lie: Lie, liars: Arc<[Descriptor]>) -> Hijacker {
                 return Some(Transmit { to: from, bytes: acknowledge.encode() });
             }
             (Lie::DenyStorage, Ask::Store(values)) => Reply::Stored(vec![Ok(()); values.len()]),
+            (Lie::DenyStorage, Ask::Put(_)) => Reply::Merged { result: Ok(()), newer: Vec::new() },
+            (Lie::Forge, Ask::Put(handed)) => {
+                seen.push(handed.record);
+                seen.truncate(LISTED);
+                return None;
+            }
             (Lie::Forge, Ask::Store(values)) => {
                 seen.extend(values.into_iter().map(|handed| handed.record));
                 seen.truncate(LISTED);
@@ -70,7 +76,7 @@ fn hijacker(me: NodeId, lie: Lie, liars: Arc<[Descriptor]>) -> Hijacker {
             // As if it were 1970.
             (Lie::Misroute | Lie::DenyStorage | Lie::Forge, Ask::Clock) => Reply::Time(0),
             // Offers and what a storing liar is given: as if honest.
-            (_, Ask::Store(_) | Ask::Offer(_)) => return None,
+            (_, Ask::Store(_) | Ask::Put(_) | Ask::Offer(_)) => return None,
         };
         Some(Transmit { to: from, bytes: answer(me, &request, &liars, &reply) })
     })

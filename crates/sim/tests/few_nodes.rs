@@ -332,9 +332,18 @@ fn forged_writes(name: &'static str) -> Vec<(&'static str, Forger)> {
 
 fn change_stores(transmit: Transmit, change: &dyn Fn(&mut Record)) -> Transmit {
     let Ok(Message::Request(mut request)) = Message::decode(&transmit.bytes) else { return transmit };
-    let Ok(Ask::Store(mut values)) = Ask::decode(&request.body) else { return transmit };
-    values.iter_mut().for_each(|handed: &mut Handed| change(&mut handed.record));
-    request.body = Ask::Store(values).encode().into();
+    let ask = match Ask::decode(&request.body) {
+        Ok(Ask::Store(mut values)) => {
+            values.iter_mut().for_each(|handed: &mut Handed| change(&mut handed.record));
+            Ask::Store(values)
+        }
+        Ok(Ask::Put(mut handed)) => {
+            change(&mut handed.record);
+            Ask::Put(handed)
+        }
+        Ok(Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Clock) | Err(_) => return transmit,
+    };
+    request.body = ask.encode().into();
     Transmit { bytes: Message::Request(request).encode(), ..transmit }
 }
 

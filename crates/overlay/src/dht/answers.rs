@@ -5,8 +5,9 @@ use std::time::Duration;
 use meshtone_identity::NodeId;
 
 use super::body::{Failure, Reply};
+use super::config::MAX_PLAIN;
 use super::message::{Answer, MessageError};
-use super::operation::{Pending, PendingPurpose, Purpose, State};
+use super::operation::{Operation, Pending, PendingPurpose, Purpose, State};
 use super::relay::RelayKey;
 use super::{Descriptor, Dht, Now, OperationId, Position};
 
@@ -29,6 +30,7 @@ impl Dht {
             }
         }
         let reply = match Reply::decode(&answer.body) {
+            Ok(Reply::Failed(Failure::NotUnderstood)) => return self.on_not_understood(now, pending),
             Ok(Reply::Failed(Failure::Busy)) => return self.on_pending_busy(now, pending),
             Ok(Reply::Failed(_)) => return self.on_pending_failed(now, pending),
             Ok(reply) => reply,
@@ -95,7 +97,7 @@ impl Dht {
                 operation.hear(descriptor, informer, via);
             }
         }
-        let stored = matches!(reply, Reply::Stored(_));
+        let stored = matches!(reply, Reply::Stored(_) | Reply::Merged { .. });
         let asked_to_store = matches!(operation.purpose, Purpose::Store(_));
         // To be found on the way is not yet to hold the value: that node is still to be asked to store it.
         let state = if asked_to_store && !stored { State::New } else { State::Answered };
@@ -120,8 +122,15 @@ impl Dht {
                     Taken::Lie
                 }
             }
-            (Purpose::Store(writing), Reply::Stored(results)) => {
-                let done = self.take_stored(now, writing, node, &results);
+            (Purpose::Store(writing), reply @ (Reply::Stored(_) | Reply::Merged { .. })) => {
+                let done = match reply {
+                    Reply::Merged { result, newer } => {
+                        self.take_newer(now, writing, newer);
+                        self.take_stored(now, writing, node, &[result])
+                    }
+                    Reply::Stored(results) => self.take_stored(now, writing, node, &results),
+                    Reply::Failed(_) | Reply::Nodes | Reply::Values(_) | Reply::Offered { .. } | Reply::Time(_) => true,
+                };
                 // Dated anew: those who hold it as it was are asked again as well.
                 for candidate in operation.shortlist.values_mut() {
                     if candidate.state == State::Answered && writing.is_stale(candidate.descriptor.node) {
@@ -144,6 +153,23 @@ impl Dht {
         if let Some(pending) = self.pending.remove(&request) {
             self.on_pending_failed(now, pending);
         }
+    }
+
+    /// A node of an earlier release: it is asked in its own way, from now on.
+    fn on_not_understood(&mut self, now: Now, pending: Pending) {
+        let PendingPurpose::Node(id, node) = pending.purpose else { return self.on_pending_failed(now, pending) };
+        let is_write = |operation: &Operation| matches!(operation.purpose, Purpose::Store(_));
+        if !self.operations.get(&id).is_some_and(is_write) || self.plain.contains(&node) {
+            return self.on_pending_failed(now, pending);
+        }
+        if self.plain.len() >= MAX_PLAIN {
+            self.plain.clear();
+        }
+        self.plain.insert(node);
+        if let Some(operation) = self.operations.get_mut(&id) {
+            operation.set_state(node, State::New);
+        }
+        self.step(now, id);
     }
 
     /// Whoever was asked, or a hop on the way, has too much to do. That is no absence: it counts as one that is late.

@@ -11,6 +11,7 @@ const FIND: u64 = 0;
 const FETCH: u64 = 1;
 const STORE: u64 = 2;
 const OFFER: u64 = 3;
+const PUT: u64 = 4;
 const CLOCK: u64 = 5;
 
 const FAILED: u64 = 0;
@@ -18,10 +19,14 @@ const NODES: u64 = 1;
 const VALUES: u64 = 2;
 const STORED: u64 = 3;
 const OFFERED: u64 = 4;
+const MERGED: u64 = 5;
 const TIME: u64 = 6;
 
 /// Most values in one message; the size of a message is the tighter bound for all but removals.
 pub const MAX_VALUES: usize = 128;
+
+/// Most values that the answer to a put shows: of the home nodes of one domain, those who wrote last.
+pub const MAX_NEWER: usize = 8;
 
 /// Most entries in one offer: 256 of at most 128 bytes are half a message.
 pub const MAX_OFFERS: usize = 256;
@@ -42,6 +47,8 @@ pub enum Ask {
     Store(Vec<Handed>),
     /// Which of these values are missing or older there?
     Offer(Vec<Offer>),
+    /// Hold this value, and show what is newer. Nodes of the first release do not understand it and are asked to store.
+    Put(Box<Handed>),
     /// What time is it there?
     Clock,
 }
@@ -86,6 +93,14 @@ pub enum Reply {
         /// In the order of the offer.
         states: Vec<OfferState>,
         /// The newer ones.
+        newer: Vec<Handed>,
+    },
+    /// Whether a value that was put is held now, and what others have written there since it was dated: the newest, at most
+    /// [`MAX_NEWER`].
+    Merged {
+        /// Whether it is held.
+        result: Result<(), Refusal>,
+        /// What is newer.
         newer: Vec<Handed>,
     },
     /// What the answerer's clock shows, uncorrected, in unix milliseconds.
@@ -155,6 +170,10 @@ impl Ask {
                     out.unsigned(offer.storage_ms).bytes(&offer.digest);
                 }
             }
+            Self::Put(handed) => {
+                out.array(2).unsigned(PUT);
+                encode_handed(std::slice::from_ref(&**handed), &mut out);
+            }
             Self::Clock => {
                 out.array(1).unsigned(CLOCK);
             }
@@ -181,8 +200,9 @@ impl Ask {
                 let offers = (0..count).map(|_| decode_offer(&mut input)).collect::<Result<_, MessageError>>()?;
                 (Self::Offer(offers), 2)
             }
+            (PUT, 2..) => (Self::Put(Box::new(decode_one(decode_handed(&mut input)?)?)), 2),
             (CLOCK, 1..) => (Self::Clock, 1),
-            (FIND | FETCH | STORE | OFFER, _) => return Err(CborError("too few items").into()),
+            (FIND | FETCH | STORE | OFFER | PUT, _) => return Err(CborError("too few items").into()),
             (other, _) => return Err(MessageError::UnknownType(other)),
         };
         input.skip_rest(items, read)?;
@@ -196,6 +216,7 @@ impl Ask {
             Self::Find(place) => Some(*place),
             Self::Fetch { resource, .. } => Some((*resource).into()),
             Self::Store(values) => values.first().map(|value| value.record.value.resource().into()),
+            Self::Put(handed) => Some(handed.record.value.resource().into()),
             Self::Offer(_) | Self::Clock => None,
         }
     }
@@ -226,13 +247,13 @@ impl Reply {
                 }
             }
             Self::Stored(results) => {
-                out.array(2).unsigned(STORED).array(results.len());
-                for result in results {
-                    match result {
-                        Ok(()) => out.null(),
-                        Err(refusal) => out.array(2).unsigned(refusal.reason.code()).unsigned(refusal.newest_ms),
-                    };
-                }
+                out.array(2).unsigned(STORED);
+                encode_results(results, &mut out);
+            }
+            Self::Merged { result, newer } => {
+                out.array(3).unsigned(MERGED);
+                encode_results(&[*result], &mut out);
+                encode_handed(newer, &mut out);
             }
             Self::Offered { states, newer } => {
                 out.array(3).unsigned(OFFERED).array(states.len());
@@ -284,8 +305,16 @@ impl Reply {
                 let states = (0..count).map(|_| decode_state(&mut input)).collect::<Result<_, CborError>>()?;
                 (Self::Offered { states, newer: decode_handed(&mut input)? }, 3)
             }
+            (MERGED, 3..) => {
+                let result = decode_one(decode_results(&mut input)?)?;
+                let mut newer = decode_handed(&mut input)?;
+                newer.truncate(MAX_NEWER);
+                (Self::Merged { result, newer }, 3)
+            }
             (TIME, 2..) => (Self::Time(input.unsigned()?), 2),
-            (FAILED | NODES | VALUES | STORED | OFFERED | TIME, _) => return Err(CborError("too few items").into()),
+            (FAILED | NODES | VALUES | STORED | OFFERED | MERGED | TIME, _) => {
+                return Err(CborError("too few items").into());
+            }
             (other, _) => return Err(MessageError::UnknownType(other)),
         };
         input.skip_rest(items, read)?;
@@ -333,6 +362,22 @@ fn decode_state(input: &mut Decoder<'_>) -> Result<OfferState, CborError> {
         3 => Ok(OfferState::Refused),
         _ => Err(CborError("unknown state of an offer")),
     }
+}
+
+fn encode_results(results: &[Result<(), Refusal>], out: &mut Encoder) {
+    out.array(results.len());
+    for result in results {
+        match result {
+            Ok(()) => out.null(),
+            Err(refusal) => out.array(2).unsigned(refusal.reason.code()).unsigned(refusal.newest_ms),
+        };
+    }
+}
+
+/// Takes the only item of a list.
+fn decode_one<T>(items: Vec<T>) -> Result<T, CborError> {
+    let [item] = <[T; 1]>::try_from(items).map_err(|_| CborError("not exactly one item"))?;
+    Ok(item)
 }
 
 fn decode_results(input: &mut Decoder<'_>) -> Result<Vec<Result<(), Refusal>>, CborError> {

@@ -67,6 +67,9 @@ pub const MAX_DIAL_FAILURES: u32 = 20;
 /// Period of dialling a node that was lost, whatever its back-off: the halves of a partition find each other this soon.
 pub const PROBE: Duration = Duration::from_secs(15);
 
+/// Nodes remembered that do not understand a put. When there are more they are all asked once more: each costs a request.
+pub const MAX_PLAIN: usize = 256;
+
 /// Offers and hand-overs of our own under way; the rest waits its turn. Each is at most a message, so 2 MiB in all.
 pub const MAX_HAND_OVERS: usize = 32;
 

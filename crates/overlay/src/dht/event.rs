@@ -5,6 +5,7 @@ use meshtone_identity::NodeId;
 
 use super::message::{MessageError, Refusal};
 use super::{Descriptor, Evidence};
+use crate::record::value::Record;
 use crate::record::{Kind, RecordError, ResourceId};
 
 /// Names a command; the event that answers it carries the same.
@@ -33,6 +34,15 @@ pub struct Entry {
     pub expires_ms: u64,
 }
 
+impl Entry {
+    /// Returns what a reader gets of this value.
+    pub(super) fn of(record: &Record) -> Self {
+        let value = &record.value;
+        let (stored_ms, expires_ms) = (value.storage_ms, value.expires_ms());
+        Self { writer: value.signer, value: value.content.clone(), stored_ms, expires_ms }
+    }
+}
+
 /// Answer of a fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
@@ -47,12 +57,14 @@ pub struct Fetched {
 }
 
 /// Answer of a successful write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreReceipt {
     /// Storage time of the value, in unix milliseconds.
     pub storage_ms: u64,
     /// Replicas that have acknowledged it so far.
     pub acknowledgements: usize,
+    /// What others have written there since, as far as those replicas knew: verified, the newest of each writer.
+    pub newer: Vec<Entry>,
 }
 
 /// What the machine tells its driver.
@@ -126,6 +138,12 @@ pub enum DhtError {
         answered: usize,
         /// How many were needed.
         needed: usize,
+    },
+    /// Ours: this node has written something newer there meanwhile, and that is what is held.
+    #[error("a newer record of this node is held, written at {newest_ms}")]
+    Beaten {
+        /// Its storage time, in unix milliseconds.
+        newest_ms: u64,
     },
     /// A storing node's or a hop's: it has too much to do.
     #[error(

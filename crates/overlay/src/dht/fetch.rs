@@ -148,12 +148,7 @@ impl Dht {
         let replicas = self.answered(operation);
         self.merge_held(now, operation);
         let Purpose::Fetch(reading) = &operation.purpose else { return };
-        let entries = reading.newest.values().filter(|record| record.value.exists).map(|record| Entry {
-            writer: record.value.signer,
-            value: record.value.content.clone(),
-            stored_ms: record.value.storage_ms,
-            expires_ms: record.value.expires_ms(),
-        });
+        let entries = reading.newest.values().filter(|record| record.value.exists).map(Entry::of);
         let fetched =
             Fetched { entries: entries.collect(), replicas, requests: operation.requests, hops: operation.hops };
         let nothing = reading.newest.is_empty();

@@ -180,7 +180,7 @@ impl Dht {
         if let Purpose::Store(writing) = &mut operation.purpose {
             writing.note_asked(node);
         }
-        let ask = operation.node_ask();
+        let ask = operation.node_ask(self.plain.contains(&node));
         if node == self.me.node {
             return self.ask_ourselves(now, id, ask);
         }

@@ -49,6 +49,8 @@ pub struct Dht {
     pub(super) refusals: Refusals,
     /// What was dated ahead of our clock, since replicas held something newer already.
     pub(super) redated: BTreeMap<(ResourceId, Kind), u64>,
+    /// Nodes of a release that does not understand a put.
+    pub(super) plain: BTreeSet<NodeId>,
     pub(super) published: BTreeMap<(ResourceId, Kind), Published>,
     /// Siblings as we last told them.
     pub(super) told: BTreeSet<NodeId>,
@@ -98,6 +100,7 @@ impl Dht {
             hand_over: HandOver::default(),
             refusals: Refusals::default(),
             redated: BTreeMap::new(),
+            plain: BTreeSet::new(),
             published: BTreeMap::new(),
             told: BTreeSet::new(),
             joined: false,

@@ -165,13 +165,14 @@ impl Operation {
         }
     }
 
-    /// Returns what one node is asked.
-    pub(super) fn node_ask(&self) -> Ask {
+    /// Returns what one node is asked; `plain` when it does not understand a put.
+    pub(super) fn node_ask(&self, plain: bool) -> Ask {
         match &self.purpose {
             Purpose::Fetch(reading) => reading.ask(),
             Purpose::Store(writing) => {
                 let record = writing.record.clone();
-                Ask::Store(vec![Handed { remaining_s: record.value.lifetime_s, record }])
+                let handed = Handed { remaining_s: record.value.lifetime_s, record };
+                if plain { Ask::Store(vec![handed]) } else { Ask::Put(Box::new(handed)) }
             }
             Purpose::Find | Purpose::Refresh { .. } | Purpose::Repair => Ask::Find(self.place),
         }

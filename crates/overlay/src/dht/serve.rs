@@ -2,11 +2,11 @@
 
 use meshtone_identity::NodeId;
 
-use super::body::{Ask, Failure, Handed, Offer, OfferState, Reply};
+use super::body::{Ask, Failure, Handed, MAX_NEWER, Offer, OfferState, Reply};
 use super::config::MAX_BATCH;
 use super::evidence::contradict;
 use super::message::{MessageError, Refusal, RefusalReason, Request};
-use super::storage::size;
+use super::storage::{Held, size};
 use super::{Dht, Now, Position};
 use crate::record::{RecordError, StoredValue};
 
@@ -34,7 +34,11 @@ impl Dht {
 
     /// Says whether the link may have as many signatures checked as this takes. What is held already takes none.
     fn may_be_checked(&mut self, now: Now, from: NodeId, ask: &Ask) -> bool {
-        let Ask::Store(values) = ask else { return true };
+        let values = match ask {
+            Ask::Store(values) => values.as_slice(),
+            Ask::Put(handed) => std::slice::from_ref(&**handed),
+            Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Clock => return true,
+        };
         let wanted = values.iter().filter(|handed| !self.is_held(&handed.record.value)).count();
         self.table.link_mut(from).is_none_or(|link| link.checks.take(now.instant, wanted))
     }
@@ -53,8 +57,29 @@ impl Dht {
             Ask::Fetch { resource, kind } => Reply::Values(self.storage.values(resource, kind)),
             Ask::Store(values) => Reply::Stored(values.into_iter().map(|handed| self.take(now, handed)).collect()),
             Ask::Offer(offers) => self.reply_to_offer(now, &offers),
+            Ask::Put(handed) => {
+                let newer = self.newer_than(now, &handed.record.value);
+                Reply::Merged { result: self.take(now, *handed), newer }
+            }
             Ask::Clock => Reply::Time(self.uncorrected_ms(now)),
         }
+    }
+
+    /// Returns what others have written in the place of a value since it was dated, newest first.
+    fn newer_than(&self, now: Now, value: &StoredValue) -> Vec<Handed> {
+        let held =
+            self.storage.at(value.resource()).filter(|((kind, key), _)| *kind == value.kind && *key != value.key);
+        let mut newer: Vec<&Held> =
+            held.map(|(_, held)| held).filter(|held| held.record.value.storage_ms > value.storage_ms).collect();
+        newer.sort_by_key(|held| std::cmp::Reverse(held.record.value.storage_ms));
+        let mut room = MAX_BATCH;
+        let fits = newer.into_iter().take(MAX_NEWER).take_while(|held| {
+            let size = size(&held.record);
+            let fits = size <= room;
+            room = room.saturating_sub(size);
+            fits
+        });
+        fits.map(|held| held.handed(now.instant)).collect()
     }
 
     /// Takes a value into the storage, if it is right and belongs here.

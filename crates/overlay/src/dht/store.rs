@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 
+use super::body::Handed;
 use super::message::{Refusal, RefusalReason};
 use super::operation::{Operation, Purpose, State};
 use super::publish::Published;
-use super::{Dht, DhtError, Event, Now, OperationId, StoreReceipt};
+use super::{Dht, DhtError, Entry, Event, Now, OperationId, StoreReceipt};
 use crate::record::value::{MAX_AHEAD, Record, next_storage_time};
 use crate::record::{Kind, RecordError, ResourceId, writer};
 
@@ -27,6 +28,10 @@ pub(super) struct Writing {
     refused: BTreeMap<NodeId, Refusal>,
     /// One who has too much to do to take it now.
     busy: Option<NodeId>,
+    /// When this node wrote what replicas hold in its place, if they do.
+    beaten_by_ms: Option<u64>,
+    /// The newest of what others have written there since this value was dated, by key; each verified.
+    newer: BTreeMap<Vec<u8>, Record>,
     /// The value was dated anew, after one that was already there.
     redated: bool,
     /// This node has written something else there since.
@@ -110,6 +115,8 @@ impl Dht {
             acknowledged: BTreeSet::new(),
             refused: BTreeMap::new(),
             busy: None,
+            beaten_by_ms: None,
+            newer: BTreeMap::new(),
             redated: false,
             overtaken: false,
             announced,
@@ -139,11 +146,31 @@ impl Dht {
         };
         // To be dated after what has overtaken it would bring back what that replaced.
         if refusal.reason == RefusalReason::TooOld && writing.overtaken {
-            writing.acknowledged.insert(node);
+            writing.beaten_by_ms = Some(refusal.newest_ms);
             return true;
         }
         writing.refused.insert(node, refusal);
         !(refusal.reason == RefusalReason::TooOld && self.redate(now, writing, refusal.newest_ms))
+    }
+
+    /// Takes what a replica holds that others wrote since: what is true counts, whoever says it. It is kept here as well, where
+    /// this node is a replica itself.
+    pub(super) fn take_newer(&mut self, now: Now, writing: &mut Writing, newer: Vec<Handed>) {
+        let written = &writing.record.value;
+        for handed in newer {
+            let (value, key) = (&handed.record.value, handed.record.value.key.clone());
+            let known = writing.newer.get(&key).is_some_and(|known| !value.supersedes(&known.value));
+            let resource = written.resource();
+            if known || value.kind != written.kind || key == written.key || value.storage_ms < written.storage_ms {
+                continue;
+            }
+            if self.validator.validate(now.unix_ms, resource, value, &handed.record.certificates).is_err() {
+                continue;
+            }
+            writing.newer.insert(key, handed.record.clone());
+            // Refused where it is not this node's business.
+            let _ = self.take(now, handed);
+        }
     }
 
     /// Our clock went back, or we forgot what we wrote: the value gets a time after the one that is held (RFC 6940 §7). Done once,
@@ -198,11 +225,13 @@ impl Dht {
         let result = match error {
             Some(error) => Err(error),
             None if acknowledgements >= needed => {
-                Ok(StoreReceipt { storage_ms: writing.record.value.storage_ms, acknowledgements })
+                let newer = writing.newer.values().filter(|record| record.value.exists).map(Entry::of).collect();
+                Ok(StoreReceipt { storage_ms: writing.record.value.storage_ms, acknowledgements, newer })
             }
             None => {
+                let beaten = writing.beaten_by_ms.map(|newest_ms| DhtError::Beaten { newest_ms });
                 let busy = writing.busy.map(|by| DhtError::Overloaded { by });
-                Err(refused.or(busy).unwrap_or(DhtError::Timeout { answered: acknowledgements, needed }))
+                Err(beaten.or(refused).or(busy).unwrap_or(DhtError::Timeout { answered: acknowledgements, needed }))
             }
         };
         let (announced, value) = (writing.announced, &writing.record.value);

@@ -325,7 +325,12 @@ impl Driver {
                     let _ = reply.send(entries.map_err(Error::from));
                 }
             }
-            Event::Stored { id, result } => self.on_stored(id, result.map(drop)),
+            Event::Stored { id, result } => {
+                for entry in result.iter().flat_map(|receipt| &receipt.newer) {
+                    debug!(writer = %entry.writer.short(), stored_ms = entry.stored_ms, "another node has written there since");
+                }
+                self.on_stored(id, result.map(drop));
+            }
             Event::Found { .. } => {}
             Event::Joined => info!("the neighbourhood in the overlay is known"),
             Event::ClockOff { behind_ms: 0 } => info!("this machine's clock agrees with its neighbours' again"),

@@ -51,7 +51,9 @@ impl From<DhtError> for Error {
             DhtError::Busy => Self::Busy,
             DhtError::Record(error) => Self::Record(error.to_string()),
             DhtError::Timeout { .. } => Self::Timeout,
-            DhtError::Refused { .. } | DhtError::Overloaded { .. } => Self::Refused(error.to_string()),
+            DhtError::Beaten { .. } | DhtError::Refused { .. } | DhtError::Overloaded { .. } => {
+                Self::Refused(error.to_string())
+            }
         }
     }
 }

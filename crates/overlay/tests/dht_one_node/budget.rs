@@ -69,7 +69,7 @@ fn a_writer_whom_storing_nodes_have_no_time_for_hears_so_and_counts_none_of_them
     lone.drain();
     for _ in 0..20 {
         for (to, request, ask) in lone.asked() {
-            let busy = matches!(ask, Ask::Store(_));
+            let busy = matches!(ask, Ask::Put(_));
             lone.answer(to, &request, &if busy { Reply::Failed(Failure::Busy) } else { Reply::Nodes });
         }
         lone.pass(Duration::from_millis(50));

@@ -37,7 +37,7 @@ fn read(lone: &mut Lone, held: &[&Record]) {
                 }
                 Ask::Find(_) => Reply::Nodes,
                 Ask::Clock => Reply::Time(lone.now.unix_ms),
-                Ask::Store(_) | Ask::Offer(_) => continue,
+                Ask::Store(_) | Ask::Put(_) | Ask::Offer(_) => continue,
             };
             lone.answer(to, &request, &reply);
         }
@@ -121,11 +121,10 @@ fn a_writer_never_dates_two_values_alike() {
     let mut dated = Vec::new();
     for _ in 0..20 {
         for (to, request, ask) in lone.asked() {
-            if let Ask::Store(values) = &ask {
-                dated.extend(
-                    values.iter().map(|handed| (handed.record.value.storage_ms, handed.record.value.content.clone())),
-                );
-                lone.answer(to, &request, &Reply::Stored(vec![Ok(())]));
+            if let Ask::Put(handed) = &ask {
+                let value = &handed.record.value;
+                dated.push((value.storage_ms, value.content.clone()));
+                lone.answer(to, &request, &Reply::Merged { result: Ok(()), newer: Vec::new() });
             } else {
                 lone.answer(to, &request, &Reply::Nodes);
             }
@@ -163,14 +162,15 @@ fn two_values_dated_anew_after_the_same_older_one_are_not_dated_alike() {
         lone.drain();
         for _ in 0..20 {
             for (to, request, ask) in lone.asked() {
-                let Ask::Store(values) = &ask else {
+                let Ask::Put(handed) = &ask else {
                     lone.answer(to, &request, &Reply::Nodes);
                     continue;
                 };
-                let at = values[0].record.value.storage_ms;
+                let at = handed.record.value.storage_ms;
                 let too_old = Refusal { reason: RefusalReason::TooOld, newest_ms: held_ms };
                 dated.push((number, at));
-                lone.answer(to, &request, &Reply::Stored(vec![if at > held_ms { Ok(()) } else { Err(too_old) }]));
+                let result = if at > held_ms { Ok(()) } else { Err(too_old) };
+                lone.answer(to, &request, &Reply::Merged { result, newer: Vec::new() });
             }
             lone.pass(Duration::from_millis(20));
         }

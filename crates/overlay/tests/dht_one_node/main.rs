@@ -5,6 +5,7 @@ mod buckets;
 mod budget;
 mod clock;
 mod evidence;
+mod merge;
 mod newer_programs;
 mod refusals;
 mod support;

@@ -34,6 +34,11 @@ fn pass(lone: &mut Lone, seconds: u64) -> (usize, usize) {
                     let full = Err(Refusal { reason: RefusalReason::Full, newest_ms: 0 });
                     Reply::Stored(vec![if is_full { full } else { Ok(()) }; values.len()])
                 }
+                Ask::Put(_) => {
+                    handed += usize::from(is_full);
+                    let full = Err(Refusal { reason: RefusalReason::Full, newest_ms: 0 });
+                    Reply::Merged { result: if is_full { full } else { Ok(()) }, newer: Vec::new() }
+                }
                 Ask::Clock => Reply::Time(lone.now.unix_ms),
             };
             lone.answer(to, &request, &reply);
