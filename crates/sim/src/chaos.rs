@@ -94,6 +94,8 @@ struct Play {
     losses: VecDeque<Duration>,
     /// The side of each node while the network is cut; else empty.
     sides: BTreeMap<usize, usize>,
+    /// Sides of former cuts, and when each healed.
+    healed: Vec<(Duration, BTreeMap<usize, usize>)>,
     disagreements: Vec<String>,
 }
 
@@ -117,6 +119,7 @@ impl Play {
             dead: Vec::new(),
             losses: VecDeque::new(),
             sides: BTreeMap::new(),
+            healed: Vec::new(),
             disagreements: Vec::new(),
         };
         let skewed = play.random.below(3) == 0;
@@ -371,12 +374,27 @@ impl Play {
             parts.entry(side(*node)).or_default().insert(*component);
         }
         let whole = |node: &&usize| parts.get(&side(**node)).is_none_or(|components| components.len() == 1);
-        let meeting = self.sides.keys().filter(|node| !whole(node)).copied().collect();
+        let mut meeting: BTreeSet<usize> = self.sides.keys().filter(|node| !whole(node)).copied().collect();
+        meeting.extend(self.just_met());
         self.history.cut(self.now(), self.sides.clone(), meeting);
     }
 
+    /// Returns the nodes of sides on which there are some that were apart until shortly before: the cut came before they had settled.
+    fn just_met(&self) -> BTreeSet<usize> {
+        let unsettled = self.healed.iter().filter(|(at, _)| self.now() < *at + SETTLING);
+        let mixed = unsettled.flat_map(|(_, former)| {
+            let mut origins: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+            for (node, side) in &self.sides {
+                origins.entry(*side).or_default().extend(former.get(node));
+            }
+            origins.into_iter().filter(|(_, origins)| origins.len() > 1).map(|(side, _)| side)
+        });
+        let mixed: BTreeSet<usize> = mixed.collect();
+        self.sides.iter().filter(|(_, side)| mixed.contains(side)).map(|(node, _)| *node).collect()
+    }
+
     fn heal(&mut self) {
-        self.sides.clear();
+        self.healed.push((self.now(), std::mem::take(&mut self.sides)));
         self.overlay.network.heal();
         self.history.cut(self.now(), BTreeMap::new(), BTreeSet::new());
     }

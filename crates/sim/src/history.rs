@@ -117,7 +117,8 @@ impl History {
     }
 
     /// The network is cut into these sides from now on; nodes not named are on side 0, so an empty map makes it whole. `meeting`
-    /// are nodes that others may yet reach, which were apart when this cut began: they owe nothing until they have settled.
+    /// are nodes that others may yet reach, which were apart when this cut began or shortly before: they owe nothing until they have
+    /// settled.
     pub fn cut(&mut self, now: Duration, sides: BTreeMap<usize, usize>, meeting: BTreeSet<usize>) {
         self.cuts.push(Cut { since: now, sides, meeting });
     }
