@@ -1,6 +1,6 @@
 //! A name server on loopback: dnsmasq, with the records of one test.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 
 use crate::command::need;
@@ -32,8 +32,29 @@ impl NameServer {
         NameServer::serving(domain, &[server], "SIPS+D2T", "_sips._tcp")
     }
 
+    /// Starts a server with these TXT records of one name, and these hosts.
+    #[track_caller]
+    pub fn with_texts(name: &str, texts: &[String], hosts: &[(&str, IpAddr)]) -> NameServer {
+        let texts = texts.iter().map(|text| format!("--txt-record={name},{text}"));
+        let hosts = hosts.iter().map(|(host, ip)| format!("--host-record={host},{ip}"));
+        NameServer::start(texts.chain(hosts).collect())
+    }
+
     #[track_caller]
     fn serving(domain: &str, servers: &[SocketAddr], service: &str, prefix: &str) -> NameServer {
+        let naptr = format!("--naptr-record={domain},10,10,S,{service},,{prefix}.{domain}");
+        let services = servers.iter().zip(1..).map(|(server, number)| {
+            format!("--srv-host={prefix}.{domain},host{number}.{domain},{},{number}0,10", server.port())
+        });
+        let hosts = servers
+            .iter()
+            .zip(1..)
+            .map(|(server, number)| format!("--host-record=host{number}.{domain},{}", server.ip()));
+        NameServer::start([naptr].into_iter().chain(services).chain(hosts).collect())
+    }
+
+    #[track_caller]
+    fn start(records: Vec<String>) -> NameServer {
         need("dnsmasq", "dnsmasq-base");
         let ports = PortBlock::reserve();
         let child = Command::new("dnsmasq")
@@ -41,16 +62,7 @@ impl NameServer {
             .args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file="])
             .args(["--listen-address=127.0.0.1", "--bind-interfaces", "--local=/test/"])
             .arg(format!("--port={}", ports.port(0)))
-            .arg(format!("--naptr-record={domain},10,10,S,{service},,{prefix}.{domain}"))
-            .args(servers.iter().zip(1..).map(|(server, number)| {
-                format!("--srv-host={prefix}.{domain},host{number}.{domain},{},{number}0,10", server.port())
-            }))
-            .args(
-                servers
-                    .iter()
-                    .zip(1..)
-                    .map(|(server, number)| format!("--host-record=host{number}.{domain},{}", server.ip())),
-            )
+            .args(records)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

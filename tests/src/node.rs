@@ -1,7 +1,7 @@
 //! Nodes under test: `meshtone run` as a user would start it.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output};
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub struct MeshNode {
     name: String,
     folder: Option<TempDir>,
     ports: PortBlock,
+    host: IpAddr,
     child: Option<Child>,
     start: u32,
     domain: Option<String>,
@@ -59,6 +60,7 @@ impl MeshNode {
             name: name.to_owned(),
             folder: Some(folder),
             ports: PortBlock::reserve(),
+            host: Ipv4Addr::LOCALHOST.into(),
             child: None,
             start: 0,
             domain: None,
@@ -70,6 +72,11 @@ impl MeshNode {
     /// Runs another `meshtone` binary from the next start on, such as one of another release.
     pub fn set_program(&mut self, program: &Path) {
         program.clone_into(&mut self.program);
+    }
+
+    /// Listens at this address of the machine from the next start on, on the same ports.
+    pub fn move_to(&mut self, host: impl Into<IpAddr>) {
+        self.host = host.into();
     }
 
     /// Serves another domain than [`DOMAIN`] from the next start on.
@@ -156,27 +163,37 @@ impl MeshNode {
 
     /// Where phones reach it over TLS.
     pub fn tls(&self) -> SocketAddr {
-        self.ports.address(2)
+        self.address(2)
     }
 
     /// Where browsers reach it.
     pub fn ws(&self) -> SocketAddr {
-        self.ports.address(3)
+        self.address(3)
     }
 
     /// Where browsers reach it over TLS.
     pub fn wss(&self) -> SocketAddr {
-        self.ports.address(4)
+        self.address(4)
     }
 
     /// Where phones reach it, over UDP and TCP.
     pub fn sip(&self) -> SocketAddr {
-        self.ports.address(0)
+        self.address(0)
     }
 
     /// Where other nodes reach it.
     pub fn link(&self) -> SocketAddr {
-        self.ports.address(1)
+        self.address(1)
+    }
+
+    fn address(&self, offset: u16) -> SocketAddr {
+        SocketAddr::new(self.host, self.ports.port(offset))
+    }
+
+    /// What another node is given as `--peer` to find this one.
+    #[track_caller]
+    pub fn peer(&self) -> String {
+        self.status()["peer"][0].as_str().expect("a peer line").to_owned()
     }
 
     /// Its data folder.

@@ -221,12 +221,16 @@ fn status_text(status: &Status) -> String {
             format!("accounts  {} (table {})", status.accounts.users, status.accounts.version),
             format!("records   {}", if records.is_empty() { "none".to_owned() } else { records.join(", ") }),
             format!("known     {} nodes of the overlay", status.overlay_nodes_known),
+            format!("peer      {}", status.peer.join("\n          ")),
         ]
         .join("\n"),
     ];
     if let Some(search) = &status.search {
         let (since, attempts) = (lasting(search.since_s), search.attempts);
-        sections.push(format!("no link   for {since}, {attempts} dials in vain: {}", search.reason));
+        sections.push(format!(
+            "no link   for {since}, {attempts} dials in vain: {}\ntried     {}",
+            search.reason, search.tried
+        ));
     }
     sections.extend(clock_text(status.clock_behind_ms));
     sections.extend(status.contradictions.iter().map(contradiction_text));
@@ -365,9 +369,9 @@ mod tests {
             second_stage: vec![ServerStatus { server: "udp 192.0.2.10:5060".to_owned(), answers: false }],
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 4, version: "ab12".to_owned() },
+            peer: vec!["0123@192.0.2.7:6084".to_owned(), "0123@198.51.100.7:6084".to_owned()],
             overlay_nodes_known: 3,
             clock_behind_ms: -90_000,
-            search: Some(Search { since_s: 70, attempts: 9, reason: "no answer in time".to_owned() }),
             contradictions: vec![Contradiction {
                 writer: "l1ar".to_owned(),
                 kind: "registration".to_owned(),
@@ -376,6 +380,12 @@ mod tests {
                 found_ms: 2,
                 records: ["a1".to_owned(), "b2".to_owned()],
             }],
+            search: Some(Search {
+                since_s: 70,
+                attempts: 9,
+                reason: "no answer in time".to_owned(),
+                tried: "the local network".to_owned(),
+            }),
         };
         let text = status_text(&status);
         for part in [
@@ -387,9 +397,10 @@ mod tests {
             "silent: its users go to others",
             "bob@example.org",
             "10 min",
-            "9 dials in vain",
             "node l1ar signed two different records",
             "clock     1 min 30 s ahead of",
+            "9 dials in vain: no answer in time\ntried     the local network",
+            "peer      0123@192.0.2.7:6084\n          0123@198.51.100.7:6084\n",
             "failing for 1 min 1 s",
             "1 of 4",
             "provider: no server of the provider answers\nhint: check `server`",

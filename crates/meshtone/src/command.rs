@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use meshtone_node::DigestRule;
+use meshtone_node::bootstrap::Peer;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
@@ -88,6 +89,11 @@ pub(crate) struct RunOptions {
     /// Addresses for links to other nodes, UDP [default: 0.0.0.0:6084]
     #[arg(long, env = "MESHTONE_LINK", value_name = "ADDR", value_delimiter = ',')]
     pub(crate) link: Vec<SocketAddr>,
+
+    /// Nodes to look for beside those known from before: KEY@ADDRESS:PORT, as `status` shows it there, or a domain whose TXT
+    /// records at _meshtone.DOMAIN say peer=KEY@ADDRESS:PORT
+    #[arg(long, env = "MESHTONE_PEER", value_name = "PEER", value_delimiter = ',')]
+    pub(crate) peer: Vec<Peer>,
 
     /// First and last UDP port for media [default: 16384-32767]
     #[arg(long, env = "MESHTONE_RTP_PORTS", value_name = "A-B")]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use meshtone_node::bootstrap::Peer;
 use meshtone_node::first_stage::{self, SecondStage, Spread};
 use meshtone_node::policy::Outside;
 use meshtone_node::trunk::settings::Trunk;
@@ -16,7 +17,7 @@ use crate::outside::{self, OutsideKeys};
 use crate::trunk;
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "data",
     "domain",
     "sip",
@@ -29,6 +30,7 @@ const KEYS: [&str; 17] = [
     "tls_ca",
     "digest",
     "link",
+    "peer",
     "rtp_ports",
     "join",
     "log",
@@ -51,6 +53,7 @@ pub(crate) struct Settings {
     pub(crate) tls_ca: Option<PathBuf>,
     pub(crate) digest: Vec<DigestRule>,
     pub(crate) link: Vec<SocketAddr>,
+    pub(crate) peer: Vec<Peer>,
     pub(crate) rtp_ports: Option<PortRange>,
     pub(crate) join: Option<String>,
     pub(crate) log: Option<String>,
@@ -75,6 +78,7 @@ struct File {
     tls_ca: Option<PathBuf>,
     digest: Option<Texts>,
     link: Option<Texts>,
+    peer: Option<Texts>,
     rtp_ports: Option<String>,
     join: Option<String>,
     log: Option<String>,
@@ -191,6 +195,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         Texts::list(texts).iter().map(read).collect::<Result<Vec<_>, _>>()
     };
     let digest = Texts::list(file.digest).iter().map(|text| text.parse::<DigestRule>()).collect::<Result<Vec<_>, _>>();
+    let peer = Texts::list(file.peer).iter().map(|text| text.parse::<Peer>()).collect::<Result<Vec<_>, _>>();
     let rtp_ports = file.rtp_ports.map(|text| text.parse::<PortRange>()).transpose();
     let trusted =
         Texts::list(file.trusted_sources).iter().map(|text| text.parse()).collect::<Result<Vec<Network>, _>>();
@@ -208,6 +213,8 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         digest: digest
             .map_err(|why| wrong(format!("`digest`: {why}"), "for example [\"md5\", \"192.0.2.1:5080=sha-256\"]"))?,
         link: addresses("link", file.link)?,
+        peer: peer
+            .map_err(|why| wrong(format!("`peer`: {why}"), "`meshtone status` shows at each node how it is named"))?,
         rtp_ports: rtp_ports.map_err(|why| wrong(format!("`rtp_ports`: {why}"), "for example \"16384-32767\""))?,
         join: file.join,
         log: file.log,
@@ -269,12 +276,13 @@ mod tests {
         let text = "data = \"/d\"\ndomain = \"example.org\"\nsip = [\"127.0.0.1:5060\", \"[::1]:5060\"]\n\
                     tls = \"127.0.0.1:5061\"\n\
                     ws = \"127.0.0.1:80\"\nwss = \"127.0.0.1:443\"\nws_origin = \"https://a.example, https://b.example\"\n\
-                    tls_cert = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"\nlink = \"127.0.0.1:6084, 127.0.0.2:6084\"\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n\
+                    tls_cert = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"\nlink = \"127.0.0.1:6084, 127.0.0.2:6084\"\n\
+                    peer = \"example.org, example.net\"\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n\
                     trusted_sources = \"192.0.2.10, 198.51.100.0/24\"\n";
         let settings = read(text).unwrap();
         assert_eq!((settings.sip.len(), settings.link.len()), (2, 2));
         assert_eq!((settings.tls.len(), settings.ws.len(), settings.wss.len()), (1, 1, 1));
-        assert_eq!(settings.trusted_sources.len(), 2);
+        assert_eq!((settings.trusted_sources.len(), settings.peer.len()), (2, 2));
         assert_eq!(settings.ws_origin, ["https://a.example", "https://b.example"]);
         assert_eq!(settings.rtp_ports, Some(PortRange(1000, 2000)));
         assert_eq!(settings.domain.as_deref(), Some("example.org"));
@@ -306,6 +314,7 @@ mod tests {
         for text in [
             "trusted_sources = \"sbc\"",
             "sip = 5060",
+            "peer = \"192.0.2.1:6084\"",
             "sip = \"localhost\"",
             "rtp_ports = \"2\"",
             "domain = [",

@@ -45,6 +45,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         ws_origins: first_given(options.ws_origin, settings.ws_origin),
         digest: first_given(options.digest, settings.digest),
         link: first_given(first_given(options.link, settings.link), vec![DEFAULT_LINK]),
+        peers: first_given(options.peer, settings.peer),
         rtp_ports: (first, last),
         join: options.join.or(settings.join),
         outside: settings.outside,

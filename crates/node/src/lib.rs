@@ -9,12 +9,14 @@
 //! | [`policy`] | who may call whom beyond the overlay |
 //! | [`trunk`] | accounts at providers |
 //! | [`first_stage`] | the servers of a farm that this node stands before |
+//! | [`bootstrap`] | finding other nodes by name and on the local network |
 //! | [`account`] | who may register here, replicated among home nodes |
 //! | [`enrol`] | how a node comes by its identity, and tickets for others |
 //! | [`control`] | administration over a unix socket |
 //! | [`store`] | the data folder |
 
 pub mod account;
+pub mod bootstrap;
 mod clock;
 pub mod control;
 pub mod enrol;

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::account::{self, Accounts};
+use crate::bootstrap::{Bootstrap, Peer, Tried};
 use crate::clock::unix_ms;
 use crate::control;
 use crate::enrol::{self, Membership};
@@ -87,6 +88,8 @@ pub struct Config {
     pub rtp_ports: (u16, u16),
     /// The ticket by which a first run joins another's overlay.
     pub join: Option<String>,
+    /// Other nodes to look for, beside those known from before.
+    pub peers: Vec<Peer>,
     /// Calls to and from other SIP domains and telephone networks.
     pub outside: Outside,
     /// Hosts that speak for many phones, to which the limits by source do not apply as they are.
@@ -203,6 +206,7 @@ impl Node {
         let settings = transport::Settings { receivers: threads, ..transport_settings(&config, &store, &domain)? };
         let transports = Transports::start(settings, overlay.clone(), Dispatch::new(inboxes.clone()))?;
 
+        let dns = Arc::new(Dns::new(&config.outside.dns));
         let flow_token_key = kept_key(&store, Setting::FlowTokenKey)?;
         let own_host = transport::host_of(overlay.node_id()).ok_or(StartError::NodeName)?;
         let exchange = Arc::new(Exchange {
@@ -219,7 +223,7 @@ impl Node {
             gruus: GruuKey::new(&kept_key(&store, Setting::GruuKey)?, &overlay.node_id().to_string()),
             guard: Guard::new(config.trusted_sources.clone()),
             rtp_ports: ports,
-            dns: Dns::new(&config.outside.dns),
+            dns: dns.clone(),
             outside: config.outside.clone(),
             allowances: Allowances::default(),
             open_registration: config.dangerous_open_registration,
@@ -269,6 +273,9 @@ impl Node {
         tasks.spawn(follow_accounts(exchange.clone()));
         tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
         tasks.spawn(remember_peers(store.clone(), overlay.clone()));
+        let tried = Arc::new(Tried::new(membership.bootstrap.len()));
+        let peers = config.peers.clone();
+        tasks.spawn(Bootstrap { peers, dns, tried: tried.clone() }.run(overlay.clone()));
 
         let (addresses, links) = (transports.addresses(), overlay.addresses());
         let summary = Summary {
@@ -284,7 +291,7 @@ impl Node {
             first_run: membership.first_run,
             users: accounts.users(),
         };
-        let view = StatusView::new(summary.clone(), exchange, first_stage);
+        let view = StatusView::new(summary.clone(), exchange, first_stage, tried);
         let control = control::Control::new(accounts, membership.inviter(), overlay.clone(), Arc::new(view));
         let listener = control::bind(&summary.data).map_err(StartError::Control)?;
         tasks.spawn(control::serve(listener, control));

@@ -9,6 +9,7 @@ use meshtone_overlay::Path;
 use meshtone_overlay::dht::Evidence;
 use meshtone_sip::digest::Algorithm;
 
+use crate::bootstrap::{Peer, Tried};
 use crate::clock::unix_ms;
 use crate::control::{
     AccountsStatus, Call, Contradiction, Link, Registration, Search, ServerStatus, Status, StatusSource, TrunkStatus,
@@ -23,12 +24,18 @@ pub(crate) struct StatusView {
     summary: Summary,
     exchange: Arc<Exchange>,
     first_stage: Option<Arc<FirstStage>>,
+    tried: Arc<Tried>,
     started: Instant,
 }
 
 impl StatusView {
-    pub(crate) fn new(summary: Summary, exchange: Arc<Exchange>, first_stage: Option<Arc<FirstStage>>) -> Self {
-        Self { summary, exchange, first_stage, started: Instant::now() }
+    pub(crate) fn new(
+        summary: Summary,
+        exchange: Arc<Exchange>,
+        first_stage: Option<Arc<FirstStage>>,
+        tried: Arc<Tried>,
+    ) -> Self {
+        Self { summary, exchange, first_stage, tried, started: Instant::now() }
     }
 
     fn links(&self) -> Vec<Link> {
@@ -42,6 +49,11 @@ impl StatusView {
             domains: link.domains,
         };
         self.exchange.overlay.links().into_iter().map(link).collect()
+    }
+
+    fn peer(&self) -> Vec<String> {
+        let own = self.exchange.overlay.own_address();
+        own.addrs.iter().map(|address| Peer::At(own.link_key, *address).to_string()).collect()
     }
 
     fn registrations(&self, now_ms: u64) -> Vec<Registration> {
@@ -123,12 +135,14 @@ impl StatusSource for StatusView {
                 users: self.exchange.accounts.users(),
                 version: self.exchange.accounts.version(),
             },
+            peer: self.peer(),
             overlay_nodes_known: overlay.nodes_known(),
             clock_behind_ms: overlay.clock_behind_ms(),
             search: overlay.search().map(|search| Search {
                 since_s: now_ms.saturating_sub(search.since_ms) / 1000,
                 attempts: search.attempts,
                 reason: search.reason,
+                tried: self.tried.sentence(),
             }),
             contradictions: overlay.evidence().iter().map(contradiction).collect(),
         }

@@ -256,6 +256,14 @@ impl Overlay {
         self.snapshot().evidence.clone()
     }
 
+    /// Takes in peers that somebody with a say named after the start: they are dialled until there are links enough.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn add_peers(&self, peers: Vec<PeerAddress>) -> Result<(), Error> {
+        self.inner.commands.send(Command::AddPeers { peers }).await.map_err(|_| Error::Stopped)
+    }
+
     /// Tells of links that come and go from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<LinkEvent> {
         self.inner.events.subscribe()

@@ -35,6 +35,9 @@ pub struct Status {
     pub records: BTreeMap<String, usize>,
     /// The account table.
     pub accounts: AccountsStatus,
+    /// What another node may be given as `--peer` to find this one, one for each address.
+    #[serde(default)]
+    pub peer: Vec<String>,
     /// Nodes in the routing table.
     pub overlay_nodes_known: usize,
     /// By how many milliseconds the machine's clock is behind those of most neighbours in the overlay; negative when it is ahead.
@@ -74,6 +77,9 @@ pub struct Search {
     pub attempts: u32,
     /// Why, as far as it is known.
     pub reason: String,
+    /// In which ways other nodes are looked for, and what came of each.
+    #[serde(default)]
+    pub tried: String,
 }
 
 /// A link to another node.

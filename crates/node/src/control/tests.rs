@@ -32,6 +32,7 @@ impl StatusSource for FixedStatus {
             second_stage: vec![],
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 0, version: "00".to_owned() },
+            peer: Vec::new(),
             overlay_nodes_known: 3,
             clock_behind_ms: 0,
             search: None,

@@ -68,7 +68,7 @@ pub(crate) struct Exchange {
     pub(crate) rtp_ports: PortRange,
     /// Calls beyond the overlay: what is allowed, where they go, how many there are.
     pub(crate) outside: Outside,
-    pub(crate) dns: Dns,
+    pub(crate) dns: Arc<Dns>,
     pub(crate) allowances: Allowances,
     /// Whoever names a user of the served domain is believed: nobody needs an account or a password.
     pub(crate) open_registration: bool,

@@ -47,6 +47,8 @@ pub(super) enum Command {
     Fetch { kind: Kind, name: String, first: bool, reply: oneshot::Sender<Result<Vec<Entry>, Error>> },
     /// Where a node was seen last, if it was.
     Seen { node: NodeId, reply: oneshot::Sender<Option<PeerAddress>> },
+    /// Dial these until there are links enough.
+    AddPeers { peers: Vec<PeerAddress> },
     /// Say goodbye and end.
     Stop { reply: oneshot::Sender<()> },
 }
@@ -188,6 +190,7 @@ impl Driver {
                 // Whoever asked may have given up.
                 let _ = reply.send(seen.and_then(|peer| PeerAddress::decode(&peer.address).ok()));
             }
+            Command::AddPeers { peers } => peers.iter().for_each(|peer| self.keeper.add(now.instant, peer)),
             Command::Stop { reply } => drop(reply),
         }
     }
@@ -238,10 +241,7 @@ impl Driver {
             Ok(found) => dialled.node.is_some_and(|node| node != *found),
             Err(error) => {
                 debug!(key = %dialled.key.short(), %error, "a dial failed");
-                if let Some(search) = self.searching.on_failed(now, &error.to_string()) {
-                    let (attempts, reason) = (search.attempts, &search.reason);
-                    warn!(attempts, reason, "no other node of the overlay is reached; it is tried again and again");
-                }
+                self.searching.on_failed(&error.to_string());
                 true
             }
         };

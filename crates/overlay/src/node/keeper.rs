@@ -25,6 +25,7 @@ const MAX_KEPT: usize = 64;
 /// The peers that the configuration names.
 #[derive(Debug)]
 pub(super) struct Keeper {
+    own: LinkKey,
     peers: BTreeMap<LinkKey, Kept>,
 }
 
@@ -44,16 +45,28 @@ enum State {
 
 impl Keeper {
     pub(super) fn new(now: Instant, own: LinkKey, bootstrap: &[PeerAddress]) -> Self {
-        let mut peers: BTreeMap<LinkKey, Kept> = BTreeMap::new();
-        for address in bootstrap.iter().filter(|address| address.link_key != own) {
-            if let Some(kept) = peers.get_mut(&address.link_key) {
-                kept.address.merge(&address.addrs);
-            } else if peers.len() < MAX_KEPT {
-                let kept = Kept { address: address.clone(), state: State::Waiting { due: now }, back_off: BACK_OFF.0 };
-                peers.insert(address.link_key, kept);
-            }
+        let mut keeper = Self { own, peers: BTreeMap::new() };
+        for address in bootstrap {
+            keeper.add(now, address);
         }
-        Self { peers }
+        keeper
+    }
+
+    /// Takes in a peer, or another place at which one may be reached; either is dialled at once.
+    pub(super) fn add(&mut self, now: Instant, address: &PeerAddress) {
+        if let Some(kept) = self.peers.get_mut(&address.link_key) {
+            let known = kept.address.addrs.len();
+            kept.address.merge(&address.addrs);
+            if kept.address.addrs.len() > known {
+                kept.back_off = BACK_OFF.0;
+                if let State::Waiting { due } = &mut kept.state {
+                    *due = (*due).min(now);
+                }
+            }
+        } else if self.peers.len() < MAX_KEPT && address.link_key != self.own {
+            let kept = Kept { address: address.clone(), state: State::Waiting { due: now }, back_off: BACK_OFF.0 };
+            self.peers.insert(address.link_key, kept);
+        }
     }
 
     /// Returns who is to be dialled now, and takes them for dialled.
@@ -219,6 +232,34 @@ mod tests {
         assert!(keeper.due(now, ENOUGH_LINKS).is_empty());
         assert_eq!(keeper.poll_timeout(ENOUGH_LINKS), None);
         assert_eq!(keeper.due(now, 0).len(), 1);
+    }
+
+    #[test]
+    fn a_peer_that_is_told_of_later_is_dialled_at_once_and_so_is_a_new_place_of_one() {
+        let mut now = Instant::now();
+        let mut keeper = Keeper::new(now, OWN, &[]);
+        keeper.add(now, &peer(PEER));
+        for _ in 0..6 {
+            assert_eq!(keeper.due(now, 0).len(), 1);
+            keeper.on_failed(now, PEER);
+            now = keeper.poll_timeout(0).unwrap();
+        }
+        keeper.due(now, 0);
+        keeper.on_failed(now, PEER);
+        keeper.add(now, &peer(PEER));
+        assert!(keeper.due(now, 0).is_empty(), "nothing new was told");
+        let moved = PeerAddress { link_key: PEER, addrs: vec!["192.0.2.9:6084".parse().unwrap()] };
+        keeper.add(now, &moved);
+        assert_eq!(keeper.due(now, 0)[0].addrs.len(), 2);
+    }
+
+    #[test]
+    fn no_more_peers_are_kept_than_a_start_needs() {
+        let mut keeper = Keeper::new(Instant::now(), OWN, &[]);
+        for number in 1..=u8::try_from(MAX_KEPT + 9).unwrap() {
+            keeper.add(Instant::now(), &peer(LinkKey::from_bytes([number; 32])));
+        }
+        assert_eq!(keeper.addresses().count(), MAX_KEPT);
     }
 
     #[test]

@@ -1,11 +1,8 @@
 //! What a node that has no link at all knows about it, for people; and that the machine slept or stood still. Pure.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::dht::Now;
-
-/// How often the log says that nobody is found: it is read by people, and the first time matters most.
-const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// A step of a clock between two looks that only sleep explains: looks are a fraction of a second apart, and peers take
 /// links for dead after six seconds.
@@ -22,17 +19,16 @@ pub struct Search {
     pub reason: String,
 }
 
-/// Whether we are searching, and when that was said last.
+/// Whether we are searching.
 #[derive(Debug)]
 pub(super) struct Searching {
     search: Option<Search>,
-    said: Option<Instant>,
 }
 
 impl Searching {
     pub(super) fn new(now: Now, knows_peers: bool) -> Self {
         let reason = if knows_peers { "no answer yet" } else { "no other node is known" };
-        Self { search: Some(begun(now, reason)), said: None }
+        Self { search: Some(begun(now, reason)) }
     }
 
     /// Returns the search that goes on.
@@ -42,7 +38,7 @@ impl Searching {
 
     /// There is a link.
     pub(super) fn on_up(&mut self) {
-        *self = Self { search: None, said: None };
+        self.search = None;
     }
 
     /// A link is gone, `left` are left.
@@ -52,16 +48,12 @@ impl Searching {
         }
     }
 
-    /// A dial came to nothing. Returns the search when it is time to tell people of it.
-    pub(super) fn on_failed(&mut self, now: Now, reason: &str) -> Option<&Search> {
-        let search = self.search.as_mut()?;
-        search.attempts = search.attempts.saturating_add(1);
-        reason.clone_into(&mut search.reason);
-        if self.said.is_some_and(|said| now.instant.saturating_duration_since(said) < SAY_EVERY) {
-            return None;
+    /// A dial came to nothing.
+    pub(super) fn on_failed(&mut self, reason: &str) {
+        if let Some(search) = &mut self.search {
+            search.attempts = search.attempts.saturating_add(1);
+            reason.clone_into(&mut search.reason);
         }
-        self.said = Some(now.instant);
-        self.search.as_ref()
     }
 }
 
@@ -95,6 +87,8 @@ impl Wakefulness {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+    use std::time::Instant;
+
     use super::*;
 
     fn start() -> Now {
@@ -106,14 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn a_search_counts_its_attempts_and_says_so_at_once_and_then_seldom() {
-        let now = start();
-        let mut searching = Searching::new(now, true);
-        assert_eq!(searching.on_failed(now, "no answer in time").unwrap().attempts, 1);
-        assert_eq!(searching.on_failed(after(now, 30, 30), "no answer in time"), None);
-        let said = searching.on_failed(after(now, 61, 61), "it belongs to another overlay").unwrap();
-        assert_eq!((said.attempts, said.since_ms), (3, now.unix_ms));
-        assert_eq!(said.reason, "it belongs to another overlay");
+    fn a_search_counts_its_attempts_and_knows_why_the_last_one_failed() {
+        let mut searching = Searching::new(start(), true);
+        searching.on_failed("no answer in time");
+        searching.on_failed("it belongs to another overlay");
+        let search = searching.get().unwrap();
+        assert_eq!((search.attempts, search.since_ms), (2, start().unix_ms));
+        assert_eq!(search.reason, "it belongs to another overlay");
     }
 
     #[test]
@@ -123,7 +116,8 @@ mod tests {
         assert_eq!(searching.get().unwrap().reason, "no other node is known");
         searching.on_up();
         assert_eq!(searching.get(), None);
-        assert_eq!(searching.on_failed(now, "no answer in time"), None, "others are linked");
+        searching.on_failed("no answer in time");
+        assert_eq!(searching.get(), None, "others are linked");
         searching.on_down(now, 1);
         assert_eq!(searching.get(), None);
         searching.on_down(after(now, 9, 9), 0);

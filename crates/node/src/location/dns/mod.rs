@@ -116,6 +116,26 @@ impl Dns {
         self.dead().answered(server);
     }
 
+    /// The TXT records of a name, the strings of each joined (RFC 7208 §3.3 does likewise).
+    ///
+    /// # Errors
+    /// [`LocateError::NameServer`]
+    pub(crate) async fn texts(&self, name: &str) -> Result<Vec<String>, LocateError> {
+        let records = self.ask(name, RecordType::TXT).await?.into_iter().filter_map(|data| {
+            let RData::TXT(record) = data else { return None };
+            Some(record.txt_data.iter().map(|part| String::from_utf8_lossy(part)).collect())
+        });
+        Ok(records.collect())
+    }
+
+    /// The addresses of a host, of both families.
+    ///
+    /// # Errors
+    /// [`LocateError::NameServer`]
+    pub(crate) async fn hosts(&self, name: &str) -> Result<Vec<IpAddr>, LocateError> {
+        Records::addresses(self, name).await
+    }
+
     async fn all(&self, wanted: &Wanted) -> Result<Vec<Server>, LocateError> {
         let walk = walk::servers(self, wanted, SPOKEN, chance);
         tokio::time::timeout(WALK, walk).await.unwrap_or(Err(LocateError::NameServer))

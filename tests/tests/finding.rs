@@ -1,0 +1,125 @@
+//! Nodes that have lost each other's addresses find each other again: by what a person says and by the DNS.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use meshtone_tests::name_server::NameServer;
+use meshtone_tests::scripted::SDP;
+use meshtone_tests::{Mesh, MeshNode, SOON, ScriptedPhone, eventually};
+
+const ALICE: &str = "alice";
+const BOB: &str = "bob";
+
+/// Where the two nodes are after they have moved.
+const NEW_HOSTS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 81, 1), Ipv4Addr::new(127, 0, 81, 2)];
+
+/// Two nodes that know each other by addresses at which nobody is any more; neither runs.
+fn moved_apart() -> (Mesh, [String; 2]) {
+    let mut mesh = Mesh::start(2);
+    let passwords = [mesh.user(ALICE), mesh.user(BOB)];
+    for (node, host) in mesh.nodes.iter_mut().zip(NEW_HOSTS) {
+        assert_eq!(node.terminate(), Some(0));
+        node.move_to(host);
+    }
+    (mesh, passwords)
+}
+
+/// Alice, at the first node, calls Bob, at the second.
+fn call(mesh: &Mesh, [alice, bob]: &[String; 2]) {
+    let mut alice = ScriptedPhone::udp(mesh.sip(1)).of(ALICE, alice);
+    let mut bob = ScriptedPhone::udp(mesh.sip(2)).of(BOB, bob);
+    bob.register();
+    mesh.wait_announced(1);
+    let invite = alice.invite("sip:bob@mesh.test");
+    let ringing = bob.incoming("INVITE");
+    bob.reply(&ringing, 200, "OK", SDP);
+    alice.established(&invite);
+    bob.incoming("ACK");
+}
+
+fn tried(node: &MeshNode) -> String {
+    node.status()["search"]["tried"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn two_nodes_that_both_moved_find_each_other_by_the_peer_that_a_person_names() {
+    let (mut mesh, passwords) = moved_apart();
+    mesh.node_mut(2).restart();
+    mesh.node_mut(1).restart();
+    let in_vain = |node: &MeshNode| node.status()["search"]["attempts"].as_u64().is_some_and(|attempts| attempts > 0);
+    eventually(SOON, "n1 to dial in vain", || in_vain(mesh.node(1)));
+    assert_eq!(tried(mesh.node(1)), "1 node known from before");
+    assert!(mesh.node(1).must(&["status"]).contains("\ntried     1 node known from before"));
+
+    let peer = mesh.node(2).peer();
+    mesh.node_mut(1).terminate();
+    mesh.node_mut(1).run(&["--peer", &peer]);
+    mesh.wait_linked();
+    call(&mesh, &passwords);
+}
+
+#[test]
+fn two_nodes_that_both_moved_find_each_other_by_a_domain() {
+    let (mut mesh, passwords) = moved_apart();
+    mesh.node_mut(2).restart();
+    // One of the records names the node at its host, others are not for us, or lead nowhere.
+    let peer = mesh.node(2).peer();
+    let (key, place) = peer.split_once('@').expect("KEY@ADDRESS:PORT");
+    let port = place.rsplit_once(':').expect("a port").1;
+    let texts = [
+        "v=spf1 -all".to_owned(),
+        format!("peer={key}@nowhere.nodes.test:{port}"),
+        format!("peer={key}@n2.nodes.test:{port}"),
+    ];
+    let hosts = [("n2.nodes.test", IpAddr::from(NEW_HOSTS[1]))];
+    let dns = NameServer::with_texts("_meshtone.nodes.test", &texts, &hosts);
+    let settings = format!("peer = \"nodes.test\"\ndns = [\"{}\"]\n", dns.address());
+    mesh.node_mut(1).run_configured(&settings);
+    mesh.wait_linked();
+    call(&mesh, &passwords);
+}
+
+#[test]
+fn a_node_whose_domain_names_nobody_says_so() {
+    let dns = NameServer::with_texts("_meshtone.other.test", &[], &[]);
+    let mut node = MeshNode::unstarted("n1").with_domain("mesh.test");
+    node.run_configured(&format!("peer = \"nodes.test\"\ndns = [\"{}\"]\n", dns.address()));
+    let sentence = "--peer nodes.test (the DNS names no node there)";
+    eventually(SOON, "the node to say what it tried", || tried(&node) == sentence);
+    eventually(SOON, "the log to say so", || std::fs::read_to_string(node.log()).unwrap().contains(sentence));
+}
+
+#[test]
+fn nodes_with_ipv6_addresses_alone_find_and_call_each_other() {
+    let mut first = MeshNode::unstarted("n1").with_domain("mesh.test");
+    first.move_to(Ipv6Addr::LOCALHOST);
+    first.run(&[]);
+    let mut second = MeshNode::unstarted("n2");
+    second.move_to(Ipv6Addr::LOCALHOST);
+    second.run(&["--join", &first.invite()]);
+    let mesh = Mesh { nodes: vec![first, second] };
+    mesh.wait_linked();
+    assert!(mesh.node(2).peer().contains("@[::1]:"));
+    let path = mesh.node(1).status()["links"][0]["path"].as_str().expect("a path").to_owned();
+    assert!(path.starts_with("direct [::1]:"), "{path}");
+    let passwords = [mesh.user(ALICE), mesh.user(BOB)];
+    call(&mesh, &passwords);
+}
+
+#[test]
+fn a_node_of_both_families_joins_those_of_one_each() {
+    let mut first = MeshNode::unstarted("n1").with_domain("mesh.test");
+    let both = format!("[::1]:{}", first.link().port());
+    first.run(&["--link", &both]);
+    let mut second = MeshNode::unstarted("n2");
+    second.move_to(Ipv6Addr::LOCALHOST);
+    second.run(&["--join", &first.invite()]);
+    let third = MeshNode::joining("n3", &first.invite());
+    let mesh = Mesh { nodes: vec![first, second, third] };
+    for number in [2, 3] {
+        let linked = || mesh.node(number).links() >= 1;
+        eventually(SOON, &format!("n{number} to be linked"), linked);
+    }
+    eventually(SOON, "n1 to be linked with both", || mesh.node(1).links() == 2);
+}
