@@ -57,8 +57,8 @@ fn check_core(data: &[u8]) {
     let peer = |byte| Descriptor { node: NodeId::from_bytes([byte; 32]), address: Bytes::from_static(b"somewhere") };
     let mut dht =
         Dht::new(Config::default(), peer(1), Arc::new(Anybody), Arc::new(Anything), Box::new(Counting(0)), now);
-    dht.handle_link_up(now, peer(2));
-    dht.handle_link_up(now, peer(3));
+    dht.handle_link_up(now, peer(2), true);
+    dht.handle_link_up(now, peer(3), true);
     dht.fetch(now, Kind::SipRegistration, "bob@example.org");
     for _ in 0..2 {
         dht.handle_input(now, peer(2).node, data);

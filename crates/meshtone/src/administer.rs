@@ -221,6 +221,7 @@ fn status_text(status: &Status) -> String {
             format!("accounts  {} (table {})", status.accounts.users, status.accounts.version),
             format!("records   {}", if records.is_empty() { "none".to_owned() } else { records.join(", ") }),
             format!("known     {} nodes of the overlay", status.overlay_nodes_known),
+            format!("role      {}", role(status)),
             format!("peer      {}", status.peer.join("\n          ")),
         ]
         .join("\n"),
@@ -283,6 +284,14 @@ fn clock_text(behind_ms: i64) -> Option<String> {
         lasting(off_s)
     );
     (off_s > 30).then_some(text)
+}
+
+fn role(status: &Status) -> String {
+    match (status.ordinary, status.nodes_served) {
+        (true, _) => "ordinary: it holds and forwards nothing for others".to_owned(),
+        (false, 0) => "serving: it holds and forwards for others".to_owned(),
+        (false, served) => format!("serving: it holds and forwards for others, {served} of them ordinary nodes"),
+    }
 }
 
 fn trunks_text(trunks: &[TrunkStatus]) -> String {
@@ -369,6 +378,8 @@ mod tests {
             second_stage: vec![ServerStatus { server: "udp 192.0.2.10:5060".to_owned(), answers: false }],
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 4, version: "ab12".to_owned() },
+            ordinary: false,
+            nodes_served: 2,
             peer: vec!["0123@192.0.2.7:6084".to_owned(), "0123@198.51.100.7:6084".to_owned()],
             overlay_nodes_known: 3,
             clock_behind_ms: -90_000,
@@ -399,6 +410,7 @@ mod tests {
             "10 min",
             "node l1ar signed two different records",
             "clock     1 min 30 s ahead of",
+            "role      serving: it holds and forwards for others, 2 of them ordinary nodes",
             "9 dials in vain: no answer in time\ntried     the local network",
             "peer      0123@192.0.2.7:6084\n          0123@198.51.100.7:6084\n",
             "failing for 1 min 1 s",

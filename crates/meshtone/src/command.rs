@@ -95,6 +95,11 @@ pub(crate) struct RunOptions {
     #[arg(long, env = "MESHTONE_PEER", value_name = "PEER", value_delimiter = ',')]
     pub(crate) peer: Vec<Peer>,
 
+    /// Use the overlay through other nodes, and hold and forward nothing for them: for a machine that is weak or often off.
+    /// Some other node must serve
+    #[arg(long, env = "MESHTONE_ORDINARY", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) ordinary: bool,
+
     /// First and last UDP port for media [default: 16384-32767]
     #[arg(long, env = "MESHTONE_RTP_PORTS", value_name = "A-B")]
     pub(crate) rtp_ports: Option<PortRange>,

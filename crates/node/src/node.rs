@@ -90,6 +90,8 @@ pub struct Config {
     pub join: Option<String>,
     /// Other nodes to look for, beside those known from before.
     pub peers: Vec<Peer>,
+    /// Whether only to use the overlay, through nodes that store and forward for others.
+    pub ordinary: bool,
     /// Calls to and from other SIP domains and telephone networks.
     pub outside: Outside,
     /// Hosts that speak for many phones, to which the limits by source do not apply as they are.
@@ -121,6 +123,8 @@ pub struct Summary {
     pub ws: Vec<SocketAddr>,
     /// Addresses for WebSocket over TLS.
     pub wss: Vec<SocketAddr>,
+    /// Whether it only uses the overlay.
+    pub ordinary: bool,
     /// Link addresses, real ones even where it listens on all of them.
     pub link: Vec<SocketAddr>,
     /// The data folder.
@@ -286,6 +290,7 @@ impl Node {
             tls: reachable(&addresses.tls, &links),
             ws: reachable(&addresses.ws, &links),
             wss: reachable(&addresses.wss, &links),
+            ordinary: config.ordinary,
             link: links,
             data: config.data,
             first_run: membership.first_run,
@@ -380,6 +385,7 @@ fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> Ov
         membership.authority_certificate.clone(),
         membership.certificate.clone(),
     );
+    overlay.serves = !config.ordinary;
     overlay.homes = vec![membership.home.clone()];
     overlay.bootstrap = membership.bootstrap.clone();
     overlay.enrol = membership.enrol_handler();

@@ -136,6 +136,8 @@ impl StatusSource for StatusView {
                 version: self.exchange.accounts.version(),
             },
             peer: self.peer(),
+            ordinary: self.summary.ordinary,
+            nodes_served: overlay.nodes_served(),
             overlay_nodes_known: overlay.nodes_known(),
             clock_behind_ms: overlay.clock_behind_ms(),
             search: overlay.search().map(|search| Search {

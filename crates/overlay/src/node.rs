@@ -119,6 +119,7 @@ impl Overlay {
             certificate: config.certificate,
             homes: config.homes.clone(),
             incarnation: randomness.next_u64(),
+            serves: config.serves,
             enrol: config.enrol,
         })
         .await
@@ -126,7 +127,13 @@ impl Overlay {
         let own = OwnRecords::new(node, link_key, &links.addresses(), config.homes, config.version);
         let persist = config.records.is_some();
         let mut dht = Dht::new(
-            dht::Config { replicas: config.replicas, persist, subnet_of, ..dht::Config::default() },
+            dht::Config {
+                replicas: config.replicas,
+                serves: config.serves,
+                persist,
+                subnet_of,
+                ..dht::Config::default()
+            },
             Descriptor { node, address: own.address().encode() },
             writer,
             validator,
@@ -145,7 +152,7 @@ impl Overlay {
         let (commands, receiver) = mpsc::channel(MAX_COMMANDS);
         let events = broadcast::Sender::new(MAX_EVENTS);
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
-        let keeper = Keeper::new(Instant::now(), link_key, &config.bootstrap);
+        let keeper = Keeper::new(Instant::now(), link_key, &config.bootstrap, config.serves);
         let driver = Driver::new(
             dht,
             links.clone(),
@@ -233,6 +240,11 @@ impl Overlay {
     /// Returns how many other nodes are known, as of a moment ago.
     pub fn nodes_known(&self) -> usize {
         self.snapshot().nodes_known
+    }
+
+    /// Returns how many ordinary nodes use the overlay through this one, as of a moment ago.
+    pub fn nodes_served(&self) -> usize {
+        self.snapshot().nodes_served
     }
 
     /// Returns whether there is nobody else: no link, and no other node known. Whoever asks then is told what he knows himself.

@@ -22,6 +22,10 @@ const JOIN_PACE: Duration = Duration::from_millis(100);
 /// How long a grown overlay is left alone: two rounds of refreshing.
 const SETTLING: Duration = Duration::from_secs(120);
 
+/// What a node's hello says after its id.
+const SERVING: u8 = 0;
+const ORDINARY: u8 = 1;
+
 /// What a simulated overlay node tells the test.
 pub type OverlayEvent = Event;
 
@@ -47,6 +51,7 @@ pub struct OverlayNode {
     /// Its disk.
     store: BTreeMap<Bytes, Bytes>,
     domains: Vec<String>,
+    serves: bool,
 }
 
 /// An overlay in a simulated network: an authority, and nodes that it certified.
@@ -60,9 +65,10 @@ pub struct Overlay {
 }
 
 impl OverlayNode {
-    fn new(dht: Dht, domains: Vec<String>) -> Self {
+    fn new(dht: Dht, domains: Vec<String>, serves: bool) -> Self {
         let node = dht.node_id();
-        let hello = Bytes::copy_from_slice(node.as_bytes());
+        let role = if serves { SERVING } else { ORDINARY };
+        let hello = [node.as_bytes().as_slice(), &[role]].concat().into();
         Self {
             dht,
             node,
@@ -75,6 +81,7 @@ impl OverlayNode {
             events: VecDeque::new(),
             store: BTreeMap::new(),
             domains,
+            serves,
         }
     }
 
@@ -116,7 +123,7 @@ impl Driver for OverlayNode {
                 let node = NodeId::from_bytes(id);
                 self.note(node, peer);
                 let address = Bytes::copy_from_slice(&peer.to_be_bytes());
-                self.dht.handle_link_up(now, Descriptor { node, address });
+                self.dht.handle_link_up(now, Descriptor { node, address }, hello.get(32) != Some(&ORDINARY));
             }
             Input::LinkDown { peer } => {
                 if let Some(node) = self.node_of(peer) {
@@ -217,10 +224,23 @@ impl Overlay {
     /// # Panics
     /// When it cannot be certified, which is a mistake in this crate or in the domains.
     pub fn add(&mut self, domains: &[&str], bootstrap: Option<usize>) -> usize {
-        let (authority, validator, config, seed) = (&self.authority, &self.validator, &self.config, self.seed);
+        self.add_node(domains, bootstrap, self.config.serves)
+    }
+
+    /// As [`add`](Self::add), an ordinary node: it uses the overlay and does not serve it.
+    ///
+    /// # Panics
+    /// As [`add`](Self::add).
+    pub fn add_ordinary(&mut self, domains: &[&str], bootstrap: Option<usize>) -> usize {
+        self.add_node(domains, bootstrap, false)
+    }
+
+    fn add_node(&mut self, domains: &[&str], bootstrap: Option<usize>, serves: bool) -> usize {
+        let (authority, validator, seed) = (&self.authority, &self.validator, self.seed);
+        let config = Config { serves, ..self.config.clone() };
         let number = self.network.add(|number, now| {
-            let dht = make_dht(authority, validator, config, seed, number, domains, now);
-            OverlayNode::new(dht, domains.iter().map(|domain| (*domain).to_owned()).collect())
+            let dht = make_dht(authority, validator, &config, seed, number, domains, now);
+            OverlayNode::new(dht, domains.iter().map(|domain| (*domain).to_owned()).collect(), serves)
         });
         if let Some(bootstrap) = bootstrap {
             self.network.dial(number, bootstrap);
@@ -241,14 +261,21 @@ impl Overlay {
 
     /// Starts a node again, dead or alive, with nothing but its keys and its disk, and lets it join over the given one.
     pub fn restart(&mut self, node: usize, bootstrap: Option<usize>) {
-        let (authority, validator, config, seed) = (&self.authority, &self.validator, &self.config, self.seed);
+        let serves = self.network.driver(node).serves;
+        self.restart_as(node, bootstrap, serves);
+    }
+
+    /// As [`restart`](Self::restart), to serve from now on, or not.
+    pub fn restart_as(&mut self, node: usize, bootstrap: Option<usize>, serves: bool) {
+        let (authority, validator, seed) = (&self.authority, &self.validator, self.seed);
+        let config = Config { serves, ..self.config.clone() };
         self.network.restart(node, |before, now| {
             let domains = std::mem::take(&mut before.domains);
             let names: Vec<&str> = domains.iter().map(String::as_str).collect();
-            let mut dht = make_dht(authority, validator, config, seed, node, &names, now);
+            let mut dht = make_dht(authority, validator, &config, seed, node, &names, now);
             let store = std::mem::take(&mut before.store);
             dht.restore(now, store.iter().map(|(key, value)| (key.clone(), value.clone())));
-            OverlayNode { store, ..OverlayNode::new(dht, domains) }
+            OverlayNode { store, ..OverlayNode::new(dht, domains, serves) }
         });
         if let Some(bootstrap) = bootstrap {
             self.network.dial(node, bootstrap);

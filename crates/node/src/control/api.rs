@@ -38,6 +38,12 @@ pub struct Status {
     /// What another node may be given as `--peer` to find this one, one for each address.
     #[serde(default)]
     pub peer: Vec<String>,
+    /// Whether this node only uses the overlay, through nodes that store and forward for others.
+    #[serde(default)]
+    pub ordinary: bool,
+    /// Ordinary nodes that use the overlay through this one.
+    #[serde(default)]
+    pub nodes_served: usize,
     /// Nodes in the routing table.
     pub overlay_nodes_known: usize,
     /// By how many milliseconds the machine's clock is behind those of most neighbours in the overlay; negative when it is ahead.

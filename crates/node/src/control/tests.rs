@@ -33,6 +33,8 @@ impl StatusSource for FixedStatus {
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 0, version: "00".to_owned() },
             peer: Vec::new(),
+            ordinary: false,
+            nodes_served: 0,
             overlay_nodes_known: 3,
             clock_behind_ms: 0,
             search: None,

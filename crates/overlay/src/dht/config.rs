@@ -14,6 +14,9 @@ pub const MAX_BATCH: usize = 48 * 1024;
 /// still knows all replicas.
 pub const SIBLINGS: usize = 8;
 
+/// Links that an ordinary node opens to nodes that serve: some may be silent or lie, and one has to be left.
+pub const CLIENT_LINKS: usize = 4;
+
 /// Most nodes in one list.
 pub const MAX_NODES: usize = 8;
 
@@ -85,6 +88,11 @@ pub struct Config {
     pub write_acknowledgements: usize,
     /// Replicas that a full read asks.
     pub read_replicas: usize,
+    /// Whether this node stores and forwards for others (RFC 6940 §3.2.1: a peer). One that does not, an ordinary node, uses the
+    /// overlay through those that do.
+    pub serves: bool,
+    /// Most ordinary nodes that use the overlay through this one; more are sent elsewhere.
+    pub max_clients: usize,
     /// First hops that are tried before "not found" is believed.
     pub paths: usize,
     /// Most long-lived links; a quarter more may be there while they are young.
@@ -129,6 +137,9 @@ impl Default for Config {
             replicas: 5,
             write_acknowledgements: 3,
             read_replicas: 3,
+            serves: true,
+            // As many as nodes that serve: neither kind keeps the other out, and a link costs as much either way.
+            max_clients: 64,
             // With 20 % liars one path finds half of what there is, eight find 99 %.
             paths: 8,
             max_links: 64,

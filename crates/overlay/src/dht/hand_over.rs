@@ -151,7 +151,9 @@ impl Dht {
                 OfferState::Refused => {}
             }
         }
-        for handed in newer {
+        // Who serves no more has no use for what is newer elsewhere.
+        let serves = self.config.serves;
+        for handed in newer.into_iter().filter(|_| serves) {
             // Refused when it is not right; then ours stands.
             let _ = self.take(now, handed);
         }
@@ -232,7 +234,9 @@ impl Dht {
             self.offer_soon(now, peer.node, resource);
         }
         let replicas: BTreeSet<NodeId> = closest.iter().map(|peer| peer.node).collect();
-        if replicas.len() >= self.config.replicas && !replicas.contains(&self.me.node) && !self.belongs_here(resource) {
+        // Who serves no more leaves what it holds to as many as there are.
+        let enough = if self.config.serves { self.config.replicas } else { 1 };
+        if replicas.len() >= enough && !replicas.contains(&self.me.node) && !self.belongs_here(resource) {
             for offer in self.offers_at(resource) {
                 self.hand_over.leaving.insert(offer, replicas.clone());
             }
@@ -243,7 +247,9 @@ impl Dht {
     /// say so. One more than the replicas may, so that small disagreements do not move a record to and fro.
     fn belongs_here(&self, resource: ResourceId) -> bool {
         let place = Position::from(resource);
-        self.table.rank(place, self.position) <= self.config.replicas && self.table.in_neighbourhood(place)
+        self.config.serves
+            && self.table.rank(place, self.position) <= self.config.replicas
+            && self.table.in_neighbourhood(place)
     }
 
     fn offer_soon(&mut self, now: Now, node: NodeId, resource: ResourceId) {

@@ -54,8 +54,8 @@ impl Dht {
             self.report(now, id, &mut operation, Some(DhtError::Busy));
             return id;
         }
-        // For our own place we look for others; everywhere else we may be one of the closest.
-        if place != self.position {
+        // For our own place we look for others; everywhere else we may be one of the closest, if we serve.
+        if place != self.position && self.config.serves {
             operation.add(&self.me.clone(), None, State::New);
         }
         // Where nobody linked is closer than we are, there is no way to go and our links are the list to begin with.

@@ -122,8 +122,11 @@ impl Dht {
     /// Takes a message that came over the link to `from`.
     pub fn handle_input(&mut self, now: Now, from: NodeId, bytes: &[u8]) {
         let now = self.corrected(now);
-        let Some(link) = self.table.link_mut(from) else { return };
-        link.suspect = false;
+        if let Some(link) = self.table.link_mut(from) {
+            link.suspect = false;
+        } else if !self.table.is_client(from) {
+            return;
+        }
         match Message::decode(bytes) {
             Ok(Message::Request(request)) => self.on_request(now, from, request),
             Ok(Message::Answer(answer)) => self.on_answer(now, from, bytes, answer),
@@ -135,9 +138,15 @@ impl Dht {
         }
     }
 
-    /// Takes note of a link, whoever opened it; once for each node.
-    pub fn handle_link_up(&mut self, now: Now, peer: Descriptor) {
-        self.on_link_up(self.corrected(now), peer);
+    /// Takes note of a link, whoever opened it; once for each node. `serves` says whether the peer stores and forwards for others;
+    /// that stays so for as long as there is the link.
+    pub fn handle_link_up(&mut self, now: Now, peer: Descriptor, serves: bool) {
+        let now = self.corrected(now);
+        if serves {
+            self.on_link_up(now, peer);
+        } else {
+            self.on_client_up(now, peer.node);
+        }
     }
 
     /// Takes note that a link is gone, for whatever reason.
@@ -225,6 +234,11 @@ impl Dht {
     /// Returns the nodes that links exist to, in the order of their ids.
     pub fn links(&self) -> Vec<Descriptor> {
         self.table.links().values().map(|link| link.descriptor.clone()).collect()
+    }
+
+    /// Returns the ordinary nodes that use the overlay through this one, in the order of their ids.
+    pub fn clients(&self) -> Vec<NodeId> {
+        self.table.clients().collect()
     }
 
     /// Returns nodes worth dialling at the next start: those linked, then those known.

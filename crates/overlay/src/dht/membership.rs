@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use meshtone_identity::NodeId;
 
-use super::config::{MAX_NODES, PROBE, SIBLINGS};
+use super::config::{CLIENT_LINKS, MAX_NODES, PROBE, SIBLINGS};
 use super::message::Message;
 use super::operation::Purpose;
 use super::table::GRACE;
@@ -13,6 +13,9 @@ use super::{Descriptor, Dht, Event, Now, Position, Timer};
 
 /// Changes of the links are gathered for this long before something is done about them.
 const LINKS_DELAY: Duration = Duration::from_millis(50);
+
+/// How long a node that serves no more waits with what it holds, for more than its first link.
+const DRAIN_DELAY: Duration = Duration::from_secs(2);
 
 /// Pause between the first refreshes, while the neighbourhood is still being found.
 const JOIN_PACE: Duration = Duration::from_secs(1);
@@ -36,18 +39,38 @@ impl Dht {
             self.newly_linked = true;
             self.timers.set_by(now.instant + LINKS_DELAY, Timer::Refresh);
         }
-        // Whoever is new learns at once of nodes near it, in case this link cannot last.
-        let near = self.table.closest(node.into(), MAX_NODES + 1).into_iter().filter(|peer| peer.node != node);
-        let near: Vec<Descriptor> = near.take(MAX_NODES).collect();
-        if !near.is_empty() {
-            self.send(node, &Message::Neighbours(near));
+        if first && !self.config.serves && self.storage.resources().next().is_some() {
+            // What this node held when it still served has to go to those who do.
+            self.timers.set_by(now.instant + DRAIN_DELAY, Timer::Repair);
         }
+        // Whoever is new learns at once of nodes near it, in case this link cannot last.
+        self.tell_nodes_near(node);
         self.ask_clock(now, node);
         self.hand_to_newcomer(now, node);
         self.mend_links_soon(now);
     }
 
+    /// Tells a newcomer of nodes near it.
+    fn tell_nodes_near(&mut self, node: NodeId) {
+        let near = self.table.closest(node.into(), MAX_NODES + 1).into_iter().filter(|peer| peer.node != node);
+        let near: Vec<Descriptor> = near.take(MAX_NODES).collect();
+        if !near.is_empty() {
+            self.send(node, &Message::Neighbours(near));
+        }
+    }
+
+    /// A node that only uses the overlay: nothing is routed to it, stored there, or told of it.
+    pub(super) fn on_client_up(&mut self, now: Now, node: NodeId) {
+        self.table.client_up(now.instant, node);
+        if self.config.serves {
+            // It learns at once where else to go, in case there is no place for it here.
+            self.tell_nodes_near(node);
+        }
+        self.mend_links_soon(now);
+    }
+
     pub(super) fn on_link_down(&mut self, now: Now, node: NodeId) {
+        self.table.client_down(node);
         if !self.table.link_down(now.instant, node) {
             return;
         }
@@ -84,7 +107,11 @@ impl Dht {
             self.table.turn_away(node);
             self.emit(Event::Unlink { node });
         }
-        if self.table.links().len() > self.config.max_links {
+        for node in self.table.surplus_clients(now.instant, &self.config) {
+            self.emit(Event::Unlink { node });
+        }
+        let (links, clients) = (self.table.links().len(), self.table.clients().len());
+        if links > self.config.max_links || clients > self.config.max_clients {
             self.timers.set_by(now.instant + GRACE, Timer::Links);
         }
         if *self.table.siblings() != self.told {
@@ -98,6 +125,9 @@ impl Dht {
     /// Dials one of the nodes that were lost: a partition may have ended.
     pub(super) fn on_probe_due(&mut self, now: Now) {
         self.set_jittered(now.instant, PROBE, Timer::Probe);
+        if !self.config.serves && self.table.links().len() >= CLIENT_LINKS {
+            return;
+        }
         let choice = self.randomness.next_u64();
         if let Some(peer) = self.table.lost(now.instant, choice) {
             self.emit(Event::Dial { peer });
@@ -141,6 +171,9 @@ impl Dht {
 
     /// Tells siblings, and those who no longer are, whom this node counts as such.
     fn tell_siblings(&mut self) {
+        if !self.config.serves {
+            return;
+        }
         let siblings = self.table.siblings().clone();
         let links = self.table.links();
         let mut nodes: Vec<Descriptor> =

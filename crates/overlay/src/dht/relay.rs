@@ -150,7 +150,9 @@ impl Dht {
         let mut nodes = Vec::new();
         if let Some(place) = place {
             nodes = self.table.closest(place, MAX_NODES - 1);
-            nodes.push(self.me.clone());
+            if self.config.serves {
+                nodes.push(self.me.clone());
+            }
         }
         let (origin, number, hops) = (request.origin, request.request, request.hops);
         let answer =

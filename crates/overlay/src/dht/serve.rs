@@ -40,7 +40,7 @@ impl Dht {
             Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Clock => return true,
         };
         let wanted = values.iter().filter(|handed| !self.is_held(&handed.record.value)).count();
-        self.table.link_mut(from).is_none_or(|link| link.checks.take(now.instant, wanted))
+        self.table.checks(from).is_none_or(|checks| checks.take(now.instant, wanted))
     }
 
     /// Says whether this very value is held, and was therefore verified.
@@ -111,7 +111,7 @@ impl Dht {
     /// Whether a value at this place may be held here: unless many linked nodes are closer. Twice the replicas, since no two
     /// nodes see exactly the same neighbours.
     fn responsible(&self, place: Position) -> bool {
-        self.table.rank(place, self.position) < 2 * self.config.replicas
+        self.config.serves && self.table.rank(place, self.position) < 2 * self.config.replicas
     }
 
     fn reply_to_offer(&mut self, now: Now, offers: &[Offer]) -> Reply {

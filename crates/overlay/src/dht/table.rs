@@ -7,7 +7,7 @@ use meshtone_identity::NodeId;
 
 use super::budget::Budget;
 use super::config::{
-    DIAL_TIMEOUT, HOP_TIMEOUT, MAX_CONTACTS, MAX_CONTACTS_PER_SUBNET, MAX_DIAL_FAILURES, REDIAL, SIBLINGS,
+    CLIENT_LINKS, DIAL_TIMEOUT, HOP_TIMEOUT, MAX_CONTACTS, MAX_CONTACTS_PER_SUBNET, MAX_DIAL_FAILURES, REDIAL, SIBLINGS,
 };
 use super::{Config, Descriptor, Distance, Position, Subnet};
 
@@ -51,6 +51,14 @@ pub(super) struct Link {
     times_away: u32,
 }
 
+/// A linked node that only uses the overlay.
+#[derive(Debug)]
+struct Client {
+    up: Instant,
+    /// Signatures that it may still have checked.
+    checks: Budget,
+}
+
 /// A node known, with no link to it.
 #[derive(Debug)]
 struct Contact {
@@ -79,6 +87,8 @@ pub(super) struct Table {
     own: Position,
     subnet_of: SubnetOf,
     links: BTreeMap<NodeId, Link>,
+    /// Linked nodes that only use the overlay: nothing is routed to them or stored there, and nobody is told of them.
+    clients: BTreeMap<NodeId, Client>,
     contacts: BTreeMap<NodeId, Contact>,
     /// The linked nodes closest to this one, and the farthest bucket that they lie in: asked for with every record that a change of
     /// the links may move, changed only by those.
@@ -116,6 +126,7 @@ impl Table {
             own,
             subnet_of,
             links: BTreeMap::new(),
+            clients: BTreeMap::new(),
             contacts: BTreeMap::new(),
             siblings: BTreeSet::new(),
             farthest_sibling: 0,
@@ -188,6 +199,12 @@ impl Table {
         self.look_for_siblings();
     }
 
+    /// A link to a node that only uses the overlay.
+    pub(super) fn client_up(&mut self, now: Instant, node: NodeId) {
+        self.contacts.remove(&node);
+        self.clients.insert(node, Client { up: now, checks: Budget::new(now) });
+    }
+
     /// Takes a link away; its node stays known and is dialled again after a while.
     pub(super) fn link_down(&mut self, now: Instant, node: NodeId) -> bool {
         let Some(link) = self.links.remove(&node) else { return false };
@@ -208,6 +225,35 @@ impl Table {
         true
     }
 
+    pub(super) fn client_down(&mut self, node: NodeId) {
+        self.clients.remove(&node);
+    }
+
+    /// Returns what a linked node may still have checked, whether it serves or not.
+    pub(super) fn checks(&mut self, node: NodeId) -> Option<&mut Budget> {
+        let client = self.clients.get_mut(&node).map(|client| &mut client.checks);
+        client.or(self.links.get_mut(&node).map(|link| &mut link.checks))
+    }
+
+    pub(super) fn is_client(&self, node: NodeId) -> bool {
+        self.clients.contains_key(&node)
+    }
+
+    pub(super) fn clients(&self) -> impl ExactSizeIterator<Item = NodeId> {
+        self.clients.keys().copied()
+    }
+
+    /// Returns the clients to send away when there are more than the bound, the youngest first; they are left in peace for a while,
+    /// as long as they are not too many.
+    pub(super) fn surplus_clients(&self, now: Instant, config: &Config) -> Vec<NodeId> {
+        let mut by_age: Vec<(Instant, NodeId)> = self.clients.iter().map(|(node, client)| (client.up, *node)).collect();
+        by_age.sort_unstable();
+        let too_many = by_age.len().saturating_sub(config.max_clients + config.max_clients / 4);
+        let surplus = by_age.into_iter().skip(config.max_clients).rev().enumerate();
+        let due = surplus.filter(|(index, (up, _))| *index < too_many || now >= *up + GRACE);
+        due.map(|(_, (_, node))| node).collect()
+    }
+
     /// Takes note that a node could not be reached.
     pub(super) fn failed(&mut self, now: Instant, node: NodeId) {
         let Some(contact) = self.contacts.get_mut(&node) else { return };
@@ -226,7 +272,10 @@ impl Table {
 
     /// Takes note of a node that a peer told of. Hearsay does not revive one that failed, unless it moved.
     pub(super) fn learn(&mut self, peer: &Descriptor) -> bool {
-        if Position::from(peer.node) == self.own || self.links.contains_key(&peer.node) {
+        if Position::from(peer.node) == self.own
+            || self.links.contains_key(&peer.node)
+            || self.clients.contains_key(&peer.node)
+        {
             return false;
         }
         if let Some(contact) = self.contacts.get_mut(&peer.node) {
@@ -281,8 +330,14 @@ impl Table {
             self.failed(now, node);
         }
         let mut dials = self.wanted_siblings(now, config);
-        let budget = config.own_links().saturating_sub(self.links.len() + dials.len());
-        dials.extend(self.wanted_in_buckets(now, config, budget));
+        if config.serves {
+            let budget = config.own_links().saturating_sub(self.links.len() + dials.len());
+            dials.extend(self.wanted_in_buckets(now, config, budget));
+        } else {
+            // Any of them will do; those nearest are not the same ones for everybody.
+            let under_way = self.contacts.values().filter(|contact| contact.dialled.is_some()).count();
+            dials.truncate(CLIENT_LINKS.saturating_sub(self.links.len() + under_way));
+        }
         for node in &dials {
             if let Some(contact) = self.contacts.get_mut(node) {
                 contact.dialled = Some(now);

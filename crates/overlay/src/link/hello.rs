@@ -15,12 +15,18 @@ use crate::record::cbor::{CborError, Decoder, Encoder};
 /// The oldest and the newest version of the link protocol that this program speaks.
 pub(crate) const VERSIONS: (u16, u16) = (1, 1);
 
+/// Set in the newest version by a node that only uses the overlay. Programs that know no such nodes read it as a version that is
+/// newer than all they know, which is nothing to them, and take the node for one like any other.
+const ORDINARY: u16 = 0x8000;
+
 /// No certificate is larger.
 const MAX_CERTIFICATE: usize = 4096;
 
 /// What a node shows of itself when a link opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
+    /// Whether it stores and forwards for others, or only uses the overlay.
+    pub serves: bool,
     /// The overlay it belongs to.
     pub overlay: OverlayId,
     /// Its node certificate, in DER.
@@ -48,6 +54,8 @@ pub(crate) struct Peer {
     pub(crate) incarnation: u64,
     /// Where it says it may be dialled; not proved.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Whether it stores and forwards for others, by its own word; who says so and does not is found silent.
+    pub(crate) serves: bool,
 }
 
 /// Why a hello was refused.
@@ -88,7 +96,8 @@ impl HelloError {
 impl Hello {
     /// Returns the hello's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = [VERSIONS.0.to_be_bytes(), VERSIONS.1.to_be_bytes()].concat();
+        let newest = if self.serves { VERSIONS.1 } else { VERSIONS.1 | ORDINARY };
+        let mut bytes = [VERSIONS.0.to_be_bytes(), newest.to_be_bytes()].concat();
         let mut out = Encoder::new();
         out.array(5).bytes(self.overlay.as_bytes()).bytes(&self.certificate).array(self.homes.len());
         for home in &self.homes {
@@ -111,7 +120,8 @@ impl Hello {
         let Some((&[a, b, c, d], body)) = bytes.split_first_chunk() else {
             return Err(CborError("it is cut short").into());
         };
-        let versions = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let (oldest, newest) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let versions = (oldest, newest & !ORDINARY);
         if versions.0 > VERSIONS.1 || versions.1 < VERSIONS.0 {
             return Err(HelloError::Version(versions));
         }
@@ -122,6 +132,7 @@ impl Hello {
         let homes = input.array(MAX_HOMES)?;
         let homes = (0..homes).map(|_| input.bytes(MAX_CERTIFICATE).map(<[u8]>::to_vec)).collect::<Result<_, _>>()?;
         let hello = Self {
+            serves: newest & ORDINARY == 0,
             overlay,
             certificate,
             homes,
@@ -167,6 +178,7 @@ impl Hello {
             certificate,
             incarnation: self.incarnation,
             addresses: self.addresses,
+            serves: self.serves,
         })
     }
 }
@@ -195,6 +207,7 @@ mod tests {
             })
             .collect();
         Hello {
+            serves: true,
             overlay: authority.certificate().overlay(),
             certificate: certificate.der().to_vec(),
             homes,
@@ -264,6 +277,17 @@ mod tests {
         assert!(matches!(Hello::decode(b"GET / HTTP/1.1"), Err(HelloError::Version(_))));
         assert!(matches!(Hello::decode(&[0, 1, 0, 1, 0xff]), Err(HelloError::Malformed(_))));
         assert!(matches!(Hello::decode(&[]), Err(HelloError::Malformed(_))));
+    }
+
+    #[test]
+    fn an_ordinary_node_says_so_where_programs_before_it_read_a_newer_version() {
+        let authority = authority();
+        let ordinary = Hello { serves: false, ..hello(&authority, &[]) };
+        let bytes = ordinary.encode();
+        assert_eq!(Hello::decode(&bytes).unwrap(), ordinary);
+        // What the first release made of it: oldest not above 1, newest not below 1, and nothing unknown behind.
+        assert_eq!((bytes[..2].to_vec(), u16::from_be_bytes([bytes[2], bytes[3]]) >= 1), (vec![0, 1], true));
+        assert_eq!(bytes[4..], Hello { serves: true, ..ordinary }.encode()[4..]);
     }
 
     #[test]

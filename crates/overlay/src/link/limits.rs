@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Long-lived links that the DHT wishes for at most (its `max_links`), and some that are on their way in or out.
-pub(crate) const MAX_LINKS: usize = 64 + 16;
+/// Long-lived links that the DHT wishes for at most (its `max_links`), as many of ordinary nodes (its `max_clients`), and some that
+/// are on their way in or out.
+pub(crate) const MAX_LINKS: usize = 64 + 64 + 16;
 
 /// Inbound connections that have not proved who they are yet. Each costs a key exchange; ours are done within some
 /// milliseconds, so a queue of this length is an attack.

@@ -34,6 +34,7 @@ pub(crate) struct LinkConfig {
     pub(crate) certificate: NodeCertificate,
     pub(crate) homes: Vec<HomeCertificate>,
     pub(crate) incarnation: u64,
+    pub(crate) serves: bool,
     pub(crate) enrol: Option<EnrolHandler>,
 }
 
@@ -41,7 +42,7 @@ pub(crate) struct LinkConfig {
 #[derive(Debug)]
 pub(crate) enum LinkInput {
     /// A link is up.
-    Up { node: NodeId, domains: Vec<String>, address: PeerAddress },
+    Up { node: NodeId, domains: Vec<String>, address: PeerAddress, serves: bool },
     /// A link is gone.
     Down { node: NodeId },
     /// A message for the DHT came over a link that is up.
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     certificate: Vec<u8>,
     homes: Vec<Vec<u8>>,
     pub(super) incarnation: u64,
+    serves: bool,
     pub(super) enrol: Option<enrol::Desk>,
     table: Mutex<Table>,
     /// Held while a link enters or leaves and while that is told, so that it is told in the order it happened.
@@ -112,6 +114,7 @@ impl Links {
             homes: config.homes.iter().map(|home| home.der().to_vec()).collect(),
             authority: config.authority,
             incarnation: config.incarnation,
+            serves: config.serves,
             enrol: config.enrol.map(enrol::Desk::new),
             table: Mutex::default(),
             admission: tokio::sync::Mutex::default(),
@@ -240,6 +243,7 @@ impl Shared {
     /// Returns the hello that we show now.
     pub(super) fn hello(&self) -> Hello {
         Hello {
+            serves: self.serves,
             overlay: self.authority.overlay(),
             certificate: self.certificate.clone(),
             homes: self.homes.clone(),
@@ -323,7 +327,8 @@ impl Shared {
             self.tell(LinkInput::Down { node }).await;
         }
         debug!(node = %node.short(), dialled, "link up");
-        self.tell(LinkInput::Up { node, domains: link.peer.domains.clone(), address: link.address() }).await;
+        let (domains, serves) = (link.peer.domains.clone(), link.peer.serves);
+        self.tell(LinkInput::Up { node, domains, address: link.address(), serves }).await;
         self.arrived.notify_waiters();
         tokio::spawn(session::run(Arc::clone(self), link, own_stream, queue));
         Ok(node)

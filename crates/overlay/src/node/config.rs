@@ -29,6 +29,8 @@ pub struct Config {
     pub bootstrap: Vec<PeerAddress>,
     /// How many nodes hold a value: 2 to 8, 5 by default.
     pub replicas: usize,
+    /// Whether to store and forward for others, as by default, or only to use the overlay through those that do.
+    pub serves: bool,
     /// Answers machines that want to join; without it none can, here.
     pub enrol: Option<EnrolHandler>,
     /// Where the records we hold for the overlay outlive this process; without it they do not.
@@ -58,6 +60,7 @@ impl Config {
             homes: Vec::new(),
             bootstrap: Vec::new(),
             replicas: DEFAULT_REPLICAS,
+            serves: true,
             enrol: None,
             records: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),

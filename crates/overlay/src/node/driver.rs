@@ -58,6 +58,7 @@ pub(super) enum Command {
 pub(super) struct Snapshot {
     pub(super) records: Vec<(Kind, usize)>,
     pub(super) nodes_known: usize,
+    pub(super) nodes_served: usize,
     pub(super) host_cache: Vec<PeerAddress>,
     pub(super) search: Option<Search>,
     pub(super) clock_behind_ms: i64,
@@ -213,12 +214,12 @@ impl Driver {
     fn on_input(&mut self, input: LinkInput) {
         let now = now();
         match input {
-            LinkInput::Up { node, domains, address } => {
+            LinkInput::Up { node, domains, address, serves } => {
                 info!(node = %node.short(), "linked");
                 self.keeper.on_up(now.instant, &address);
                 self.searching.on_up();
                 self.keys.insert(node, address.link_key);
-                self.dht.handle_link_up(now, Descriptor { node, address: address.encode() });
+                self.dht.handle_link_up(now, Descriptor { node, address: address.encode() }, serves);
                 // Nobody may be listening.
                 let _ = self.events.send(LinkEvent::Up { node, domains });
             }
@@ -414,6 +415,7 @@ impl Driver {
         let fresh = Snapshot {
             records: self.dht.records_held(),
             nodes_known: known.len(),
+            nodes_served: self.dht.clients().len(),
             host_cache,
             search: self.searching.get().cloned(),
             clock_behind_ms: self.dht.clock_behind_ms(),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use meshtone_identity::LinkKey;
 
+use crate::dht::config::CLIENT_LINKS;
 use crate::link::PeerAddress;
 
 /// The first retry comes soon, for a machine that restarts with others; the last ones seldom, for one that is gone.
@@ -16,7 +17,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fr
 /// A link that lasted this long was a success. A peer that has no room takes a link and soon closes it again.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// With this many links the overlay finds the rest by itself.
+/// With this many links a node that serves finds the rest by itself.
 const ENOUGH_LINKS: usize = 16;
 
 /// Peers kept of a configuration; a host cache holds fewer.
@@ -26,6 +27,7 @@ const MAX_KEPT: usize = 64;
 #[derive(Debug)]
 pub(super) struct Keeper {
     own: LinkKey,
+    enough_links: usize,
     peers: BTreeMap<LinkKey, Kept>,
 }
 
@@ -44,8 +46,9 @@ enum State {
 }
 
 impl Keeper {
-    pub(super) fn new(now: Instant, own: LinkKey, bootstrap: &[PeerAddress]) -> Self {
-        let mut keeper = Self { own, peers: BTreeMap::new() };
+    pub(super) fn new(now: Instant, own: LinkKey, bootstrap: &[PeerAddress], serves: bool) -> Self {
+        let enough_links = if serves { ENOUGH_LINKS } else { CLIENT_LINKS };
+        let mut keeper = Self { own, enough_links, peers: BTreeMap::new() };
         for address in bootstrap {
             keeper.add(now, address);
         }
@@ -71,7 +74,7 @@ impl Keeper {
 
     /// Returns who is to be dialled now, and takes them for dialled.
     pub(super) fn due(&mut self, now: Instant, links: usize) -> Vec<PeerAddress> {
-        if links >= ENOUGH_LINKS {
+        if links >= self.enough_links {
             return Vec::new();
         }
         let mut due = Vec::new();
@@ -86,7 +89,7 @@ impl Keeper {
 
     /// Returns when the next one is due.
     pub(super) fn poll_timeout(&self, links: usize) -> Option<Instant> {
-        if links >= ENOUGH_LINKS {
+        if links >= self.enough_links {
             return None;
         }
         let due = |kept: &Kept| match kept.state {
@@ -164,7 +167,7 @@ mod tests {
     #[test]
     fn a_silent_peer_is_dialled_after_half_a_second_then_ever_more_seldom() {
         let mut now = Instant::now();
-        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)]);
+        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)], true);
         let mut waits = Vec::new();
         for _ in 0..12 {
             assert_eq!(keeper.due(now, 0).len(), 1);
@@ -181,7 +184,7 @@ mod tests {
     #[test]
     fn a_lost_link_starts_over_with_a_short_wait() {
         let now = Instant::now();
-        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)]);
+        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)], true);
         for _ in 0..5 {
             let now = keeper.poll_timeout(0).unwrap();
             keeper.due(now, 0);
@@ -196,7 +199,7 @@ mod tests {
     #[test]
     fn after_a_change_of_the_network_everybody_is_tried_at_once() {
         let mut now = Instant::now();
-        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)]);
+        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)], true);
         for _ in 0..12 {
             keeper.due(now, 0);
             keeper.on_failed(now, PEER);
@@ -214,7 +217,7 @@ mod tests {
     #[test]
     fn a_peer_that_closes_every_link_at_once_is_dialled_ever_more_seldom() {
         let mut now = Instant::now();
-        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)]);
+        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)], true);
         for wait_ms in [500, 1000, 2000, 4000] {
             keeper.due(now, 0);
             keeper.on_up(now, &peer(PEER));
@@ -228,7 +231,7 @@ mod tests {
     #[test]
     fn nobody_is_dialled_while_there_are_links_enough() {
         let now = Instant::now();
-        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)]);
+        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)], true);
         assert!(keeper.due(now, ENOUGH_LINKS).is_empty());
         assert_eq!(keeper.poll_timeout(ENOUGH_LINKS), None);
         assert_eq!(keeper.due(now, 0).len(), 1);
@@ -237,7 +240,7 @@ mod tests {
     #[test]
     fn a_peer_that_is_told_of_later_is_dialled_at_once_and_so_is_a_new_place_of_one() {
         let mut now = Instant::now();
-        let mut keeper = Keeper::new(now, OWN, &[]);
+        let mut keeper = Keeper::new(now, OWN, &[], true);
         keeper.add(now, &peer(PEER));
         for _ in 0..6 {
             assert_eq!(keeper.due(now, 0).len(), 1);
@@ -255,7 +258,7 @@ mod tests {
 
     #[test]
     fn no_more_peers_are_kept_than_a_start_needs() {
-        let mut keeper = Keeper::new(Instant::now(), OWN, &[]);
+        let mut keeper = Keeper::new(Instant::now(), OWN, &[], true);
         for number in 1..=u8::try_from(MAX_KEPT + 9).unwrap() {
             keeper.add(Instant::now(), &peer(LinkKey::from_bytes([number; 32])));
         }
@@ -263,13 +266,21 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_does_not_serve_is_content_with_few_links() {
+        let now = Instant::now();
+        let mut keeper = Keeper::new(now, OWN, &[peer(PEER)], false);
+        assert!(keeper.due(now, CLIENT_LINKS).is_empty());
+        assert_eq!(keeper.due(now, CLIENT_LINKS - 1).len(), 1);
+    }
+
+    #[test]
     fn we_are_no_peer_of_our_own() {
-        assert_eq!(Keeper::new(Instant::now(), OWN, &[peer(OWN)]).addresses().count(), 0);
+        assert_eq!(Keeper::new(Instant::now(), OWN, &[peer(OWN)], true).addresses().count(), 0);
     }
 
     #[test]
     fn what_a_link_shows_of_a_peer_is_tried_first_next_time() {
-        let mut keeper = Keeper::new(Instant::now(), OWN, &[peer(PEER)]);
+        let mut keeper = Keeper::new(Instant::now(), OWN, &[peer(PEER)], true);
         keeper.on_up(Instant::now(), &PeerAddress { link_key: PEER, addrs: vec!["198.51.100.1:1".parse().unwrap()] });
         let addrs = &keeper.addresses().next().unwrap().addrs;
         assert_eq!(addrs[0], "198.51.100.1:1".parse().unwrap());

@@ -77,7 +77,7 @@ impl Lone {
 
     /// Opens the link to a neighbour.
     pub(crate) fn link(&mut self, node: NodeId) {
-        self.dht.handle_link_up(self.now, descriptor(node));
+        self.dht.handle_link_up(self.now, descriptor(node), true);
         self.drain();
     }
 
