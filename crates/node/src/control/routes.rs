@@ -181,7 +181,7 @@ impl From<AccountError> for Failed {
 impl From<InviteError> for Failed {
     fn from(error: InviteError) -> Failed {
         let status = match &error {
-            InviteError::NoAuthority | InviteError::NoAddress => StatusCode::CONFLICT,
+            InviteError::NoAuthority | InviteError::NoAddress | InviteError::TooManyNodes => StatusCode::CONFLICT,
             InviteError::BadValidity => StatusCode::BAD_REQUEST,
             InviteError::TooMany => StatusCode::TOO_MANY_REQUESTS,
             InviteError::Randomness(_) | InviteError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -4,9 +4,13 @@ use meshtone_identity::ticket::TicketError;
 use meshtone_identity::{Error as IdentityError, OverlayId};
 use meshtone_overlay::enrol::EnrolError as AskError;
 
-use super::invite::{MAX_OPEN_INVITES, MAX_VALIDITY};
+use super::invite::{MAX_NODES, MAX_OPEN_INVITES, MAX_VALIDITY};
 use crate::account::password::NoRandomness;
 use crate::store::StoreError;
+
+/// What to do when a domain is full.
+const TOO_MANY_NODES: &str = "a place is free again when the certificate of a node that is gone has run out; let machines keep their \
+                              data folders, since each that starts without one counts anew";
 
 /// Why a node has no identity.
 #[derive(Debug, thiserror::Error)]
@@ -103,11 +107,21 @@ pub enum Refusal {
     /// Its own fault.
     #[error("it cannot issue certificates right now")]
     Failed = 5,
+    /// The domain has as many nodes as one may have.
+    #[error("its domain has {MAX_NODES} nodes already, as many as one may have")]
+    TooManyNodes = 6,
 }
 
 impl Refusal {
     pub(super) fn from_number(number: u8) -> Option<Refusal> {
-        let all = [Refusal::BadRequest, Refusal::Unknown, Refusal::Expired, Refusal::Used, Refusal::Failed];
+        let all = [
+            Refusal::BadRequest,
+            Refusal::Unknown,
+            Refusal::Expired,
+            Refusal::Used,
+            Refusal::Failed,
+            Refusal::TooManyNodes,
+        ];
         all.into_iter().find(|refusal| *refusal as u8 == number)
     }
 
@@ -118,6 +132,7 @@ impl Refusal {
                 "make a fresh ticket there with `meshtone invite --role home`; each admits one machine"
             }
             Refusal::Failed => "look at the inviting node's log",
+            Refusal::TooManyNodes => TOO_MANY_NODES,
         }
     }
 }
@@ -137,6 +152,9 @@ pub enum InviteError {
     /// Somebody makes tickets and nobody uses them.
     #[error("there are {MAX_OPEN_INVITES} open tickets already")]
     TooMany,
+    /// A ticket more would admit nobody.
+    #[error("this domain has {MAX_NODES} nodes already, as many as one may have")]
+    TooManyNodes,
     /// The system gives no randomness.
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
@@ -153,6 +171,7 @@ impl InviteError {
             InviteError::NoAddress => "give `meshtone run` an address with --link that other machines can reach",
             InviteError::BadValidity => "for example --valid 1h or --valid 2d",
             InviteError::TooMany => "wait until some of them expire",
+            InviteError::TooManyNodes => TOO_MANY_NODES,
             InviteError::Randomness(_) => "the machine's random number generator fails; restart the machine",
             InviteError::Store(error) => error.hint(),
         }

@@ -20,13 +20,17 @@ use super::wire::{Reply, Request, encode_refusal};
 use super::{Certificates, EnrolError};
 use crate::account::Random;
 use crate::store::cbor::{Blob, Octets, to_cbor};
-use crate::store::{Store, StoreError, Table};
+use crate::store::{Setting, Store, StoreError, Table};
 
 /// The longest time a ticket may be valid; one lost longer ago should not let anybody in.
 pub const MAX_VALIDITY: Duration = Duration::from_secs(30 * 86_400);
 
 /// Tickets that may be open at a time: all are compared for every request, and nobody invites more machines at once.
 pub(super) const MAX_OPEN_INVITES: usize = 256;
+
+/// Nodes that a domain may have: every one holds its whole account table and takes part in replicating it. So one who comes by the
+/// founder's console cannot make a crowd of nodes that would surround a place in the overlay, either.
+pub(super) const MAX_NODES: usize = 128;
 
 /// Makes tickets and answers requests to join. Holds the authority, where this node has it.
 pub struct Inviter {
@@ -39,6 +43,8 @@ pub struct Inviter {
     now: fn() -> u64,
     /// By the hash of the token.
     invitations: Mutex<BTreeMap<[u8; 32], Invitation>>,
+    /// When the certificates of the nodes that were admitted end, in unix seconds. The founder is not among them.
+    admitted: Mutex<Vec<u64>>,
 }
 
 /// What is kept of a ticket.
@@ -75,7 +81,11 @@ impl Inviter {
                 invitations.insert(hash, invitation);
             }
         }
+        let admitted = store.setting(Setting::AdmittedNodes)?;
+        // What cannot be read counts nobody: better one node too many than a domain that is shut.
+        let admitted = admitted.and_then(|bytes| ciborium::from_reader(bytes.as_slice()).ok()).unwrap_or_default();
         Ok(Inviter {
+            admitted: Mutex::new(admitted),
             store,
             authority,
             overlay: certificates.authority.overlay(),
@@ -109,6 +119,9 @@ impl Inviter {
             return Err(InviteError::BadValidity);
         }
         let now = (self.now)();
+        if self.is_full(now) {
+            return Err(InviteError::TooManyNodes);
+        }
         let mut token = [0; 16];
         self.random.fill(&mut token)?;
         let expires = now.saturating_add(valid.as_secs());
@@ -174,12 +187,16 @@ impl Inviter {
                 Err(Refusal::Used)
             };
         }
+        if self.is_full(now) {
+            return Err(Refusal::TooManyNodes);
+        }
         let reply = self.issue(authority, &certification, &invitation.domain, now).map_err(|error| {
             tracing::error!(%error, "no certificate could be issued");
             Refusal::Failed
         })?;
         let used = Invitation { used: Some(Use { link_key, key, reply: reply.clone() }), ..invitation.clone() };
         self.keep(hash, &used);
+        self.count(now.saturating_add(NODE_LIFETIME.as_secs()));
         // Once the answer is out, the ticket must be spent, whatever happens to us.
         self.store.flush().map_err(|error| {
             tracing::error!(%error, "the use of a ticket could not be kept");
@@ -206,6 +223,20 @@ impl Inviter {
             Ok(Reply { authority, node: node.der().to_vec(), home: home.der().to_vec() }.encode())
         };
         Ok(issue()?)
+    }
+
+    /// Whether the domain has as many nodes as it may have, this one included.
+    fn is_full(&self, now: u64) -> bool {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        admitted.retain(|end| *end >= now);
+        admitted.len() + 1 >= MAX_NODES
+    }
+
+    /// Counts a node whose certificate ends then.
+    fn count(&self, end: u64) {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        admitted.push(end);
+        self.store.put_setting(Setting::AdmittedNodes, to_cbor(&*admitted));
     }
 
     fn keep(&self, hash: [u8; 32], invitation: &Invitation) {

@@ -200,6 +200,37 @@ fn tickets_are_bounded_in_time_and_number() {
 }
 
 #[test]
+fn a_domain_has_so_many_nodes_and_the_one_too_many_is_told_so() {
+    let founder = founder();
+    let last_ticket = ticket(&founder);
+    let (mut first, folder) = (None, folder());
+    for _ in 1..invite::MAX_NODES {
+        let ticket = ticket(&founder);
+        let (_, link_key, request) = joiner(&folder, &ticket);
+        let reply = founder.inviter.handle(link_key, &request);
+        assert!(wire::decode_reply(&reply).unwrap().is_ok());
+        first.get_or_insert((link_key, request, reply));
+    }
+    let (_, link_key, request) = joiner(&folder, &last_ticket);
+    let restarted = load(&founder.folder.store, NOW).unwrap().unwrap().inviter;
+    for inviter in [&founder.inviter, &restarted] {
+        assert_eq!(refusal(&inviter.handle(link_key, &request)), Refusal::TooManyNodes);
+        assert!(matches!(inviter.invite(HOUR, &[address()]), Err(InviteError::TooManyNodes)));
+        let (link_key, request, reply) = first.as_ref().unwrap();
+        assert_eq!(inviter.handle(*link_key, request), *reply, "who was admitted may ask again");
+    }
+    // A certificate that has run out counts no more.
+    let (authority, key) = Authority::create(AT).unwrap();
+    let issuer = Arc::new(Authority::from_parts(authority.certificate().der(), &key).unwrap());
+    let Membership { certificate, home, .. } = founder.identity;
+    let certificates = Certificates { authority: authority.certificate().clone(), node: certificate, home };
+    let later = || AT + NODE_LIFETIME.as_secs() + 1;
+    let store = founder.folder.store.clone();
+    let inviter = Inviter::open(store, &certificates, Some(issuer), later, system_random()).unwrap();
+    assert!(inviter.invite(HOUR, &[address()]).is_ok());
+}
+
+#[test]
 fn nothing_of_a_token_is_in_the_store() {
     let founder = founder();
     let ticket = ticket(&founder);

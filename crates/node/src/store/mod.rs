@@ -68,6 +68,8 @@ pub enum Setting {
     GruuKey,
     /// Peers worth dialling at the next start.
     HostCache,
+    /// When the certificates of the nodes end that this one has admitted.
+    AdmittedNodes,
 }
 
 impl Setting {
@@ -76,6 +78,7 @@ impl Setting {
             Setting::FlowTokenKey => "flow-token-key",
             Setting::GruuKey => "gruu-key",
             Setting::HostCache => "host-cache",
+            Setting::AdmittedNodes => "admitted-nodes",
         }
     }
 }
