@@ -15,6 +15,7 @@
 //! | [`tone`] | making a sine tone and finding it in a recording |
 //! | [`wire`], [`web_socket`] | bytes over TCP and TLS, frames over WebSocket, with every mistake a test wants |
 //! | [`crowd`], [`statistics`] | thousands of sources; whether two sets of times differ |
+//! | [`lan`] | hosts on a bridge of the test's own, whose addresses change |
 //! | [`ports`], [`wait`] | ports no other test uses; waiting for a condition, never for a time |
 //!
 //! *Invariant:* no test sleeps in order to be in step with something else. It waits for an event or for a condition,
@@ -30,6 +31,7 @@ pub mod certificates;
 pub mod command;
 pub mod crowd;
 pub mod kamailio;
+pub mod lan;
 pub mod name_server;
 pub mod node;
 pub mod phone;

@@ -1,7 +1,7 @@
 //! Nodes under test: `meshtone run` as a user would start it.
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command::{binary, isolated, signal, stderr, stdout};
+use crate::lan::Host;
 use crate::phone::Transport;
 use crate::ports::PortBlock;
 use crate::wait::{eventually, eventually_some};
@@ -28,6 +29,8 @@ pub struct MeshNode {
     folder: Option<TempDir>,
     ports: PortBlock,
     host: IpAddr,
+    /// The network namespace it runs in, where it listens on all addresses.
+    namespace: Option<PathBuf>,
     child: Option<Child>,
     start: u32,
     domain: Option<String>,
@@ -61,6 +64,7 @@ impl MeshNode {
             folder: Some(folder),
             ports: PortBlock::reserve(),
             host: Ipv4Addr::LOCALHOST.into(),
+            namespace: None,
             child: None,
             start: 0,
             domain: None,
@@ -77,6 +81,13 @@ impl MeshNode {
     /// Listens at this address of the machine from the next start on, on the same ports.
     pub fn move_to(&mut self, host: impl Into<IpAddr>) {
         self.host = host.into();
+    }
+
+    /// Runs on this host from the next start on, and listens on all its addresses.
+    pub fn live_on(&mut self, host: &Host, address: impl Into<IpAddr>) {
+        self.namespace = Some(host.namespace());
+        self.move_to(address);
+        host.move_to(self.host);
     }
 
     /// Serves another domain than [`DOMAIN`] from the next start on.
@@ -121,9 +132,8 @@ impl MeshNode {
     pub fn launch(&mut self, extra: &[&str]) {
         assert!(self.child.is_none(), "node {} runs already", self.name);
         self.start += 1;
-        let sip = self.sip().to_string();
-        let link = self.link().to_string();
-        let (tls, ws, wss) = (self.tls().to_string(), self.ws().to_string(), self.wss().to_string());
+        let [sip, link, tls, ws, wss] = [self.sip(), self.link(), self.tls(), self.ws(), self.wss()]
+            .map(|address| self.listening(address).to_string());
         let rtp = format!("{}-{}", self.ports.port(6), self.ports.port(19));
         let data = self.data();
         let data = data.to_str().expect("UTF-8");
@@ -136,7 +146,15 @@ impl MeshNode {
         let log = File::options().create(true).append(true).open(self.log()).expect("the log file");
         let out = File::create(self.file("out")).expect("the output file");
         let filter = std::env::var("NODE_LOG").unwrap_or_else(|_| "info,meshtone=debug".to_owned());
-        let child = isolated(&self.program, &arguments)
+        let mut command = match &self.namespace {
+            None => isolated(&self.program, &arguments),
+            Some(namespace) => {
+                let namespace = format!("--net={}", namespace.display());
+                let program = self.program.to_str().expect("UTF-8");
+                isolated(Path::new("nsenter"), &[&[namespace.as_str(), program], arguments.as_slice()].concat())
+            }
+        };
+        let child = command
             .env("MESHTONE_LOG", filter)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdout(out)
@@ -184,6 +202,15 @@ impl MeshNode {
     /// Where other nodes reach it.
     pub fn link(&self) -> SocketAddr {
         self.address(1)
+    }
+
+    /// Where it listens to be reached at this address.
+    fn listening(&self, address: SocketAddr) -> SocketAddr {
+        match (&self.namespace, address) {
+            (None, address) => address,
+            (Some(_), SocketAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED, address.port()).into(),
+            (Some(_), SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, address.port()).into(),
+        }
     }
 
     fn address(&self, offset: u16) -> SocketAddr {

@@ -1,9 +1,11 @@
-//! Nodes that have lost each other's addresses find each other again: by what a person says and by the DNS.
+//! Nodes that have lost each other find each other again: after sleep and a change of address by themselves, otherwise by what a
+//! person or the DNS says.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use meshtone_tests::lan::{Host, OWN_ADDRESS, in_own_network};
 use meshtone_tests::name_server::NameServer;
 use meshtone_tests::scripted::SDP;
 use meshtone_tests::{Mesh, MeshNode, SOON, ScriptedPhone, eventually};
@@ -29,6 +31,10 @@ fn moved_apart() -> (Mesh, [String; 2]) {
 fn call(mesh: &Mesh, [alice, bob]: &[String; 2]) {
     let mut alice = ScriptedPhone::udp(mesh.sip(1)).of(ALICE, alice);
     let mut bob = ScriptedPhone::udp(mesh.sip(2)).of(BOB, bob);
+    take_a_call(mesh, &mut alice, &mut bob);
+}
+
+fn take_a_call(mesh: &Mesh, alice: &mut ScriptedPhone, bob: &mut ScriptedPhone) {
     bob.register();
     mesh.wait_announced(1);
     let invite = alice.invite("sip:bob@mesh.test");
@@ -36,6 +42,13 @@ fn call(mesh: &Mesh, [alice, bob]: &[String; 2]) {
     bob.reply(&ringing, 200, "OK", SDP);
     alice.established(&invite);
     bob.incoming("ACK");
+}
+
+/// The same, while the test's own phones are elsewhere than on loopback.
+fn call_from(own: Ipv4Addr, mesh: &Mesh, [alice, bob]: &[String; 2]) {
+    let mut alice = ScriptedPhone::udp_from(own, mesh.sip(1)).of(ALICE, alice);
+    let mut bob = ScriptedPhone::udp_from(own, mesh.sip(2)).of(BOB, bob);
+    take_a_call(mesh, &mut alice, &mut bob);
 }
 
 fn tried(node: &MeshNode) -> String {
@@ -122,4 +135,38 @@ fn a_node_of_both_families_joins_those_of_one_each() {
         eventually(SOON, &format!("n{number} to be linked"), linked);
     }
     eventually(SOON, "n1 to be linked with both", || mesh.node(1).links() == 2);
+}
+
+#[test]
+fn a_node_that_slept_until_nobody_counted_on_it_is_called_again() {
+    let mesh = Mesh::start(2);
+    let passwords = [mesh.user(ALICE), mesh.user(BOB)];
+    mesh.node(2).freeze();
+    eventually(SOON, "n1 to give its link up", || mesh.node(1).links() == 0);
+    mesh.node(2).thaw();
+    mesh.wait_linked();
+    call(&mesh, &passwords);
+}
+
+#[test]
+fn a_node_whose_address_changes_while_it_runs_is_called_again() {
+    if !in_own_network("a_node_whose_address_changes_while_it_runs_is_called_again") {
+        return;
+    }
+    let hosts = [Host::new(1), Host::new(2)];
+    let mut mesh = Mesh { nodes: vec![MeshNode::unstarted("n1").with_domain("mesh.test"), MeshNode::unstarted("n2")] };
+    for ((node, host), last) in mesh.nodes.iter_mut().zip(&hosts).zip(1..) {
+        node.live_on(host, Ipv4Addr::new(10, 81, 0, last));
+    }
+    mesh.node_mut(1).run(&[]);
+    let ticket = mesh.node(1).invite();
+    mesh.node_mut(2).run(&["--join", &ticket]);
+    mesh.wait_linked();
+    let passwords = [mesh.user(ALICE), mesh.user(BOB)];
+    call_from(OWN_ADDRESS, &mesh, &passwords);
+
+    mesh.node_mut(2).live_on(&hosts[1], Ipv4Addr::new(10, 81, 0, 12));
+    let path = || mesh.node(1).status()["links"][0]["path"].as_str().unwrap_or_default().to_owned();
+    eventually(SOON * 2, "n1 to reach n2 at its new address", || path().contains("10.81.0.12:"));
+    call_from(OWN_ADDRESS, &mesh, &passwords);
 }

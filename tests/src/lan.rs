@@ -1,0 +1,106 @@
+//! A local network of a test's own: hosts that are network namespaces, joined by a bridge, with no way out.
+//!
+//! A test that wants one begins with [`in_own_network`]. The test's own process is on the bridge as well, at [`OWN_ADDRESS`].
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::SOON;
+use crate::command::need;
+use crate::wait::eventually;
+
+/// Where the test's own process is.
+pub const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 81, 0, 254);
+
+/// Says to the process that it runs in a network of its own.
+const INSIDE: &str = "TEST_IN_OWN_NETWORK";
+const BRIDGE: &str = "br0";
+
+/// Runs the test of this name once more in a network of its own, and returns whether this is that run.
+#[track_caller]
+pub fn in_own_network(test: &str) -> bool {
+    need("ip", "iproute2");
+    if std::env::var_os(INSIDE).is_some() {
+        ip(None, &["link", "set", "lo", "up"]);
+        ip(None, &["link", "add", BRIDGE, "type", "bridge", "mcast_snooping", "0"]);
+        ip(None, &["addr", "add", &format!("{OWN_ADDRESS}/24"), "dev", BRIDGE]);
+        ip(None, &["link", "set", BRIDGE, "up"]);
+        return true;
+    }
+    let program = std::env::current_exe().expect("the path of the running test");
+    let inside = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net"])
+        .arg(program)
+        .args([test, "--exact", "--nocapture"])
+        .env(INSIDE, "yes")
+        .status()
+        .expect("unshare (of util-linux) starts");
+    assert!(inside.success(), "the run in a network of its own failed: {inside}");
+    false
+}
+
+/// A host on the bridge. Dropping it ends the host, once nothing runs there any more.
+#[derive(Debug)]
+pub struct Host {
+    holder: Child,
+}
+
+impl Host {
+    /// A host with a number from 1 to 99 and no address yet.
+    #[track_caller]
+    pub fn new(number: u8) -> Host {
+        // It waits for its input to end, and keeps the namespace until then.
+        let holder = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).spawn().expect("unshare");
+        let host = Host { holder };
+        let own = std::fs::read_link("/proc/self/ns/net").expect("our own namespace");
+        eventually(SOON, "the host's namespace", || std::fs::read_link(host.namespace()).is_ok_and(|of| of != own));
+        let (outer, pid) = (format!("port{number}"), host.holder.id().to_string());
+        ip(None, &["link", "add", &outer, "type", "veth", "peer", "name", "eth0", "netns", &pid]);
+        ip(None, &["link", "set", &outer, "master", BRIDGE, "up"]);
+        ip(Some(&host), &["link", "set", "lo", "up"]);
+        ip(Some(&host), &["link", "set", "eth0", "up"]);
+        host
+    }
+
+    /// Gives the host this address in the bridge's network, and takes away those it had.
+    #[track_caller]
+    pub fn move_to(&self, address: impl Into<IpAddr>) {
+        let address = address.into();
+        let prefix = if address.is_ipv4() { 24 } else { 64 };
+        ip(Some(self), &["addr", "flush", "dev", "eth0", "scope", "global"]);
+        // Nobody else is there who could have it.
+        let wanted = format!("{address}/{prefix}");
+        let mut arguments = vec!["addr", "add", &wanted, "dev", "eth0"];
+        if address.is_ipv6() {
+            arguments.push("nodad");
+        }
+        ip(Some(self), &arguments);
+    }
+
+    /// Names the host's namespace, for `nsenter`.
+    pub fn namespace(&self) -> PathBuf {
+        Path::new("/proc").join(self.holder.id().to_string()).join("ns/net")
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+#[track_caller]
+fn ip(host: Option<&Host>, arguments: &[&str]) {
+    let mut command = match host {
+        None => Command::new("ip"),
+        Some(host) => {
+            let mut command = Command::new("nsenter");
+            command.arg(format!("--net={}", host.namespace().display())).arg("ip");
+            command
+        }
+    };
+    let status = command.env("PATH", crate::command::path_with_servers()).args(arguments).status().expect("ip");
+    assert!(status.success(), "ip {arguments:?} failed: {status}");
+}
