@@ -100,7 +100,8 @@ fn a_node_whose_domain_names_nobody_says_so() {
     node.run_configured(&format!("peer = \"nodes.test\"\ndns = [\"{}\"]\n", dns.address()));
     let sentence = "--peer nodes.test (the DNS names no node there)";
     eventually(SOON, "the node to say what it tried", || tried(&node) == sentence);
-    eventually(SOON, "the log to say so", || std::fs::read_to_string(node.log()).unwrap().contains(sentence));
+    // It is said every minute, and the first time the name server may not have been up.
+    eventually(SOON * 6, "the log to say so", || std::fs::read_to_string(node.log()).unwrap().contains(sentence));
 }
 
 #[test]
