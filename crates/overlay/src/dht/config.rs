@@ -106,9 +106,9 @@ pub struct Config {
     pub max_bucket_links_per_subnet: usize,
     /// Reads the subnet out of a node's address; where it finds none, the two bounds above do not hold.
     pub subnet_of: SubnetOf,
-    /// Period of looking for closer and further nodes; jittered by a quarter.
+    /// Period of looking for closer and further nodes; jittered by a quarter, and up to eight times as long where nothing changes.
     pub refresh: Duration,
-    /// Period of comparing what is held with those who should hold it too; jittered by a quarter.
+    /// Period of comparing what is held with those who should hold it too; jittered and stretched in the same way.
     pub repair: Duration,
     /// How long changes of the neighbourhood are gathered before records are handed over.
     pub hand_over_delay: Duration,

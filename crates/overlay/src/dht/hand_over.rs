@@ -196,7 +196,7 @@ impl Dht {
     /// The repair begins: everything is offered to the neighbours who should hold it too. Where this node is the closest, or has no
     /// business, the replicas are looked up, since they need not all be our neighbours.
     pub(super) fn on_repair_due(&mut self, now: Now) {
-        let period = self.config.repair;
+        let period = self.tuned(now, self.config.repair);
         self.set_jittered(now.instant, period, Timer::Repair);
         let resources: Vec<ResourceId> = self.storage.resources().collect();
         self.hand_over.leaving.clear();

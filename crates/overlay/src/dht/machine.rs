@@ -20,6 +20,7 @@ use super::relay::{Relay, RelayKey};
 use super::storage::Storage;
 use super::table::Table;
 use super::timers::Timers;
+use super::tuning::Churn;
 use super::{Config, Descriptor, Event, Now, OperationId, Position, Randomness, Timer, Transmit};
 use crate::record::{Kind, ResourceId, Validator, Writer};
 
@@ -60,6 +61,7 @@ pub struct Dht {
     /// Refreshes since there was a first link.
     pub(super) refreshes: u32,
     pub(super) timers: Timers,
+    pub(super) churn: Churn,
     /// Keys of the store whose values could not be taken back.
     pub(super) unreadable: Vec<Bytes>,
     events: VecDeque<Event>,
@@ -107,6 +109,7 @@ impl Dht {
             newly_linked: false,
             refreshes: 0,
             timers: Timers::default(),
+            churn: Churn::new(now.instant),
             unreadable: Vec::new(),
             events: VecDeque::new(),
             transmits: VecDeque::new(),

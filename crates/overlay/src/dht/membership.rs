@@ -34,6 +34,8 @@ impl Dht {
         }
         let first = self.table.links().is_empty();
         self.table.link_up(now.instant, peer);
+        self.churn.on_gain(now.instant);
+        self.end_quiet(now);
         if first {
             self.refreshes = 0;
             self.newly_linked = true;
@@ -71,8 +73,13 @@ impl Dht {
 
     pub(super) fn on_link_down(&mut self, now: Now, node: NodeId) {
         self.table.client_down(node);
+        let turned_away = self.table.links().get(&node).is_some_and(|link| link.turned_away);
         if !self.table.link_down(now.instant, node) {
             return;
+        }
+        if !turned_away {
+            self.churn.on_loss(now.instant, self.table.links().len());
+            self.end_quiet(now);
         }
         self.forget_clock(node);
         self.reroute(now, node);
@@ -137,7 +144,7 @@ impl Dht {
     /// Looks for closer nodes, and for nodes in buckets that have too few.
     pub(super) fn on_refresh_due(&mut self, now: Now) {
         self.refreshes = self.refreshes.saturating_add(1);
-        let period = if self.refreshes <= JOIN_REFRESHES { JOIN_PACE } else { self.config.refresh };
+        let period = if self.refreshes <= JOIN_REFRESHES { JOIN_PACE } else { self.tuned(now, self.config.refresh) };
         self.set_jittered(now.instant, period, Timer::Refresh);
         if self.table.links().is_empty() {
             return;

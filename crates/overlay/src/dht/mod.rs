@@ -25,6 +25,7 @@
 //! | `refusals` | what others had no room for |
 //! | [`persist`] | what of the storage outlives the process |
 //! | `hand_over` | moving records when neighbours change, and repair |
+//! | `tuning` | how often all that is looked after, by the churn seen |
 //! | [`config`] | every bound and period, with its reason |
 //! | [`event`] | commands' answers, wishes to the link layer, timers |
 //! | [`id`] | the metric |
@@ -90,6 +91,7 @@ mod store;
 mod subnet;
 mod table;
 mod timers;
+mod tuning;
 
 pub use config::Config;
 pub use event::{DhtError, Entry, Event, Fetched, OperationId, StoreReceipt, Timer, Transmit};

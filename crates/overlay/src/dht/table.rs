@@ -46,7 +46,7 @@ pub(super) struct Link {
     /// Dials that failed before it came up.
     failures: u32,
     /// There is no room for it: it is closed by us, and its node is not to blame.
-    turned_away: bool,
+    pub(super) turned_away: bool,
     /// How often that happened to its node before.
     times_away: u32,
 }
@@ -308,6 +308,12 @@ impl Table {
         nodes.truncate(SIBLINGS);
         self.farthest_sibling = nodes.iter().map(|node| self.bucket(*node)).min().unwrap_or(0);
         self.siblings = nodes.into_iter().collect();
+    }
+
+    /// Estimates how many nodes there are: all lie as densely as the siblings (RFC 7363 §6.1).
+    pub(super) fn estimated_nodes(&self) -> u64 {
+        let densely = u64::try_from(self.siblings.len() + 1).unwrap_or(u64::MAX);
+        densely.saturating_mul(1 << self.farthest_sibling.min(48))
     }
 
     /// Whether the nodes around a place are all linked, as siblings. Of the farthest bucket that siblings lie in there may be more

@@ -34,6 +34,11 @@ impl Timers {
         }
     }
 
+    /// Says whether a timer of which there is only one is set for later than this.
+    pub(super) fn is_set_after(&self, timer: Timer, at: Instant) -> bool {
+        self.single.get(&timer).is_some_and(|set| *set > at)
+    }
+
     /// Returns the next timer that is due.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
         while let Some(entry) = self.queue.first_entry()
