@@ -20,6 +20,8 @@ const NEW_HOSTS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 81, 1), Ipv4Addr::new(12
 fn moved_apart() -> (Mesh, [String; 2]) {
     let mut mesh = Mesh::start(2);
     let passwords = [mesh.user(ALICE), mesh.user(BOB)];
+    let knows = |node: &MeshNode| node.status()["overlay_nodes_known"] == 1;
+    eventually(SOON, "both to know each other", || mesh.nodes.iter().all(knows));
     for (node, host) in mesh.nodes.iter_mut().zip(NEW_HOSTS) {
         assert_eq!(node.terminate(), Some(0));
         node.move_to(host);
