@@ -218,6 +218,8 @@ impl Driver {
                 info!(node = %node.short(), "linked");
                 self.keeper.on_up(now.instant, &address);
                 self.searching.on_up();
+                // A node that is stopped at once remembers whom it met.
+                self.snapshot_at = now.instant;
                 self.keys.insert(node, address.link_key);
                 self.dht.handle_link_up(now, Descriptor { node, address: address.encode() }, serves);
                 // Nobody may be listening.
