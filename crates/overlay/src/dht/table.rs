@@ -433,9 +433,12 @@ impl Table {
             let of_subnet = || self.links.values().filter(|link| link.subnet == subnet).count();
             subnet.is_some() && self.links.len() >= config.own_links() && of_subnet() >= config.max_links_per_subnet
         };
-        let linked = self.links.keys().map(|node| (self.own.distance((*node).into()), (*node, true)));
+        let linked = self.siblings.iter().map(|node| (self.own.distance((*node).into()), (*node, true)));
+        // Of hundreds of contacts hardly any is closer than all siblings there are.
+        let farthest = linked.clone().map(|(distance, _)| distance).max().filter(|_| self.siblings.len() >= SIBLINGS);
         let known = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some() || contact.ready(now));
         let known = known.map(|(node, _)| (self.own.distance((*node).into()), (*node, false)));
+        let known = known.filter(|(distance, _)| farthest.is_none_or(|farthest| *distance < farthest));
         let near = nearest(linked.chain(known).collect(), SIBLINGS);
         let wanted = near.into_iter().filter(|(_, linked)| !linked).map(|(node, _)| node);
         let dialled_next = |contact: &Contact| contact.dialled.is_none() && !crowded(contact.subnet);
@@ -443,6 +446,9 @@ impl Table {
     }
 
     fn wanted_in_buckets(&self, now: Instant, config: &Config, budget: usize) -> Vec<NodeId> {
+        if budget == 0 {
+            return Vec::new();
+        }
         let mut filled = self.filled(config);
         let dialling = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some());
         for (node, contact) in dialling {
@@ -452,7 +458,7 @@ impl Table {
         let mut ready: Vec<((u32, u8, u32), NodeId)> = self
             .contacts
             .iter()
-            .filter(|(_, contact)| contact.ready(now))
+            .filter(|(node, contact)| contact.ready(now) && filled.count(self.bucket(**node)) < config.bucket_links)
             .map(|(node, contact)| ((contact.failures, contact.staleness(now), farness(contact.rtt)), *node))
             .collect();
         ready.sort_unstable();
