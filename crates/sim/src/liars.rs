@@ -1,4 +1,4 @@
-//! Nodes that do not do what they should. They know each other, and lead whoever asks them to one another.
+//! Nodes that do not do what they should: liars, who know each other and lead whoever asks them to one another, and free riders.
 
 use std::sync::Arc;
 
@@ -43,7 +43,28 @@ pub fn corrupt(overlay: &mut Overlay, nodes: &[usize]) {
         let lie = Lie::ALL[turn % Lie::ALL.len()];
         overlay.network.with(*number, |node, _| {
             let hijacker = hijacker(node.node_id(), lie, Arc::clone(&liars));
-            node.set_hijacker(hijacker);
+            node.set_hijacker(Some(hijacker));
+        });
+    }
+}
+
+/// Makes honest nodes of these again.
+pub fn reform(overlay: &mut Overlay, nodes: &[usize]) {
+    for number in nodes {
+        overlay.network.with(*number, |node, _| node.set_hijacker(None));
+    }
+}
+
+/// Lets these nodes take no request of anybody, while they ask others as before.
+pub fn ride_free(overlay: &mut Overlay, nodes: &[usize]) {
+    for number in nodes {
+        overlay.network.with(*number, |node, _| {
+            let me = node.node_id();
+            node.set_hijacker(Some(Box::new(move |_, bytes| {
+                let asked = matches!(Message::decode(bytes), Ok(Message::Request(_)));
+                // Nobody is linked with itself, so this goes nowhere.
+                asked.then(|| Transmit { to: me, bytes: Bytes::new() })
+            })));
         });
     }
 }

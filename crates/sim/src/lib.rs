@@ -8,21 +8,29 @@
 //! | [`history`] | what was written and read, and the checker that judges it |
 //! | [`chaos`] | seeded histories of a small overlay in which everything goes wrong |
 //! | [`liars`] | nodes that drop, misroute, deny and forge |
-//! | [`overlay`] | the DHT as such a core, with certificates whose signatures are forgeable and reproducible |
+//! | [`nat`] | NAT boxes: who can be dialled by whom |
+//! | [`overlay`] | the DHT as such a core |
+//! | [`trust`] | certificates and signatures: forgeable and reproducible, real, or none |
+//! | [`workload`] | many commands at once |
 //!
-//! The same seed gives the same run, event by event. NAT boxes are a later step; [`network::Network::set_reachable`] is where
-//! they will stand. Nothing here sleeps or opens a socket.
+//! The same seed gives the same run, event by event. Nothing here sleeps or opens a socket.
 #![forbid(unsafe_code)]
 
 pub mod chaos;
 pub mod driver;
 pub mod history;
 pub mod liars;
+pub mod nat;
 pub mod network;
 pub mod overlay;
+mod queue;
 pub mod random;
+pub mod trust;
+pub mod workload;
 
 pub use driver::{Action, Driver, Input};
-pub use network::{Conditions, Network};
+pub use nat::Nat;
+pub use network::{Conditions, Network, Traffic};
 pub use overlay::{Overlay, OverlayEvent, OverlayNode};
 pub use random::Seeded;
+pub use trust::Trust;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use meshtone_overlay::dht::Now;
 
 use crate::driver::{Action, Driver, Input};
+use crate::queue::Queue;
 use crate::random::Seeded;
 
 /// After how long a silent peer counts as gone: three missed pings, two seconds apart, as in the link layer.
@@ -50,13 +51,10 @@ pub struct Network<D: Driver> {
     begin: Instant,
     elapsed: Duration,
     nodes: Vec<Node<D>>,
-    links: BTreeMap<(usize, usize), Link>,
-    queue: BTreeMap<(Duration, u64), Happening>,
-    count: u64,
+    queue: Queue<Happening>,
+    links_opened: u64,
     reachable: Reachable,
     told: VecDeque<(usize, D::Event)>,
-    messages: u64,
-    bytes: u64,
 }
 
 struct Node<D> {
@@ -67,12 +65,24 @@ struct Node<D> {
     /// How far its clock is off.
     clock_ms: i64,
     wake: Option<Duration>,
+    /// Links that are up, by the node at the other end, which has the other half.
+    links: BTreeMap<usize, Link>,
+    sent: Traffic,
 }
 
-/// A link that is up, with the times of the last arrivals in both directions: nothing overtakes.
+/// One end of a link, with the time of the last arrival at the other one: nothing overtakes.
 struct Link {
     number: u64,
-    arrivals: [Duration; 2],
+    arrival: Duration,
+}
+
+/// What was sent over links.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages.
+    pub messages: u64,
+    /// Their bytes, without what QUIC, UDP and IP add.
+    pub bytes: u64,
 }
 
 enum Happening {
@@ -82,6 +92,13 @@ enum Happening {
     DialFailed { from: usize, to: usize },
     Silence { at: usize, peer: usize, link: u64 },
     Closed { at: usize, peer: usize },
+}
+
+impl Traffic {
+    /// Returns what was sent since it was this much.
+    pub fn since(self, before: Self) -> Self {
+        Self { messages: self.messages - before.messages, bytes: self.bytes - before.bytes }
+    }
 }
 
 impl<D: Driver> Network<D> {
@@ -97,13 +114,10 @@ impl<D: Driver> Network<D> {
             begin: Instant::now(),
             elapsed: Duration::ZERO,
             nodes: Vec::new(),
-            links: BTreeMap::new(),
-            queue: BTreeMap::new(),
-            count: 0,
+            queue: Queue::default(),
+            links_opened: 0,
             reachable: Box::new(|_, _| true),
             told: VecDeque::new(),
-            messages: 0,
-            bytes: 0,
         }
     }
 
@@ -123,7 +137,8 @@ impl<D: Driver> Network<D> {
     pub fn add(&mut self, make: impl FnOnce(usize, Now) -> D) -> usize {
         let number = self.nodes.len();
         let driver = make(number, self.now(number));
-        self.nodes.push(Node { driver, alive: true, side: 0, clock_ms: 0, wake: None });
+        let (links, sent) = (BTreeMap::new(), Traffic::default());
+        self.nodes.push(Node { driver, alive: true, side: 0, clock_ms: 0, wake: None, links, sent });
         self.drain(number);
         number
     }
@@ -169,15 +184,20 @@ impl<D: Driver> Network<D> {
         }
     }
 
-    /// Says who can dial whom. The place where NAT boxes will stand.
+    /// Says who can dial whom, as [`Nat`](crate::Nat) boxes decide. Links that are up stay up.
     pub fn set_reachable(&mut self, reachable: Reachable) {
         self.reachable = reachable;
+    }
+
+    /// Says whether a node can dial another one, dead or alive.
+    pub fn reaches(&self, from: usize, to: usize) -> bool {
+        (self.reachable)(from, to)
     }
 
     /// Opens a link, as a bootstrap does.
     pub fn dial(&mut self, from: usize, to: usize) {
         let trip = self.latency(from, to) * 3;
-        if self.connected(from, to) && (self.reachable)(from, to) {
+        if self.connected(from, to) && self.reaches(from, to) {
             self.push(trip, Happening::Dialled { from, to });
         } else {
             self.push(DIAL_PATIENCE, Happening::DialFailed { from, to });
@@ -194,10 +214,8 @@ impl<D: Driver> Network<D> {
     /// # Panics
     /// When there is no such node.
     pub fn restart(&mut self, node: usize, make: impl FnOnce(&mut D, Now) -> D) {
-        let gone: Vec<_> = self.links.keys().filter(|(a, b)| *a == node || *b == node).copied().collect();
-        for (a, b) in gone {
-            self.links.remove(&(a, b));
-            let peer = if a == node { b } else { a };
+        for peer in std::mem::take(&mut self.nodes[node].links).into_keys() {
+            self.nodes[peer].links.remove(&node);
             self.push(Duration::ZERO, Happening::Closed { at: peer, peer: node });
         }
         let now = self.now(node);
@@ -218,13 +236,8 @@ impl<D: Driver> Network<D> {
         for (number, node) in self.nodes.iter_mut().enumerate() {
             node.side = side_of(number);
         }
-        let cut: Vec<_> = self
-            .links
-            .iter()
-            .filter(|((a, b), _)| side_of(*a) != side_of(*b))
-            .map(|(ends, link)| (*ends, link.number))
-            .collect();
-        for ((a, b), link) in cut {
+        let cut: Vec<_> = self.links().filter(|(a, b, _)| side_of(*a) != side_of(*b)).collect();
+        for (a, b, link) in cut {
             self.push(SILENCE, Happening::Silence { at: a, peer: b, link });
             self.push(SILENCE, Happening::Silence { at: b, peer: a, link });
         }
@@ -236,10 +249,10 @@ impl<D: Driver> Network<D> {
         let mut least: BTreeMap<usize, usize> = self.alive().into_iter().map(|node| (node, node)).collect();
         loop {
             let mut changed = false;
-            for (a, b) in self.links.keys().filter(|(a, b)| self.connected(*a, *b)) {
-                let of = |node: &usize| least.get(node).copied().unwrap_or(*node);
+            for (a, b, _) in self.links().filter(|(a, b, _)| self.connected(*a, *b)) {
+                let of = |node: usize| least.get(&node).copied().unwrap_or(node);
                 let both = of(a).min(of(b));
-                changed |= [*a, *b].map(|end| least.insert(end, both) != Some(both)).contains(&true);
+                changed |= [a, b].map(|end| least.insert(end, both) != Some(both)).contains(&true);
             }
             if !changed {
                 return least;
@@ -257,7 +270,7 @@ impl<D: Driver> Network<D> {
     /// Lets virtual time pass.
     pub fn run_for(&mut self, duration: Duration) {
         let end = self.elapsed + duration;
-        while self.next_at().is_some_and(|at| at <= end) {
+        while self.queue.next_at().is_some_and(|at| at <= end) {
             self.turn();
         }
         self.elapsed = end;
@@ -266,24 +279,35 @@ impl<D: Driver> Network<D> {
     /// Lets virtual time pass until the test is told something, at most for `patience`.
     pub fn next_event(&mut self, patience: Duration) -> Option<(usize, D::Event)> {
         let end = self.elapsed + patience;
-        while self.told.is_empty() && self.next_at().is_some_and(|at| at <= end) {
+        while self.told.is_empty() && self.queue.next_at().is_some_and(|at| at <= end) {
             self.turn();
         }
         self.told.pop_front()
     }
 
-    /// Returns how many messages and bytes have been sent over links.
-    pub fn traffic(&self) -> (u64, u64) {
-        (self.messages, self.bytes)
+    /// Returns what has been sent over all links.
+    pub fn traffic(&self) -> Traffic {
+        let zero = Traffic::default();
+        self.nodes.iter().fold(zero, |sum, node| Traffic {
+            messages: sum.messages + node.sent.messages,
+            bytes: sum.bytes + node.sent.bytes,
+        })
     }
 
-    fn next_at(&self) -> Option<Duration> {
-        self.queue.first_key_value().map(|((at, _), _)| *at)
+    /// Returns what a node has sent.
+    pub fn sent_by(&self, node: usize) -> Traffic {
+        self.nodes.get(node).map_or(Traffic::default(), |node| node.sent)
+    }
+
+    /// Returns every link once, with its number: by the lower end, then by the higher one.
+    fn links(&self) -> impl Iterator<Item = (usize, usize, u64)> {
+        let halves = self.nodes.iter().enumerate();
+        halves.flat_map(|(a, node)| node.links.range(a..).map(move |(b, link)| (a, *b, link.number)))
     }
 
     /// Takes the next thing that happens.
     fn turn(&mut self) {
-        let Some(((at, _), happening)) = self.queue.pop_first() else { return };
+        let Some((at, happening)) = self.queue.pop() else { return };
         self.elapsed = self.elapsed.max(at);
         match happening {
             Happening::Wake(node) => {
@@ -303,7 +327,7 @@ impl<D: Driver> Network<D> {
                 // A link that came to life again within the silence goes on.
                 let ours = self.link_number(at, peer) == Some(link);
                 if ours && !self.connected(at, peer) {
-                    self.links.remove(&ends(at, peer));
+                    self.unlink(at, peer);
                     self.input(at, Input::LinkDown { peer });
                     self.input(peer, Input::LinkDown { peer: at });
                 }
@@ -324,8 +348,10 @@ impl<D: Driver> Network<D> {
             // Both dialled: one link is enough.
             return;
         }
-        self.count += 1;
-        self.links.insert(ends(from, to), Link { number: self.count, arrivals: [self.elapsed; 2] });
+        self.links_opened += 1;
+        for (at, peer) in [(from, to), (to, from)] {
+            self.nodes[at].links.insert(peer, Link { number: self.links_opened, arrival: self.elapsed });
+        }
         for (at, peer) in [(from, to), (to, from)] {
             let hello = self.nodes[peer].driver.hello();
             self.input(at, Input::LinkUp { peer, hello });
@@ -347,7 +373,7 @@ impl<D: Driver> Network<D> {
                 Action::Send { to, bytes } => self.carry(node, to, bytes),
                 Action::Dial { to } => self.dial(node, to),
                 Action::Close { to } => {
-                    if self.links.remove(&ends(node, to)).is_some() {
+                    if self.unlink(node, to) {
                         let trip = self.latency(node, to);
                         self.push(Duration::ZERO, Happening::Closed { at: node, peer: to });
                         self.push(trip, Happening::Closed { at: to, peer: node });
@@ -363,8 +389,7 @@ impl<D: Driver> Network<D> {
             && self.nodes[node].wake.is_none_or(|set| at < set)
         {
             self.nodes[node].wake = Some(at);
-            self.count += 1;
-            self.queue.insert((at, self.count), Happening::Wake(node));
+            self.queue.push(at, Happening::Wake(node));
         }
     }
 
@@ -374,27 +399,27 @@ impl<D: Driver> Network<D> {
             trip += RETRANSMISSION;
         }
         let elapsed = self.elapsed;
-        let Some(link) = self.links.get_mut(&ends(from, to)) else { return };
-        let last = &mut link.arrivals[usize::from(from < to)];
-        let at = (elapsed + trip).max(*last);
-        *last = at;
-        let link = link.number;
-        self.messages += 1;
-        self.bytes += bytes.len() as u64;
-        self.count += 1;
-        self.queue.insert((at, self.count), Happening::Arrival { from, to, link, bytes });
+        let node = &mut self.nodes[from];
+        let Some(link) = node.links.get_mut(&to) else { return };
+        link.arrival = link.arrival.max(elapsed + trip);
+        let (at, link) = (link.arrival, link.number);
+        node.sent.messages += 1;
+        node.sent.bytes += bytes.len() as u64;
+        self.queue.push(at, Happening::Arrival { from, to, link, bytes });
     }
 
     fn end(&mut self, node: usize, silence: Duration) {
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.alive = false;
-        }
-        let links = self.links.iter().filter(|((a, b), _)| *a == node || *b == node);
-        for ((a, b), link) in links.map(|(ends, link)| (*ends, link.number)).collect::<Vec<_>>() {
-            let peer = if a == node { b } else { a };
+        let Some(slot) = self.nodes.get_mut(node) else { return };
+        slot.alive = false;
+        for (peer, link) in slot.links.iter().map(|(peer, link)| (*peer, link.number)).collect::<Vec<_>>() {
             let trip = self.latency(node, peer);
             self.push(silence + trip, Happening::Silence { at: peer, peer: node, link });
         }
+    }
+
+    fn unlink(&mut self, a: usize, b: usize) -> bool {
+        self.nodes[a].links.remove(&b);
+        self.nodes[b].links.remove(&a).is_some()
     }
 
     fn connected(&self, a: usize, b: usize) -> bool {
@@ -405,12 +430,12 @@ impl<D: Driver> Network<D> {
     }
 
     fn link_number(&self, a: usize, b: usize) -> Option<u64> {
-        self.links.get(&ends(a, b)).map(|link| link.number)
+        self.nodes.get(a)?.links.get(&b).map(|link| link.number)
     }
 
     /// The latency of a pair follows from its numbers, the same in both directions and for ever.
     fn latency(&self, a: usize, b: usize) -> Duration {
-        let (a, b) = ends(a, b);
+        let (a, b) = (a.min(b), a.max(b));
         let (least, greatest) = self.conditions.latency;
         let spread = usize::try_from((greatest - least).as_micros()).unwrap_or(usize::MAX).max(1);
         let chosen = Seeded::new((a as u64) << 32 | b as u64).below(spread);
@@ -418,11 +443,6 @@ impl<D: Driver> Network<D> {
     }
 
     fn push(&mut self, after: Duration, happening: Happening) {
-        self.count += 1;
-        self.queue.insert((self.elapsed + after, self.count), happening);
+        self.queue.push(self.elapsed + after, happening);
     }
-}
-
-fn ends(a: usize, b: usize) -> (usize, usize) {
-    (a.min(b), a.max(b))
 }

@@ -1,23 +1,25 @@
 //! The DHT on simulated nodes, with certificates whose signatures anybody could forge, so that runs repeat.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use meshtone_identity::dangerous_deterministic::{DangerousSigner, DangerousVerifier};
-use meshtone_identity::{Authority, LinkKey, NodeId, Signer};
+use meshtone_identity::NodeId;
 use meshtone_overlay::dht::{Config, Descriptor, Dht, Event, Now, OperationId, PersistChange, Position, Transmit};
-use meshtone_overlay::record::{
-    CertificateValidator, CertifiedWriter, Kind, NodeAddress, RecordError, ResourceId, Role, SipRegistration,
-};
+use meshtone_overlay::record::{Kind, NodeAddress, RecordError, ResourceId, Role, SipRegistration};
 
 use crate::driver::{Action, Driver, Input};
 use crate::network::{Conditions, EPOCH_MS, Network};
 use crate::random::Seeded;
+use crate::trust::{Certifier, Trust, link_key};
 
 /// Pause between nodes that join a growing overlay.
 const JOIN_PACE: Duration = Duration::from_millis(100);
+
+/// Pause between waves of nodes that join, and which part of those already there a wave is: what a node has to do for newcomers does
+/// not grow with the overlay.
+const WAVE_PACE: Duration = Duration::from_millis(500);
+const WAVE_SHARE: usize = 10;
 
 /// How long a grown overlay is left alone: two rounds of refreshing.
 const SETTLING: Duration = Duration::from_secs(120);
@@ -58,8 +60,7 @@ pub struct OverlayNode {
 pub struct Overlay {
     /// The network.
     pub network: Network<OverlayNode>,
-    authority: Authority,
-    validator: Arc<CertificateValidator>,
+    certifier: Certifier,
     config: Config,
     seed: u64,
 }
@@ -90,9 +91,9 @@ impl OverlayNode {
         self.node
     }
 
-    /// Lets somebody else answer what reaches the node.
-    pub fn set_hijacker(&mut self, hijacker: Hijacker) {
-        self.hijacker = Some(hijacker);
+    /// Lets somebody else answer what reaches the node, or nobody else any more.
+    pub fn set_hijacker(&mut self, hijacker: Option<Hijacker>) {
+        self.hijacker = hijacker;
     }
 
     /// Makes a liar of the node.
@@ -206,17 +207,14 @@ impl OverlayNode {
 }
 
 impl Overlay {
-    /// Makes an overlay without nodes.
-    ///
-    /// # Panics
-    /// When the deterministic authority cannot be made, which is a mistake in this crate.
+    /// Makes an overlay without nodes, whose signatures anybody could forge.
     pub fn new(seed: u64, conditions: Conditions, config: Config) -> Self {
-        let signer = Arc::new(DangerousSigner::new(u64::MAX));
-        let authority = Authority::create_with(signer, Arc::new(DangerousVerifier), EPOCH_MS / 1000);
-        let authority = authority.unwrap_or_else(|error| panic!("no authority: {error}"));
-        let validator =
-            CertificateValidator::with_verifier(authority.certificate().clone(), Box::new(DangerousVerifier));
-        Self { network: Network::new(seed, conditions), authority, validator: Arc::new(validator), config, seed }
+        Self::with_trust(seed, conditions, config, Trust::Forgeable)
+    }
+
+    /// Makes an overlay without nodes whose records are signed and judged like this.
+    pub fn with_trust(seed: u64, conditions: Conditions, config: Config, trust: Trust) -> Self {
+        Self { network: Network::new(seed, conditions), certifier: Certifier::new(trust), config, seed }
     }
 
     /// Adds a node that may speak for these domains, and lets it join over the given one.
@@ -236,10 +234,10 @@ impl Overlay {
     }
 
     fn add_node(&mut self, domains: &[&str], bootstrap: Option<usize>, serves: bool) -> usize {
-        let (authority, validator, seed) = (&self.authority, &self.validator, self.seed);
+        let (certifier, seed) = (&self.certifier, self.seed);
         let config = Config { serves, ..self.config.clone() };
         let number = self.network.add(|number, now| {
-            let dht = make_dht(authority, validator, &config, seed, number, domains, now);
+            let dht = make_dht(certifier, &config, seed, number, domains, now);
             OverlayNode::new(dht, domains.iter().map(|domain| (*domain).to_owned()).collect(), serves)
         });
         if let Some(bootstrap) = bootstrap {
@@ -259,6 +257,22 @@ impl Overlay {
         self.network.run_for(SETTLING);
     }
 
+    /// As [`grow`](Self::grow), but a tenth of those already there join at a time: ten thousand nodes are there after 44 seconds. Each
+    /// joins over one that it can dial.
+    pub fn grow_in_waves(&mut self, nodes: usize, domains: &[&str]) {
+        let mut random = Seeded::new(self.seed ^ nodes as u64);
+        while self.network.len() < nodes {
+            let known = self.network.len();
+            for newcomer in known..nodes.min(known + (known / WAVE_SHARE).max(1)) {
+                let begin = if known > 0 { random.below(known) } else { 0 };
+                let bootstrap = (begin..known).chain(0..begin).find(|node| self.network.reaches(newcomer, *node));
+                self.add(domains, bootstrap);
+            }
+            self.network.run_for(WAVE_PACE);
+        }
+        self.network.run_for(SETTLING);
+    }
+
     /// Starts a node again, dead or alive, with nothing but its keys and its disk, and lets it join over the given one.
     pub fn restart(&mut self, node: usize, bootstrap: Option<usize>) {
         let serves = self.network.driver(node).serves;
@@ -267,12 +281,12 @@ impl Overlay {
 
     /// As [`restart`](Self::restart), to serve from now on, or not.
     pub fn restart_as(&mut self, node: usize, bootstrap: Option<usize>, serves: bool) {
-        let (authority, validator, seed) = (&self.authority, &self.validator, self.seed);
+        let (certifier, seed) = (&self.certifier, self.seed);
         let config = Config { serves, ..self.config.clone() };
         self.network.restart(node, |before, now| {
             let domains = std::mem::take(&mut before.domains);
             let names: Vec<&str> = domains.iter().map(String::as_str).collect();
-            let mut dht = make_dht(authority, validator, &config, seed, node, &names, now);
+            let mut dht = make_dht(certifier, &config, seed, node, &names, now);
             let store = std::mem::take(&mut before.store);
             dht.restore(now, store.iter().map(|(key, value)| (key.clone(), value.clone())));
             OverlayNode { store, ..OverlayNode::new(dht, domains, serves) }
@@ -377,22 +391,12 @@ impl Overlay {
     }
 }
 
-fn make_dht(
-    authority: &Authority,
-    validator: &Arc<CertificateValidator>,
-    config: &Config,
-    seed: u64,
-    number: usize,
-    domains: &[&str],
-    now: Now,
-) -> Dht {
-    let signer = Arc::new(DangerousSigner::new(seed << 20 | number as u64));
-    let (certificate, homes) = certify(authority, &signer, number, domains);
-    let me = Descriptor { node: certificate.node_id(), address: Bytes::copy_from_slice(&number.to_be_bytes()) };
-    let writer = Arc::new(CertifiedWriter::new(signer, certificate, homes));
+fn make_dht(certifier: &Certifier, config: &Config, seed: u64, number: usize, domains: &[&str], now: Now) -> Dht {
+    let writer = certifier.writer(seed, number, domains);
+    let me = Descriptor { node: writer.node_id(), address: Bytes::copy_from_slice(&number.to_be_bytes()) };
     // A node that starts again must not draw the numbers of its first life.
     let random = Box::new(Seeded::new(seed ^ (number as u64) << 32 ^ now.unix_ms.wrapping_sub(EPOCH_MS)));
-    Dht::new(config.clone(), me, writer, Arc::clone(validator) as Arc<_>, random, now)
+    Dht::new(config.clone(), me, writer, certifier.validator(), random, now)
 }
 
 /// Returns a registration as a home node would publish it; `updated_ms` tells one from another.
@@ -404,33 +408,6 @@ pub fn registration(updated_ms: u64) -> Bytes {
 pub fn address(number: usize) -> Bytes {
     let link_key = link_key(number);
     NodeAddress { link_key, addresses: Vec::new(), relay: None, role: Role::Home, version: "sim".to_owned() }.encode()
-}
-
-fn link_key(number: usize) -> LinkKey {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&number.to_le_bytes());
-    LinkKey::from_bytes(bytes)
-}
-
-fn certify(
-    authority: &Authority,
-    signer: &DangerousSigner,
-    number: usize,
-    domains: &[&str],
-) -> (meshtone_identity::NodeCertificate, Vec<meshtone_identity::HomeCertificate>) {
-    let (now, lifetime) = (EPOCH_MS / 1000, Duration::from_secs(365 * 86_400));
-    let mut salt = [0; 16];
-    salt[..8].copy_from_slice(&number.to_be_bytes());
-    let certificate = authority
-        .certify_node(signer.public_key(), link_key(number), salt, now, lifetime)
-        .unwrap_or_else(|error| panic!("no node certificate: {error}"));
-    let homes = domains.iter().map(|domain| {
-        authority
-            .issue_home(&certificate, domain, now, lifetime)
-            .unwrap_or_else(|error| panic!("no home certificate: {error}"))
-    });
-    let homes = homes.collect();
-    (certificate, homes)
 }
 
 fn number_in(address: &[u8]) -> Option<usize> {

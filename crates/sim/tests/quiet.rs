@@ -19,9 +19,9 @@ fn name(record: usize) -> String {
 
 /// Returns how many messages are sent in five minutes.
 fn messages(overlay: &mut Overlay) -> u64 {
-    let before = overlay.network.traffic().0;
+    let before = overlay.network.traffic().messages;
     overlay.network.run_for(Duration::from_secs(5 * MINUTES));
-    overlay.network.traffic().0 - before
+    overlay.network.traffic().messages - before
 }
 
 #[test]
