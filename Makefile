@@ -30,8 +30,9 @@ HISTORY_SEED ?= 1
 # The commit whose program `make releases` runs beside this one.
 OTHER ?= HEAD^
 
-# Nodes of the largest overlay that the report simulates.
-REPORT_NODES ?= 100
+# Nodes of the largest overlay that the report simulates, and which of its experiments to make again; none: all.
+REPORT_NODES ?= 1000
+REPORT ?=
 
 help: ## Show this list
 	@echo "Meshtone: usage: make <target>"
@@ -122,6 +123,6 @@ histories: ## Play seeded histories of a small overlay and judge what was read (
 	HISTORIES=$(HISTORIES) HISTORY_SEED=$(HISTORY_SEED) \
 		cargo test --release --locked --package meshtone-sim --test histories -- --nocapture
 
-report: ## Measure the overlay in virtual time and write docs/report (REPORT_NODES=100)
+report: ## Measure the overlay in virtual time and write docs/report (REPORT_NODES=10000 for all, REPORT="silent nat" for some)
 	@echo "Simulating overlays of up to $(REPORT_NODES) nodes; this takes some minutes."
-	cargo run --release --locked --package meshtone-sim --example report -- docs/report $(REPORT_NODES)
+	cargo run --release --locked --package meshtone-sim --example report -- docs/report $(REPORT_NODES) $(REPORT)
