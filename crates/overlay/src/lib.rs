@@ -4,6 +4,7 @@
 //! [`Overlay`] joins them. The overlay knows nothing of SIP.
 #![forbid(unsafe_code)]
 
+mod bucket;
 pub mod dht;
 #[allow(clippy::disallowed_methods, reason = "links are where the overlay meets clock and network")]
 pub mod link;

@@ -114,6 +114,7 @@ impl Dht {
     /// Hands what was answered to the command's own part.
     fn take_content(&mut self, now: Now, id: OperationId, node: NodeId, reply: Reply) -> Taken {
         let Some(mut operation) = self.operations.remove(&id) else { return Taken::Believed };
+        let stored = |done| if done { Taken::Believed } else { Taken::AskAgain };
         let taken = match (&mut operation.purpose, reply) {
             (Purpose::Fetch(reading), Reply::Values(records)) => {
                 if self.take_values(now, reading, node, records) {
@@ -122,26 +123,20 @@ impl Dht {
                     Taken::Lie
                 }
             }
-            (Purpose::Store(writing), reply @ (Reply::Stored(_) | Reply::Merged { .. })) => {
-                let done = match reply {
-                    Reply::Merged { result, newer } => {
-                        self.take_newer(now, writing, newer);
-                        self.take_stored(now, writing, node, &[result])
-                    }
-                    Reply::Stored(results) => self.take_stored(now, writing, node, &results),
-                    Reply::Failed(_) | Reply::Nodes | Reply::Values(_) | Reply::Offered { .. } | Reply::Time(_) => true,
-                };
-                // Dated anew: those who hold it as it was are asked again as well.
-                for candidate in operation.shortlist.values_mut() {
-                    if candidate.state == State::Answered && writing.is_stale(candidate.descriptor.node) {
-                        candidate.state = State::New;
-                    }
-                }
-                if done { Taken::Believed } else { Taken::AskAgain }
+            (Purpose::Store(writing), Reply::Stored(results)) => stored(self.take_stored(now, writing, node, &results)),
+            (Purpose::Store(writing), Reply::Merged { result, newer }) => {
+                self.take_newer(now, writing, newer);
+                stored(self.take_stored(now, writing, node, &[result]))
             }
             (_, _) => Taken::Believed,
         };
-        if let Purpose::Store(_) = operation.purpose {
+        if let Purpose::Store(writing) = &operation.purpose {
+            // Dated anew: those who hold it as it was are asked again as well.
+            for candidate in operation.shortlist.values_mut() {
+                if candidate.state == State::Answered && writing.is_stale(candidate.descriptor.node) {
+                    candidate.state = State::New;
+                }
+            }
             self.report_if_acknowledged(now, id, &mut operation);
         }
         self.operations.insert(id, operation);

@@ -14,7 +14,6 @@
 //! | `relay` | requests under way: next hops, soft timeouts, the way back |
 //! | `operation`, `lookup`, `answers` | commands under way: whom they know of, whom they ask, what comes back |
 //! | `fetch`, `store` | what is read and written by them |
-//! | `budget` | how many signatures one link may make this node check |
 //! | `clock` | how far this node's clock is off |
 //! | `absence` | what was confirmed to be nowhere, a moment ago |
 //! | `doubt` | what is done before "not found" is believed |
@@ -66,7 +65,6 @@
 mod absence;
 mod answers;
 pub mod body;
-mod budget;
 mod clock;
 pub mod config;
 mod doubt;

@@ -3,7 +3,7 @@
 use meshtone_identity::NodeId;
 
 use super::body::{Ask, Failure, Handed, MAX_NEWER, Offer, OfferState, Reply};
-use super::config::MAX_BATCH;
+use super::config::{CHECKS, MAX_BATCH};
 use super::evidence::contradict;
 use super::message::{MessageError, Refusal, RefusalReason, Request};
 use super::storage::{Held, size};
@@ -40,7 +40,7 @@ impl Dht {
             Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Clock => return true,
         };
         let wanted = values.iter().filter(|handed| !self.is_held(&handed.record.value)).count();
-        self.table.checks(from).is_none_or(|checks| checks.take(now.instant, wanted))
+        self.table.checks(from).is_none_or(|checks| checks.take(now.instant, wanted, CHECKS))
     }
 
     /// Says whether this very value is held, and was therefore verified.

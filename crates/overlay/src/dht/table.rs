@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use meshtone_identity::NodeId;
 
-use super::budget::Budget;
 use super::config::{
     CLIENT_LINKS, DIAL_TIMEOUT, HOP_TIMEOUT, MAX_CONTACTS, MAX_CONTACTS_PER_SUBNET, MAX_DIAL_FAILURES, REDIAL, SIBLINGS,
 };
 use super::{Config, Descriptor, Distance, Position, Subnet};
+use crate::bucket::Bucket;
 
 /// Round trip assumed of a link before it was measured.
 const ASSUMED_RTT: Duration = Duration::from_millis(100);
@@ -38,7 +38,7 @@ pub(super) struct Link {
     /// The round trip was measured, and is not what was assumed.
     measured: bool,
     /// Signatures that it may still have checked.
-    pub(super) checks: Budget,
+    pub(super) checks: Bucket,
     /// It let a request time out and has said nothing since.
     pub(super) suspect: bool,
     /// It counts us among its siblings.
@@ -56,7 +56,7 @@ pub(super) struct Link {
 struct Client {
     up: Instant,
     /// Signatures that it may still have checked.
-    checks: Budget,
+    checks: Bucket,
 }
 
 /// A node known, with no link to it.
@@ -188,7 +188,7 @@ impl Table {
             up: now,
             rtt: ASSUMED_RTT,
             measured: false,
-            checks: Budget::new(now),
+            checks: Bucket::default(),
             suspect: false,
             needs_us: false,
             failures,
@@ -202,7 +202,7 @@ impl Table {
     /// A link to a node that only uses the overlay.
     pub(super) fn client_up(&mut self, now: Instant, node: NodeId) {
         self.contacts.remove(&node);
-        self.clients.insert(node, Client { up: now, checks: Budget::new(now) });
+        self.clients.insert(node, Client { up: now, checks: Bucket::default() });
     }
 
     /// Takes a link away; its node stays known and is dialled again after a while.
@@ -230,7 +230,7 @@ impl Table {
     }
 
     /// Returns what a linked node may still have checked, whether it serves or not.
-    pub(super) fn checks(&mut self, node: NodeId) -> Option<&mut Budget> {
+    pub(super) fn checks(&mut self, node: NodeId) -> Option<&mut Bucket> {
         let client = self.clients.get_mut(&node).map(|client| &mut client.checks);
         client.or(self.links.get_mut(&node).map(|link| &mut link.checks))
     }

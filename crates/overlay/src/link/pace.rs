@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::limits::{ENROLMENT_RATE, MAX_ENROLMENT_SOURCES, SOURCE_ENROLMENT_RATE};
-
-/// How many in a row, and the time after which one more is allowed.
-type Rate = (u32, Duration);
+use crate::bucket::Bucket;
 
 /// The pace of enrolments. What a source asked in vain takes nothing from the others.
 #[derive(Default)]
 pub(super) struct Paces {
-    all: Pace,
-    sources: BTreeMap<IpAddr, Pace>,
+    all: Bucket,
+    sources: BTreeMap<IpAddr, Bucket>,
 }
 
 impl Paces {
@@ -23,7 +21,7 @@ impl Paces {
             Some(source) => self.allow_source(now, source),
             None => true,
         };
-        allowed_source && self.all.allow(now, ENROLMENT_RATE)
+        allowed_source && self.all.take(now, 1, ENROLMENT_RATE)
     }
 
     fn allow_source(&mut self, now: Instant, source: IpAddr) -> bool {
@@ -34,7 +32,7 @@ impl Paces {
                 return true;
             }
         }
-        self.sources.entry(source).or_default().allow(now, SOURCE_ENROLMENT_RATE)
+        self.sources.entry(source).or_default().take(now, 1, SOURCE_ENROLMENT_RATE)
     }
 }
 
@@ -45,40 +43,6 @@ fn network(source: IpAddr) -> IpAddr {
         IpAddr::V6(ip) => {
             let [a, b, c, d, ..] = ip.segments();
             Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
-}
-
-/// A bucket that fills up slowly.
-#[derive(Default)]
-struct Pace {
-    used: u32,
-    since: Option<Instant>,
-}
-
-impl Pace {
-    fn allow(&mut self, now: Instant, rate: Rate) -> bool {
-        self.refill(now, rate);
-        let allowed = self.used < rate.0;
-        self.used += u32::from(allowed);
-        allowed
-    }
-
-    fn is_full(&mut self, now: Instant, rate: Rate) -> bool {
-        self.refill(now, rate);
-        self.used == 0
-    }
-
-    fn refill(&mut self, now: Instant, (_, period): Rate) {
-        let since = *self.since.get_or_insert(now);
-        let refilled = now.saturating_duration_since(since).as_secs() / period.as_secs().max(1);
-        let refilled = u32::try_from(refilled).unwrap_or(u32::MAX);
-        if refilled >= self.used {
-            self.used = 0;
-            self.since = Some(now);
-        } else {
-            self.used -= refilled;
-            self.since = since.checked_add(Duration::saturating_mul(period, refilled));
         }
     }
 }
