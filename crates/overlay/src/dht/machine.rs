@@ -48,8 +48,8 @@ pub struct Dht {
     pub(super) evidence: Kept,
     pub(super) hand_over: HandOver,
     pub(super) refusals: Refusals,
-    /// What was dated ahead of our clock, since replicas held something newer already.
-    pub(super) redated: BTreeMap<(ResourceId, Kind), u64>,
+    /// What was dated ahead of our clock.
+    pub(super) dated_ahead: BTreeMap<(ResourceId, Kind), u64>,
     /// Nodes of a release that does not understand a put.
     pub(super) plain: BTreeSet<NodeId>,
     pub(super) published: BTreeMap<(ResourceId, Kind), Published>,
@@ -101,7 +101,7 @@ impl Dht {
             evidence: Kept::default(),
             hand_over: HandOver::default(),
             refusals: Refusals::default(),
-            redated: BTreeMap::new(),
+            dated_ahead: BTreeMap::new(),
             plain: BTreeSet::new(),
             published: BTreeMap::new(),
             told: BTreeSet::new(),
