@@ -103,7 +103,8 @@ impl Table {
 
     pub(super) fn link_up(&mut self, now: Instant, peer: Descriptor) {
         let known = self.contacts.remove(&peer.node);
-        let (failures, times_away) = known.map_or((0, 0), |contact| (contact.failures, contact.times_away));
+        let (failures, times_away) =
+            known.map_or((0, 0), |contact| (contact.past().failures, contact.past().times_away));
         let subnet = (self.subnet_of)(&peer.address);
         let link = Link {
             descriptor: peer,
@@ -129,14 +130,16 @@ impl Table {
         let lasted = now.saturating_duration_since(link.up) >= LASTING;
         let (failures, times_away) = if lasted { (0, 0) } else { (link.failures, link.times_away) };
         self.make_room();
-        let known = Contact::new(link.descriptor, link.subnet);
-        let contact = Contact { failures, times_away, seen: Some(now), rtt: link.rtt, ..known };
+        let mut contact = Contact::new(link.descriptor.address, link.subnet);
+        let past = contact.past_mut();
+        (past.failures, past.times_away, past.seen, past.rtt) = (failures, times_away, Some(now), link.rtt);
         if link.turned_away {
             // Whoever is wanted and has no room all the same, as one of a crowded subnet, is not dialled again and again.
-            let not_before = Some(now + GRACE.saturating_mul(1 << times_away.min(16)).min(REDIAL.1));
-            self.contacts.insert(node, Contact { not_before, times_away: times_away.saturating_add(1), ..contact });
-        } else {
-            self.contacts.insert(node, contact);
+            past.not_before = Some(now + GRACE.saturating_mul(1 << times_away.min(16)).min(REDIAL.1));
+            past.times_away = times_away.saturating_add(1);
+        }
+        self.contacts.insert(node, contact);
+        if !link.turned_away {
             self.failed(now, node);
         }
         true

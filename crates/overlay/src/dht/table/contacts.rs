@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use meshtone_identity::NodeId;
 
 use super::Table;
@@ -20,15 +21,22 @@ const REPLACEMENTS: usize = 8;
 /// A node known, with no link to it.
 #[derive(Debug)]
 pub(super) struct Contact {
-    pub(super) descriptor: Descriptor,
     /// Where it is said to be.
+    address: Bytes,
     pub(super) subnet: Option<Subnet>,
+    /// Most contacts are hearsay and have none; there are hundreds of them.
+    past: Option<Box<Past>>,
+}
+
+/// What is known of a contact not by hearsay: how dialling it went, and its last link.
+#[derive(Debug)]
+pub(super) struct Past {
     pub(super) failures: u32,
     pub(super) dialled: Option<Instant>,
     /// The dial under way is a probe.
     pub(super) probed: bool,
     pub(super) not_before: Option<Instant>,
-    /// When its last link ended, if it had any; the rest is hearsay.
+    /// When its last link ended, if it had any.
     pub(super) seen: Option<Instant>,
     /// Round trip of that link.
     pub(super) rtt: Duration,
@@ -39,23 +47,24 @@ pub(super) struct Contact {
 impl Table {
     /// Returns the descriptors of nodes known without a link, those that answered last first.
     pub(in crate::dht) fn contacts(&self) -> Vec<Descriptor> {
-        let mut contacts: Vec<&Contact> = self.contacts.values().collect();
-        contacts.sort_by_key(|contact| contact.failures);
-        contacts.into_iter().map(|contact| contact.descriptor.clone()).collect()
+        let mut contacts: Vec<(&NodeId, &Contact)> = self.contacts.iter().collect();
+        contacts.sort_by_key(|(_, contact)| contact.past().failures);
+        contacts.into_iter().map(|(node, contact)| contact.descriptor(*node)).collect()
     }
 
     /// Takes note that a node could not be reached.
     pub(in crate::dht) fn failed(&mut self, now: Instant, node: NodeId) {
         let Some(contact) = self.contacts.get_mut(&node) else { return };
-        contact.dialled = None;
+        let past = contact.past_mut();
+        past.dialled = None;
         // Probing a silent node says nothing new of it, and must not be why it is forgotten.
-        if std::mem::take(&mut contact.probed) {
+        if std::mem::take(&mut past.probed) {
             return;
         }
-        contact.failures += 1;
-        let back_off = REDIAL.0.saturating_mul(1 << contact.failures.saturating_sub(1).min(16)).min(REDIAL.1);
-        contact.not_before = Some(now + back_off);
-        if contact.failures > MAX_DIAL_FAILURES {
+        past.failures += 1;
+        let back_off = REDIAL.0.saturating_mul(1 << past.failures.saturating_sub(1).min(16)).min(REDIAL.1);
+        past.not_before = Some(now + back_off);
+        if past.failures > MAX_DIAL_FAILURES {
             self.contacts.remove(&node);
         }
     }
@@ -69,12 +78,14 @@ impl Table {
             return false;
         }
         if let Some(contact) = self.contacts.get_mut(&peer.node) {
-            if contact.descriptor.address == peer.address {
+            if contact.address == peer.address {
                 return false;
             }
-            contact.descriptor = peer.clone();
+            contact.address = peer.address.clone();
             contact.subnet = (self.subnet_of)(&peer.address);
-            contact.failures = contact.failures.min(1);
+            if let Some(past) = &mut contact.past {
+                past.failures = past.failures.min(1);
+            }
             return true;
         }
         let subnet = (self.subnet_of)(&peer.address);
@@ -83,20 +94,23 @@ impl Table {
             return false;
         }
         self.make_room();
-        self.contacts.insert(peer.node, Contact::new(peer.clone(), subnet));
+        self.contacts.insert(peer.node, Contact::new(peer.address.clone(), subnet));
         true
     }
 
     /// Returns a node that was lost and may be dialled again, `choice` deciding which: after a partition the other side has to be
     /// found again, even where it is nobody's sibling.
     pub(in crate::dht) fn lost(&mut self, now: Instant, choice: u64) -> Option<Descriptor> {
-        let lost = self.contacts.iter().filter(|(_, contact)| contact.failures > 0 && contact.dialled.is_none());
+        let pasts = self.contacts.iter().map(|(node, contact)| (node, contact.past()));
+        let lost = pasts.filter(|(_, past)| past.failures > 0 && past.dialled.is_none());
         let lost: Vec<NodeId> = lost.map(|(node, _)| *node).collect();
         let index = usize::try_from(choice).unwrap_or_default().checked_rem(lost.len())?;
-        let contact = self.contacts.get_mut(lost.get(index)?)?;
-        contact.dialled = Some(now);
-        contact.probed = true;
-        Some(contact.descriptor.clone())
+        let node = *lost.get(index)?;
+        let contact = self.contacts.get_mut(&node)?;
+        let past = contact.past_mut();
+        past.dialled = Some(now);
+        past.probed = true;
+        Some(contact.descriptor(node))
     }
 
     /// Lets a contact go: of the buckets that have more than their replacements the one that failed most, of those the farthest.
@@ -109,9 +123,9 @@ impl Table {
             *counts.entry(self.bucket(*node)).or_default() += 1;
         }
         let spare = |node: NodeId| counts.get(&self.bucket(node)).is_some_and(|count| *count > REPLACEMENTS);
-        let worst = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_none());
-        let worst = worst.max_by_key(|(node, contact)| {
-            (spare(**node), contact.failures, contact.seen.is_none(), self.own.distance((**node).into()))
+        let pasts = self.contacts.iter().map(|(node, contact)| (node, contact.past()));
+        let worst = pasts.filter(|(_, past)| past.dialled.is_none()).max_by_key(|(node, past)| {
+            (spare(**node), past.failures, past.seen.is_none(), self.own.distance((**node).into()))
         });
         if let Some(node) = worst.map(|(node, _)| *node) {
             self.contacts.remove(&node);
@@ -120,19 +134,34 @@ impl Table {
 }
 
 impl Contact {
-    pub(super) fn new(descriptor: Descriptor, subnet: Option<Subnet>) -> Self {
-        Self {
-            descriptor,
-            subnet,
-            failures: 0,
-            dialled: None,
-            probed: false,
-            not_before: None,
-            seen: None,
-            rtt: ASSUMED_RTT,
-            times_away: 0,
-        }
+    /// A node of which nothing but this is known.
+    pub(super) fn new(address: Bytes, subnet: Option<Subnet>) -> Self {
+        Self { address, subnet, past: None }
     }
+
+    pub(super) fn descriptor(&self, node: NodeId) -> Descriptor {
+        Descriptor { node, address: self.address.clone() }
+    }
+
+    pub(super) fn past(&self) -> &Past {
+        self.past.as_deref().unwrap_or(&Past::NONE)
+    }
+
+    pub(super) fn past_mut(&mut self) -> &mut Past {
+        self.past.get_or_insert_with(|| Box::new(Past::NONE))
+    }
+}
+
+impl Past {
+    const NONE: Self = Self {
+        failures: 0,
+        dialled: None,
+        probed: false,
+        not_before: None,
+        seen: None,
+        rtt: ASSUMED_RTT,
+        times_away: 0,
+    };
 
     /// Returns how old what is known of it is: 0 when it had a link lately, 1 when it had one ever, 2 for hearsay.
     pub(super) fn staleness(&self, now: Instant) -> u8 {
@@ -143,7 +172,7 @@ impl Contact {
         }
     }
 
-    pub(super) fn ready(&self, now: Instant) -> bool {
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
         self.dialled.is_none() && self.not_before.is_none_or(|at| now >= at)
     }
 }

@@ -20,8 +20,8 @@ impl Table {
 
     /// Returns whom to dial now: nodes that would be siblings, then those that fill buckets. They count as dialled.
     pub(in crate::dht) fn wanted(&mut self, now: Instant, config: &Config) -> Vec<Descriptor> {
-        let overdue =
-            self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some_and(|at| now >= at + DIAL_TIMEOUT));
+        let is_overdue = |contact: &Contact| contact.past().dialled.is_some_and(|at| now >= at + DIAL_TIMEOUT);
+        let overdue = self.contacts.iter().filter(|(_, contact)| is_overdue(contact));
         for node in overdue.map(|(node, _)| *node).collect::<Vec<_>>() {
             self.failed(now, node);
         }
@@ -31,24 +31,22 @@ impl Table {
             dials.extend(self.wanted_in_buckets(now, config, budget));
         } else {
             // Any of them will do; those nearest are not the same ones for everybody.
-            let under_way = self.contacts.values().filter(|contact| contact.dialled.is_some()).count();
+            let under_way = self.contacts.values().filter(|contact| contact.past().dialled.is_some()).count();
             dials.truncate(CLIENT_LINKS.saturating_sub(self.links.len() + under_way));
         }
-        for node in &dials {
-            if let Some(contact) = self.contacts.get_mut(node) {
-                contact.dialled = Some(now);
-            }
-        }
-        dials.iter().filter_map(|node| self.contacts.get(node)).map(|contact| contact.descriptor.clone()).collect()
+        let mut dial = |node: NodeId| {
+            let contact = self.contacts.get_mut(&node)?;
+            contact.past_mut().dialled = Some(now);
+            Some(contact.descriptor(node))
+        };
+        dials.into_iter().filter_map(&mut dial).collect()
     }
 
     /// Returns when the next contact may be dialled again or counts as failed. Those that might be dialled already were just
     /// looked at, and were not wanted.
     pub(in crate::dht) fn next_dial(&self, now: Instant) -> Option<Instant> {
-        let times = self.contacts.values().filter_map(|contact| match contact.dialled {
-            Some(at) => Some(at + DIAL_TIMEOUT),
-            None => contact.not_before,
-        });
+        let pasts = self.contacts.values().map(Contact::past);
+        let times = pasts.filter_map(|past| past.dialled.map_or(past.not_before, |at| Some(at + DIAL_TIMEOUT)));
         times.filter(|at| *at > now).min()
     }
 
@@ -61,12 +59,15 @@ impl Table {
         let linked = self.siblings.iter().map(|node| (self.own.distance((*node).into()), (*node, true)));
         // Of hundreds of contacts hardly any is closer than all siblings there are.
         let farthest = linked.clone().map(|(distance, _)| distance).max().filter(|_| self.siblings.len() >= SIBLINGS);
-        let known = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some() || contact.ready(now));
+        let known = self
+            .contacts
+            .iter()
+            .filter(|(_, contact)| contact.past().dialled.is_some() || contact.past().is_ready(now));
         let known = known.map(|(node, _)| (self.own.distance((*node).into()), (*node, false)));
         let known = known.filter(|(distance, _)| farthest.is_none_or(|farthest| *distance < farthest));
         let near = nearest(linked.chain(known).collect(), SIBLINGS);
         let wanted = near.into_iter().filter(|(_, linked)| !linked).map(|(node, _)| node);
-        let dialled_next = |contact: &Contact| contact.dialled.is_none() && !crowded(contact.subnet);
+        let dialled_next = |contact: &Contact| contact.past().dialled.is_none() && !crowded(contact.subnet);
         wanted.filter(|node| self.contacts.get(node).is_some_and(dialled_next)).collect()
     }
 
@@ -75,7 +76,7 @@ impl Table {
             return Vec::new();
         }
         let mut filled = self.filled(config);
-        let dialling = self.contacts.iter().filter(|(_, contact)| contact.dialled.is_some());
+        let dialling = self.contacts.iter().filter(|(_, contact)| contact.past().dialled.is_some());
         for (node, contact) in dialling {
             filled.add(self.bucket(*node), contact.subnet, config);
         }
@@ -83,8 +84,9 @@ impl Table {
         let mut ready: Vec<((u32, u8, u32), NodeId)> = self
             .contacts
             .iter()
-            .filter(|(node, contact)| contact.ready(now) && filled.count(self.bucket(**node)) < config.bucket_links)
-            .map(|(node, contact)| ((contact.failures, contact.staleness(now), farness(contact.rtt)), *node))
+            .map(|(node, contact)| (contact.past(), *node))
+            .filter(|(past, node)| past.is_ready(now) && filled.count(self.bucket(*node)) < config.bucket_links)
+            .map(|(past, node)| ((past.failures, past.staleness(now), farness(past.rtt)), node))
             .collect();
         ready.sort_unstable();
         let mut wanted = Vec::new();
