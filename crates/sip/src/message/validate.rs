@@ -1,6 +1,6 @@
 //! What a message must satisfy before anybody acts upon it (RFC 3261 §8.1.1, §16.3; cases of RFC 4475 §3.1.2, §3.3).
 
-use super::{CSeq, Header, MAX_VIAS, Message, NameAddr, ParseError, Uri, Via, list};
+use super::{CSeq, Header, MAX_VIAS, Message, Method, NameAddr, ParseError, Uri, Via, list};
 
 /// Fields that appear exactly once.
 const MANDATORY: [Header; 4] = [Header::From, Header::To, Header::CallId, Header::CSeq];
@@ -64,6 +64,16 @@ pub(crate) struct Essentials<'a> {
     pub(crate) to_tag: Option<&'a str>,
     /// `None` in a response.
     pub(crate) request_uri: Option<Uri<'a>>,
+}
+
+impl Message {
+    /// Whether this is a request that may be answered, as far as it can be read: it has what an answer repeats (RFC 3261
+    /// §8.2.6.2). An ACK is never answered (§17.1.1.3).
+    pub(crate) fn is_answerable(&self) -> bool {
+        self.is_request()
+            && self.method() != Method::Ack
+            && MANDATORY.iter().all(|needed| self.header(*needed).is_some())
+    }
 }
 
 /// Checks all that somebody acts upon.

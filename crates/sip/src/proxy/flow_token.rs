@@ -15,6 +15,7 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 
+use crate::message::Message;
 use crate::short::Short;
 use crate::transport::{Destination, Flow, PeerHost, Transport};
 
@@ -93,8 +94,15 @@ impl TokenKey {
         }
     }
 
-    /// A tag for a response of our own: the same for every retransmission of a request, and not to be guessed.
-    pub(crate) fn to_tag(&self, call_id: &str, from_tag: &str, cseq: u32) -> String {
+    /// The To tag of every response of our own to this request: the same for its retransmissions and for its CANCEL.
+    pub(crate) fn tag_for(&self, request: &Message) -> String {
+        let from_tag = request.from().ok().and_then(|from| from.tag()).unwrap_or_default();
+        let number = request.cseq().map_or(0, |cseq| cseq.number);
+        self.to_tag(request.call_id(), from_tag, number)
+    }
+
+    /// A tag that nobody guesses.
+    fn to_tag(&self, call_id: &str, from_tag: &str, cseq: u32) -> String {
         let mut hasher = self.tag;
         // Each text ends with a byte that none holds.
         (call_id, from_tag, cseq).hash(&mut hasher);

@@ -57,35 +57,37 @@ pub(crate) fn route(request: &Message, flow: &Flow, locals: &dyn Locals, tokens:
         changed = true;
     }
 
-    let mut next_route = None;
-    for value in routes {
-        let address = NameAddr::parse(value);
-        let uri = address.and_then(|address| Uri::parse(address.uri));
-        match uri {
-            Ok(uri) if ours.count < OWN_ROUTES_MAX && locals.is_local(uri.host, uri.port) => {
-                ours.add(&uri);
-                editor.pop_value(Header::Route);
-                changed = true;
-            }
-            Ok(_) | Err(_) => {
-                next_route = Some(address.map_or(value, |address| address.uri));
-                break;
-            }
-        }
+    let before = ours.count;
+    let next_route = ours.take(routes, locals);
+    for _ in before..ours.count {
+        editor.pop_value(Header::Route);
+        changed = true;
     }
     let changed = changed.then(|| editor.finish());
     let routing = judge(changed.as_ref().unwrap_or(request), flow, locals, tokens, &ours, next_route)?;
     Ok(Routed { changed, routing })
 }
 
-/// The Routes popped from the top of a request.
+/// The Routes of ours on top of a request.
 #[derive(Default)]
-struct OwnRoutes<'a> {
-    count: usize,
-    last_token: Option<&'a str>,
+pub(super) struct OwnRoutes<'a> {
+    pub(super) count: usize,
+    pub(super) last_token: Option<&'a str>,
 }
 
 impl<'a> OwnRoutes<'a> {
+    /// Takes those of ours that these Route values begin with; gives the URI of the one behind them, as it is written.
+    pub(super) fn take(&mut self, routes: impl IntoIterator<Item = &'a str>, locals: &dyn Locals) -> Option<&'a str> {
+        for value in routes {
+            let address = NameAddr::parse(value);
+            match address.and_then(|address| Uri::parse(address.uri)) {
+                Ok(uri) if self.count < OWN_ROUTES_MAX && locals.is_local(uri.host, uri.port) => self.add(&uri),
+                Ok(_) | Err(_) => return Some(address.map_or(value, |address| address.uri)),
+            }
+        }
+        None
+    }
+
     fn add(&mut self, uri: &Uri<'a>) {
         self.count += 1;
         self.last_token = uri.user;

@@ -13,17 +13,15 @@ use siphasher::sip::SipHasher13;
 
 use super::flow_token::TokenKey;
 use super::outgoing::{next_max_forwards, wants_record_route};
+use super::route::OwnRoutes;
 use super::via::{reply_flow, stamp};
-use crate::message::{Builder, Editor, Header, Message, Method, NameAddr, Uri, Via};
+use crate::message::{Builder, Editor, Header, Message, Method, Uri, Via};
 use crate::short::Short;
 use crate::text::Decimal;
 use crate::transport::{Destination, Flow, Locals, Transmit};
 
 /// Begins the branches written here; a hash of the request's own branch follows, a dot, and the way back.
 const PREFIX: &str = "z9hG4bK-f";
-
-/// Most Routes of ours that are taken off one request: a caller and a callee behind the same first stage make two.
-const OWN_ROUTES_MAX: usize = 8;
 
 /// In place of a Call-ID in the seal of what outlives calls.
 const PATH: &str = "";
@@ -51,14 +49,12 @@ impl StatelessProxy {
     /// Forwards to these servers; `key` seals what comes back with later messages.
     pub fn new(targets: Vec<Destination>, spread: Spread, key: &[u8; 32]) -> StatelessProxy {
         let seed = |target: &Destination| {
-            let mut hasher = SipHasher13::new();
             let address = match target {
                 Destination::Address { addr, .. } => Some(*addr),
                 Destination::Flow(flow) => flow.remote(),
                 Destination::Peer(_) => None,
             };
-            (target.transport().via_token(), address).hash(&mut hasher);
-            hasher.finish()
+            hash((target.transport().via_token(), address))
         };
         StatelessProxy { seeds: targets.iter().map(seed).collect(), targets, spread, tokens: TokenKey::new(key) }
     }
@@ -100,7 +96,8 @@ impl StatelessProxy {
         };
         let stamped = stamp(message, &read.via, flow);
         let request = stamped.as_ref().unwrap_or(message);
-        let ours = OwnRoutes::of(request, locals);
+        let mut ours = OwnRoutes::default();
+        let next_route = ours.take(request.values(Header::Route), locals);
         let side = match self.side(&ours, request, flow) {
             Ok(side) => side,
             // Somebody made up a flow token (RFC 5626 §5.3).
@@ -110,7 +107,7 @@ impl StatelessProxy {
             Some(phone) if !locals.flow_is_open(&phone) => return self.refuse(flow, message, 430, "Flow Failed"),
             Some(phone) => (Destination::Flow(phone.clone()), phone),
             None => {
-                let named = ours.next.and_then(|next| self.named_target(next));
+                let named = next_route.and_then(|next| self.named_target(next));
                 let Some(target) = named.or_else(|| self.target_of(request, is_alive)) else {
                     return self.refuse(flow, message, 503, "");
                 };
@@ -177,27 +174,17 @@ impl StatelessProxy {
 
     /// Answers without state. An ACK is never answered (RFC 3261 §17.1.1.3).
     fn refuse(&self, flow: &Flow, request: &Message, status: u16, reason: &str) -> Option<Transmit> {
-        let via = request.top_via().ok()?;
-        let is_answerable = request.method() != Method::Ack
-            && [Header::From, Header::To, Header::CallId, Header::CSeq]
-                .iter()
-                .all(|one| request.header(*one).is_some());
-        if !is_answerable {
-            return None;
-        }
+        let via = request.top_via().ok().filter(|_| request.is_answerable())?;
         let destination = Destination::Flow(reply_flow(flow, &via));
         let stamped = stamp(request, &via, flow);
         let request = stamped.as_ref().unwrap_or(request);
-        let from_tag = request.from().ok().and_then(|from| from.tag()).unwrap_or_default();
-        let number = request.cseq().map_or(0, |cseq| cseq.number);
-        let tag = self.tokens.to_tag(request.call_id(), from_tag, number);
-        let message = Builder::response(request, status, reason).to_tag(&tag).finish();
+        let message = Builder::response(request, status, reason).to_tag(&self.tokens.tag_for(request)).finish();
         Some(Transmit { destination, message, origin: None })
     }
 
     /// The phone that our own Routes lead to; none where they lead back to whoever sends, or there are none.
     fn side(&self, ours: &OwnRoutes<'_>, request: &Message, flow: &Flow) -> Result<Option<Flow>, ()> {
-        let Some(token) = ours.token else { return Ok(None) };
+        let Some(token) = ours.last_token else { return Ok(None) };
         let opened =
             self.tokens.open(token, request.call_id(), || None).or_else(|_| self.tokens.open(token, PATH, || None));
         match opened {
@@ -214,17 +201,16 @@ impl StatelessProxy {
 
     /// The branch of a request forwarded: the same for each copy of it, for its CANCEL, and for the ACK of its refusal.
     fn branch(&self, via: &Via<'_>, reply: &Destination, call_id: &str) -> Short {
-        let mut hasher = SipHasher13::new();
-        (via.branch(), via.host, via.port).hash(&mut hasher);
         let mut branch = Short::new(PREFIX);
-        branch.push_encoded(&HEXLOWER, &hasher.finish().to_be_bytes());
+        branch.push_encoded(&HEXLOWER, &hash((via.branch(), via.host, via.port)).to_be_bytes());
         branch.push(".");
         branch.push(self.tokens.issue(reply, call_id).as_str());
         branch
     }
 
     /// The target that a Route names by its address.
-    fn named_target(&self, route: Uri<'_>) -> Option<&Destination> {
+    fn named_target(&self, route: &str) -> Option<&Destination> {
+        let route = Uri::parse(route).ok()?;
         let named = super::via::host_address(route.host)?;
         self.targets.iter().find(|target| match target {
             Destination::Address { transport, addr, .. } => {
@@ -237,18 +223,12 @@ impl StatelessProxy {
     /// The target of the highest rank for what this request is about: when one is lost, only what it had moves.
     fn target_of(&self, request: &Message, is_alive: impl Fn(usize) -> bool) -> Option<&Destination> {
         let key = self.key_of(request);
-        let rank = |seed: u64| {
-            let mut hasher = SipHasher13::new();
-            (key, seed).hash(&mut hasher);
-            hasher.finish()
-        };
         let ranked = self.targets.iter().zip(&self.seeds).enumerate();
-        ranked.max_by_key(|(index, (_, seed))| (is_alive(*index), rank(**seed))).map(|(_, (target, _))| target)
+        ranked.max_by_key(|(index, (_, seed))| (is_alive(*index), hash((key, **seed)))).map(|(_, (target, _))| target)
     }
 
     /// A number for what a request is about. Whoever can make it collide only chooses a server, which his name does anyway.
     fn key_of(&self, request: &Message) -> u64 {
-        let mut hasher = SipHasher13::new();
         let user = match self.spread {
             Spread::User if request.method() == Method::Register => {
                 request.to().ok().and_then(|to| Uri::parse(to.uri).ok())
@@ -257,40 +237,15 @@ impl StatelessProxy {
             Spread::CallId => None,
         };
         match user.and_then(|uri| uri.user_unescaped()) {
-            Some(user) => user.to_ascii_lowercase().hash(&mut hasher),
-            None => request.call_id().hash(&mut hasher),
+            Some(user) => hash(user.to_ascii_lowercase()),
+            None => hash(request.call_id()),
         }
-        hasher.finish()
     }
 }
 
-/// The Routes of ours on top of a request, and what comes behind them.
-struct OwnRoutes<'a> {
-    count: usize,
-    /// Of the last of them.
-    token: Option<&'a str>,
-    next: Option<Uri<'a>>,
-}
-
-impl<'a> OwnRoutes<'a> {
-    fn of(request: &'a Message, locals: &dyn Locals) -> OwnRoutes<'a> {
-        let mut ours = OwnRoutes { count: 0, token: None, next: None };
-        if request.header(Header::Route).is_none() {
-            return ours;
-        }
-        for value in request.values(Header::Route) {
-            let uri = NameAddr::parse(value).ok().and_then(|address| Uri::parse(address.uri).ok());
-            match uri {
-                Some(uri) if ours.count < OWN_ROUTES_MAX && locals.is_local(uri.host, uri.port) => {
-                    ours.count += 1;
-                    ours.token = uri.user;
-                }
-                uri => {
-                    ours.next = uri;
-                    break;
-                }
-            }
-        }
-        ours
-    }
+/// A hash without a secret: every copy of a first stage comes to the same.
+fn hash(what: impl Hash) -> u64 {
+    let mut hasher = SipHasher13::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }

@@ -17,7 +17,7 @@ impl Server {
     ) -> Message {
         let mut builder = Builder::response(request, status, reason);
         if status > 100 {
-            builder = builder.to_tag(&self.to_tag(request));
+            builder = builder.to_tag(&self.tokens.tag_for(request));
         }
         if !self.config.server_name.is_empty() {
             builder = builder.header(Header::Server, &self.config.server_name);
@@ -26,13 +26,6 @@ impl Server {
             builder = builder.header(*header, value);
         }
         builder.finish()
-    }
-
-    /// The To tag of every response of ours to this request, to its retransmissions, and to its CANCEL.
-    pub(super) fn to_tag(&self, request: &Message) -> String {
-        let from_tag = request.from().ok().and_then(|from| from.tag()).unwrap_or_default();
-        let number = request.cseq().map_or(0, |cseq| cseq.number);
-        self.tokens.to_tag(request.call_id(), from_tag, number)
     }
 
     /// Answers a request that the node never sees.
@@ -86,7 +79,7 @@ impl Server {
     fn complete(&self, id: TransactionId, response: Message) -> Message {
         let lacks_tag = response.status() > 100 && response.to().is_ok_and(|to| to.tag().is_none());
         let response = match self.requests.get(&id) {
-            Some(open) if lacks_tag => response.with_to_tag(&self.to_tag(&open.request)),
+            Some(open) if lacks_tag => response.with_to_tag(&self.tokens.tag_for(&open.request)),
             Some(_) | None => response,
         };
         match self.requests.get(&id).and_then(|open| open.dialog) {

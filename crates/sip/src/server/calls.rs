@@ -63,7 +63,7 @@ impl Server {
         let open = self.requests.get(&id).filter(|open| !open.context.is_answered());
         let open = open.ok_or_else(|| Refusal::plain(481))?;
         let (request, flow, dialog, tag) =
-            (open.request.clone(), open.flow.clone(), open.dialog, self.to_tag(&open.request));
+            (open.request.clone(), open.flow.clone(), open.dialog, self.tokens.tag_for(&open.request));
         let asked = Asked { server: id, request: &request, flow: &flow, tag: &tag, dialog };
         self.run_agent(now, |agent, stack| decide(agent, stack, &asked))
     }

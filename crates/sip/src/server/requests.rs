@@ -42,12 +42,7 @@ impl Server {
     /// Answers what cannot be handled, without any state. An ACK is never answered (RFC 3261 §17.1.1.3).
     pub(super) fn refuse_unread(&mut self, flow: &Flow, request: &Message, error: &ParseError) {
         let Ok(top) = request.top_via() else { return };
-        let is_answerable = request.is_request()
-            && request.method() != Method::Ack
-            && [Header::From, Header::To, Header::CallId, Header::CSeq]
-                .iter()
-                .all(|needed| request.header(*needed).is_some());
-        if is_answerable {
+        if request.is_answerable() {
             let stamped = via::stamp(request, &top, flow);
             let request = stamped.as_ref().unwrap_or(request);
             self.refuse_statelessly(flow, request, error.status(), error.reason(), &[]);

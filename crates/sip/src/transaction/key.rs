@@ -62,19 +62,19 @@ impl Keys {
                 Some((request.request_uri(), from_tag, request.call_id(), request.cseq()?.number))
             }
         };
-        Ok(self.hash(|hasher| (old, branch, Lowercase(via.host), via.port, method).hash(hasher)))
+        Ok(self.hash((old, branch, Lowercase(via.host), via.port, method)))
     }
 
     /// Key of the client transaction that a response belongs to; also of a request that we are about to send.
     pub(super) fn client(&self, message: &Message) -> Result<Key, ParseError> {
         let via = message.top_via()?;
         let cseq = message.cseq()?;
-        Ok(self.hash(|hasher| (via.branch().unwrap_or_default(), cseq.method).hash(hasher)))
+        Ok(self.hash((via.branch().unwrap_or_default(), cseq.method)))
     }
 
-    fn hash(&self, feed: impl FnOnce(&mut SipHasher13)) -> Key {
+    fn hash(&self, what: impl Hash) -> Key {
         let mut hasher = self.0;
-        feed(&mut hasher);
+        what.hash(&mut hasher);
         let hash = hasher.finish128();
         Key(hash.h1, hash.h2)
     }
