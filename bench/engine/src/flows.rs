@@ -174,19 +174,10 @@ impl Proxy {
 
     /// INVITE, 100, 180, 200, ACK, BYE, 200; what the phones say is written here and counts too, one allocation each.
     pub(crate) fn call(&mut self) {
-        self.pass_time();
-        self.take(udp(5070), self.from_caller("INVITE", "sip:u0@bench.example", "", "<sip:u0@bench.example>"));
-        let Some(Event::Request { id, routing: Routing::Initial, .. }) = self.server.poll_event() else {
-            panic!("no request")
-        };
-        let target = Target::new("sip:u0@127.77.0.1:5081", Destination::Flow(udp(5081)));
-        self.server.forward(self.now, id, vec![target], true);
-        let invite = self.sent(2);
+        let invite = self.ring("INVITE", 2);
         self.take(udp(5081), answer(&invite, "180 Ringing"));
         self.sent(1);
-        self.take(udp(5081), answer(&invite, "200 OK"));
-        let ok = self.sent(1);
-        let Some(Event::Finished { .. }) = self.server.poll_event() else { panic!("not finished") };
+        let ok = self.finish(&invite);
         let mut route_set = ok.fields(Header::RecordRoute);
         let (callee_side, caller_side) = (route_set.next().expect("a route"), route_set.next().expect("two routes"));
         let routes = ["Route: ", caller_side, "\r\nRoute: ", callee_side, "\r\n"].concat();
@@ -199,24 +190,33 @@ impl Proxy {
         };
         self.server.forward(self.now, id, vec![target], false);
         let bye = self.sent(1);
-        self.take(udp(5081), answer(&bye, "200 OK"));
-        self.sent(1);
-        let Some(Event::Finished { .. }) = self.server.poll_event() else { panic!("not finished") };
+        self.finish(&bye);
     }
 
     /// MESSAGE and its 200, through the proxy.
     pub(crate) fn message(&mut self) {
+        let message = self.ring("MESSAGE", 1);
+        self.finish(&message);
+    }
+
+    /// A request for the phone goes there; gives the last of so many messages that are sent then.
+    fn ring(&mut self, method: &str, sent: usize) -> Message {
         self.pass_time();
-        self.take(udp(5070), self.from_caller("MESSAGE", "sip:u0@bench.example", "", "<sip:u0@bench.example>"));
+        self.take(udp(5070), self.from_caller(method, "sip:u0@bench.example", "", "<sip:u0@bench.example>"));
         let Some(Event::Request { id, routing: Routing::Initial, .. }) = self.server.poll_event() else {
             panic!("no request")
         };
         let target = Target::new("sip:u0@127.77.0.1:5081", Destination::Flow(udp(5081)));
         self.server.forward(self.now, id, vec![target], true);
-        let message = self.sent(1);
-        self.take(udp(5081), answer(&message, "200 OK"));
-        self.sent(1);
+        self.sent(sent)
+    }
+
+    /// The phone answers 200; gives what its caller hears.
+    fn finish(&mut self, request: &Message) -> Message {
+        self.take(udp(5081), answer(request, "200 OK"));
+        let ok = self.sent(1);
         let Some(Event::Finished { .. }) = self.server.poll_event() else { panic!("not finished") };
+        ok
     }
 
     /// Time goes on, so that finished transactions end in their order.
