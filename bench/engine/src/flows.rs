@@ -173,6 +173,7 @@ impl Proxy {
     }
 
     /// INVITE, 100, 180, 200, ACK, BYE, 200; what the phones say is written here and counts too, one allocation each.
+    #[inline(never)]
     pub(crate) fn call(&mut self) {
         let invite = self.ring("INVITE", 2);
         self.take(udp(5081), answer(&invite, "180 Ringing"));
@@ -194,6 +195,7 @@ impl Proxy {
     }
 
     /// MESSAGE and its 200, through the proxy.
+    #[inline(never)]
     pub(crate) fn message(&mut self) {
         let message = self.ring("MESSAGE", 1);
         self.finish(&message);
@@ -280,6 +282,7 @@ impl FirstStage {
     }
 
     /// MESSAGE and its 200.
+    #[inline(never)]
     pub(crate) fn message(&mut self) {
         self.callers.number += 1;
         let request = self.callers.from_caller("MESSAGE", "sip:u0@bench.example", "", "<sip:u0@bench.example>");
