@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 
+use super::classes::is_token;
 use super::edit::single_line;
 use super::list::trim;
 use super::octets::Octets;
-use super::scan::{Slot, Slots, Span, StartLine, is_token, offset};
+use super::scan::{Span, StartLine, offset};
+use super::slots::{Slot, Slots};
 use super::{Header, Message, Method};
 use crate::text::Decimal;
 
@@ -207,7 +209,7 @@ impl Writer {
     }
 
     pub(super) fn finish(mut self, body: &[u8]) -> Message {
-        if !self.slots.iter().any(|slot| slot.header == Header::ContentLength) {
+        if !self.slots.contains(Header::ContentLength) {
             let start = self.put("Content-Length").start;
             self.put(": ");
             let value = self.put_number(offset(body.len()));

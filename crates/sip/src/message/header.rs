@@ -24,7 +24,7 @@ macro_rules! headers {
             }
         }
 
-        const NAMES: &[(&str, Header)] = &[
+        pub(super) const NAMES: &[(&str, Header)] = &[
             $(($name, Header::$variant), $(($compact, Header::$variant),)?)*
         ];
     };

@@ -1,6 +1,8 @@
 //! What values are made of (RFC 3261 §7.3, §25.1): comma-separated lists, parameters, white space, numbers.
 
-use super::scan::{is_plain_value, is_space as is_space_byte, is_token};
+use std::ops::Range;
+
+use super::classes::{self, PLAIN_VALUE, TOKEN, is_token, run};
 use crate::effort;
 
 /// White space within a value, the line breaks of a folded one included.
@@ -15,7 +17,7 @@ pub(super) fn trim(text: &str) -> &str {
 }
 
 fn trimmed(text: &[u8]) -> (usize, usize) {
-    let is_text = |byte: &u8| !is_space_byte(*byte);
+    let is_text = |byte: &u8| !classes::is_space(*byte);
     let start = text.iter().position(is_text).unwrap_or(text.len());
     let end = text.iter().rposition(is_text).map_or(start, |last| last + 1);
     effort::spend(text.len() - (end - start));
@@ -109,6 +111,31 @@ impl<'a> Iterator for Values<'a> {
     }
 }
 
+/// Reads the next value of a list, which it takes off; `None` when there is none left.
+///
+/// `plain` reads the value that a text begins with and tells how long it is, where it is written as nearly all are; no comma may be
+/// in what it reads but in quotes or `<>`. What it leaves, `parse` reads once it was split off. So most lists are gone over once.
+pub(super) fn read_next<'a, T, E>(
+    list: &mut &'a str,
+    plain: impl Fn(&'a str) -> Option<(T, usize)>,
+    parse: impl Fn(&'a str) -> Result<T, E>,
+) -> Option<Result<T, E>> {
+    let is_empty = |byte: &u8| *byte == b',' || classes::is_space(*byte);
+    let lead = list.bytes().position(|byte| !is_empty(&byte));
+    effort::spend(lead.unwrap_or(list.len()));
+    let text = list.get(lead?..)?;
+    if let Some((value, len)) = plain(text)
+        && let Some(rest) = text.get(len..)
+        && let None | Some(b',') = rest.as_bytes().first()
+    {
+        *list = rest;
+        return Some(Ok(value));
+    }
+    let (value, rest) = cut(text, find_separator(text, b','));
+    *list = rest;
+    Some(parse(trim(value)))
+}
+
 /// Cuts a text in two around the separator at `at`.
 pub(super) fn cut(text: &str, at: Option<usize>) -> (&str, &str) {
     match at {
@@ -129,7 +156,7 @@ pub struct Params<'a> {
 impl<'a> Params<'a> {
     /// Takes header parameters, which may be quoted and have white space around `;` and `=`.
     pub(super) fn parse(raw: &'a str) -> Option<Params<'a>> {
-        if is_plain(raw.as_bytes()) {
+        if walk_plain(raw.as_bytes(), 0, |_, _| ()) == Some(raw.len()) {
             return Some(Params { raw, is_quoted: false });
         }
         let mut rest = raw;
@@ -146,7 +173,7 @@ impl<'a> Params<'a> {
         Some(Params { raw, is_quoted: true })
     }
 
-    /// Takes URI parameters that were checked already: a URI holds neither quotes nor white space.
+    /// Takes parameters that were checked already to hold neither quotes nor white space, as those of a URI never do.
     pub(super) fn unchecked(raw: &'a str) -> Params<'a> {
         Params { raw, is_quoted: false }
     }
@@ -183,25 +210,30 @@ impl<'a> Params<'a> {
     }
 }
 
-/// Whether these are parameters without white space and quotes, as nearly all are: `*( ";" token [ "=" value ] )`.
-fn is_plain(raw: &[u8]) -> bool {
-    effort::spend(raw.len());
-    let mut rest = raw;
-    while let Some((b';', after)) = rest.split_first() {
-        let name = after.iter().position(|byte| !is_token(*byte)).unwrap_or(after.len());
-        rest = after.get(name..).unwrap_or_default();
-        if name == 0 {
-            return false;
+/// Goes over parameters without white space and quotes, as nearly all are: `*( ";" token [ "=" value ] )`. Gives where they end, which is
+/// for the caller to judge, and tells `each` where a name is, and where its value; `None` where something is missing.
+pub(super) fn walk_plain(
+    bytes: &[u8],
+    from: usize,
+    mut each: impl FnMut(Range<usize>, Option<Range<usize>>),
+) -> Option<usize> {
+    let mut at = from;
+    while let Some(b';') = bytes.get(at) {
+        let name = at + 1;
+        at = run(bytes, name, TOKEN);
+        let name = name..at;
+        let mut value = None;
+        if let Some(b'=') = bytes.get(at) {
+            let start = at + 1;
+            at = run(bytes, start, PLAIN_VALUE);
+            value = Some(start..at);
         }
-        if let Some((b'=', after)) = rest.split_first() {
-            let value = after.iter().position(|byte| !is_plain_value(*byte)).unwrap_or(after.len());
-            rest = after.get(value..).unwrap_or_default();
-            if value == 0 {
-                return false;
-            }
+        if name.is_empty() || value.as_ref().is_some_and(Range::is_empty) {
+            return None;
         }
+        each(name, value);
     }
-    rest.is_empty()
+    Some(at)
 }
 
 /// Cuts the first parameter off; the rest begins with a semicolon or is empty.

@@ -7,14 +7,19 @@
 //! Not here: bodies (they are bytes), transactions, and any opinion about what a message should cause.
 
 mod build;
+mod classes;
+#[cfg(test)]
+mod combinations;
 mod edit;
 mod error;
 mod header;
 mod list;
 mod method;
 mod name_addr;
+mod names;
 mod octets;
 mod scan;
+mod slots;
 mod splice;
 mod start_line;
 #[cfg(test)]
@@ -39,7 +44,8 @@ pub use via::{COOKIE, Via};
 
 use octets::Octets;
 pub(crate) use scan::{BareBreaks, Progress, Scanner};
-use scan::{Slot, Slots, Span, StartLine};
+use scan::{Span, StartLine};
+use slots::{Slot, Slots};
 pub(crate) use validate::Essentials;
 
 /// A message is at most as large as the largest datagram, whatever carries it: 64 KiB. An SDP has 2 KiB, a picture in a
@@ -144,14 +150,14 @@ impl Message {
         match scanner.start_line? {
             StartLine::Response { .. } => None,
             start_line @ StartLine::Request { .. } => {
-                let mut slots = std::mem::take(&mut scanner.slots);
                 // What is no text cannot be repeated in an answer, which has to be.
                 let end_of = |slot: &Slot| Span { start: slot.start, end: slot.value().end };
-                slots.retain(|slot| {
+                let is_text = |slot: &&Slot| {
                     let line = end_of(slot).of(&bytes);
                     crate::effort::spend(line.len());
                     std::str::from_utf8(line).is_ok()
-                });
+                };
+                let slots = scanner.slots.iter().filter(is_text).copied().collect();
                 Some(Message { octets: Octets::from(bytes), start_line, slots, body: scan::offset(body) })
             }
         }
@@ -220,12 +226,12 @@ impl Message {
             return self.header(known);
         }
         let is_it = |slot: &&Slot| slot.header == Header::Other && self.text(slot.name()).eq_ignore_ascii_case(name);
-        self.slots.iter().find(is_it).map(|slot| self.text(slot.value()))
+        self.slots.since_first(Header::Other).iter().find(is_it).map(|slot| self.text(slot.value()))
     }
 
     /// Iterates over the values of all fields of this name, one for each field line.
     pub fn fields(&self, name: Header) -> impl Iterator<Item = &str> {
-        self.slots.iter().filter(move |slot| slot.header == name).map(|slot| self.text(slot.value()))
+        self.slots.since_first(name).iter().filter(move |slot| slot.header == name).map(|slot| self.text(slot.value()))
     }
 
     /// Iterates over name and value of every field, in the order of the message.
@@ -251,7 +257,9 @@ impl Message {
     ///
     /// [`ParseError::Missing`] or [`ParseError::Malformed`].
     pub fn top_via(&self) -> Result<Via<'_>, ParseError> {
-        Via::parse(self.values(Header::Via).next().ok_or(ParseError::Missing(Header::Via))?)
+        self.fields(Header::Via)
+            .find_map(|mut list| Via::take_from(&mut list))
+            .ok_or(ParseError::Missing(Header::Via))?
     }
 
     /// Reads From.
@@ -389,10 +397,10 @@ pub struct CSeq<'a> {
 
 impl<'a> CSeq<'a> {
     fn parse(value: &'a str) -> Option<CSeq<'a>> {
-        let space = value.bytes().position(scan::is_space)?;
+        let space = value.bytes().position(classes::is_space)?;
         let (number, method) = value.split_at_checked(space)?;
         let method = list::trim(method);
-        (!method.is_empty() && method.bytes().all(scan::is_token))
+        (!method.is_empty() && method.bytes().all(classes::is_token))
             .then(|| list::decimal(number).map(|number| CSeq { number, method }))?
     }
 }

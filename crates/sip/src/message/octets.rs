@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::classes::is_ascii;
 use super::scan::Span;
 
 /// The bytes of a message. Cloning shares them.
@@ -63,8 +64,8 @@ impl From<String> for Octets {
 
 impl From<Bytes> for Octets {
     fn from(bytes: Bytes) -> Octets {
-        // What does not become text is lost on the way.
-        if std::str::from_utf8(&bytes).is_err() {
+        // What does not become text is lost on the way. Nearly all is ASCII, which is seen sooner.
+        if !is_ascii(&bytes) && std::str::from_utf8(&bytes).is_err() {
             return Octets::Mixed(bytes);
         }
         ByteString::try_from(bytes).map_or(Octets::Mixed(Bytes::new()), Octets::Text)

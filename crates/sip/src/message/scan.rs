@@ -3,13 +3,11 @@
 //! Datagrams and streams use the same [`Scanner`], so there is never a second reading of Content-Length. It can stop at
 //! the end of what has arrived and go on later from where it stopped, so a stream that trickles in costs linear time.
 
-use smallvec::SmallVec;
-
+use super::classes::{TOKEN, find_below, is_space, is_token, run};
+use super::names;
+use super::slots::{Slot, Slots};
 use super::{Header, MAX_FIELDS, MAX_HEAD_LEN, MAX_LINE_LEN, Method, ParseError};
 use crate::effort;
-
-/// Header fields up to this number need no allocation. INVITEs of common phones carry 12 to 25.
-pub(crate) const INLINE_FIELDS: usize = 32;
 
 /// Offsets into the message, of a piece of its head.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,47 +38,6 @@ impl Span {
 pub(crate) fn offset(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
-
-/// One header field: its line begins at `start`; the line ends where the next one begins. In 12 bytes, as a message is moved
-/// with all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Slot {
-    pub(crate) start: u32,
-    /// Where the value begins, from `start`.
-    value_at: u16,
-    value_len: u16,
-    name_len: u16,
-    pub(crate) header: Header,
-}
-
-impl Slot {
-    /// `None` where name or value are longer than any line may be.
-    pub(crate) fn new(start: u32, header: Header, name_len: usize, value: Span) -> Option<Slot> {
-        Some(Slot {
-            start,
-            value_at: u16::try_from(value.start.checked_sub(start)?).ok()?,
-            value_len: u16::try_from(value.end.checked_sub(value.start)?).ok()?,
-            name_len: u16::try_from(name_len).ok()?,
-            header,
-        })
-    }
-
-    pub(crate) fn name(&self) -> Span {
-        Span { start: self.start, end: self.start.saturating_add(u32::from(self.name_len)) }
-    }
-
-    pub(crate) fn value(&self) -> Span {
-        let start = self.start.saturating_add(u32::from(self.value_at));
-        Span { start, end: start.saturating_add(u32::from(self.value_len)) }
-    }
-
-    /// The same field in a message where its line begins elsewhere.
-    pub(crate) fn moved_to(self, start: u32) -> Slot {
-        Slot { start, ..self }
-    }
-}
-
-pub(crate) type Slots = SmallVec<[Slot; INLINE_FIELDS]>;
 
 /// What the first line says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,18 +112,18 @@ impl Scanner {
     /// Scans on. `bytes` begins with the start line and holds at least what it held before.
     pub(crate) fn scan(&mut self, bytes: &[u8]) -> Progress {
         loop {
-            let rest = bytes.get(self.searched..).unwrap_or_default();
-            let found = memchr::memchr3(b'\r', b'\n', 0, rest);
-            effort::spend(found.map_or(rest.len(), |hit| hit + 1));
-            let Some(hit) = found else {
+            if self.searched == self.line_start && !self.in_start_line {
+                self.take_usual_lines(bytes);
+            }
+            let found = find_break(bytes, self.searched);
+            let Some(at) = found else {
                 self.searched = bytes.len();
                 return self.incomplete();
             };
-            let at = self.searched + hit;
             if at > MAX_HEAD_LEN {
                 return Progress::Lost(ParseError::HeadTooLarge);
             }
-            match (rest.get(hit), bytes.get(at + 1)) {
+            match (bytes.get(at), bytes.get(at + 1)) {
                 (Some(b'\r'), Some(b'\n')) => {}
                 (Some(b'\r'), None) => {
                     self.searched = at;
@@ -225,6 +182,22 @@ impl Scanner {
             // A head that is lost already can lose no more.
             let _ = self.take_line(bytes, end);
         }
+    }
+
+    /// Takes the lines from here on that are as nearly all are, up to one that wants a closer look: a name that is not listed or spelled
+    /// otherwise, a fold, control characters, a bound that is near, the end of what has arrived.
+    fn take_usual_lines(&mut self, bytes: &[u8]) {
+        let mut start = self.line_start;
+        while let Some(slot) = bytes.get(start..).and_then(|rest| usual_field(rest, start))
+            && self.slots.len() < MAX_FIELDS
+        {
+            if slot.header == Header::ContentLength {
+                self.take_content_length(slot.value().of(bytes));
+            }
+            self.slots.push(slot);
+            start = slot.value().end as usize + 2;
+        }
+        (self.line_start, self.searched) = (start, start);
     }
 
     fn incomplete(&self) -> Progress {
@@ -299,6 +272,19 @@ fn may_be_content_length(line: &[u8]) -> bool {
     line.split(is_other).find(|word| !word.is_empty()).map(Header::from_bytes) == Some(Header::ContentLength)
 }
 
+/// The first CR, LF or NUL from `from` on.
+fn find_break(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut from = from;
+    loop {
+        // What else is as low is hardly ever there: tabs.
+        let at = find_below(bytes, from, b'\r' + 1)?;
+        if let Some(b'\r' | b'\n' | 0) = bytes.get(at) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+}
+
 /// What makes a folded line, or one with NULs, mean different things to different readers.
 ///
 /// A NUL may stand in a quoted pair only, which is within a quoted string (RFC 3261 §25.1): elsewhere a reader of C strings
@@ -326,87 +312,42 @@ fn content_length(value: &[u8]) -> Option<usize> {
     value.iter().try_fold(0_usize, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + usize::from(byte - b'0')))
 }
 
-/// Splits `name *( SP / HTAB ) ":" value`, the line beginning at `start` of the message.
-fn field(line: &[u8], start: usize) -> Option<Slot> {
-    let name_len = line.iter().position(|byte| !is_token(*byte))?;
-    let after = line.get(name_len..)?;
-    let gap = after.iter().position(|byte| !matches!(byte, b' ' | b'\t'))?;
-    if name_len == 0 || after.get(gap) != Some(&b':') {
+/// Reads a line that begins here, at `start` of the message, and is written as nearly all are: a listed name, a colon, a value
+/// without control characters and without white space behind it, and one more byte behind its line break, which does not fold it.
+fn usual_field(rest: &[u8], start: usize) -> Option<Slot> {
+    let (header, colon) = names::at_start_of(rest)?;
+    let value = match rest.get(colon + 1..)? {
+        [b' ', first, ..] if *first > b' ' => colon + 2,
+        [first, ..] if *first > b' ' => colon + 1,
+        _ => return None,
+    };
+    let end = find_below(rest, value, b' ')?;
+    if end > MAX_LINE_LEN || start + end > MAX_HEAD_LEN || rest.get(end - 1) == Some(&b' ') {
         return None;
     }
-    let name = line.get(..name_len)?;
-    let colon = name_len + gap;
+    match rest.get(end..)? {
+        [b'\r', b'\n', b' ' | b'\t', ..] => None,
+        [b'\r', b'\n', _, ..] => Slot::new(offset(start), header, colon, Span::new(start + value, start + end)),
+        _ => None,
+    }
+}
+
+/// Splits `name *( SP / HTAB ) ":" value`, the line beginning at `start` of the message.
+fn field(line: &[u8], start: usize) -> Option<Slot> {
+    let (header, name_len, colon) = field_name(line)?;
     let value = line.get(colon + 1..)?;
     let lead = value.iter().position(|byte| !is_space(*byte)).unwrap_or(value.len());
     let tail = value.iter().rposition(|byte| !is_space(*byte)).map_or(lead, |last| last + 1);
     let value_start = start + colon + 1;
-    let value = Span::new(value_start + lead, value_start + tail);
-    Slot::new(offset(start), Header::from_bytes(name), name_len, value)
+    Slot::new(offset(start), header, name_len, Span::new(value_start + lead, value_start + tail))
 }
 
-/// White space within a value; line breaks are there only where a line is folded.
-pub(crate) const fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
-}
-
-/// Tells whether a byte may be part of a `token` (RFC 3261 §25.1).
-pub(crate) const fn is_token(byte: u8) -> bool {
-    CLASSES[byte as usize] & TOKEN != 0
-}
-
-/// Tells whether a byte may be part of a parameter's value without quotes: it ends no value, parameter or list.
-pub(super) const fn is_plain_value(byte: u8) -> bool {
-    CLASSES[byte as usize] & PLAIN_VALUE != 0
-}
-
-/// Tells what a URI may hold from what ends it, or has no place anywhere in one.
-pub(super) const fn is_uri_byte(byte: u8) -> bool {
-    CLASSES[byte as usize] & URI != 0
-}
-
-/// Tells whether a byte of a URI says nothing of where its parts meet.
-pub(super) const fn is_plain_uri_byte(byte: u8) -> bool {
-    CLASSES[byte as usize] & PLAIN_URI != 0
-}
-
-/// Tells whether a byte may be part of a label of a host name, or of a number of an IPv4 address. Underscores are common and
-/// harmless.
-pub(super) const fn is_label_byte(byte: u8) -> bool {
-    CLASSES[byte as usize] & LABEL != 0
-}
-
-const TOKEN: u8 = 1;
-const PLAIN_VALUE: u8 = 2;
-const URI: u8 = 4;
-const LABEL: u8 = 8;
-const PLAIN_URI: u8 = 16;
-
-/// What each byte may be part of: one look-up a byte, as every message is full of these questions.
-static CLASSES: [u8; 256] = classes();
-
-const fn classes() -> [u8; 256] {
-    let mut table = [0; 256];
-    let mut index = 0;
-    while index < table.len() {
-        let byte = index as u8;
-        if byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
-        {
-            table[index] |= TOKEN;
-        }
-        if byte > b' ' && byte != 0x7f && !matches!(byte, b'"' | b'<' | b'>') {
-            table[index] |= URI;
-            if !matches!(byte, b'@' | b':' | b';' | b'?' | b'%') {
-                table[index] |= PLAIN_URI;
-            }
-            if !matches!(byte, b',' | b';') {
-                table[index] |= PLAIN_VALUE;
-            }
-        }
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
-            table[index] |= LABEL;
-        }
-        index += 1;
+/// Which field a line is, however it is written, and where its name and its colon are.
+fn field_name(line: &[u8]) -> Option<(Header, usize, usize)> {
+    let name_len = run(line, 0, TOKEN);
+    let gap = line.get(name_len..)?.iter().position(|byte| !matches!(byte, b' ' | b'\t'))?;
+    if name_len == 0 || line.get(name_len + gap) != Some(&b':') {
+        return None;
     }
-    table
+    Some((Header::from_bytes(line.get(..name_len)?), name_len, name_len + gap))
 }

@@ -4,7 +4,8 @@
 //! [`Editor`](super::Editor).
 
 use super::edit::single_line;
-use super::scan::{Slot, Span, offset};
+use super::scan::{Span, offset};
+use super::slots::Slot;
 use super::{Header, Message, list};
 
 impl Message {
@@ -34,7 +35,7 @@ impl Message {
 
     /// Which field the first value of this name is in, and where.
     fn first_value(&self, header: Header) -> Option<(usize, Span)> {
-        let index = self.slots.iter().position(|slot| slot.header == header)?;
+        let index = self.slots.position(header)?;
         let whole = self.slots.get(index)?.value();
         let text = self.text(whole);
         let value = list::split_values(text).next().unwrap_or_default();
@@ -46,7 +47,7 @@ impl Message {
 
     /// A copy with a tag at the end of To, which has none.
     pub(crate) fn with_to_tag(&self, tag: &str) -> Message {
-        let Some(index) = self.slots.iter().position(|slot| slot.header == Header::To) else { return self.clone() };
+        let Some(index) = self.slots.position(Header::To) else { return self.clone() };
         let end = self.slots.get(index).map(|slot| slot.value().end).unwrap_or_default();
         let mut param = String::with_capacity(";tag=".len() + tag.len());
         param.push_str(";tag=");
@@ -59,17 +60,12 @@ impl Message {
         let (added, removed) = (offset(text.len()), part.end.saturating_sub(part.start));
         let moved = |at: u32| at.saturating_add(added).saturating_sub(removed);
         let mut slots = self.slots.clone();
-        for slot in slots.iter_mut().skip(index + 1) {
-            *slot = slot.moved_to(moved(slot.start));
-        }
-        if let Some(slot) = slots.get_mut(index) {
+        // Nobody would read a line of 64 KiB, for which there is no slot.
+        let spliced = slots.get(index).and_then(|slot| {
             let Span { start, end } = slot.value();
-            match Slot::new(slot.start, slot.header, slot.name().len(), Span { start, end: moved(end) }) {
-                Some(spliced) => *slot = spliced,
-                // Nobody would read a line of 64 KiB.
-                None => drop(slots.remove(index)),
-            }
-        }
+            Slot::new(slot.start, slot.header, slot.name().len(), Span { start, end: moved(end) })
+        });
+        slots.splice(index, spliced, moved);
         Message { octets: self.octets.with(part, text), start_line: self.start_line, slots, body: moved(self.body) }
     }
 }

@@ -1,6 +1,7 @@
 //! The first line of a message: request line or status line (RFC 3261 §7.1, §7.2).
 
-use super::scan::{Span, StartLine, is_token};
+use super::classes::{TOKEN, VISIBLE, is_token, run};
+use super::scan::{Span, StartLine};
 use super::{Method, ParseError};
 
 /// Reads the first line. With a defect there may still be a reading, good enough to answer the request.
@@ -20,15 +21,13 @@ pub(super) fn parse(line: &[u8]) -> (Option<StartLine>, Option<ParseError>) {
 
 /// `Method SP Request-URI SP SIP-Version`, with exactly these two spaces.
 fn request_line(line: &[u8]) -> Result<StartLine, ParseError> {
-    let first = memchr::memchr(b' ', line).ok_or(ParseError::StartLine)?;
-    let last = memchr::memrchr(b' ', line).ok_or(ParseError::StartLine)?;
+    let first = run(line, 0, TOKEN);
+    let last = run(line, first + 1, VISIBLE);
     let method = method(line, first).ok_or(ParseError::StartLine)?;
-    let uri = line.get(first + 1..last).ok_or(ParseError::StartLine)?;
-    let version = line.get(last + 1..).unwrap_or_default();
-    if uri.is_empty() || uri.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+    if line.get(first) != Some(&b' ') || last <= first + 1 || line.get(last) != Some(&b' ') {
         return Err(ParseError::StartLine);
     }
-    check_version(version)?;
+    check_version(line.get(last + 1..).unwrap_or_default())?;
     Ok(StartLine::Request { method, name: Span::new(0, first), uri: Span::new(first + 1, last) })
 }
 
@@ -72,7 +71,7 @@ fn status_line(line: &[u8]) -> Result<StartLine, ParseError> {
 
 /// The version must be SIP/2.0; something that only looks like a version is another version.
 fn check_version(version: &[u8]) -> Result<(), ParseError> {
-    if version.eq_ignore_ascii_case(b"SIP/2.0") {
+    if version == b"SIP/2.0" || version.eq_ignore_ascii_case(b"SIP/2.0") {
         return Ok(());
     }
     let is_version = version.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/"))

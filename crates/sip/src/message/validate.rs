@@ -1,5 +1,7 @@
 //! What a message must satisfy before anybody acts upon it (RFC 3261 §8.1.1, §16.3; cases of RFC 4475 §3.1.2, §3.3).
 
+use super::classes::holds_space;
+use super::slots::{Names, bit};
 use super::{CSeq, Header, MAX_VIAS, Message, Method, NameAddr, ParseError, Uri, Via, list};
 
 /// Fields that appear exactly once.
@@ -34,13 +36,6 @@ const SINGLE: [Header; 20] = [
 const ADDRESSES: [Header; 6] =
     [Header::Contact, Header::Route, Header::RecordRoute, Header::Path, Header::ReferTo, Header::ServiceRoute];
 
-/// A set of header names, one bit each.
-type Names = u128;
-
-const fn bit(header: Header) -> Names {
-    1 << header as u32
-}
-
 const fn bits(headers: &[Header]) -> Names {
     let (mut set, mut index) = (0, 0);
     while index < headers.len() {
@@ -49,9 +44,6 @@ const fn bits(headers: &[Header]) -> Names {
     }
     set
 }
-
-/// There are fewer names than bits.
-const _: () = assert!((Header::Other as u32) < Names::BITS);
 
 /// What decides the way of a request through the engine: read once, as it is checked.
 #[derive(Debug, Clone, Copy)]
@@ -78,66 +70,65 @@ impl Message {
 
 /// Checks all that somebody acts upon.
 pub(super) fn read(message: &Message) -> Result<Essentials<'_>, ParseError> {
-    let seen = check_counts(message)?;
+    check_counts(message)?;
     let (via, was_forwarded) = read_vias(message)?;
-    let cseq = read_numbers(message, seen)?;
+    let cseq = read_numbers(message)?;
     read_tag(message, Header::From)?;
     let to_tag = read_tag(message, Header::To)?;
-    if seen & bits(&ADDRESSES) != 0 {
-        check_addresses(message)?;
+    for header in ADDRESSES {
+        check_addresses(message, header)?;
     }
     let call_id = message.call_id();
-    if call_id.is_empty() || call_id.bytes().any(super::scan::is_space) {
+    if call_id.is_empty() || holds_space(call_id.as_bytes()) {
         return Err(ParseError::Malformed(Header::CallId));
     }
     let request_uri = if message.is_request() { Some(read_request_uri(message, cseq)?) } else { None };
     Ok(Essentials { via, was_forwarded, to_tag, request_uri })
 }
 
-/// The names that a message has, none of them too often.
-fn check_counts(message: &Message) -> Result<Names, ParseError> {
-    let (mut seen, mut repeated): (Names, Names) = (0, 0);
-    for slot in &message.slots {
-        repeated |= seen & bit(slot.header);
-        seen |= bit(slot.header);
+/// Whether no field is missing, or there too often.
+fn check_counts(message: &Message) -> Result<(), ParseError> {
+    let is_missing = |header: &Header| !message.slots.contains(*header);
+    let repeated = message.slots.repeated() & (bits(&MANDATORY) | bits(&SINGLE));
+    if repeated == 0 && !MANDATORY.iter().any(is_missing) {
+        return Ok(());
     }
-    let (missing, repeated) = (bits(&MANDATORY) & !seen, repeated & bits(&MANDATORY) | repeated & bits(&SINGLE));
-    if missing == 0 && repeated == 0 {
-        return Ok(seen);
+    for header in MANDATORY.iter().chain(&SINGLE) {
+        if MANDATORY.contains(header) && is_missing(header) {
+            return Err(ParseError::Missing(*header));
+        }
+        if repeated & bit(*header) != 0 {
+            return Err(ParseError::Repeated(*header));
+        }
     }
-    match MANDATORY.iter().chain(&SINGLE).find(|header| (missing | repeated) & bit(**header) != 0) {
-        Some(header) if missing & bit(*header) != 0 => Err(ParseError::Missing(*header)),
-        Some(header) => Err(ParseError::Repeated(*header)),
-        None => Ok(seen),
-    }
+    Ok(())
 }
 
 /// The topmost Via, and whether there are others.
 fn read_vias(message: &Message) -> Result<(Via<'_>, bool), ParseError> {
-    let mut top = None;
-    for (index, value) in message.values(Header::Via).enumerate() {
-        if index == MAX_VIAS {
-            return Err(ParseError::TooManyVias);
+    let (mut top, mut count) = (None, 0);
+    for mut list in message.fields(Header::Via) {
+        while let Some(via) = Via::take_from(&mut list) {
+            if count == MAX_VIAS {
+                return Err(ParseError::TooManyVias);
+            }
+            let via = via?;
+            if via.has_bad_branch() {
+                return Err(ParseError::Malformed(Header::Via));
+            }
+            count += 1;
+            top.get_or_insert(via);
         }
-        let via = Via::parse(value)?;
-        if via.has_bad_branch() {
-            return Err(ParseError::Malformed(Header::Via));
-        }
-        top = Some((top.map_or(via, |(top, _)| top), index > 0));
     }
-    top.ok_or(ParseError::Missing(Header::Via))
+    top.map(|via| (via, count > 1)).ok_or(ParseError::Missing(Header::Via))
 }
 
-fn read_numbers(message: &Message, seen: Names) -> Result<CSeq<'_>, ParseError> {
+fn read_numbers(message: &Message) -> Result<CSeq<'_>, ParseError> {
     let cseq = message.cseq()?;
-    if seen & bit(Header::MaxForwards) != 0 {
-        message.max_forwards()?;
-    }
-    if seen & bit(Header::Expires) != 0 {
-        message.expires()?;
-    }
+    message.max_forwards()?;
+    message.expires()?;
     for header in [Header::MinExpires, Header::MaxBreadth] {
-        if seen & bit(header) != 0 && message.header(header).is_some_and(|value| list::decimal(value).is_none()) {
+        if message.header(header).is_some_and(|value| list::decimal(value).is_none()) {
             return Err(ParseError::Malformed(header));
         }
     }
@@ -146,38 +137,32 @@ fn read_numbers(message: &Message, seen: Names) -> Result<CSeq<'_>, ParseError> 
 
 /// The tag of From or To, which are addresses with one tag at most.
 fn read_tag(message: &Message, header: Header) -> Result<Option<&str>, ParseError> {
-    let address = message.name_addr(header)?;
+    let value = message.header(header).ok_or(ParseError::Missing(header))?;
+    let address = NameAddr::parse_checked(value).map_err(|_| ParseError::Malformed(header))?;
     let mut tags = address.params.iter().filter(|(name, _)| name.eq_ignore_ascii_case("tag"));
     let tag = tags.next().and_then(|(_, value)| value);
-    if tags.next().is_some() || check_uri(address.uri).is_err() {
+    if tags.next().is_some() || address.is_wildcard() {
         return Err(ParseError::Malformed(header));
     }
     Ok(tag)
 }
 
-fn check_addresses(message: &Message) -> Result<(), ParseError> {
-    for slot in message.slots.iter().filter(|slot| bit(slot.header) & bits(&ADDRESSES) != 0) {
-        for value in list::split_values(message.text(slot.value())) {
-            check_address(value).ok_or(ParseError::Malformed(slot.header))?;
+fn check_addresses(message: &Message, header: Header) -> Result<(), ParseError> {
+    for field in message.fields(header) {
+        let mut list = field;
+        while let Some(address) = NameAddr::take_checked(&mut list) {
+            if address.map_or(true, |address| has_overlarge_expires(&address)) {
+                return Err(ParseError::Malformed(header));
+            }
         }
     }
     Ok(())
 }
 
-fn check_address(value: &str) -> Option<()> {
-    let address = NameAddr::parse(value).ok()?;
-    if address.is_wildcard() {
-        return Some(());
-    }
-    check_uri(address.uri).ok()?;
-    // A value that is no number counts as an hour (RFC 3261 §20.10); a number that does not fit has no meaning.
+/// A value that is no number counts as an hour (RFC 3261 §20.10); a number that does not fit has no meaning.
+fn has_overlarge_expires(address: &NameAddr<'_>) -> bool {
     let is_overlarge = |value: &str| value.bytes().all(|byte| byte.is_ascii_digit()) && list::decimal(value).is_none();
-    (!address.param("expires").flatten().is_some_and(is_overlarge)).then_some(())
-}
-
-/// Other schemes than ours are no fault in themselves (RFC 4475 §3.3.4), but every URI has one.
-fn check_uri(uri: &str) -> Result<(), ParseError> {
-    Uri::parse(uri).map(|_| ())
+    !address.is_wildcard() && address.param("expires").flatten().is_some_and(is_overlarge)
 }
 
 /// The Request-URI of a request whose CSeq is this.
