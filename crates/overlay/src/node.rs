@@ -6,6 +6,7 @@
 mod config;
 mod driver;
 mod error;
+mod hearsay;
 mod keeper;
 mod own;
 mod records;
@@ -274,6 +275,15 @@ impl Overlay {
     /// [`Error::Stopped`].
     pub async fn add_peers(&self, peers: Vec<PeerAddress>) -> Result<(), Error> {
         self.inner.commands.send(Command::AddPeers { peers }).await.map_err(|_| Error::Stopped)
+    }
+
+    /// Takes in where a peer may be, as anybody may have said: it is dialled there once, and not at any pace; nothing of it is kept
+    /// unless a member of the overlay answers.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn heard_of(&self, link_key: LinkKey, place: SocketAddr) -> Result<(), Error> {
+        self.inner.commands.send(Command::Heard { link_key, place }).await.map_err(|_| Error::Stopped)
     }
 
     /// Tells of links that come and go from now on.

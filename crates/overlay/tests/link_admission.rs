@@ -53,6 +53,22 @@ async fn a_node_bound_to_all_addresses_names_real_ones_that_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dial_of_where_nobody_answers_keeps_none_of_the_right_place_waiting() {
+    let world = World::new();
+    let a = Overlay::start(world.config(None)).await.unwrap();
+    // Whoever dials there hears neither an answer nor that there is none.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut config = world.config(None);
+    let key = a.own_address().link_key;
+    config.bootstrap = vec![PeerAddress { link_key: key, addrs: vec![silent.local_addr().unwrap()] }];
+    let b = Overlay::start(config).await.unwrap();
+    silent.set_read_timeout(Some(DEADLINE)).unwrap();
+    silent.recv_from(&mut [0; 2048]).expect("the dial is under way");
+    b.heard_of(key, a.addresses()[0]).await.unwrap();
+    up(&b, a.node_id()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_node_says_so() {
     let world = World::new();
     let node = Overlay::start(world.config(None)).await.unwrap();

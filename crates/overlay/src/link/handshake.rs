@@ -13,7 +13,7 @@ use super::limits::{
 };
 use super::table::{Shared, unix_ms};
 use super::{ALPN, JOIN_ALPN, LinkError, PeerAddress, Protocol, code, endpoint};
-use meshtone_identity::NodeId;
+use meshtone_identity::{LinkKey, NodeId};
 
 type OwnStream = (iroh::endpoint::SendStream, iroh::endpoint::RecvStream);
 
@@ -24,18 +24,27 @@ pub(super) async fn dial(shared: &Arc<Shared>, peer: &PeerAddress) -> Result<Nod
         .await
         .map_err(|_| LinkError::Timeout)?
         .map_err(|error| LinkError::Unreachable(format!("{error:#}")))?;
+    let Some(_introduction) = shared.may_introduce(peer.link_key) else {
+        endpoint::close(&connection, code::DUPLICATE);
+        return link_of_other_dial(shared, peer.link_key).await;
+    };
     let shown = timeout(HELLO_TIMEOUT, introduce(shared, &connection)).await.unwrap_or(Err(LinkError::Timeout));
     match shown {
         Ok((peer, own_stream)) => shared.admit(peer, connection, true, own_stream).await,
         Err(LinkError::ClosedByPeer(code::Code(reason))) if reason == u64::from(code::DUPLICATE) => {
-            // The peer's own dial is to stay: it arrives any moment.
-            timeout(DUPLICATE_WAIT, shared.link_to(peer.link_key)).await.map_err(|_| LinkError::Timeout)
+            // The peer's own dial is to stay.
+            link_of_other_dial(shared, peer.link_key).await
         }
         Err(error) => {
             endpoint::close(&connection, closing_code(&error));
             Err(error)
         }
     }
+}
+
+/// The link to this peer that another dial, ours or the peer's, makes any moment.
+async fn link_of_other_dial(shared: &Shared, key: LinkKey) -> Result<NodeId, LinkError> {
+    timeout(DUPLICATE_WAIT, shared.link_to(key)).await.map_err(|_| LinkError::Timeout)
 }
 
 /// The dialling side of the hello.
@@ -106,7 +115,7 @@ async fn greet(shared: &Shared, connection: &Connection) -> Result<(Peer, OwnStr
     let peer = read_hello(shared, connection, &mut recv).await?;
     if shared.own_key < peer.link_key {
         // Ours would stay, if there is one on its way. The peer must not wait for it in vain.
-        let _ = timeout(TIE_BREAK_WAIT, shared.own_dial_ended(peer.link_key)).await;
+        let _ = timeout(TIE_BREAK_WAIT, shared.own_dials_ended(peer.link_key)).await;
     }
     if let Some(refusal) = shared.refusal(&peer) {
         endpoint::close(connection, refusal);

@@ -3,7 +3,7 @@
 //! There is one link to a node. Who may enter, and which of two stays, is decided here, one at a time; what comes of it
 //! is told in order: `Up` before the first message of a link, `Down` before the `Up` of the one that replaces it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,10 +73,16 @@ pub(super) struct Shared {
     next_id: AtomicU64,
 }
 
+/// The end of a dial, for all who wait for it.
+type Ending = watch::Receiver<Option<Result<NodeId, LinkError>>>;
+
 #[derive(Default)]
 struct Table {
     links: BTreeMap<NodeId, Arc<Link>>,
-    dials: BTreeMap<LinkKey, watch::Receiver<Option<Result<NodeId, LinkError>>>>,
+    /// By whom is dialled, and where: a dial of one place must not wait for one of another, where the peer may have been once.
+    dials: BTreeMap<(LinkKey, Vec<SocketAddr>), Ending>,
+    /// To whose holder one of our dials got through that has not come to its end yet.
+    introducing: BTreeSet<LinkKey>,
     closed: bool,
 }
 
@@ -129,16 +135,16 @@ impl Links {
 
     /// Makes sure that there is a link to the holder of this key, and returns which node that is.
     ///
-    /// Several calls for one key share a dial, which goes on when the caller stops waiting.
+    /// Several calls for one key and the same addresses share a dial, which goes on when the caller stops waiting.
     pub(crate) async fn dial(&self, peer: &PeerAddress) -> Result<NodeId, LinkError> {
-        let mut result = match self.0.begin_dial(peer.link_key)? {
+        let mut result = match self.0.begin_dial(peer)? {
             Dialling::Linked(node) => return Ok(node),
             Dialling::UnderWay(result) => result,
             Dialling::Begun(sender, result) => {
                 let (shared, peer) = (Arc::clone(&self.0), peer.clone());
                 tokio::spawn(async move {
                     let result = handshake::dial(&shared, &peer).await;
-                    shared.table().dials.remove(&peer.link_key);
+                    shared.table().dials.remove(&(peer.link_key, peer.addrs));
                     sender.send_replace(Some(result));
                 });
                 result
@@ -235,8 +241,8 @@ impl Links {
 /// How a dial begins.
 enum Dialling {
     Linked(NodeId),
-    UnderWay(watch::Receiver<Option<Result<NodeId, LinkError>>>),
-    Begun(watch::Sender<Option<Result<NodeId, LinkError>>>, watch::Receiver<Option<Result<NodeId, LinkError>>>),
+    UnderWay(Ending),
+    Begun(watch::Sender<Option<Result<NodeId, LinkError>>>, Ending),
 }
 
 impl Shared {
@@ -268,10 +274,11 @@ impl Shared {
         }
     }
 
-    /// Waits until our own dial to the holder of this key has ended; at once when there is none.
-    pub(super) async fn own_dial_ended(&self, key: LinkKey) {
-        let dial = self.table().dials.get(&key).cloned();
-        if let Some(mut dial) = dial {
+    /// Waits until our own dials to the holder of this key have ended; at once when there are none.
+    pub(super) async fn own_dials_ended(&self, key: LinkKey) {
+        let dials: Vec<_> =
+            self.table().dials.iter().filter(|((of, _), _)| *of == key).map(|(_, dial)| dial.clone()).collect();
+        for mut dial in dials {
             // An error says that it ended without a result.
             let _ = dial.wait_for(Option::is_some).await;
         }
@@ -369,19 +376,29 @@ impl Shared {
         })
     }
 
+    /// Lets a dial that got through introduce us, unless another one did so first: the peer would take the later of two for proof
+    /// that the earlier is dead, and it need not be the later one here.
+    pub(super) fn may_introduce(self: &Arc<Self>, key: LinkKey) -> Option<Introduction> {
+        if self.node_of(key).is_some() || !self.table().introducing.insert(key) {
+            return None;
+        }
+        Some(Introduction { shared: Arc::clone(self), key })
+    }
+
     fn link(&self, node: NodeId) -> Option<Arc<Link>> {
         self.table().links.get(&node).cloned()
     }
 
-    fn begin_dial(&self, key: LinkKey) -> Result<Dialling, LinkError> {
-        if let Some(node) = self.node_of(key) {
+    fn begin_dial(&self, peer: &PeerAddress) -> Result<Dialling, LinkError> {
+        if let Some(node) = self.node_of(peer.link_key) {
             return Ok(Dialling::Linked(node));
         }
         let mut table = self.table();
         if table.closed {
             return Err(LinkError::Stopped);
         }
-        if let Some(result) = table.dials.get(&key) {
+        let dial = (peer.link_key, peer.addrs.clone());
+        if let Some(result) = table.dials.get(&dial) {
             return Ok(Dialling::UnderWay(result.clone()));
         }
         if table.dials.len() >= MAX_DIALS {
@@ -391,12 +408,24 @@ impl Shared {
             return Err(LinkError::Busy("links"));
         }
         let (sender, result) = watch::channel(None);
-        table.dials.insert(key, result.clone());
+        table.dials.insert(dial, result.clone());
         Ok(Dialling::Begun(sender, result))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right of one dial to introduce us to a peer, for as long as it is held.
+pub(super) struct Introduction {
+    shared: Arc<Shared>,
+    key: LinkKey,
+}
+
+impl Drop for Introduction {
+    fn drop(&mut self) {
+        self.shared.table().introducing.remove(&self.key);
     }
 }
 

@@ -2,6 +2,7 @@
 //! answers come out.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
+use super::hearsay::Hearsay;
 use super::keeper::Keeper;
 use super::own::OwnRecords;
 use super::records::Committer;
@@ -49,6 +51,8 @@ pub(super) enum Command {
     Seen { node: NodeId, reply: oneshot::Sender<Option<PeerAddress>> },
     /// Dial these until there are links enough.
     AddPeers { peers: Vec<PeerAddress> },
+    /// Dial this one there once, if that seems worth it.
+    Heard { link_key: LinkKey, place: SocketAddr },
     /// Say goodbye and end.
     Stop { reply: oneshot::Sender<()> },
 }
@@ -88,6 +92,7 @@ pub(super) struct Driver {
     commands: mpsc::Receiver<Command>,
     dialled: (mpsc::Sender<Dialled>, mpsc::Receiver<Dialled>),
     keeper: Keeper,
+    hearsay: Hearsay,
     own: OwnRecords,
     committer: Option<Committer>,
     searching: Searching,
@@ -123,6 +128,7 @@ impl Driver {
             // Each dial sends once, and links bound the dials.
             dialled: mpsc::channel(64),
             keeper,
+            hearsay: Hearsay::default(),
             own,
             committer,
             searching,
@@ -192,8 +198,21 @@ impl Driver {
                 let _ = reply.send(seen.and_then(|peer| PeerAddress::decode(&peer.address).ok()));
             }
             Command::AddPeers { peers } => peers.iter().for_each(|peer| self.keeper.add(now.instant, peer)),
+            Command::Heard { link_key, place } => self.on_heard(now.instant, link_key, place),
             Command::Stop { reply } => drop(reply),
         }
+    }
+
+    /// Anybody may have said this: it is worth a dial, and takes no place of what is known.
+    fn on_heard(&mut self, now: Instant, link_key: LinkKey, place: SocketAddr) {
+        if self.keeper.has_enough(self.keys.len())
+            || self.keys.values().any(|linked| *linked == link_key)
+            || !self.hearsay.is_worth_a_dial(now, link_key, place)
+        {
+            return;
+        }
+        debug!(key = %link_key.short(), %place, "heard of a peer, which is dialled");
+        self.dial(PeerAddress { link_key, addrs: vec![place] }, None);
     }
 
     fn await_store(
@@ -266,6 +285,7 @@ impl Driver {
 
     fn start_over(&mut self) {
         self.links.network_changed();
+        self.hearsay = Hearsay::default();
         self.keeper.start_over(Instant::now());
     }
 

@@ -72,9 +72,14 @@ impl Keeper {
         }
     }
 
+    /// Whether with so many links the overlay finds the rest by itself.
+    pub(super) fn has_enough(&self, links: usize) -> bool {
+        links >= self.enough_links
+    }
+
     /// Returns who is to be dialled now, and takes them for dialled.
     pub(super) fn due(&mut self, now: Instant, links: usize) -> Vec<PeerAddress> {
-        if links >= self.enough_links {
+        if self.has_enough(links) {
             return Vec::new();
         }
         let mut due = Vec::new();
@@ -89,7 +94,7 @@ impl Keeper {
 
     /// Returns when the next one is due.
     pub(super) fn poll_timeout(&self, links: usize) -> Option<Instant> {
-        if links >= self.enough_links {
+        if self.has_enough(links) {
             return None;
         }
         let due = |kept: &Kept| match kept.state {
