@@ -95,6 +95,10 @@ pub(crate) struct RunOptions {
     #[arg(long, env = "MESHTONE_PEER", value_name = "PEER", value_delimiter = ',')]
     pub(crate) peer: Vec<Peer>,
 
+    /// Neither look for nodes on the local network nor be found there (multicast DNS)
+    #[arg(long, env = "MESHTONE_NO_MDNS", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) no_mdns: bool,
+
     /// Use the overlay through other nodes, and hold and forward nothing for them: for a machine that is weak or often off.
     /// Some other node must serve
     #[arg(long, env = "MESHTONE_ORDINARY", value_parser = clap::builder::BoolishValueParser::new())]

@@ -17,7 +17,7 @@ use crate::outside::{self, OutsideKeys};
 use crate::trunk;
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "data",
     "domain",
     "sip",
@@ -31,6 +31,7 @@ const KEYS: [&str; 19] = [
     "digest",
     "link",
     "peer",
+    "no_mdns",
     "ordinary",
     "rtp_ports",
     "join",
@@ -55,6 +56,7 @@ pub(crate) struct Settings {
     pub(crate) digest: Vec<DigestRule>,
     pub(crate) link: Vec<SocketAddr>,
     pub(crate) peer: Vec<Peer>,
+    pub(crate) no_mdns: bool,
     pub(crate) ordinary: bool,
     pub(crate) rtp_ports: Option<PortRange>,
     pub(crate) join: Option<String>,
@@ -81,6 +83,7 @@ struct File {
     digest: Option<Texts>,
     link: Option<Texts>,
     peer: Option<Texts>,
+    no_mdns: Option<bool>,
     ordinary: Option<bool>,
     rtp_ports: Option<String>,
     join: Option<String>,
@@ -218,6 +221,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         link: addresses("link", file.link)?,
         peer: peer
             .map_err(|why| wrong(format!("`peer`: {why}"), "`meshtone status` shows at each node how it is named"))?,
+        no_mdns: file.no_mdns.unwrap_or_default(),
         ordinary: file.ordinary.unwrap_or_default(),
         rtp_ports: rtp_ports.map_err(|why| wrong(format!("`rtp_ports`: {why}"), "for example \"16384-32767\""))?,
         join: file.join,
@@ -281,12 +285,13 @@ mod tests {
                     tls = \"127.0.0.1:5061\"\n\
                     ws = \"127.0.0.1:80\"\nwss = \"127.0.0.1:443\"\nws_origin = \"https://a.example, https://b.example\"\n\
                     tls_cert = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"\nlink = \"127.0.0.1:6084, 127.0.0.2:6084\"\n\
-                    peer = \"example.org, example.net\"\nordinary = true\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n\
+                    peer = \"example.org, example.net\"\nno_mdns = true\nordinary = true\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n\
                     trusted_sources = \"192.0.2.10, 198.51.100.0/24\"\n";
         let settings = read(text).unwrap();
         assert_eq!((settings.sip.len(), settings.link.len()), (2, 2));
         assert_eq!((settings.tls.len(), settings.ws.len(), settings.wss.len()), (1, 1, 1));
-        assert_eq!((settings.trusted_sources.len(), settings.peer.len(), settings.ordinary), (2, 2, true));
+        assert_eq!((settings.trusted_sources.len(), settings.peer.len()), (2, 2));
+        assert!(settings.no_mdns && settings.ordinary);
         assert_eq!(settings.ws_origin, ["https://a.example", "https://b.example"]);
         assert_eq!(settings.rtp_ports, Some(PortRange(1000, 2000)));
         assert_eq!(settings.domain.as_deref(), Some("example.org"));
@@ -319,6 +324,7 @@ mod tests {
             "trusted_sources = \"sbc\"",
             "sip = 5060",
             "peer = \"192.0.2.1:6084\"",
+            "no_mdns = \"maybe\"",
             "sip = \"localhost\"",
             "rtp_ports = \"2\"",
             "domain = [",

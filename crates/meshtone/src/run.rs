@@ -46,6 +46,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         digest: first_given(options.digest, settings.digest),
         link: first_given(first_given(options.link, settings.link), vec![DEFAULT_LINK]),
         peers: first_given(options.peer, settings.peer),
+        local_network: !(options.no_mdns || settings.no_mdns),
         ordinary: options.ordinary || settings.ordinary,
         rtp_ports: (first, last),
         join: options.join.or(settings.join),

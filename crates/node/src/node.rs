@@ -90,6 +90,8 @@ pub struct Config {
     pub join: Option<String>,
     /// Other nodes to look for, beside those known from before.
     pub peers: Vec<Peer>,
+    /// Whether to look for other nodes on the local network, and to be found there.
+    pub local_network: bool,
     /// Whether only to use the overlay, through nodes that store and forward for others.
     pub ordinary: bool,
     /// Calls to and from other SIP domains and telephone networks.
@@ -278,8 +280,8 @@ impl Node {
         tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
         tasks.spawn(remember_peers(store.clone(), overlay.clone()));
         let tried = Arc::new(Tried::new(membership.bootstrap.len()));
-        let peers = config.peers.clone();
-        tasks.spawn(Bootstrap { peers, dns, tried: tried.clone() }.run(overlay.clone()));
+        let (peers, local) = (config.peers.clone(), config.local_network);
+        tasks.spawn(Bootstrap { peers, local, dns, tried: tried.clone() }.run(overlay.clone()));
 
         let (addresses, links) = (transports.addresses(), overlay.addresses());
         let summary = Summary {

@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | [`peer`] | `--peer`: a node with its key, or a domain whose DNS names some; pure |
 //! | `names` | the looking up of those |
+//! | `local` | the local network, by multicast DNS |
 //! | `tried` | which ways were tried, in words; pure |
 //!
 //! Whom the node knew before, and who invited it, the overlay dials by itself. All ways end at a dial of a link key, and the
 //! link's handshake decides who is there: nothing that is found here is believed.
 
+mod local;
 mod names;
 mod peer;
 mod tried;
@@ -32,6 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Bootstrap {
     /// Whom the configuration names.
     pub(crate) peers: Vec<Peer>,
+    /// Whether to look on the local network, and to be found there.
+    pub(crate) local: bool,
     /// Answers for names.
     pub(crate) dns: Arc<Dns>,
     /// What came of it.
@@ -44,6 +48,9 @@ impl Bootstrap {
         let mut ways = JoinSet::new();
         for peer in self.peers {
             ways.spawn(names::look_up(peer, self.dns.clone(), overlay.clone(), self.tried.clone()));
+        }
+        if self.local {
+            ways.spawn(local::listen(overlay.clone(), self.tried.clone()));
         }
         say(&overlay, &self.tried).await;
     }

@@ -18,6 +18,17 @@ pub(super) enum Named {
     NoAnswer,
 }
 
+/// How it goes on the local network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Local {
+    /// So many nodes of the overlay are heard.
+    Heard(usize),
+    /// This machine has no address in a private network.
+    NoNetwork,
+    /// The system does not let us.
+    Failed(String),
+}
+
 /// The ways that are tried.
 #[derive(Debug)]
 pub(crate) struct Tried {
@@ -28,6 +39,7 @@ pub(crate) struct Tried {
 #[derive(Debug, Default)]
 struct Standing {
     names: BTreeMap<String, Named>,
+    local: Option<Local>,
 }
 
 impl Tried {
@@ -39,6 +51,11 @@ impl Tried {
     /// Notes what came of a name that the configuration gives.
     pub(super) fn named(&self, name: &str, outcome: Named) {
         self.standing().names.insert(name.to_owned(), outcome);
+    }
+
+    /// Notes how it goes on the local network.
+    pub(super) fn local(&self, outcome: Local) {
+        self.standing().local = Some(outcome);
     }
 
     /// Whether the configuration names anybody, and it is known by now what comes of it.
@@ -62,7 +79,13 @@ impl Tried {
             Named::Nodes(many) => format!("--peer {name} ({many} nodes)"),
             Named::NoAnswer => format!("--peer {name} (no name server answers)"),
         });
-        let ways: Vec<String> = known.into_iter().chain(names).collect();
+        let local = standing.local.as_ref().map(|local| match local {
+            Local::Heard(0) => "the local network (nobody is heard there)".to_owned(),
+            Local::Heard(many) => format!("the local network (heard there: {many})"),
+            Local::NoNetwork => "the local network (this machine is in none)".to_owned(),
+            Local::Failed(why) => format!("the local network ({why})"),
+        });
+        let ways: Vec<String> = known.into_iter().chain(names).chain(local).collect();
         if ways.is_empty() { "nothing: no node is named or known".to_owned() } else { ways.join("; ") }
     }
 
@@ -113,10 +136,11 @@ mod tests {
         let tried = Tried::new(2);
         tried.named("mesh.example", Named::Nodes(0));
         tried.named("other.example", Named::NoAnswer);
+        tried.local(Local::Heard(0));
         assert_eq!(
             tried.sentence(),
             "2 nodes known from before; --peer mesh.example (the DNS names no node there); \
-             --peer other.example (no name server answers)"
+             --peer other.example (no name server answers); the local network (nobody is heard there)"
         );
         assert_eq!(Tried::new(0).sentence(), "nothing: no node is named or known");
     }
