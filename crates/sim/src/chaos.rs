@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use meshtone_identity::NodeId;
-use meshtone_overlay::dht::{Config, Event, Fetched, OperationId};
+use meshtone_overlay::dht::{Config, Event, Evidence, Fetched, OperationId};
 use meshtone_overlay::record::{Kind, SipRegistration};
 
 use crate::history::{CallId, Entry, History};
@@ -203,7 +203,7 @@ impl Play {
                 self.disagreements.push(format!("node {node} says that {} misbehaves: {error}", peer.short()));
             }
             Event::Contradiction { evidence } => {
-                self.disagreements.push(format!("an honest writer is said to contradict itself: {evidence:?}"));
+                self.disagreements.push(format!("an honest writer contradicts itself: {}", in_short(&evidence)));
             }
             Event::Found { .. }
             | Event::ClockOff { .. }
@@ -453,6 +453,17 @@ impl Play {
             }
         }
     }
+}
+
+/// Says what two records are about: whole ones would fill a screen each.
+fn in_short(evidence: &Evidence) -> String {
+    let said = [&evidence.first.value, &evidence.second.value].map(|value| {
+        let what = if value.exists { "a value" } else { "a removal" };
+        format!("{what} of {} s {:02x?}", value.lifetime_s, value.content)
+    });
+    let value = &evidence.first.value;
+    let (kind, name, writer) = (value.kind, &value.name, value.signer.short());
+    format!("{kind:?} at {name} by {writer}, dated {}: {}", value.storage_ms, said.join(" and "))
 }
 
 fn name(record: usize) -> String {
