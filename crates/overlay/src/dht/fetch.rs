@@ -36,6 +36,10 @@ impl Reading {
         self.newest.is_empty()
     }
 
+    pub(super) fn ends_with_first(&self) -> bool {
+        self.first
+    }
+
     /// Says whether what these replicas say was confirmed a moment ago, as long as they say that there is nothing.
     pub(super) fn was_absent(&self, operation: &Operation) -> bool {
         self.newest.is_empty() && self.absent.as_ref().is_some_and(|absence| absence.is_of(operation))

@@ -124,7 +124,14 @@ impl Dht {
         if operation.waiting() >= parallel {
             return None;
         }
-        let next = operation.closest().find(|candidate| candidate.state == State::New)?;
+        let mut new = operation.closest().filter(|candidate| candidate.state == State::New);
+        let near_first = matches!(&operation.purpose, Purpose::Fetch(reading) if !reading.ends_with_first());
+        let next = if near_first {
+            // Whose answers are as good as each other's. Where the first value is enough, it is most likely at the closest.
+            new.min_by_key(|candidate| self.table.farness(candidate.descriptor.node))
+        } else {
+            new.next()
+        }?;
         Some((next.descriptor.node, next.informer))
     }
 

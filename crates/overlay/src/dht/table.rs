@@ -14,6 +14,7 @@ mod link;
 mod surplus;
 mod wanted;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -84,8 +85,9 @@ impl Table {
         self.links.values().filter(|link| !link.suspect && place.distance(link.descriptor.node.into()) < own).count()
     }
 
-    /// Returns the next hop towards a place: the closest link that is not excluded, silent ones last. Unless `anywhere`, only
-    /// links that are closer than this node count, so that no request runs in circles.
+    /// Returns the next hop towards a place: of the links that are not excluded, silent ones last, the one that shares most leading
+    /// bits with it. Of those that share as many the near one is taken, until the place lies within the neighbourhood: there the
+    /// closest is. Unless `anywhere`, only links that are closer than this node count, so that no request runs in circles.
     pub(super) fn next_hop(
         &self,
         place: Position,
@@ -93,12 +95,23 @@ impl Table {
         excluded: impl Fn(NodeId) -> bool,
     ) -> Option<NodeId> {
         let own = place.distance(self.own);
-        let links = self.links.iter().filter(|(node, _)| !excluded(**node));
-        links
-            .map(|(node, link)| (link.suspect, place.distance((*node).into()), *node))
-            .filter(|(_, distance, _)| anywhere || *distance < own)
-            .min()
-            .map(|(_, _, node)| node)
+        let arriving = self.in_neighbourhood(place);
+        let links = self.links.iter().map(|(node, link)| (place.distance((*node).into()), *node, link));
+        let onwards = links.filter(|(distance, node, _)| !excluded(*node) && (anywhere || *distance < own));
+        let next = onwards.min_by_key(|(distance, _, link)| {
+            let equals = (!arriving).then(|| (Reverse(distance.bucket()), link.farness()));
+            (link.suspect, equals, *distance)
+        });
+        next.map(|(_, node, _)| node)
+    }
+
+    /// Returns how far a node is in doublings of a millisecond: nothing is nearer than this node itself, nobody farther than those
+    /// without a link.
+    pub(super) fn farness(&self, node: NodeId) -> u32 {
+        if Position::from(node) == self.own {
+            return 0;
+        }
+        self.links.get(&node).map_or(u32::MAX, Link::farness)
     }
 
     pub(super) fn link_up(&mut self, now: Instant, peer: Descriptor) {

@@ -1,4 +1,4 @@
-//! Which links are kept, and who takes the place of one that is lost.
+//! Which links are kept, who takes the place of one that is lost, and whom of several a request goes to.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use meshtone_identity::NodeId;
 use meshtone_overlay::dht::body::{Ask, Reply};
 use meshtone_overlay::dht::message::Request;
-use meshtone_overlay::dht::{Config, Event};
+use meshtone_overlay::dht::{Config, Event, Position};
+use meshtone_overlay::record::{Kind, ResourceId};
 
 use crate::support::{Lone, descriptor, neighbour};
 
@@ -148,4 +149,43 @@ fn made_up_nodes_nearby_do_not_drive_out_those_that_may_fill_far_buckets() {
     let known: Vec<NodeId> = lone.dht.known_peers().into_iter().map(|peer| peer.node).collect();
     assert!(known.len() <= 512 + 16, "{}", known.len());
     assert!(real.iter().all(|node| known.contains(node)), "those in the far bucket are forgotten");
+}
+
+#[test]
+fn of_equal_next_hops_the_near_one_is_taken_and_a_better_one_before_any_near_one() {
+    let mut neighbourhood = Neighbourhood::new(64, NEAR);
+    // Both share four leading bits with the place, the closer one is far; the third shares three.
+    for (number, rtt) in [(0xf7, FAR), (0xf0, NEAR), (0xe0, NEAR)] {
+        neighbourhood.link(number, rtt);
+    }
+    let first_hop = |neighbourhood: &mut Neighbourhood| {
+        let lone = &mut neighbourhood.lone;
+        lone.asked();
+        lone.dht.find(lone.now, Position([0xff; 32]));
+        lone.drain();
+        lone.asked().first().map(|(to, ..)| *to)
+    };
+    assert_eq!(first_hop(&mut neighbourhood), Some(neighbour(0xf0)));
+    neighbourhood.lone.unlink(neighbour(0xf0));
+    assert_eq!(first_hop(&mut neighbourhood), Some(neighbour(0xf7)));
+}
+
+#[test]
+fn of_the_replicas_the_near_ones_are_read_first() {
+    let lone = Lone::new(Config::default());
+    let mut neighbourhood = Neighbourhood { lone, rtt: BTreeMap::new(), under_way: Vec::new() };
+    for number in 1..=8 {
+        neighbourhood.link(number, if matches!(number, 3 | 4) { NEAR } else { FAR });
+    }
+    // Next to the node under test, so that it is a replica itself and its links are the others.
+    let mut names = (0..).map(|number| format!("user{number}@example.org"));
+    let name = names.find(|name| ResourceId::of_name(name).as_bytes()[0] == 0).unwrap();
+    let lone = &mut neighbourhood.lone;
+    lone.asked();
+    lone.dht.fetch(lone.now, Kind::SipRegistration, &name);
+    lone.drain();
+    // What is asked by name, and not sent towards the place.
+    let asked = lone.asked().into_iter().filter(|(_, request, _)| request.exact);
+    let asked: Vec<NodeId> = asked.map(|(to, ..)| to).collect();
+    assert_eq!(asked, [neighbour(3), neighbour(4)]);
 }
