@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use meshtone_overlay::dht::Config;
+use meshtone_overlay::dht::{Config, Fetched};
 use meshtone_overlay::record::Kind;
 use meshtone_sim::overlay::registration;
+use meshtone_sim::workload::Done;
 use meshtone_sim::{Conditions, Overlay, Seeded};
 
 const KIND: Kind = Kind::SipRegistration;
@@ -47,6 +48,40 @@ fn with_a_quarter_of_256_nodes_silent_the_first_hit_comes_within_half_a_second()
     );
     assert!(missed.is_empty(), "{missed:?}");
     assert!(times[times.len() * 99 / 100] < Duration::from_millis(500));
+}
+
+/// As when a site goes dark: all reads begin within the second after, when nobody has noticed yet. What only silent nodes hold is not
+/// read: nobody could find it.
+#[test]
+fn before_anybody_has_noticed_the_first_hit_comes_within_half_a_second_as_well() {
+    for seed in 1..=3 {
+        let mut overlay = Overlay::new(seed, Conditions::default(), Config::default());
+        overlay.grow_in_waves(256, &["example.org"]);
+        let mut random = Seeded::new(seed);
+        let writes: Vec<(usize, String)> = (0..1000).map(|record| (random.below(256), name(record))).collect();
+        for write in overlay.store_all(KIND, &writes, &registration(1)) {
+            write.result.unwrap();
+        }
+        let mut alive: Vec<usize> = (0..256).collect();
+        for _ in 0..64 {
+            overlay.network.kill(alive.remove(random.below(alive.len())));
+        }
+        let held = (0..1000).filter(|record| !overlay.holders(KIND, &name(*record)).is_empty());
+        let reads: Vec<(usize, String)> = held.map(|record| (alive[random.below(alive.len())], name(record))).collect();
+        let done = overlay.fetch_all(KIND, &reads);
+        let found = |read: &&Done<Fetched>| read.result.as_ref().is_ok_and(|fetched| !fetched.entries.is_empty());
+        let mut times: Vec<Duration> = done.iter().filter(found).map(|read| read.took).collect();
+        times.sort_unstable();
+        let p99 = times[times.len() * 99 / 100];
+        println!(
+            "seed {seed}: {} of {} found, p50 {:?}, p99 {p99:?}",
+            times.len(),
+            reads.len(),
+            times[times.len() / 2]
+        );
+        assert_eq!(times.len(), reads.len());
+        assert!(p99 < Duration::from_millis(500), "{p99:?}");
+    }
 }
 
 /// Silence is no absence: whoever asks is not told that there is nothing, while those who would know may but be slow.

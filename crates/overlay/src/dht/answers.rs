@@ -44,6 +44,7 @@ impl Dht {
         };
         match pending.purpose {
             PendingPurpose::Path(id) => {
+                self.usual_time.note(took);
                 if let Some(operation) = self.operations.get_mut(&id) {
                     operation.paths_answered += 1;
                     operation.hops = operation.hops.max(answer.hops);
@@ -171,7 +172,7 @@ impl Dht {
     fn on_pending_busy(&mut self, now: Now, pending: Pending) {
         let PendingPurpose::Node(id, node) = pending.purpose else { return self.on_pending_failed(now, pending) };
         if let Some(operation) = self.operations.get_mut(&id) {
-            operation.set_state(node, State::Slow);
+            operation.pass_over(node, State::Slow);
             if let Purpose::Store(writing) = &mut operation.purpose {
                 writing.note_busy(node);
             }
@@ -191,7 +192,8 @@ impl Dht {
             }
             PendingPurpose::Node(id, node) => {
                 if let Some(operation) = self.operations.get_mut(&id) {
-                    operation.set_state(node, State::Failed);
+                    operation.troubled = true;
+                    operation.pass_over(node, State::Failed);
                 }
                 self.step(now, id);
             }
@@ -218,7 +220,7 @@ impl Dht {
             }
             PendingPurpose::Node(id, node) => {
                 if let Some(operation) = self.operations.get_mut(&id) {
-                    operation.set_state(node, State::Slow);
+                    operation.pass_over(node, State::Slow);
                 }
                 id
             }

@@ -95,6 +95,9 @@ impl Dht {
 
     pub(super) fn reading_parallel(&self, operation: &Operation, reading: &Reading) -> usize {
         let answered = self.answered(operation);
+        if reading.first && reading.newest.is_empty() && operation.paths_answered == 0 {
+            return operation.hedged();
+        }
         if reading.newest.is_empty() && answered >= self.config.read_replicas {
             return operation.count;
         }

@@ -46,6 +46,8 @@ impl Dht {
             paths_waiting: 0,
             paths_answered: 0,
             requests: 0,
+            round: 0,
+            troubled: false,
             hops: 0,
             doubted: false,
             reported: false,
@@ -183,15 +185,17 @@ impl Dht {
 
     pub(super) fn ask_node(&mut self, now: Now, id: OperationId, node: NodeId, informer: Option<NodeId>) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
-        operation.set_state(node, State::Asked);
         if let Purpose::Store(writing) = &mut operation.purpose {
             writing.note_asked(node);
         }
         let ask = operation.node_ask(self.plain.contains(&node));
         if node == self.me.node {
+            operation.set_state(node, State::Asked);
             return self.ask_ourselves(now, id, ask);
         }
         operation.requests += 1;
+        operation.note_hedge();
+        operation.set_state(node, State::Asked);
         // Whoever told of it has a link to it.
         let first = if self.table.links().contains_key(&node) { Some(node) } else { informer };
         if let (Some(candidate), Some(first)) =
@@ -217,8 +221,9 @@ impl Dht {
 
     pub(super) fn new_pending(&mut self, now: Now, purpose: PendingPurpose) -> u64 {
         let number = self.randomness.next_u64();
+        let usual = || (self.request_time * 3).clamp(REQUEST_TIMEOUT.0, REQUEST_TIMEOUT.1);
+        let patience = self.hedge(&purpose).unwrap_or_else(usual);
         self.pending.insert(number, Pending { purpose, sent: now.instant, slow: false });
-        let patience = (self.request_time * 3).clamp(REQUEST_TIMEOUT.0, REQUEST_TIMEOUT.1);
         self.timers.set(now.instant + patience, Timer::Slow { request: number });
         number
     }

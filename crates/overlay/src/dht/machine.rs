@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::config::PROBE;
 use super::evidence::Kept;
 use super::hand_over::HandOver;
+use super::hedge::UsualTime;
 use super::message::{Message, MessageError};
 use super::operation::{Operation, Pending};
 use super::publish::Published;
@@ -44,6 +45,8 @@ pub struct Dht {
     pub(super) operations: BTreeMap<OperationId, Operation>,
     /// How long requests of our own took lately, smoothed.
     pub(super) request_time: Duration,
+    /// How long those towards a place take as a rule.
+    pub(super) usual_time: UsualTime,
     pub(super) storage: Storage,
     pub(super) evidence: Kept,
     pub(super) hand_over: HandOver,
@@ -97,6 +100,7 @@ impl Dht {
             pending: BTreeMap::new(),
             operations: BTreeMap::new(),
             request_time: Duration::from_millis(200),
+            usual_time: UsualTime::default(),
             storage,
             evidence: Kept::default(),
             hand_over: HandOver::default(),

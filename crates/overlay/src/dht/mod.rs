@@ -16,6 +16,7 @@
 //! | `fetch`, `store` | what is read and written by them |
 //! | `clock` | how far this node's clock is off |
 //! | `absence` | what was confirmed to be nowhere, a moment ago |
+//! | `hedge` | what is done when a read that ends with its first value waits for somebody late |
 //! | `doubt` | what is done before "not found" is believed |
 //! | `publish` | what this node keeps stored as its owner |
 //! | `serve`, `storage` | what others ask of it, and what it holds for them |
@@ -72,6 +73,7 @@ pub mod event;
 pub mod evidence;
 mod fetch;
 mod hand_over;
+mod hedge;
 pub mod id;
 mod lookup;
 pub mod machine;

@@ -43,6 +43,10 @@ pub(super) struct Operation {
     pub(super) paths_waiting: usize,
     pub(super) paths_answered: usize,
     pub(super) requests: u32,
+    /// Nodes that the round of a hedged read may still ask.
+    pub(super) round: usize,
+    /// Somebody on the way was found silent.
+    pub(super) troubled: bool,
     pub(super) hops: u8,
     /// "Not found" was not believed, and is being checked.
     pub(super) doubted: bool,
@@ -116,6 +120,12 @@ impl Operation {
     /// Says whether the closest candidates have all answered and no request towards the place is under way.
     pub(super) fn settled(&self) -> bool {
         self.paths_waiting == 0 && self.closest().all(|candidate| candidate.state == State::Answered)
+    }
+
+    /// Passes over a node that is late, or has failed; a hedged read goes on with another round.
+    pub(super) fn pass_over(&mut self, node: NodeId, state: State) {
+        self.begin_round();
+        self.set_state(node, state);
     }
 
     pub(super) fn waiting(&self) -> usize {

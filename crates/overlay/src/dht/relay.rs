@@ -121,6 +121,9 @@ impl Dht {
         if let Some(link) = silent.and_then(|node| self.table.link_mut(node)) {
             link.overdue();
         }
+        if key.0 == self.me.node {
+            self.note_trouble(key.1);
+        }
         self.try_next(now, key);
     }
 
