@@ -25,6 +25,14 @@ const MIN_CORRECTION_MS: u64 = 1000;
 /// links must not be able to bring back those that ended long ago.
 const MAX_CORRECTION_MS: u64 = 3_600_000;
 
+/// Neighbours that must have told their time before more than [`MAX_CORRECTION_BY_FEW_MS`] is believed: of three it takes all to move
+/// the median away from this node's own clock, of two as well, and two liars are soon met.
+const MANY: usize = 3;
+
+/// Fewer neighbours correct a clock by this much at most: as far ahead as storing nodes put up with a date, so that two liars
+/// gain nothing over dating their own records wrongly.
+const MAX_CORRECTION_BY_FEW_MS: u64 = 300_000;
+
 /// Offsets above this are the operator's business: others that do not correct their clock are about to refuse what this node writes.
 const WARN_ABOVE_MS: u64 = 30_000;
 
@@ -64,7 +72,11 @@ impl Clock {
     }
 
     fn correct(&mut self, median_ms: i64) {
-        let max = i64::try_from(MAX_CORRECTION_MS).unwrap_or(i64::MAX);
+        let told = self.neighbours.values().filter(|(_, offset)| offset.is_some()).count();
+        // What more of them have said before, fewer may go on saying: links come and go.
+        let by_few = MAX_CORRECTION_BY_FEW_MS.max(self.correction_ms.unsigned_abs());
+        let max = if told < MANY { by_few } else { MAX_CORRECTION_MS };
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
         let wished = if median_ms.unsigned_abs() < MIN_CORRECTION_MS { 0 } else { median_ms.clamp(-max, max) };
         // It does not follow every measurement, or time would go back by a little again and again.
         if wished.abs_diff(self.correction_ms) >= MIN_CORRECTION_MS || wished == 0 {

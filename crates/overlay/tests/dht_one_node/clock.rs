@@ -65,12 +65,47 @@ fn no_majority_moves_the_clock_by_more_than_an_hour() {
     for number in 1..=4 {
         told(&mut lone, neighbour(number), -86_400_000, Duration::from_millis(20));
     }
+    assert_eq!(corrected_by(&mut lone), -3_600_000);
+}
+
+#[test]
+fn two_neighbours_alone_move_the_clock_by_no_more_than_a_date_may_be_off() {
+    let mut lone = Lone::new(Config::default());
+    for number in 1..=2 {
+        told(&mut lone, neighbour(number), 86_400_000, Duration::from_millis(20));
+    }
+    assert_eq!(corrected_by(&mut lone), 300_000);
+    // The operator hears of it all the same.
+    assert_eq!(clock_events(&mut lone), [86_400_000]);
+}
+
+#[test]
+fn a_third_neighbour_that_agrees_with_our_clock_outvotes_two_that_lie() {
+    let mut lone = Lone::new(Config::default());
+    for (number, ahead_ms) in [(1, 86_400_000), (2, 86_400_000), (3, 0)] {
+        told(&mut lone, neighbour(number), ahead_ms, Duration::from_millis(20));
+    }
+    assert_eq!(corrected_by(&mut lone), 0);
+}
+
+#[test]
+fn what_three_neighbours_have_told_holds_when_one_of_them_leaves() {
+    let mut lone = Lone::new(Config::default());
+    for number in 1..=3 {
+        told(&mut lone, neighbour(number), 900_000, Duration::from_millis(20));
+    }
+    lone.unlink(neighbour(2));
+    assert_eq!(corrected_by(&mut lone), 900_000);
+}
+
+/// How far from its clock the node dates what it writes.
+fn corrected_by(lone: &mut Lone) -> i64 {
     let (name, kind) = ("bob@example.org", Kind::SipRegistration);
     let content = registration(name, OWN, 1, 1).value.content;
     lone.dht.publish(lone.now, kind, name, content, Duration::from_secs(600)).unwrap();
     lone.drain();
     let (_, dated_ms) = *lone.dht.held(kind, name).first().expect("this node is one of the five closest");
-    assert_eq!(dated_ms, lone.now.unix_ms - 3_600_000);
+    i64::try_from(dated_ms).unwrap() - i64::try_from(lone.now.unix_ms).unwrap()
 }
 
 #[test]
