@@ -210,6 +210,16 @@ impl Ask {
         Ok(ask)
     }
 
+    /// Returns how many values a body wants to be held, without reading them. What cannot be read carries none: it is refused by
+    /// whoever it is for.
+    pub(super) fn values_carried(bytes: &[u8]) -> usize {
+        let mut input = Decoder::new(bytes);
+        match input.array(MAX_ITEMS).and_then(|_| input.unsigned()) {
+            Ok(STORE | PUT) => input.array(MAX_VALUES).unwrap_or_default(),
+            Ok(_) | Err(_) => 0,
+        }
+    }
+
     /// Returns the place that the list of nodes in the answer shall be about, if one place is meant.
     pub fn place(&self) -> Option<Position> {
         match self {

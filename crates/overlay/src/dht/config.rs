@@ -25,6 +25,10 @@ pub const CLIENT_LINKS: usize = 4;
 /// retry. What is held already is not checked again, and costs nothing.
 pub(crate) const CHECKS: Rate = (4096, Duration::from_millis(1));
 
+/// Values that one link may have passed on to others, who count them as this node's: a quarter of [`CHECKS`], so that whoever
+/// floods through this node leaves most of it to its own records and to those of others. A node's own records leave over several links.
+pub(crate) const FORWARDS: Rate = (1024, Duration::from_millis(4));
+
 /// Most nodes in one list.
 pub const MAX_NODES: usize = 8;
 

@@ -71,7 +71,10 @@ impl Dht {
             return self.fail(from, &request, Failure::TooManyHops);
         }
         let of_link = self.relays_of_link.get(&from).copied().unwrap_or_default();
-        if self.relays.len() >= MAX_RELAYS || of_link >= MAX_RELAYS_PER_LINK {
+        if self.relays.len() >= MAX_RELAYS
+            || of_link >= MAX_RELAYS_PER_LINK
+            || !self.may_be_passed_on(now, from, &request)
+        {
             return self.fail(from, &request, Failure::Busy);
         }
         *self.relays_of_link.entry(from).or_default() += 1;

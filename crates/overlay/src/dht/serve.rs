@@ -3,7 +3,7 @@
 use meshtone_identity::NodeId;
 
 use super::body::{Ask, Failure, Handed, MAX_NEWER, Offer, OfferState, Reply};
-use super::config::{CHECKS, MAX_BATCH};
+use super::config::{CHECKS, FORWARDS, MAX_BATCH};
 use super::evidence::contradict;
 use super::message::{MessageError, Refusal, RefusalReason, Request};
 use super::storage::{Held, size};
@@ -40,7 +40,14 @@ impl Dht {
             Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Clock => return true,
         };
         let wanted = values.iter().filter(|handed| !self.is_held(&handed.record.value)).count();
-        self.table.checks(from).is_none_or(|checks| checks.take(now.instant, wanted, CHECKS))
+        self.table.allowance(from).is_none_or(|allowance| allowance.checks.take(now.instant, wanted, CHECKS))
+    }
+
+    /// Says whether the link may have as many values passed on as this request carries. Whoever they go to charges them to this
+    /// node, which must not lose its own say there to one that floods.
+    pub(super) fn may_be_passed_on(&mut self, now: Now, from: NodeId, request: &Request) -> bool {
+        let values = Ask::values_carried(&request.body);
+        self.table.allowance(from).is_none_or(|allowance| allowance.forwards.take(now.instant, values, FORWARDS))
     }
 
     /// Says whether this very value is held, and was therefore verified.

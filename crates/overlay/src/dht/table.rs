@@ -22,10 +22,9 @@ use meshtone_identity::NodeId;
 
 use self::clients::Client;
 use self::contacts::Contact;
-use self::link::{ASSUMED_RTT, Link};
+use self::link::{ASSUMED_RTT, Allowance, Link};
 use super::config::{REDIAL, SIBLINGS};
 use super::{Descriptor, Distance, Position, Subnet};
-use crate::bucket::Bucket;
 
 /// A link that lasted this long was no accident: the back-off of its node starts anew.
 const LASTING: Duration = Duration::from_secs(60);
@@ -125,7 +124,7 @@ impl Table {
             up: now,
             rtt: ASSUMED_RTT,
             measured: false,
-            checks: Bucket::default(),
+            allowance: Allowance::default(),
             suspect: false,
             needs_us: false,
             failures,

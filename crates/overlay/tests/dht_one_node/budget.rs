@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use meshtone_overlay::dht::body::{Ask, Failure, Handed, Reply};
+use meshtone_overlay::dht::message::{Message, Request};
 use meshtone_overlay::dht::{Config, DhtError, Event};
 use meshtone_overlay::record::Kind;
 
@@ -44,6 +45,25 @@ fn a_flood_of_values_is_refused_before_their_signatures_are_checked() {
     let before = lone.checked();
     (0..BURST).for_each(|number| drop(lone.ask(neighbour(1), 5000 + number, batch(5000 + number))));
     assert!((900..=1000).contains(&(lone.checked() - before)), "{} in a second", lone.checked() - before);
+}
+
+#[test]
+fn who_floods_through_an_honest_node_leaves_it_most_of_what_others_check_for_it() {
+    let mut lone = Lone::new(Config::default());
+    let (flooder, other, victim) = (neighbour(1), neighbour(2), neighbour(3));
+    [flooder, other, victim].into_iter().for_each(|node| lone.link(node));
+    lone.sent();
+    let mut passed_on = |from, numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            let body = batch(number).into();
+            let request = Request { origin: from, request: number, target: victim.into(), exact: true, hops: 0, body };
+            lone.hear(from, &Message::Request(request).encode());
+        }
+        let values = |ask| if let Ask::Store(values) = ask { values.len() } else { 0 };
+        lone.asked().into_iter().filter(|(to, ..)| *to == victim).map(|(.., ask)| values(ask)).sum::<usize>()
+    };
+    assert_eq!(passed_on(flooder, 0..2 * BURST), 4096 / 4);
+    assert_eq!(passed_on(other, 5000..5002), 2 * 64, "another one is not to blame");
 }
 
 #[test]

@@ -4,33 +4,32 @@ use std::time::Instant;
 
 use meshtone_identity::NodeId;
 
+use super::link::Allowance;
 use super::{GRACE, Table};
-use crate::bucket::Bucket;
 use crate::dht::Config;
 
 /// A linked node that only uses the overlay.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) up: Instant,
-    /// Signatures that it may still have checked.
-    pub(super) checks: Bucket,
+    pub(super) allowance: Allowance,
 }
 
 impl Table {
     /// A link to a node that only uses the overlay.
     pub(in crate::dht) fn client_up(&mut self, now: Instant, node: NodeId) {
         self.contacts.remove(&node);
-        self.clients.insert(node, Client { up: now, checks: Bucket::default() });
+        self.clients.insert(node, Client { up: now, allowance: Allowance::default() });
     }
 
     pub(in crate::dht) fn client_down(&mut self, node: NodeId) {
         self.clients.remove(&node);
     }
 
-    /// Returns what a linked node may still have checked, whether it serves or not.
-    pub(in crate::dht) fn checks(&mut self, node: NodeId) -> Option<&mut Bucket> {
-        let client = self.clients.get_mut(&node).map(|client| &mut client.checks);
-        client.or(self.links.get_mut(&node).map(|link| &mut link.checks))
+    /// Returns what a linked node may still make this one do, whether it serves or not.
+    pub(in crate::dht) fn allowance(&mut self, node: NodeId) -> Option<&mut Allowance> {
+        let client = self.clients.get_mut(&node).map(|client| &mut client.allowance);
+        client.or(self.links.get_mut(&node).map(|link| &mut link.allowance))
     }
 
     pub(in crate::dht) fn is_client(&self, node: NodeId) -> bool {

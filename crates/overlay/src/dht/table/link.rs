@@ -9,6 +9,15 @@ use crate::dht::{Descriptor, Subnet};
 /// Round trip assumed of a link before it was measured.
 pub(super) const ASSUMED_RTT: Duration = Duration::from_millis(100);
 
+/// What a linked node may still make this one do.
+#[derive(Debug, Default)]
+pub(in crate::dht) struct Allowance {
+    /// Signatures that are checked for it.
+    pub(in crate::dht) checks: Bucket,
+    /// Values that are passed on for it.
+    pub(in crate::dht) forwards: Bucket,
+}
+
 /// A link that is up.
 #[derive(Debug)]
 pub(in crate::dht) struct Link {
@@ -19,8 +28,7 @@ pub(in crate::dht) struct Link {
     pub(in crate::dht) rtt: Duration,
     /// The round trip was measured, and is not what was assumed.
     pub(super) measured: bool,
-    /// Signatures that it may still have checked.
-    pub(in crate::dht) checks: Bucket,
+    pub(super) allowance: Allowance,
     /// It let a request time out and has said nothing since.
     pub(in crate::dht) suspect: bool,
     /// It counts us among its siblings.
