@@ -300,6 +300,12 @@ impl MeshNode {
         self.status()["records"][kind].as_u64().unwrap_or(0)
     }
 
+    /// Waits until it holds so many records of a kind.
+    #[track_caller]
+    pub fn wait_records(&self, kind: &str, count: u64) {
+        eventually(SOON, &format!("{} to hold {count} of {kind}", self.name), || self.records(kind) == count);
+    }
+
     /// The contacts bound here for an address such as `bob@mesh.test`.
     #[track_caller]
     pub fn contacts(&self, address: &str) -> Vec<String> {

@@ -34,8 +34,7 @@ fn phones_at_ordinary_nodes_call_each_other_and_those_nodes_hold_nothing() {
     let mut alice = PhoneOptions::new("alice", &alice, mesh.sip(3), ALICE_HZ).start();
     let mut bob = PhoneOptions::new("bob", &bob, mesh.sip(4), BOB_HZ).start();
     for number in [1, 2] {
-        let held = || mesh.node(number).records("sip-registration") == 2;
-        eventually(SOON, &format!("n{number} to hold both registrations"), held);
+        mesh.node(number).wait_records("sip-registration", 2);
         eventually(SOON, "both to be served", || mesh.node(number).status()["nodes_served"] == 2);
     }
     talk(&mut alice, &mut bob, BOB, HangsUp::Caller);
@@ -45,6 +44,28 @@ fn phones_at_ordinary_nodes_call_each_other_and_those_nodes_hold_nothing() {
     }
 
     // Neither of the two is missed where it did not serve, and one of those that do is enough.
+    mesh.node_mut(2).kill9();
+    talk(&mut alice, &mut bob, BOB, HangsUp::Callee);
+}
+
+#[test]
+fn phones_at_ordinary_nodes_call_each_other_when_all_who_served_them_were_replaced() {
+    let mut mesh = mesh();
+    let (alice, bob) = (mesh.user("alice"), mesh.user("bob"));
+    let mut alice = PhoneOptions::new("alice", &alice, mesh.sip(3), ALICE_HZ).start();
+    let mut bob = PhoneOptions::new("bob", &bob, mesh.sip(4), BOB_HZ).start();
+    mesh.node(1).wait_records("sip-registration", 2);
+    for name in ["n5", "n6"] {
+        let ticket = mesh.node(1).invite();
+        mesh.nodes.push(MeshNode::joining(name, &ticket));
+    }
+    for number in [5, 6] {
+        mesh.node(number).wait_records("sip-registration", 2);
+        eventually(SOON, "both to be served", || mesh.node(number).status()["nodes_served"] == 2);
+    }
+    // The first call finds one of those who served gone without a word, the second one all of them.
+    mesh.node_mut(1).kill9();
+    talk(&mut alice, &mut bob, BOB, HangsUp::Caller);
     mesh.node_mut(2).kill9();
     talk(&mut alice, &mut bob, BOB, HangsUp::Callee);
 }
