@@ -12,6 +12,9 @@ use crate::transport::{Locals, Randomness};
 /// Begins every branch of ours. The rest is the loop hash, a dot, and what makes the branch unique.
 const PREFIX: &str = "z9hG4bK-";
 
+/// Length of a loop hash as it is written.
+const HASH_DIGITS: usize = 16;
+
 /// Fields by which a caller picks among the contacts of whom he calls (RFC 3841).
 const PREFERENCES: [Header; 3] = [Header::AcceptContact, Header::RejectContact, Header::RequestDisposition];
 
@@ -69,9 +72,9 @@ pub(crate) fn is_loop(request: &Message, locals: &dyn Locals) -> bool {
     })
 }
 
-/// Whether a branch may be one of ours: they all begin alike.
+/// Whether a branch may be one of ours: they begin alike, as do those of some phones, and have a dot behind the loop hash.
 pub(crate) fn is_ours(branch: &str) -> bool {
-    branch.starts_with(PREFIX)
+    branch.starts_with(PREFIX) && branch.as_bytes().get(PREFIX.len() + HASH_DIGITS) == Some(&b'.')
 }
 
 /// A branch for forwarding a request of this loop hash.

@@ -189,9 +189,9 @@ pub fn is_first_hop(request: &Message) -> bool {
 
 /// Whether the phone knows an extension: it says so, or requires it.
 fn supports(request: &Message, extension: &str) -> bool {
-    [Header::Supported, Header::Require]
-        .into_iter()
-        .any(|header| request.values(header).any(|known| known.eq_ignore_ascii_case(extension)))
+    // Option tags are tokens, so no comma is within quotes.
+    let names = |field: &str| field.split(',').any(|known| known.trim_ascii().eq_ignore_ascii_case(extension));
+    [Header::Supported, Header::Require].into_iter().any(|header| request.fields(header).any(names))
 }
 
 fn check_extensions(request: &Message) -> Result<(), Rejection> {
