@@ -149,7 +149,9 @@ impl Registrar {
         assert!(self.login.as_ref().is_none_or(|login| login.accepts(&request)), "the phone knows its password");
         registrar::register(self.unix_ms, &Limits::default(), &mut self.bindings, &request, &flow)
             .expect("a good REGISTER");
-        let response = registrar::ok(self.unix_ms, &self.bindings, &request, Grants::default());
+        let to_tag = self.server.to_tag(&request);
+        let grants = Grants { to_tag: Some(&to_tag), ..Grants::default() };
+        let response = registrar::ok(self.unix_ms, &self.bindings, &request, grants);
         self.server.respond(self.now, id, response);
         let transmit = self.server.poll_transmit().expect("an answer");
         assert_eq!(transmit.message.status(), 200);

@@ -301,6 +301,11 @@ impl Server {
         self.settle(now);
     }
 
+    /// The To tag that a response of the node's own to this request has to have (RFC 3261 §8.2.6.2).
+    pub fn to_tag(&self, request: &Message) -> String {
+        self.tokens.tag_for(request)
+    }
+
     /// Answers a request with a response made of a status, a reason (empty for the usual one) and further fields.
     pub fn reject(&mut self, now: Instant, id: RequestId, status: u16, reason: &str, extra: &[(Header, String)]) {
         if let Some(open) = self.requests.get(&id.0) {

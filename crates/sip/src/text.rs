@@ -38,15 +38,33 @@ impl Decimal {
 
 /// Writes a number in decimal digits.
 pub(crate) fn push_number(text: &mut String, number: impl Into<u64>) {
-    text.push_str(Decimal::from(number).as_str());
+    let number = number.into();
+    match u8::try_from(number) {
+        Ok(number) => push_octet(text, number),
+        Err(_) => text.push_str(Decimal::from(number).as_str()),
+    }
 }
 
 /// Writes a number below 100 in two digits.
 pub(crate) fn push_two_digits(text: &mut String, number: u64) {
-    if number < 10 {
-        text.push('0');
+    text.extend([digit(number / 10), digit(number)]);
+}
+
+/// Most numbers in messages are parts of addresses and dates.
+fn push_octet(text: &mut String, number: u8) {
+    let number = u64::from(number);
+    if number >= 100 {
+        text.push(digit(number / 100));
     }
-    push_number(text, number);
+    if number >= 10 {
+        text.push(digit(number / 10));
+    }
+    text.push(digit(number));
+}
+
+/// The last digit of a number.
+fn digit(number: u64) -> char {
+    u8::try_from(number % 10).map_or('0', |digit| char::from(b'0' + digit))
 }
 
 /// Writes an address as it stands in a Via parameter, without brackets.

@@ -5,6 +5,7 @@ mod server_support;
 
 use bytes::Bytes;
 use meshtone_sip::message::{Header, Message};
+use meshtone_sip::registrar::{self, Grants};
 use meshtone_sip::server::Event;
 use meshtone_sip::transaction::{InviteClient, InviteServer, OtherClient, OtherServer};
 use server_support::*;
@@ -204,4 +205,29 @@ fn a_transaction_that_only_waits_is_small() {
     assert!(size_of::<InviteServer>() <= 128);
     assert!(size_of::<OtherClient>() <= 128);
     assert!(size_of::<OtherServer>() <= 128);
+}
+
+#[test]
+fn an_answer_that_has_its_tag_from_the_start_is_the_one_that_gets_it_later() {
+    let mut net = Net::new(1);
+    let alice = net.udp(0, ALICE);
+    let mut caller = Caller::new(&alice);
+    let mut answer = |has_tag: bool| {
+        caller.call_id = format!("tagged {has_tag}").replace(' ', "-");
+        net.send(&alice, &caller.next("REGISTER"));
+        let (id, request, _) = net.request(0);
+        let tag = net.nodes[0].server.to_tag(&request);
+        let grants = Grants { to_tag: has_tag.then_some(tag.as_str()), ..Grants::default() };
+        let now = net.now;
+        net.nodes[0].server.respond(now, id, registrar::ok(0, &[], &request, grants));
+        net.run();
+        let answer = net.one(&alice);
+        assert_eq!(answer.to().unwrap().tag(), Some(tag.as_str()));
+        let text = String::from_utf8(answer.bytes().to_vec()).unwrap();
+        // What tells the two requests apart.
+        text.lines()
+            .filter(|line| !["Via", "To", "Call-ID", "CSeq"].iter().any(|name| line.starts_with(name)))
+            .collect::<String>()
+    };
+    assert_eq!(answer(true), answer(false));
 }

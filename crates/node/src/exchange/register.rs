@@ -34,7 +34,9 @@ impl Worker {
         }
         let address = self.exchange.address_of(&user);
         let service_route = self.service_route(request, flow);
+        let to_tag = self.server.to_tag(request);
         let grants = Grants {
+            to_tag: Some(&to_tag),
             gruu: self.exchange.gruus.as_ref().map(|key| (address.as_str(), key)),
             service_route: service_route.as_deref(),
         };

@@ -8,13 +8,13 @@ use crate::transaction::TransactionId;
 
 impl Agent {
     /// What a 2xx of the node's own within a dialog still lacks: Contact, Allow, the session timer.
-    pub(crate) fn complete(&self, id: DialogId, server: TransactionId, response: Message) -> Message {
-        let Some(session) = self.sessions.get(&id) else { return response };
+    pub(crate) fn complete(&self, id: DialogId, server: TransactionId, response: &Message) -> Option<Message> {
+        let session = self.sessions.get(&id)?;
         let status = response.status();
         let refreshes =
             matches!(response.method(), Method::Invite | Method::Update | Method::Subscribe | Method::Refer);
         if !(200..300).contains(&status) || !refreshes || response.header(Header::Contact).is_some() {
-            return response;
+            return None;
         }
         let mut editor = response.edit();
         editor.set(Header::Contact, &session.dialog.contact);
@@ -25,7 +25,7 @@ impl Agent {
         for (header, value) in timer_fields(agreed.and_then(|incoming| incoming.agreed)) {
             editor.set(header, &value);
         }
-        editor.finish()
+        Some(editor.finish())
     }
 }
 

@@ -67,21 +67,31 @@ impl Builder {
 
     /// Gives To this tag, if the request had none; not in a 100 (RFC 3261 §8.2.6.2).
     pub fn to_tag(mut self, tag: &str) -> Builder {
+        self.put_to_tag(tag);
+        self
+    }
+
+    /// As [`Builder::to_tag`], in place: a builder is large.
+    pub(crate) fn put_to_tag(&mut self, tag: &str) {
         if let Some(to) = self.open_to.take() {
             self.writer.put(";tag=");
             self.writer.put(trim(&single_line(tag)));
             self.writer.close_field(to);
         }
-        self
     }
 
     /// Adds a field. [`Header::ContentLength`] is left out, and so is [`Header::Other`].
     pub fn header(mut self, header: Header, value: &str) -> Builder {
+        self.put(header, value);
+        self
+    }
+
+    /// As [`Builder::header`], in place: a builder is large.
+    pub(crate) fn put(&mut self, header: Header, value: &str) {
         self.close_to();
         if !matches!(header, Header::ContentLength | Header::Other) {
             self.writer.field(header, "", &single_line(value));
         }
-        self
     }
 
     /// Adds a field of any name. A name that is no token is left out.

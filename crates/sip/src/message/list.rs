@@ -5,11 +5,6 @@ use std::ops::Range;
 use super::classes::{self, PLAIN_VALUE, TOKEN, is_token, run};
 use crate::effort;
 
-/// White space within a value, the line breaks of a folded one included.
-pub(super) const fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\r' | '\n')
-}
-
 pub(super) fn trim(text: &str) -> &str {
     let (start, end) = trimmed(text.as_bytes());
     // All white space is ASCII, so both are ends of characters.

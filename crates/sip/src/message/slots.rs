@@ -67,7 +67,7 @@ pub(crate) const fn bit(header: Header) -> Names {
 const NOWHERE: u8 = u8::MAX;
 
 /// The fields of a head.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Slots {
     slots: SmallVec<[Slot; INLINE_FIELDS]>,
     /// For each name where its first field is, or a place before it; [`NOWHERE`] where there is none.
@@ -131,6 +131,13 @@ impl Slots {
 
     fn place(&self, header: Header) -> Option<usize> {
         self.first.get(header as usize).filter(|first| **first != NOWHERE).map(|first| usize::from(*first))
+    }
+}
+
+impl Clone for Slots {
+    fn clone(&self) -> Slots {
+        // At once, where a derived one would copy slot by slot.
+        Slots { slots: SmallVec::from_slice(&self.slots), first: self.first, repeated: self.repeated }
     }
 }
 

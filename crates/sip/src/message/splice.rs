@@ -3,6 +3,7 @@
 //! What every request and response needs on its way here, a note in its Via or a tag in its To. For anything more there is the
 //! [`Editor`](super::Editor).
 
+use super::classes::is_space;
 use super::edit::single_line;
 use super::scan::{Span, offset};
 use super::slots::Slot;
@@ -19,30 +20,32 @@ impl Message {
         }
     }
 
-    /// A copy with a text put into the first value of this name, before its last `behind` bytes, which must begin at a character; a
-    /// message without such a field, or with a shorter value, is copied as it is.
+    /// A copy with a text put into the first value of this name, behind its first `at` bytes, which must end at a character; a
+    /// message without such a field, or with a shorter one, is copied as it is.
     ///
     /// The text must hold no line break.
-    pub(crate) fn with_insertion(&self, header: Header, behind: usize, text: &str) -> Message {
-        match self.first_value(header) {
-            Some((index, Span { start, end })) if Span { start, end }.len() >= behind => {
-                let at = end.saturating_sub(offset(behind));
-                self.splice(index, Span { start: at, end: at }, text)
-            }
-            Some(_) | None => self.clone(),
-        }
+    pub(crate) fn with_insertion(&self, header: Header, at: usize, text: &str) -> Message {
+        let place = self.first_value_at(header).filter(|(_, value)| at <= value.len());
+        let Some((index, value)) = place else { return self.clone() };
+        let at = value.start.saturating_add(offset(at));
+        self.splice(index, Span { start: at, end: at }, text)
     }
 
     /// Which field the first value of this name is in, and where.
     fn first_value(&self, header: Header) -> Option<(usize, Span)> {
-        let index = self.slots.position(header)?;
-        let whole = self.slots.get(index)?.value();
-        let text = self.text(whole);
-        let value = list::split_values(text).next().unwrap_or_default();
-        // Empty values may come before it.
-        let lead = text.len() - text.trim_start_matches(|c| c == ',' || list::is_space(c)).len();
-        let start = whole.start.saturating_add(offset(lead));
+        let (index, Span { start, end }) = self.first_value_at(header)?;
+        let value = list::split_values(self.text(Span { start, end })).next().unwrap_or_default();
         Some((index, Span { start, end: start.saturating_add(offset(value.len())) }))
+    }
+
+    /// Which field the first value of this name is in, and from where to the end of that field it and others are.
+    fn first_value_at(&self, header: Header) -> Option<(usize, Span)> {
+        let index = self.slots.position(header)?;
+        let Span { start, end } = self.slots.get(index)?.value();
+        // Empty values may come before it.
+        let is_empty = |byte: &u8| *byte == b',' || is_space(*byte);
+        let lead = self.text(Span { start, end }).bytes().take_while(is_empty).count();
+        Some((index, Span { start: start.saturating_add(offset(lead)), end }))
     }
 
     /// A copy with a tag at the end of To, which has none.

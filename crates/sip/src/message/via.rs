@@ -19,6 +19,8 @@ pub struct Via<'a> {
     /// The parameters.
     pub params: Params<'a>,
     known: Known<'a>,
+    /// Of the whole value.
+    len: usize,
 }
 
 /// The first of each parameter that every server asks for, several times: found once.
@@ -101,7 +103,7 @@ impl<'a> Via<'a> {
         known.behind_rport = known.behind_rport.map(|rport| end - rport);
         let params = Params::unchecked(text.get(params..end)?);
         let (transport, host) = (text.get(PROTOCOL.len()..space)?, text.get(host..host_end)?);
-        Some((Via { transport, host, port, params, known }, end))
+        Some((Via { transport, host, port, params, known, len: end }, end))
     }
 
     fn read(value: &'a str) -> Option<Via<'a>> {
@@ -129,7 +131,7 @@ impl<'a> Via<'a> {
         let (sent_by, params) = rest.split_at_checked(params)?;
         let (host, port) = uri::host_and_port(trim(sent_by), true)?;
         let params = Params::parse(params)?;
-        Some(Via { transport, host, port, params, known: Known::find(params) })
+        Some(Via { transport, host, port, params, known: Known::find(params), len: value.len() })
     }
 
     /// Returns the branch; it identifies the transaction when it begins with [`COOKIE`].
@@ -152,6 +154,11 @@ impl<'a> Via<'a> {
     /// Returns `Some(None)` where the client asks for its port (RFC 3581), `Some(Some(_))` once a server noted it.
     pub fn rport(&self) -> Option<Option<&'a str>> {
         self.known.rport
+    }
+
+    /// How many bytes the value has.
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     /// How many bytes of the value follow its `rport`, where there is one, without a value, and no white space around parameters.

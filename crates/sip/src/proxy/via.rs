@@ -20,8 +20,8 @@ pub(crate) fn stamp(request: &Message, via: &Via<'_>, flow: &Flow) -> Option<Mes
     let remote = flow.remote()?;
     let asks_for_port = via.rport().is_some();
     let address = remote.ip().to_canonical();
-    let says_where = host_address(via.host) == Some(address);
-    if says_where && !asks_for_port && via.received().is_none() {
+    let says_where = || host_address(via.host) == Some(address);
+    if !asks_for_port && via.received().is_none() && says_where() {
         return None;
     }
     let mut note = String::with_capacity(NOTE_LEN);
@@ -33,7 +33,9 @@ pub(crate) fn stamp(request: &Message, via: &Via<'_>, flow: &Flow) -> Option<Mes
     note.push_str(";received=");
     push_address(&mut note, address);
     match via.behind_rport() {
-        Some(behind) if via.received().is_none() => Some(request.with_insertion(Header::Via, behind, &note)),
+        Some(behind) if via.received().is_none() => {
+            Some(request.with_insertion(Header::Via, via.len().saturating_sub(behind), &note))
+        }
         Some(_) | None => Some(request.with_first_value(Header::Via, &rewritten(via, &note))),
     }
 }

@@ -17,6 +17,8 @@ const CONTACT_PARAMS_LEN: usize = 96;
 pub struct Grants<'a> {
     /// The address-of-record, `user@domain`, and what seals its temporary GRUUs; without it there are no GRUUs.
     pub gruu: Option<(&'a str, &'a GruuKey)>,
+    /// The tag of To, as [`Server::to_tag`](crate::server::Server::to_tag) gives it; without one the server adds it afterwards, to a copy.
+    pub to_tag: Option<&'a str>,
     /// Routes for the phone's own requests (RFC 3608): one value, for a phone behind proxies.
     pub service_route: Option<&'a str>,
 }
@@ -24,6 +26,9 @@ pub struct Grants<'a> {
 /// The 200 to a REGISTER: all current contacts, each with the seconds it has left.
 pub fn ok(now_ms: u64, bindings: &[Binding], request: &Message, grants: Grants<'_>) -> Message {
     let mut builder = Builder::response(request, 200, "");
+    if let Some(tag) = grants.to_tag {
+        builder.put_to_tag(tag);
+    }
     let gruu = grants.gruu.filter(|_| supports(request, "gruu"));
     for binding in bindings.iter().filter(|binding| binding.expires_ms > now_ms) {
         let mut value = contact(now_ms, binding);
@@ -35,24 +40,23 @@ pub fn ok(now_ms: u64, bindings: &[Binding], request: &Message, grants: Grants<'
                 value.push_str(&format!(";temp-gruu=\"{temporary}\""));
             }
         }
-        builder = builder.header(Header::Contact, &value);
+        builder.put(Header::Contact, &value);
     }
     for proxy in request.fields(Header::Path) {
-        builder = builder.header(Header::Path, proxy);
+        builder.put(Header::Path, proxy);
     }
     if let Some(route) = grants.service_route {
-        builder = builder.header(Header::ServiceRoute, route);
+        builder.put(Header::ServiceRoute, route);
     }
     if is_outbound(request) {
-        builder = builder.header(Header::Require, "outbound");
+        builder.put(Header::Require, "outbound");
         if is_first_hop(request) {
             builder = builder.header_named("Flow-Timer", &FLOW_TIMER_S.to_string());
         }
     }
-    builder
-        .header(Header::Supported, "path, outbound, gruu")
-        .header(Header::Date, &date::http_date(now_ms / 1000))
-        .finish()
+    builder.put(Header::Supported, "path, outbound, gruu");
+    builder.put(Header::Date, &date::http_date(now_ms / 1000));
+    builder.finish()
 }
 
 fn contact(now_ms: u64, binding: &Binding) -> String {

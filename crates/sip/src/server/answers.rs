@@ -17,13 +17,13 @@ impl Server {
     ) -> Message {
         let mut builder = Builder::response(request, status, reason);
         if status > 100 {
-            builder = builder.to_tag(&self.tokens.tag_for(request));
+            builder.put_to_tag(&self.tokens.tag_for(request));
         }
         if !self.config.server_name.is_empty() {
-            builder = builder.header(Header::Server, &self.config.server_name);
+            builder.put(Header::Server, &self.config.server_name);
         }
         for (header, value) in extra {
-            builder = builder.header(*header, value);
+            builder.put(*header, value);
         }
         builder.finish()
     }
@@ -53,13 +53,13 @@ impl Server {
     }
 
     /// Sends a response of the node's own.
-    pub(super) fn answer(&mut self, now: Instant, id: TransactionId, response: Message) {
+    pub(super) fn answer(&mut self, now: Instant, id: TransactionId, mut response: Message) {
         let Some(open) = self.requests.get(&id) else { return };
         if open.context.is_answered() {
             return;
         }
         let dialog = open.dialog;
-        let response = self.complete(id, response);
+        self.complete(id, &mut response);
         let status = response.status();
         let mut actions = std::mem::take(&mut self.spare_actions);
         if let Some(open) = self.requests.get_mut(&id) {
@@ -76,15 +76,13 @@ impl Server {
     }
 
     /// Adds what a response of the node's own still lacks: a To tag, and within a dialog Contact and Allow.
-    fn complete(&self, id: TransactionId, response: Message) -> Message {
-        let lacks_tag = response.status() > 100 && response.to().is_ok_and(|to| to.tag().is_none());
-        let response = match self.requests.get(&id) {
-            Some(open) if lacks_tag => response.with_to_tag(&self.tokens.tag_for(&open.request)),
-            Some(_) | None => response,
-        };
-        match self.requests.get(&id).and_then(|open| open.dialog) {
-            Some(dialog) => self.agent.complete(dialog, id, response),
-            None => response,
+    fn complete(&self, id: TransactionId, response: &mut Message) {
+        let Some(open) = self.requests.get(&id) else { return };
+        if response.status() > 100 && response.to().is_ok_and(|to| to.tag().is_none()) {
+            *response = response.with_to_tag(&self.tokens.tag_for(&open.request));
+        }
+        if let Some(completed) = open.dialog.and_then(|dialog| self.agent.complete(dialog, id, response)) {
+            *response = completed;
         }
     }
 }

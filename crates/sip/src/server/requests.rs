@@ -78,18 +78,23 @@ impl Server {
             self.events.push_back(Event::Agent(moved));
             return;
         }
-        let (request, routing) = if is_routed(&request, read.request_uri.as_ref()) {
+        let mut request = request;
+        let mut routing = Routing::Initial;
+        if is_routed(&request, read.request_uri.as_ref()) {
             match route(&request, &flow, self.locals.as_ref(), &self.tokens) {
-                Ok(Routed { changed, routing }) => (changed.unwrap_or(request), routing),
+                Ok(routed) => {
+                    routing = routed.routing;
+                    if let Some(changed) = routed.changed {
+                        request = changed;
+                    }
+                }
                 Err(Forged) => {
                     // Somebody made up a flow token (RFC 5626 §5.3).
                     self.answer_at_once(now, id, &request, 403, &[]);
                     return;
                 }
             }
-        } else {
-            (request, Routing::Initial)
-        };
+        }
         let way = read.was_forwarded.then(|| branch::loop_hash(&request, self.locals.as_ref()));
         let may_have_been_here = read.was_forwarded || read.via.branch().is_some_and(branch::is_ours);
         let is_loop = may_have_been_here && branch::is_loop(&request, self.locals.as_ref());

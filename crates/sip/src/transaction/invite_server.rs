@@ -101,12 +101,12 @@ impl InviteServer {
         }
     }
 
-    /// Sends a response; one that comes too late is dropped.
+    /// Takes a response, and says whether it is sent: one that comes too late is dropped.
     ///
     /// Deviation from RFC 3261 §17.2.1: Timer G does not run when there was no provisional response. The client still
     /// repeats its INVITE then, and gets the failure again each time; but whoever forged a source address cannot make
     /// us send more than he did (threat: reflected challenges).
-    pub fn respond(&mut self, now: Instant, settings: &TimerSettings, response: Message, reliable: bool) -> ServerStep {
+    pub fn respond(&mut self, now: Instant, settings: &TimerSettings, response: &Message, reliable: bool) -> bool {
         match self {
             InviteServer::Proceeding { provisional, .. } => {
                 let client_is_quiet = provisional.is_some();
@@ -119,15 +119,10 @@ impl InviteServer {
                         timeout: now + settings.patience(),
                     },
                 };
-                ServerStep::transmit(Some(response))
+                true
             }
-            InviteServer::Accepted { .. } => match response.status() {
-                200..300 => ServerStep::transmit(Some(response)),
-                _ => ServerStep::default(),
-            },
-            InviteServer::Completed { .. } | InviteServer::Confirmed { .. } | InviteServer::Terminated => {
-                ServerStep::default()
-            }
+            InviteServer::Accepted { .. } => (200..300).contains(&response.status()),
+            InviteServer::Completed { .. } | InviteServer::Confirmed { .. } | InviteServer::Terminated => false,
         }
     }
 

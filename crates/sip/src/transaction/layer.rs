@@ -339,12 +339,21 @@ impl TransactionLayer {
 
     /// Sends a response by its server transaction; false when that is over.
     pub fn respond(&mut self, now: Instant, id: TransactionId, response: Message) -> bool {
-        let is_there = self.servers.contains_key(&id);
-        self.step_server(now, id, |machine, settings, reliable| match machine {
-            ServerMachine::Invite(invite) => invite.respond(now, settings, response, reliable),
-            ServerMachine::Other(other) => other.respond(response, reliable),
-        });
-        is_there
+        let Some(server) = self.servers.get_mut(&id) else { return false };
+        let (reliable, had_ended) = (server.reply.transport().is_reliable(), server.machine.has_ended());
+        let is_sent = match &mut server.machine {
+            ServerMachine::Invite(invite) => invite.respond(now, &self.settings, &response, reliable),
+            ServerMachine::Other(other) => other.respond(&response, reliable),
+        };
+        if is_sent {
+            if let ServerMachine::Other(OtherServer::Completed) = &server.machine {
+                self.completed.append(now, server.key, server.reply.clone(), response.bytes());
+            }
+            let destination = Destination::Flow(server.reply.clone());
+            self.transmits.push_back(Transmit { destination, message: response, origin: Some(id) });
+        }
+        self.settle_server(now, id, had_ended);
+        true
     }
 
     /// Whether a server transaction still waits for its final response.
@@ -516,13 +525,17 @@ impl TransactionLayer {
         let reliable = server.reply.transport().is_reliable();
         let had_ended = server.machine.has_ended();
         let step = input(&mut server.machine, &self.settings, reliable);
-        if let (ServerMachine::Other(OtherServer::Completed), Some(response)) = (&server.machine, &step.transmit) {
-            self.completed.append(now, server.key, server.reply.clone(), response.bytes());
-        }
         if let Some(message) = step.transmit {
             let destination = Destination::Flow(server.reply.clone());
             self.transmits.push_back(Transmit { destination, message, origin: Some(id) });
         }
+        self.settle_server(now, id, had_ended);
+        step.event
+    }
+
+    /// Arms the timer of a server machine that had an input, or removes one that is over.
+    fn settle_server(&mut self, now: Instant, id: TransactionId, had_ended: bool) {
+        let Some(server) = self.servers.get_mut(&id) else { return };
         let ends = !had_ended && server.machine.has_ended();
         if server.machine.is_over() {
             self.remove_server(id);
@@ -534,7 +547,6 @@ impl TransactionLayer {
                 self.note_end(now, id);
             }
         }
-        step.event
     }
 
     fn remove_client(&mut self, id: TransactionId) {

@@ -54,8 +54,8 @@ impl OtherServer {
         }
     }
 
-    /// Sends a response; one that comes after the final one is dropped.
-    pub fn respond(&mut self, response: Message, reliable: bool) -> ServerStep {
+    /// Takes a response, and says whether it is sent: one that comes after the final one is dropped.
+    pub fn respond(&mut self, response: &Message, reliable: bool) -> bool {
         match self {
             OtherServer::Trying { until, .. } | OtherServer::Proceeding { until, .. } => {
                 *self = if response.status() < 200 {
@@ -66,9 +66,9 @@ impl OtherServer {
                 } else {
                     OtherServer::Completed
                 };
-                ServerStep::transmit(Some(response))
+                true
             }
-            OtherServer::Completed | OtherServer::Terminated => ServerStep::default(),
+            OtherServer::Completed | OtherServer::Terminated => false,
         }
     }
 
