@@ -63,15 +63,12 @@ pub struct Outcome {
 
 /// Plays the history of a seed.
 pub fn play(seed: u64) -> Outcome {
-    let mut play = Play::begin(seed);
-    for _ in 0..STEPS {
-        // Half of what happens, happens while the thing before is still under way.
-        let longest = if play.random.below(2) == 0 { BURST_MS } else { GAP_MS };
-        let gap = Duration::from_millis(play.random.below(longest) as u64);
-        play.pass(gap);
-        play.step();
-    }
-    play.end()
+    Play::begin(seed, false).play()
+}
+
+/// Plays the history of a seed, with all reads made iteratively.
+pub fn play_iteratively(seed: u64) -> Outcome {
+    Play::begin(seed, true).play()
 }
 
 enum Call {
@@ -83,6 +80,7 @@ struct Play {
     overlay: Overlay,
     history: History,
     random: Seeded,
+    iteratively: bool,
     calls: BTreeMap<(usize, OperationId), Call>,
     numbers: BTreeMap<NodeId, usize>,
     /// What each writer wrote last.
@@ -100,7 +98,7 @@ struct Play {
 }
 
 impl Play {
-    fn begin(seed: u64) -> Self {
+    fn begin(seed: u64, iteratively: bool) -> Self {
         let mut random = Seeded::new(seed);
         let config = Config { persist: true, ..Config::default() };
         let nodes = 12 + random.below(9);
@@ -111,6 +109,7 @@ impl Play {
             overlay: Overlay::new(seed, conditions, config),
             history: History::new(SETTLING),
             random,
+            iteratively,
             calls: BTreeMap::new(),
             numbers: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -132,6 +131,17 @@ impl Play {
         }
         play.overlay.network.run_for(Duration::from_secs(10));
         play
+    }
+
+    fn play(mut self) -> Outcome {
+        for _ in 0..STEPS {
+            // Half of what happens, happens while the thing before is still under way.
+            let longest = if self.random.below(2) == 0 { BURST_MS } else { GAP_MS };
+            let gap = Duration::from_millis(self.random.below(longest) as u64);
+            self.pass(gap);
+            self.step();
+        }
+        self.end()
     }
 
     fn is_cut(&self) -> bool {
@@ -254,7 +264,14 @@ impl Play {
 
     fn read_at(&mut self, node: usize, record: usize) {
         let call = self.history.read_began(self.now(), node, record);
-        let id = self.overlay.network.with(node, |driver, now| driver.dht.fetch(now, KIND, &name(record)));
+        let (name, iteratively) = (name(record), self.iteratively);
+        let id = self.overlay.network.with(node, |driver, now| {
+            if iteratively {
+                driver.dht.fetch_iteratively(now, KIND, &name)
+            } else {
+                driver.dht.fetch(now, KIND, &name)
+            }
+        });
         self.calls.insert((node, id), Call::Read(call));
     }
 

@@ -2,13 +2,16 @@
 //! older than what was acknowledged before.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
-use meshtone_sim::chaos::play;
+use meshtone_sim::chaos::{Outcome, play, play_iteratively};
 
 /// Histories that CI plays: ten seconds of a processor. `make histories` plays more.
 const HISTORIES: u64 = 120;
 
+/// The same with iterative reads.
+const ITERATIVE_HISTORIES: u64 = 30;
+
 /// Plays a seed; returns how many writes and reads it had.
-fn holds(seed: u64) -> Result<(usize, usize), String> {
+fn holds(play: fn(u64) -> Outcome, seed: u64) -> Result<(usize, usize), String> {
     let outcome = play(seed);
     let mut wrong: Vec<String> = outcome.history.violations().iter().map(ToString::to_string).collect();
     wrong.extend(outcome.disagreements);
@@ -29,17 +32,26 @@ const WRONG_ONCE: [(u64, &str); 4] = [
 #[test]
 fn histories_that_were_wrong_once_hold() {
     for (seed, what) in WRONG_ONCE {
-        holds(seed).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+        holds(play, seed).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
     }
 }
 
 #[test]
 fn no_read_is_older_than_what_was_acknowledged_and_replicas_agree_in_the_end() {
+    hold(play, HISTORIES);
+}
+
+#[test]
+fn no_iterative_read_is_older_than_what_was_acknowledged() {
+    hold(play_iteratively, ITERATIVE_HISTORIES);
+}
+
+fn hold(play: fn(u64) -> Outcome, histories: u64) {
     let number = |name: &str, default| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
-    let (first, count) = (number("HISTORY_SEED", 1), number("HISTORIES", HISTORIES));
+    let (first, count) = (number("HISTORY_SEED", 1), number("HISTORIES", histories));
     let (mut wrong, mut writes, mut reads) = (Vec::new(), 0, 0);
     for seed in first..first + count {
-        match holds(seed) {
+        match holds(play, seed) {
             Ok(size) => (writes, reads) = (writes + size.0, reads + size.1),
             Err(text) => wrong.push(text),
         }

@@ -99,7 +99,7 @@ impl Dht {
             }
         }
         let stored = matches!(reply, Reply::Stored(_) | Reply::Merged { .. });
-        let asked_to_store = matches!(operation.purpose, Purpose::Store(_));
+        let asked_to_store = matches!(operation.purpose, Purpose::Store(_)) && !operation.finding;
         // To be found on the way is not yet to hold the value: that node is still to be asked to store it.
         let state = if asked_to_store && !stored { State::New } else { State::Answered };
         let state = match self.take_content(now, id, node, reply) {

@@ -62,20 +62,25 @@ impl Dht {
     /// Reads all values of the kind at this name: asks several replicas and merges by newest.
     /// Answered by [`Event::Fetched`].
     pub fn fetch(&mut self, now: Now, kind: Kind, name: &str) -> OperationId {
-        self.read(now, kind, name, false)
+        self.read(now, kind, name, false, false)
+    }
+
+    /// As [`fetch`](Self::fetch), but asks node after node from our own links on, and trusts no one's path.
+    pub fn fetch_iteratively(&mut self, now: Now, kind: Kind, name: &str) -> OperationId {
+        self.read(now, kind, name, false, true)
     }
 
     /// As [`fetch`](Self::fetch), but ends with the first verified value.
     pub fn fetch_first(&mut self, now: Now, kind: Kind, name: &str) -> OperationId {
-        self.read(now, kind, name, true)
+        self.read(now, kind, name, true, false)
     }
 
-    fn read(&mut self, now: Now, kind: Kind, name: &str, first: bool) -> OperationId {
+    fn read(&mut self, now: Now, kind: Kind, name: &str, first: bool, iterative: bool) -> OperationId {
         let now = self.corrected(now);
         let resource = ResourceId::of_name(name);
         let absent = self.absences.get(now.instant, resource, kind);
         let reading = Reading { resource, kind, first, newest: BTreeMap::new(), answers: BTreeMap::new(), absent };
-        self.start(now, resource.into(), self.config.replicas, Purpose::Fetch(reading), false)
+        self.start(now, resource.into(), self.config.replicas, Purpose::Fetch(reading), iterative)
     }
 
     /// Enough was read: a value where the first one is enough, else something from as many replicas as a write overlaps with; and
@@ -84,13 +89,21 @@ impl Dht {
         if reading.first && reading.found() {
             return true;
         }
-        if !reading.newest.is_empty() && self.answered(operation) >= self.config.read_replicas {
+        if !reading.newest.is_empty() && self.replicas_answered(operation) {
             return true;
         }
         operation.settled()
             && operation.closest().next().is_some()
             && !self.reading_wants_path(operation, reading)
             && !(reading.newest.is_empty() && (self.may_doubt(operation) || self.may_still_come(id)))
+    }
+
+    /// Says whether as many replicas have answered as a write overlaps with. On an iterative read's way to the place the closest
+    /// nodes known may be none, until the very closest of them have answered.
+    fn replicas_answered(&self, operation: &Operation) -> bool {
+        let mut closest = operation.closest().take(self.config.read_replicas);
+        self.answered(operation) >= self.config.read_replicas
+            && (!operation.iterative || closest.all(|candidate| candidate.state == State::Answered))
     }
 
     pub(super) fn reading_parallel(&self, operation: &Operation, reading: &Reading) -> usize {
@@ -117,7 +130,9 @@ impl Dht {
             let asked = candidate.is_some_and(|candidate| matches!(candidate.state, State::Answered | State::Failed));
             !asked && !operation.paths.contains(&node)
         });
-        another && operation.paths.len() < self.config.paths && (unanswered && !operation.settled() || absent)
+        another
+            && operation.paths.len() < self.config.paths
+            && (unanswered && !operation.iterative && !operation.settled() || absent)
     }
 
     /// Takes what a replica holds. False when it is a lie: what does not verify, or is something else, was not asked for.

@@ -38,6 +38,8 @@ impl Dht {
     ) -> OperationId {
         let id = self.new_operation();
         let mut operation = Operation {
+            finding: iterative && matches!(purpose, Purpose::Store(_)),
+            iterative,
             purpose,
             place,
             count,
@@ -80,6 +82,10 @@ impl Dht {
     pub(super) fn step(&mut self, now: Now, id: OperationId) {
         loop {
             let Some(operation) = self.operations.get(&id) else { return };
+            if operation.finding && operation.settled() && operation.closest().next().is_some() {
+                self.operations.entry(id).and_modify(Operation::begin_storing);
+                continue;
+            }
             if self.finished(id, operation) {
                 return self.finish(now, id);
             }
@@ -112,7 +118,8 @@ impl Dht {
             Purpose::Fetch(reading) => self.reading_finished(id, operation, reading),
             Purpose::Store(writing) => {
                 let enough = writing.acknowledgements() >= self.config.write_acknowledgements;
-                operation.settled() && operation.closest().next().is_some() && (enough || !self.may_still_come(id))
+                let settled = !operation.finding && operation.settled();
+                settled && operation.closest().next().is_some() && (enough || !self.may_still_come(id))
             }
         }
     }
@@ -120,6 +127,7 @@ impl Dht {
     fn next_candidate(&self, operation: &Operation) -> Option<(NodeId, Option<NodeId>)> {
         let parallel = match &operation.purpose {
             Purpose::Find | Purpose::Refresh { .. } | Purpose::Repair => PARALLEL,
+            Purpose::Store(_) if operation.finding => PARALLEL,
             Purpose::Store(_) => operation.count,
             Purpose::Fetch(reading) => self.reading_parallel(operation, reading),
         };
@@ -127,7 +135,8 @@ impl Dht {
             return None;
         }
         let mut new = operation.closest().filter(|candidate| candidate.state == State::New);
-        let near_first = matches!(&operation.purpose, Purpose::Fetch(reading) if !reading.ends_with_first());
+        let near_first =
+            matches!(&operation.purpose, Purpose::Fetch(reading) if !reading.ends_with_first()) && !operation.iterative;
         let next = if near_first {
             // Whose answers are as good as each other's. Where the first value is enough, it is most likely at the closest.
             new.min_by_key(|candidate| self.table.farness(candidate.descriptor.node))
@@ -146,7 +155,8 @@ impl Dht {
             Purpose::Fetch(reading) => self.reading_wants_path(operation, reading),
             // One answer is enough where all candidates are asked anyway.
             Purpose::Find | Purpose::Refresh { .. } | Purpose::Repair | Purpose::Store(_) => {
-                operation.paths_answered == 0
+                !operation.iterative
+                    && operation.paths_answered == 0
                     && operation.paths_waiting == 0
                     && operation.closest().all(|candidate| candidate.descriptor.node == self.me.node)
             }
@@ -185,7 +195,9 @@ impl Dht {
 
     pub(super) fn ask_node(&mut self, now: Now, id: OperationId, node: NodeId, informer: Option<NodeId>) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
-        if let Purpose::Store(writing) = &mut operation.purpose {
+        if let Purpose::Store(writing) = &mut operation.purpose
+            && !operation.finding
+        {
             writing.note_asked(node);
         }
         let ask = operation.node_ask(self.plain.contains(&node));

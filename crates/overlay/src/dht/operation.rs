@@ -34,6 +34,10 @@ pub(super) enum Purpose {
 pub(super) struct Operation {
     pub(super) purpose: Purpose,
     pub(super) place: Position,
+    /// This node asks hop by hop itself, and sends nothing towards the place.
+    pub(super) iterative: bool,
+    /// An iterative write that does not know its replicas yet.
+    pub(super) finding: bool,
     /// How many of the closest nodes it is about.
     pub(super) count: usize,
     pub(super) shortlist: BTreeMap<Distance, Candidate>,
@@ -117,6 +121,14 @@ impl Operation {
             .take(self.count)
     }
 
+    /// The replicas of an iterative write are known: those who have told so are asked to store.
+    pub(super) fn begin_storing(&mut self) {
+        self.finding = false;
+        for candidate in self.shortlist.values_mut().filter(|candidate| candidate.state == State::Answered) {
+            candidate.state = State::New;
+        }
+    }
+
     /// Says whether the closest candidates have all answered and no request towards the place is under way.
     pub(super) fn settled(&self) -> bool {
         self.paths_waiting == 0 && self.closest().all(|candidate| candidate.state == State::Answered)
@@ -179,6 +191,7 @@ impl Operation {
     pub(super) fn node_ask(&self, plain: bool) -> Ask {
         match &self.purpose {
             Purpose::Fetch(reading) => reading.ask(),
+            Purpose::Store(_) if self.finding => Ask::Find(self.place),
             Purpose::Store(writing) => {
                 let record = writing.record.clone();
                 let handed = Handed { remaining_s: record.value.lifetime_s, record };

@@ -75,10 +75,37 @@ impl Dht {
         content: Bytes,
         lifetime: Duration,
     ) -> Result<OperationId, RecordError> {
+        self.store_once(now, kind, name, content, lifetime, false)
+    }
+
+    /// As [`store`](Self::store), but finds the replicas by asking node after node from our own links on, and trusts no one's path.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    pub fn store_iteratively(
+        &mut self,
+        now: Now,
+        kind: Kind,
+        name: &str,
+        content: Bytes,
+        lifetime: Duration,
+    ) -> Result<OperationId, RecordError> {
+        self.store_once(now, kind, name, content, lifetime, true)
+    }
+
+    fn store_once(
+        &mut self,
+        now: Now,
+        kind: Kind,
+        name: &str,
+        content: Bytes,
+        lifetime: Duration,
+        iterative: bool,
+    ) -> Result<OperationId, RecordError> {
         let now = self.corrected(now);
         let storage_ms = next_storage_time(now.unix_ms, self.last_dated((ResourceId::of_name(name), kind)));
         let record = writer::write(&*self.writer, kind, name, Some(content), lifetime, storage_ms)?;
-        Ok(self.write(now, record, true))
+        Ok(self.write_by(now, record, true, iterative))
     }
 
     /// Returns the storage time of what this node wrote last in a place, as far as it knows: two values must never be dated alike.
@@ -112,6 +139,10 @@ impl Dht {
 
     /// Sends a signed value to its replicas.
     pub(super) fn write(&mut self, now: Now, record: Record, announced: bool) -> OperationId {
+        self.write_by(now, record, announced, false)
+    }
+
+    fn write_by(&mut self, now: Now, record: Record, announced: bool, iterative: bool) -> OperationId {
         let place = record.value.resource().into();
         let slot = (record.value.kind, record.value.resource());
         self.absences.forget(slot.1, slot.0);
@@ -135,7 +166,7 @@ impl Dht {
             overtaken: false,
             announced,
         };
-        self.start(now, place, self.config.replicas, Purpose::Store(Box::new(writing)), false)
+        self.start(now, place, self.config.replicas, Purpose::Store(Box::new(writing)), iterative)
     }
 
     /// Takes a replica's answer. False when it has to be asked again, since the value was dated anew meanwhile.

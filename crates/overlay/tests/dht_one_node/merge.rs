@@ -146,3 +146,27 @@ fn a_node_of_the_first_release_is_asked_in_its_own_way_and_from_then_on_at_once(
     assert_eq!(of_old, [(1, true), (1, false), (2, false)]);
     assert!(asked.iter().filter(|(_, to, _)| *to != neighbour(2)).all(|(_, _, is_put)| *is_put));
 }
+
+#[test]
+fn an_iterative_write_finds_its_replicas_by_name_before_it_asks_any_of_them_to_store() {
+    let mut lone = linked();
+    let lifetime = Duration::from_secs(600);
+    let id = lone.dht.store_iteratively(lone.now, KIND, NAME, content(1), lifetime).unwrap();
+    lone.drain();
+    let mut asks = Vec::new();
+    loop {
+        let asked = lone.asked();
+        if asked.is_empty() {
+            break;
+        }
+        for (to, request, ask) in asked.into_iter().filter(|(.., ask)| *ask != Ask::Clock) {
+            assert!(request.exact, "{ask:?} is sent towards a place");
+            let stored = Reply::Merged { result: Ok(()), newer: Vec::new() };
+            let reply = if matches!(ask, Ask::Put(_)) { stored } else { Reply::Nodes };
+            asks.push(matches!(ask, Ask::Put(_)));
+            lone.answer(to, &request, &reply);
+        }
+    }
+    assert!(result_of(&mut lone, id).is_ok());
+    assert!(asks.contains(&false) && asks.contains(&true) && asks.is_sorted(), "{asks:?}");
+}
