@@ -1,5 +1,5 @@
 //! What liars may try beside denying and forging (`liars`): keeping newcomers out, and filling tables with nodes that are not there.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use std::time::Duration;
 
@@ -111,4 +111,61 @@ fn a_newcomer_gets_in_over_one_honest_node_though_others_lead_it_nowhere() {
     assert!(honest >= 5, "{honest} of its {} links lead to honest nodes", links.len());
     overlay.store(newcomer, KIND, "new@example.org", registration(1), HOUR).unwrap();
     assert_eq!(overlay.fetch(30, KIND, "new@example.org").unwrap().entries.len(), 1);
+}
+
+/// Names around which somebody crowds, one after the other.
+const CROWDED: usize = 40;
+
+/// What became of the reads of as many names.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Fates {
+    found: usize,
+    /// The reader was told that there is nothing.
+    denied: usize,
+    /// The reader was told that those who would know do not answer.
+    failed: usize,
+}
+
+/// Reads each name at a node far from it, while of the eight nodes closest to the name only these are honest, by their rank. Nothing
+/// false is ever shown.
+fn crowd_around(seed: u64, honest: &[usize]) -> Fates {
+    // So few links that nobody far away is linked with those closest.
+    let config = Config { max_links: 20, bucket_links: 2, ..Config::default() };
+    let mut overlay = Overlay::new(seed, Conditions::default(), config);
+    overlay.grow(2 * NODES, &["example.org"]);
+    let mut fates = Fates::default();
+    for record in 0..CROWDED {
+        let name = format!("user{record}@example.org");
+        overlay.store(record, KIND, &name, registration(1), HOUR).unwrap();
+        let closest = overlay.closest(&name, 2 * NODES);
+        let lying: Vec<usize> = (0..8).filter(|rank| !honest.contains(rank)).map(|rank| closest[rank]).collect();
+        let reader = closest[NODES + record];
+        liars::corrupt(&mut overlay, &lying);
+        match overlay.fetch(reader, KIND, &name) {
+            Ok(fetched) if fetched.entries.is_empty() => fates.denied += 1,
+            Ok(fetched) => {
+                assert!(fetched.entries.iter().all(|entry| entry.value == registration(1)), "{fetched:?}");
+                fates.found += 1;
+            }
+            Err(_) => fates.failed += 1,
+        }
+        liars::reform(&mut overlay, &lying);
+    }
+    println!("of the eight closest only {honest:?} are honest: {fates:?}");
+    fates
+}
+
+#[test]
+fn who_has_four_of_five_replicas_cannot_hide_what_the_fifth_holds() {
+    let fates = crowd_around(103, &[2, 5, 6, 7]);
+    assert!(fates.denied == 0 && fates.found >= CROWDED * 9 / 10, "{fates:?}");
+}
+
+/// The limit of what is promised: one honest node among the eight is found by most, and to the others it is an error.
+#[test]
+fn who_has_all_around_a_name_brings_errors_and_hardly_ever_a_denial() {
+    let fates = crowd_around(103, &[2]);
+    assert!(fates.denied <= 2 && fates.found >= CROWDED / 2, "{fates:?}");
+    let fates = crowd_around(103, &[]);
+    assert!(fates.denied <= 4 && fates.found == 0, "{fates:?}");
 }
