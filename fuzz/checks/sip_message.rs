@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use meshtone_sip::message::{
-    Builder, Header, MAX_FIELDS, MAX_LINE_LEN, MAX_MESSAGE_LEN, MAX_URI_LEN, Message, NameAddr, ParseError, Uri, Via,
+    Builder, Header, Identity, MAX_FIELDS, MAX_LINE_LEN, MAX_MESSAGE_LEN, MAX_URI_LEN, Message, NameAddr, ParseError,
+    Uri, Via,
 };
 
 /// Fields and bytes that the edits below add, generously.
@@ -44,7 +45,7 @@ fn look_at(message: &Message) {
     let _ = (message.max_forwards(), message.expires(), message.validate(), message.header_named("X-Fuzz"));
     check_uri(message.request_uri());
     for (_, value) in message.all_fields() {
-        let _ = (Via::parse(value), NameAddr::parse(value));
+        let _ = (Via::parse(value), NameAddr::parse(value), Identity::parse(value));
         check_uri(value);
     }
     for value in message.values(Header::Contact).chain(message.values(Header::Via)) {

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test's virtual clock starts at a real instant"))]
 
 pub mod agent;
+pub mod date;
 pub mod digest;
 mod effort;
 pub mod message;

@@ -1,7 +1,8 @@
 //! The 200 to a REGISTER (RFC 3261 §10.3 item 8, RFC 3327 §5.3, RFC 3608 §5, RFC 5626 §6, RFC 5627 §5.2).
 
 use super::gruu::GruuKey;
-use super::{Binding, FULL_PREFERENCE, Feature, date, is_first_hop, is_outbound, supports};
+use super::{Binding, FULL_PREFERENCE, Feature, is_first_hop, is_outbound, supports};
+use crate::date;
 use crate::message::{Builder, Header, Message, Uri};
 use crate::text::push_number;
 

@@ -10,7 +10,6 @@
 mod answer;
 mod binding;
 mod change;
-mod date;
 pub mod gruu;
 pub mod preference;
 pub mod reg_info;

@@ -13,7 +13,7 @@ const ERA_DAYS: u64 = 146_097;
 const EPOCH_DAYS: u64 = 719_468;
 
 /// Writes seconds since 1970 as a date.
-pub(super) fn http_date(unix_s: u64) -> String {
+pub fn http_date(unix_s: u64) -> String {
     let (days, seconds) = (unix_s / DAY, unix_s % DAY);
     let (year, month, day) = year_month_day(days);
     let name = |names: &[&'static str], index: u64| {
