@@ -46,6 +46,14 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Of a kind that is not known here.
+    #[error("{what} of an unknown kind: {which}")]
+    Unsupported {
+        /// What it is.
+        what: &'static str,
+        /// The kind that it names.
+        which: String,
+    },
     /// The certificate was issued by somebody else than the overlay's authority.
     #[error("{what} is not issued by the overlay's authority")]
     Issuer {

@@ -7,6 +7,7 @@
 //! | [`certificate`] | X.509 certificates of authority, nodes and home nodes, and their verification (RFC 5280, RFC 5922) |
 //! | [`authority`] | the overlay's own authority, which issues them |
 //! | [`enrol`] | the certification request of a new node (PKCS#10, RFC 2986) |
+//! | [`passport`] | who calls whom, stated and signed (RFC 8225) |
 //! | [`ticket`] | the text by which a new machine joins |
 //! | [`dangerous_deterministic`] | signatures that anybody can forge, for reproducible simulations |
 //!
@@ -23,6 +24,7 @@ pub mod enrol;
 mod error;
 pub mod id;
 pub mod key;
+pub mod passport;
 pub mod ticket;
 mod x509;
 

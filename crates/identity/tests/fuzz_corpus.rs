@@ -1,4 +1,4 @@
-//! Runs the corpora of the fuzz targets `certificate` and `ticket` through the very checks that they run; see
+//! Runs the corpora of the fuzz targets `certificate`, `passport` and `ticket` through the very checks that they run; see
 //! `fuzz/README.md`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 #[path = "../../../fuzz/checks/certificate.rs"]
 mod certificate;
+#[path = "../../../fuzz/checks/passport.rs"]
+mod passport;
 #[path = "../../../fuzz/checks/ticket.rs"]
 mod ticket;
 
@@ -33,6 +35,11 @@ fn replay(target: &str, check: fn(&[u8])) {
 #[test]
 fn certificates_of_the_corpus_hold() {
     replay("certificate", certificate::check);
+}
+
+#[test]
+fn passports_of_the_corpus_hold() {
+    replay("passport", passport::check);
 }
 
 #[test]

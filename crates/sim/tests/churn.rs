@@ -63,5 +63,5 @@ fn nothing_acknowledged_is_lost_while_half_the_nodes_are_replaced() {
         let fetched = overlay.fetch(reader, KIND, &name(record)).unwrap();
         assert_eq!(fetched.entries.len(), 1, "record {record}, held by {copies}: {fetched:?}");
     }
-    assert_eq!(missed, [], "records that were not found while nodes were replaced");
+    assert!(missed.is_empty(), "records that were not found while nodes were replaced: {missed:?}");
 }
