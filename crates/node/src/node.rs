@@ -29,6 +29,7 @@ use crate::exchange::calls::Calls;
 use crate::exchange::digest::{DigestPolicy, DigestRule};
 use crate::exchange::first_stage::{self, FirstStage};
 use crate::exchange::guard::Guard;
+use crate::exchange::identity::Identities;
 use crate::exchange::networks::Network;
 use crate::exchange::policy::Outside;
 use crate::exchange::shard::Shard;
@@ -234,6 +235,7 @@ impl Node {
             allowances: Allowances::default(),
             open_registration: config.dangerous_open_registration,
             trunks: Trunks::new(&config.trunks, &flow_token_key),
+            identities: Identities::new(membership.signer.clone(), &own_host),
             own_host,
         });
         for address in exchange.digest.without_listener(&exchange.transports.addresses().all()) {

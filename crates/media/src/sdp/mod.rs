@@ -123,6 +123,12 @@ pub struct Session<'a> {
     pub media: Vec<Media<'a>>,
 }
 
+/// Returns the values of all `a=fingerprint` lines, of the session and of its media (RFC 8122 §5), as they are written.
+pub fn fingerprints(description: &[u8]) -> impl Iterator<Item = &str> {
+    let lines = description.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| std::str::from_utf8(line.strip_prefix(b"a=fingerprint:")?).ok().map(str::trim))
+}
+
 impl<'a> Session<'a> {
     /// Reads a description. Line breaks may be CRLF or LF (RFC 8866 §9).
     ///

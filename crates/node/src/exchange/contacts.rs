@@ -11,7 +11,7 @@ use meshtone_sip::registrar::preference::{Choice, choose};
 use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::{Destination, Locals};
 
-use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN, asserted};
+use super::phone::{OWN_HEADERS_WITHIN, PEER_ANSWERS_WITHIN, asserted};
 use super::worker::Worker;
 use crate::clock::unix_ms;
 use crate::transport::{LocalView, host_of, policy};
@@ -74,7 +74,7 @@ impl Worker {
         match elsewhere {
             Some(host) if !from_peer => {
                 let target = Target {
-                    remove: OWN_HEADERS.to_vec(),
+                    remove: OWN_HEADERS_WITHIN.to_vec(),
                     extra: asserted(caller),
                     answer_within: Some(PEER_ANSWERS_WITHIN),
                     ..Target::new(request.request_uri(), Destination::Peer(host))
@@ -154,7 +154,7 @@ impl Phones {
             }
             let target = Target {
                 q: choice.q,
-                remove: OWN_HEADERS.to_vec(),
+                remove: OWN_HEADERS_WITHIN.to_vec(),
                 extra: asserted(caller),
                 prepend_route: flow.route(),
                 ..Target::new(flow.contact.clone(), destination)

@@ -14,6 +14,7 @@ mod echo;
 mod emergency;
 pub mod first_stage;
 pub(crate) mod guard;
+pub(crate) mod identity;
 pub(crate) mod networks;
 mod outside;
 pub(crate) mod overload;
@@ -49,6 +50,7 @@ use crate::transport::Transports;
 use allowance::Allowances;
 use calls::Calls;
 use digest::DigestPolicy;
+use identity::Identities;
 use policy::Outside;
 use trunk::Trunks;
 
@@ -73,6 +75,8 @@ pub(crate) struct Exchange {
     /// Whoever names a user of the served domain is believed: nobody needs an account or a password.
     pub(crate) open_registration: bool,
     pub(crate) trunks: Trunks,
+    /// Signs and verifies who calls.
+    pub(crate) identities: Identities,
     /// This node's own name among peers: by it, the node calls users here itself.
     pub(crate) own_host: PeerHost,
 }
@@ -163,6 +167,20 @@ impl Exchange {
         let message = &transmit.message;
         let is_known = message.is_request() || self.trunks.is_provider(remote.ip());
         is_known || self.guard.may_answer(unix_ms(), remote.ip(), message.bytes().len())
+    }
+
+    /// Signs a request that leaves for another node, where somebody is asserted to make it.
+    pub(crate) fn signed(&self, mut transmit: Transmit) -> Transmit {
+        let peer = matches!(transmit.destination, Destination::Peer(_) | Destination::Flow(Flow::Peer { .. }));
+        if peer && let Some(signed) = self.identities.signed(&transmit.message, self.agreed_unix_s()) {
+            transmit.message = signed;
+        }
+        transmit
+    }
+
+    /// The time of day as this machine and most of its neighbours see it, in unix seconds: what signatures are judged by.
+    pub(crate) fn agreed_unix_s(&self) -> u64 {
+        unix_ms().saturating_add_signed(self.overlay.clock_behind_ms()) / 1000
     }
 
     /// Whether phones may authenticate by one of these algorithms at some listener.

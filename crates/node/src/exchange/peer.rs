@@ -7,15 +7,25 @@ use meshtone_sip::transport::{Flow, PeerHost};
 
 use super::callee::Callee;
 use super::contacts::Phones;
+use super::identity;
 use super::worker::Worker;
-use crate::transport::node_of;
+use crate::transport::{Proven, node_of};
 
 impl Worker {
     pub(super) fn on_peer_request(&mut self, id: RequestId, request: &Message, host: &PeerHost) {
-        let Some(caller) = self.proven_caller(request, host) else {
+        let Some(proven) = node_of(host).and_then(|node| self.exchange.transports.proven(node)) else {
+            self.reject(id, 403, "That node has not said who it is");
+            return;
+        };
+        let Some(caller) = self.proven_caller(request, &proven) else {
             self.reject(id, 403, "That node may not speak for the caller");
             return;
         };
+        if let Err(refusal) = identity::verify(request, host, &proven, self.exchange.agreed_unix_s()) {
+            tracing::warn!(%host, refusal.status, refusal.reason, "a request of another node was refused");
+            self.reject(id, refusal.status, refusal.reason);
+            return;
+        }
         if self.forward_to_temporary(id, request, caller.as_deref(), true) {
             return;
         }
@@ -45,9 +55,8 @@ impl Worker {
     ///
     /// A home node of this very domain may also bring somebody of whom it asserts nothing, `Some(None)`: a caller from a
     /// plain SIP domain, whom its policy let in.
-    fn proven_caller(&self, request: &Message, host: &PeerHost) -> Option<Option<String>> {
-        let domains = self.exchange.transports.peer_domains(node_of(host)?);
-        let speaks_for = |domain: &str| domains.iter().any(|proven| proven.eq_ignore_ascii_case(domain));
+    fn proven_caller(&self, request: &Message, peer: &Proven) -> Option<Option<String>> {
+        let speaks_for = |domain: &str| peer.domains.iter().any(|proven| proven.eq_ignore_ascii_case(domain));
         let Some(asserted) = request.header(Header::PAssertedIdentity) else {
             return speaks_for(&self.exchange.domain).then_some(None);
         };

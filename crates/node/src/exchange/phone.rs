@@ -21,6 +21,10 @@ pub(super) const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 pub(super) const OWN_HEADERS: &[Header] =
     &[Header::ProxyAuthorization, Header::PAssertedIdentity, Header::PPreferredIdentity];
 
+/// As [`OWN_HEADERS`], within the overlay: nodes sign for who is called, and verify for who is rung (RFC 8224 §6).
+pub(super) const OWN_HEADERS_WITHIN: &[Header] =
+    &[Header::ProxyAuthorization, Header::PAssertedIdentity, Header::PPreferredIdentity, Header::Identity];
+
 /// What the node itself understands, for OPTIONS and 405 (RFC 3261 §11.2).
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, UPDATE, PRACK, INFO, \
                                 SUBSCRIBE, NOTIFY, REFER, PUBLISH";

@@ -12,7 +12,7 @@ use meshtone_sip::transport::Destination;
 use tokio::sync::mpsc;
 
 use super::contacts::peer_uri;
-use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN, asserted};
+use super::phone::{OWN_HEADERS_WITHIN, PEER_ANSWERS_WITHIN, asserted};
 use super::worker::{Input, Worker};
 use crate::transport::host_of;
 
@@ -124,7 +124,7 @@ impl Sought {
         elsewhere
             .filter_map(host_of)
             .map(|host| Target {
-                remove: OWN_HEADERS.to_vec(),
+                remove: OWN_HEADERS_WITHIN.to_vec(),
                 extra: asserted(self.caller.as_deref()),
                 answer_within: Some(PEER_ANSWERS_WITHIN),
                 ..Target::new(&self.uri, Destination::Peer(host))

@@ -20,7 +20,7 @@ use super::allowance::Allowance;
 use super::counted::{CallKey, CountedCalls};
 use super::outside::{ByName, Checked, Ways};
 use super::overload::{Load, Overload, retry_after_s};
-use super::phone::{OWN_HEADERS, PEER_ANSWERS_WITHIN};
+use super::phone::{OWN_HEADERS_WITHIN, PEER_ANSWERS_WITHIN};
 use super::reg_event::Subscriber;
 use super::search::Sought;
 use super::sips;
@@ -180,6 +180,7 @@ impl Worker {
                     let flow = Flow::Peer { host: self.exchange.own_host.clone() };
                     self.server.handle_message(Instant::now(), flow, transmit.message);
                 } else if self.exchange.may_leave(&transmit) {
+                    let transmit = self.exchange.signed(transmit);
                     self.exchange.transports.send(self.index, transmit);
                 }
             }
@@ -250,9 +251,8 @@ impl Worker {
                 if let Some(contact) = self.contact_of_gruu(request, &target.destination) {
                     target.uri = contact;
                 }
-                if !matches!(flow, Flow::Peer { .. }) {
-                    target.remove = OWN_HEADERS.to_vec();
-                }
+                // Whom a call is with was found when it began; nothing that is asserted within it is looked at.
+                target.remove = OWN_HEADERS_WITHIN.to_vec();
                 if matches!(target.destination, Destination::Peer(_)) {
                     target.answer_within = Some(PEER_ANSWERS_WITHIN);
                 }

@@ -36,7 +36,7 @@ use connections::{Connections, Target};
 use dispatch::{Dispatch, Outgoing, Report};
 pub(crate) use listeners::Addresses;
 use listeners::Listeners;
-pub(crate) use peer::{host_of, node_of};
+pub(crate) use peer::{Proven, host_of, node_of};
 use tls::certificate::{Certificate, CertificateError};
 use tls::{Connector, Tls};
 use ws::Origins;
@@ -192,9 +192,9 @@ impl Transports {
         }
     }
 
-    /// The home domains that a linked peer has proven, for deciding whom it may speak for.
-    pub(crate) fn peer_domains(&self, node: NodeId) -> Vec<String> {
-        self.peers.domains(node)
+    /// What a peer that has sent something has proven, for deciding whom it may speak for.
+    pub(crate) fn proven(&self, node: NodeId) -> Option<Arc<Proven>> {
+        self.peers.proven(node)
     }
 
     /// The worker that messages with this Call-ID come to.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use meshtone_identity::NodeId;
+use meshtone_identity::{NodeId, PublicKey};
 use meshtone_overlay::link::{IncomingStream, Protocol, RecvStream, SendStream};
 use meshtone_overlay::node::Overlay;
 use meshtone_sip::stream::{StreamDecoder, StreamItem};
@@ -32,12 +32,26 @@ const IDLE: Duration = Duration::from_secs(600);
 /// The pseudo top-level domain of names that DNS never sees (RFC 9476).
 const SUFFIX: &str = ".peer.alt";
 
+/// From this version of the link protocol on, a node signs the requests that it sends.
+const SIGNING_VERSION: u16 = 2;
+
+/// What a node has proven over its link.
+#[derive(Debug, Clone)]
+pub(crate) struct Proven {
+    /// The domains that it may speak for.
+    pub(crate) domains: Vec<String>,
+    /// The key of its certificate.
+    pub(crate) key: PublicKey,
+    /// Whether its program signs requests. One that does not is believed by its link alone.
+    pub(crate) signs: bool,
+}
+
 /// The streams in use, and what each peer has proven.
 pub(super) struct PeerTransport {
     overlay: Overlay,
     own_host: String,
     streams: Mutex<HashMap<(NodeId, String), mpsc::Sender<Outgoing>>>,
-    domains: Mutex<HashMap<NodeId, Vec<String>>>,
+    proven: Mutex<HashMap<NodeId, Arc<Proven>>>,
 }
 
 /// The SIP host name of a node.
@@ -53,15 +67,15 @@ pub(crate) fn node_of(host: &PeerHost) -> Option<NodeId> {
 impl PeerTransport {
     pub(super) fn new(overlay: Overlay) -> Self {
         let own_host = format!("{}{SUFFIX}", overlay.node_id());
-        Self { overlay, own_host, streams: Mutex::default(), domains: Mutex::default() }
+        Self { overlay, own_host, streams: Mutex::default(), proven: Mutex::default() }
     }
 
     pub(super) fn own_host(&self) -> &str {
         &self.own_host
     }
 
-    pub(super) fn domains(&self, node: NodeId) -> Vec<String> {
-        self.domains.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned().unwrap_or_default()
+    pub(super) fn proven(&self, node: NodeId) -> Option<Arc<Proven>> {
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
     }
 
     fn streams(&self) -> MutexGuard<'_, HashMap<(NodeId, String), mpsc::Sender<Outgoing>>> {
@@ -110,8 +124,9 @@ pub(super) fn send(transports: &Arc<Transports>, node: NodeId, call_id: &str, ou
 /// Serves the streams that peers open, until the overlay stops.
 pub(super) async fn accept(transports: Arc<Transports>) {
     let mut incoming = transports.peers.overlay.accept_streams(Protocol::Sip);
-    while let Some(IncomingStream { from, domains, send, recv }) = incoming.recv().await {
-        transports.peers.domains.lock().unwrap_or_else(PoisonError::into_inner).insert(from, domains);
+    while let Some(IncomingStream { from, domains, key, version, send, recv }) = incoming.recv().await {
+        let proven = Arc::new(Proven { domains, key, signs: version >= SIGNING_VERSION });
+        transports.peers.proven.lock().unwrap_or_else(PoisonError::into_inner).insert(from, proven);
         let (queue, waiting) = mpsc::channel(STREAM_QUEUE);
         // The writer holds no sender of its own queue: it ends when the reader and the table have let go of it.
         tokio::spawn(write_all(transports.clone(), send, waiting, None));

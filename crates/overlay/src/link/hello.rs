@@ -12,8 +12,9 @@ use super::code;
 use super::limits::{MAX_HELLO, MAX_HOMES};
 use crate::record::cbor::{CborError, Decoder, Encoder};
 
-/// The oldest and the newest version of the link protocol that this program speaks.
-pub(crate) const VERSIONS: (u16, u16) = (1, 1);
+/// The oldest and the newest version of the link protocol that this program speaks. The second differs in nothing that the link
+/// itself says: nodes that speak it sign the SIP requests that they send.
+pub(crate) const VERSIONS: (u16, u16) = (1, 2);
 
 /// Set in the newest version by a node that only uses the overlay. Programs that know no such nodes read it as a version that is
 /// newer than all they know, which is nothing to them, and take the node for one like any other.
@@ -25,6 +26,8 @@ const MAX_CERTIFICATE: usize = 4096;
 /// What a node shows of itself when a link opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
+    /// The newest version of the link protocol that it speaks.
+    pub newest: u16,
     /// Whether it stores and forwards for others, or only uses the overlay.
     pub serves: bool,
     /// The overlay it belongs to.
@@ -46,6 +49,8 @@ pub(crate) struct Peer {
     pub(crate) node: NodeId,
     /// Its link key, as proved by the connection and named in its certificate.
     pub(crate) link_key: LinkKey,
+    /// The newest version of the link protocol that both sides speak.
+    pub(crate) version: u16,
     /// The domains it may speak for, sorted.
     pub(crate) domains: Vec<String>,
     /// Its node certificate.
@@ -96,7 +101,7 @@ impl HelloError {
 impl Hello {
     /// Returns the hello's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let newest = if self.serves { VERSIONS.1 } else { VERSIONS.1 | ORDINARY };
+        let newest = if self.serves { self.newest } else { self.newest | ORDINARY };
         let mut bytes = [VERSIONS.0.to_be_bytes(), newest.to_be_bytes()].concat();
         let mut out = Encoder::new();
         out.array(5).bytes(self.overlay.as_bytes()).bytes(&self.certificate).array(self.homes.len());
@@ -132,6 +137,7 @@ impl Hello {
         let homes = input.array(MAX_HOMES)?;
         let homes = (0..homes).map(|_| input.bytes(MAX_CERTIFICATE).map(<[u8]>::to_vec)).collect::<Result<_, _>>()?;
         let hello = Self {
+            newest: versions.1,
             serves: newest & ORDINARY == 0,
             overlay,
             certificate,
@@ -172,6 +178,7 @@ impl Hello {
         domains.sort();
         domains.dedup();
         Ok(Peer {
+            version: self.newest.min(VERSIONS.1),
             node: certificate.node_id(),
             link_key: remote,
             domains,
@@ -207,6 +214,7 @@ mod tests {
             })
             .collect();
         Hello {
+            newest: VERSIONS.1,
             serves: true,
             overlay: authority.certificate().overlay(),
             certificate: certificate.der().to_vec(),
@@ -294,12 +302,15 @@ mod tests {
     fn a_program_that_speaks_newer_versions_beside_ours_is_let_in() {
         let authority = authority();
         let mut bytes = hello(&authority, &[]).encode();
-        for (oldest, newest, understood) in [(1, 1, true), (1, 9, true), (0, 1, true), (2, 9, false), (0, 0, false)] {
+        for (oldest, newest, understood) in
+            [(1, 1, true), (1, 9, true), (0, 1, true), (2, 9, true), (3, 9, false), (0, 0, false)]
+        {
             bytes[..4].copy_from_slice(&[0, oldest, 0, newest]);
             let decoded = Hello::decode(&bytes);
             assert_eq!(decoded.is_ok(), understood, "{oldest} to {newest}");
             if understood {
-                assert!(decoded.unwrap().verify(LINK, authority.certificate(), NOW).is_ok());
+                let peer = decoded.unwrap().verify(LINK, authority.certificate(), NOW).unwrap();
+                assert_eq!(peer.version, u16::from(newest).min(VERSIONS.1));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use iroh::endpoint::VarInt;
-use meshtone_identity::NodeId;
+use meshtone_identity::{NodeId, PublicKey};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::code;
@@ -61,6 +61,10 @@ pub struct IncomingStream {
     pub from: NodeId,
     /// The domains that node may speak for, as its home certificates say.
     pub domains: Vec<String>,
+    /// The key of its certificate.
+    pub key: PublicKey,
+    /// The newest version of the link protocol that both sides speak.
+    pub version: u16,
     /// What we say.
     pub send: SendStream,
     /// What it says.

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
 use super::enrol::{self, EnrolHandler};
-use super::hello::{Hello, Peer};
+use super::hello::{Hello, Peer, VERSIONS};
 use super::limits::{GOODBYE_TIMEOUT, MAX_ARRIVALS, MAX_DIALS, MAX_FRAME, MAX_INPUTS, MAX_LINKS};
 use super::rules::{Standing, existing_stays};
 use super::session::{self, Outbound};
@@ -249,6 +249,7 @@ impl Shared {
     /// Returns the hello that we show now.
     pub(super) fn hello(&self) -> Hello {
         Hello {
+            newest: VERSIONS.1,
             serves: self.serves,
             overlay: self.authority.overlay(),
             certificate: self.certificate.clone(),
