@@ -10,9 +10,12 @@ use std::time::Duration;
 use super::Dht;
 use super::operation::{Operation, PendingPurpose, Purpose};
 
-/// Nodes that one round asks as long as nobody was found silent. Two rounds are what 99 of 100 reads take without failures, so that
-/// they need nine requests or less.
+/// Nodes that one round asks as long as nobody was found silent.
 const ROUND: usize = 3;
+
+/// Requests up to which a read hedges as long as nobody was found silent: in a large overlay one of a hundred is late for so long by
+/// nothing but its ways, and is helped no more by asking further nodes.
+const CALM: usize = 12;
 
 /// Bounds of how long a request is waited for: below them are those of a local network, which may always be a little late; above
 /// them a caller would wait for too long.
@@ -75,7 +78,7 @@ impl Operation {
     /// Returns how many nodes a read may have under way beside its path that is late.
     pub(super) fn hedged(&self) -> usize {
         let waiting = self.waiting();
-        if waiting == 0 { self.widest() } else { self.widest().min(waiting + self.round) }
+        if waiting == 0 { self.widest().max(1) } else { self.widest().min(waiting + self.round) }
     }
 
     /// Takes note that one more node of the round is asked.
@@ -91,6 +94,10 @@ impl Operation {
 
     /// Once somebody was found silent, there may be more of them, and a round asks as many as there are replicas.
     fn widest(&self) -> usize {
-        if self.troubled { self.count.max(ROUND) } else { ROUND }
+        if self.troubled {
+            return self.count.max(ROUND);
+        }
+        let asked = usize::try_from(self.requests).unwrap_or(usize::MAX);
+        ROUND.min(CALM.saturating_sub(asked))
     }
 }
