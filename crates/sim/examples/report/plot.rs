@@ -52,9 +52,11 @@ impl Plot<'_> {
         }
         for part in 0..=4 {
             let value = top * f64::from(part) / 4.0;
+            // Without what the division leaves behind.
+            let label = (value * 1e6).round() / 1e6;
             let height = self.place(self.lowest(), value, top).1;
             let _ = writeln!(svg, "<path d=\"M60 {height:.1}h490\" stroke=\"#ddd\"/>");
-            let _ = writeln!(svg, "<text x=\"54\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>", height + 4.0);
+            let _ = writeln!(svg, "<text x=\"54\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", height + 4.0);
         }
     }
 
