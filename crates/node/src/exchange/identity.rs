@@ -55,7 +55,7 @@ impl Identities {
         }
         let claims = Claims {
             kind: Kind::Plain,
-            orig: asserted(request)?,
+            orig: of_address(&asserted_address(request)?),
             dest: called(request),
             iat: now_s,
             media_keys: media_keys(request),
@@ -70,10 +70,16 @@ impl Identities {
     }
 }
 
-/// Judges who makes a request that came from the node `host`, which has proved this much. A request of which nothing is asserted
-/// states nothing.
-pub(crate) fn verify(request: &Message, host: &PeerHost, proven: &Proven, now_s: u64) -> Result<(), Refusal> {
-    let Some(caller) = asserted(request) else { return Ok(()) };
+/// Judges a request that came from the node `host`, which has proved this much, and which asserts that `caller` makes it. A request of
+/// which nothing is asserted states nothing.
+pub(crate) fn verify(
+    request: &Message,
+    caller: Option<&str>,
+    host: &PeerHost,
+    proven: &Proven,
+    now_s: u64,
+) -> Result<(), Refusal> {
+    let Some(caller) = caller else { return Ok(()) };
     let mut fields = request.fields(Header::Identity);
     let field = match (fields.next(), fields.next()) {
         (Some(field), None) => Identity::parse(field).map_err(|_| INVALID)?,
@@ -97,7 +103,7 @@ pub(crate) fn verify(request: &Message, host: &PeerHost, proven: &Proven, now_s:
     }
     let claims = passport.verify(&proven.key, &Es256).map_err(|_| INVALID)?;
     let says_so = claims.kind == Kind::Plain
-        && claims.orig == caller
+        && claims.orig == of_address(caller)
         && called(request).iter().all(|party| claims.dest.contains(party))
         && claims.media_keys == media_keys(request);
     if !says_so {
@@ -113,10 +119,10 @@ fn info_of(host: &PeerHost) -> String {
     format!("sip:{host}")
 }
 
-/// Who is said to make a request.
-fn asserted(request: &Message) -> Option<Party> {
+/// The address of who is said to make a request (RFC 3325 §9.1), if that is one.
+pub(super) fn asserted_address(request: &Message) -> Option<String> {
     let asserted = NameAddr::parse(request.header(Header::PAssertedIdentity)?).ok()?;
-    Some(party(&Uri::parse(asserted.uri).ok()?))
+    Some(Uri::parse(asserted.uri).ok()?.address_of_record())
 }
 
 /// Whom a request is for, and whom its caller meant.
@@ -133,8 +139,12 @@ fn called(request: &Message) -> Vec<Party> {
 }
 
 fn party(uri: &Uri<'_>) -> Party {
-    let address = uri.address_of_record();
-    Party::Uri(if uri.is_sip() { format!("sip:{address}") } else { address })
+    if uri.is_sip() { of_address(&uri.address_of_record()) } else { Party::Uri(uri.address_of_record()) }
+}
+
+/// Somebody with an address, `user@domain`.
+fn of_address(address: &str) -> Party {
+    Party::Uri(format!("sip:{address}"))
 }
 
 /// The keys that its media will be under, in the order in which they are stated.

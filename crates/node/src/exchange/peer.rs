@@ -1,13 +1,13 @@
 //! Requests from other nodes. They rang here because the overlay says that somebody is registered here, so only
 //! the phones registered here are tried: a request never wanders on.
 
-use meshtone_sip::message::{Header, Message, Method, NameAddr, Uri};
+use meshtone_sip::message::{Header, Message, Method};
 use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::{Flow, PeerHost};
 
 use super::callee::Callee;
 use super::contacts::Phones;
-use super::identity;
+use super::identity::{self, asserted_address};
 use super::worker::Worker;
 use crate::transport::{Proven, node_of};
 
@@ -21,7 +21,8 @@ impl Worker {
             self.reject(id, 403, "That node may not speak for the caller");
             return;
         };
-        if let Err(refusal) = identity::verify(request, host, &proven, self.exchange.agreed_unix_s()) {
+        if let Err(refusal) = identity::verify(request, caller.as_deref(), host, &proven, self.exchange.agreed_unix_s())
+        {
             tracing::warn!(%host, refusal.status, refusal.reason, "a request of another node was refused");
             self.reject(id, refusal.status, refusal.reason);
             return;
@@ -57,11 +58,10 @@ impl Worker {
     /// plain SIP domain, whom its policy let in.
     fn proven_caller(&self, request: &Message, peer: &Proven) -> Option<Option<String>> {
         let speaks_for = |domain: &str| peer.domains.iter().any(|proven| proven.eq_ignore_ascii_case(domain));
-        let Some(asserted) = request.header(Header::PAssertedIdentity) else {
+        if request.header(Header::PAssertedIdentity).is_none() {
             return speaks_for(&self.exchange.domain).then_some(None);
-        };
-        let asserted = NameAddr::parse(asserted).ok()?;
-        let address = Uri::parse(asserted.uri).ok()?.address_of_record();
+        }
+        let address = asserted_address(request)?;
         let (_, domain) = address.rsplit_once('@')?;
         speaks_for(domain).then_some(Some(address))
     }

@@ -44,7 +44,7 @@ impl Node {
     }
 
     fn verdict(&self, request: &Message, now_s: u64) -> Result<(), Refusal> {
-        verify(request, &self.host, &self.proven, now_s)
+        verify(request, asserted_address(request).as_deref(), &self.host, &self.proven, now_s)
     }
 }
 

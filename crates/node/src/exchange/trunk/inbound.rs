@@ -15,6 +15,7 @@ use super::plan::Candidate;
 use crate::exchange::bridge::NearCall;
 use crate::exchange::callee::Callee;
 use crate::exchange::contacts::Phones;
+use crate::exchange::identity::asserted_address;
 use crate::exchange::sips;
 use crate::exchange::worker::Worker;
 
@@ -79,8 +80,7 @@ impl Worker {
             self.reject(id, 404, "No such user here");
             return;
         };
-        let asserted = request.header(Header::PAssertedIdentity).and_then(|value| NameAddr::parse(value).ok());
-        let caller = asserted.and_then(|caller| Some(Uri::parse(caller.uri).ok()?.address_of_record()));
+        let caller = asserted_address(request);
         let Phones { targets, spare } = self.local_phones(&address, caller.as_deref(), request);
         self.locate_elsewhere(id, request, caller, address, targets);
         self.keep_spare(id, spare);
