@@ -72,8 +72,8 @@ impl Dht {
         if !self.published.contains_key(&slot) && self.published.len() >= self.config.max_published {
             return Err(RecordError::Signing("it publishes as many values as it may".to_owned()));
         }
-        let storage_ms = next_storage_time(now.unix_ms, self.last_dated(slot));
-        let record = writer::write(&*self.writer, kind, name, content.clone(), lifetime, storage_ms)?;
+        let record = self.dated(now, kind, name, content.clone(), lifetime)?;
+        let storage_ms = record.value.storage_ms;
         let published = Published { name: name.to_owned(), content, lifetime, storage_ms, retries: 0 };
         self.published.insert(slot, published);
         self.timers.set_by(now.instant + lifetime / 2, Timer::Publish { resource: slot.0, kind });

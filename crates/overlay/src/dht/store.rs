@@ -75,7 +75,9 @@ impl Dht {
         content: Bytes,
         lifetime: Duration,
     ) -> Result<OperationId, RecordError> {
-        self.store_once(now, kind, name, content, lifetime, false)
+        let now = self.corrected(now);
+        let record = self.dated(now, kind, name, Some(content), lifetime)?;
+        Ok(self.write_by(now, record, true, false))
     }
 
     /// As [`store`](Self::store), but finds the replicas by asking node after node from our own links on, and trusts no one's path.
@@ -90,22 +92,22 @@ impl Dht {
         content: Bytes,
         lifetime: Duration,
     ) -> Result<OperationId, RecordError> {
-        self.store_once(now, kind, name, content, lifetime, true)
+        let now = self.corrected(now);
+        let record = self.dated(now, kind, name, Some(content), lifetime)?;
+        Ok(self.write_by(now, record, true, true))
     }
 
-    fn store_once(
-        &mut self,
+    /// Signs a value, or a removal, dated later than what this node wrote there before. `now` is corrected already.
+    pub(super) fn dated(
+        &self,
         now: Now,
         kind: Kind,
         name: &str,
-        content: Bytes,
+        content: Option<Bytes>,
         lifetime: Duration,
-        iterative: bool,
-    ) -> Result<OperationId, RecordError> {
-        let now = self.corrected(now);
+    ) -> Result<Record, RecordError> {
         let storage_ms = next_storage_time(now.unix_ms, self.last_dated((ResourceId::of_name(name), kind)));
-        let record = writer::write(&*self.writer, kind, name, Some(content), lifetime, storage_ms)?;
-        Ok(self.write_by(now, record, true, iterative))
+        writer::write(&*self.writer, kind, name, content, lifetime, storage_ms)
     }
 
     /// Returns the storage time of what this node wrote last in a place, as far as it knows: two values must never be dated alike.
