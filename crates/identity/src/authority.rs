@@ -15,12 +15,12 @@ use rcgen::{
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::certificate::{AUTHORITY, DOMAIN_URI, HOME, LINK_URI, NODE, NODE_URI, SALT_URI};
+use crate::certificate::{AUTHORITY, DOMAIN_URI, HOME, LINK_URI, NODE, NODE_URI, SALT_URI, USER, USER_URI};
 use crate::id::{SALT_LENGTH, sha256};
 use crate::x509::{X509Signer, X509Subject};
 use crate::{
     AuthorityCertificate, EnrolRequest, Error, Es256, HomeCertificate, LinkKey, NodeCertificate, NodeId, PublicKey,
-    Signer, SigningKey, Verifier, domain,
+    Signer, SigningKey, UserCertificate, Verifier, address, domain,
 };
 
 /// How long an authority's certificate is valid: an overlay cannot change it without becoming another.
@@ -28,6 +28,9 @@ pub const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// How long node and home certificates are valid by default.
 pub const NODE_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
+
+/// How long user certificates are valid by default: within that time a mailbox may have changed hands.
+pub const USER_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 
 /// Certificates are valid from an hour before they are issued, for machines whose clock is behind.
 const BACKDATE: u64 = 3600;
@@ -113,7 +116,7 @@ impl Authority {
         let node_id = NodeId::derive(key, &salt);
         let salt = data_encoding::HEXLOWER.encode(&salt);
         let uris = [format!("{LINK_URI}{link_key}"), format!("{SALT_URI}{salt}")];
-        let der = self.issue(NODE, key, &node_id, &uris, now, lifetime)?;
+        let der = self.issue(NODE, key, &node_name(&node_id), &uris, now, lifetime)?;
         NodeCertificate::verify_with(&*self.verifier, &der, &self.certificate, now)
     }
 
@@ -130,15 +133,31 @@ impl Authority {
     ) -> Result<HomeCertificate, Error> {
         let domain = domain::normalise(domain)?;
         let uris = [format!("{DOMAIN_URI}{domain}"), format!("{NODE_URI}{}", node.node_id())];
-        let der = self.issue(HOME, node.public_key(), &node.node_id(), &uris, now, lifetime)?;
+        let der = self.issue(HOME, node.public_key(), &node_name(&node.node_id()), &uris, now, lifetime)?;
         HomeCertificate::verify_with(&*self.verifier, &der, &self.certificate, now)
+    }
+
+    /// Issues the certificate that a key belongs to the owner of an address, who has proved both.
+    ///
+    /// # Errors
+    /// [`Error::Text`], [`Error::Domain`], [`Error::Encode`]; [`Error::Expired`] when the authority itself is.
+    pub fn issue_user(
+        &self,
+        address: &str,
+        key: &PublicKey,
+        now: u64,
+        lifetime: Duration,
+    ) -> Result<UserCertificate, Error> {
+        let address = address::normalise(address)?;
+        let der = self.issue(USER, key, &address, &[format!("{USER_URI}{address}")], now, lifetime)?;
+        UserCertificate::verify(&*self.verifier, &der, &self.certificate, now)
     }
 
     fn issue(
         &self,
         what: &'static str,
         key: &PublicKey,
-        node_id: &NodeId,
+        name: &str,
         uris: &[String],
         now: u64,
         lifetime: Duration,
@@ -146,7 +165,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         let end = now.saturating_add(lifetime.as_secs()).min(self.certificate.not_after());
         set_validity(what, &mut params, now, end)?;
-        params.distinguished_name = named(&format!("Meshtone node {}", node_id.short()));
+        params.distinguished_name = named(name);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
@@ -176,6 +195,10 @@ fn authority_params() -> CertificateParams {
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     params
+}
+
+fn node_name(node_id: &NodeId) -> String {
+    format!("Meshtone node {}", node_id.short())
 }
 
 fn named(common_name: &str) -> DistinguishedName {

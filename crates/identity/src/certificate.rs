@@ -1,13 +1,14 @@
-//! The three certificates of an overlay (RFC 5280), and how each is verified.
+//! The certificates of an overlay (RFC 5280), and how each is verified.
 //!
 //! | certificate | subject alternative names, exactly one of each |
 //! | --- | --- |
 //! | authority | none; its SHA-256 is the overlay's name |
 //! | node | `meshtone-link:<hex link key>`, `meshtone-salt:<hex salt>` |
 //! | home | `sip:<domain>` (RFC 5922 §4), `meshtone-node:<base36 node id>` |
+//! | user ([`member`](crate::member)) | `sip:<address>` |
 //!
-//! A chain is one step long: everything is issued by the authority itself. There is no revocation yet; certificates
-//! expire.
+//! A chain is one step long: everything is issued by the authority itself. A later user certificate takes the place of an
+//! earlier one; of nodes there is no revocation yet, their certificates expire.
 
 use std::sync::Arc;
 
@@ -18,11 +19,13 @@ use crate::{Error, Es256, LinkKey, NodeId, OverlayId, PublicKey, Verifier, domai
 pub(crate) const AUTHORITY: &str = "authority certificate";
 pub(crate) const NODE: &str = "node certificate";
 pub(crate) const HOME: &str = "home certificate";
+pub(crate) const USER: &str = "user certificate";
 
 pub(crate) const LINK_URI: &str = "meshtone-link:";
 pub(crate) const SALT_URI: &str = "meshtone-salt:";
 pub(crate) const NODE_URI: &str = "meshtone-node:";
 pub(crate) const DOMAIN_URI: &str = "sip:";
+pub(crate) const USER_URI: &str = "sip:";
 
 /// The self-signed certificate of an overlay's authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -293,8 +296,8 @@ impl HomeCertificate {
     }
 }
 
-/// What node and home certificates have in common.
-fn verify_end_entity<'a>(
+/// What node, home and user certificates have in common.
+pub(crate) fn verify_end_entity<'a>(
     verifier: &dyn Verifier,
     what: &'static str,
     der: &'a [u8],
@@ -310,7 +313,7 @@ fn verify_end_entity<'a>(
 }
 
 /// RFC 5280 §4.1.2.5: both ends belong to the period.
-fn check_time(what: &'static str, not_before: u64, not_after: u64, now: u64) -> Result<(), Error> {
+pub(crate) fn check_time(what: &'static str, not_before: u64, not_after: u64, now: u64) -> Result<(), Error> {
     if now < not_before {
         return Err(Error::NotYetValid { what, not_before, now });
     }

@@ -1,6 +1,6 @@
 //! Names of domains that a node may serve.
 
-use crate::Error;
+use crate::{Error, NodeId};
 
 /// Longest domain name as a text (RFC 1035 §2.3.4, less the root's dot and length octets).
 const MAX_DOMAIN: usize = 253;
@@ -35,6 +35,11 @@ pub fn normalise(domain: &str) -> Result<String, Error> {
     Ok(name)
 }
 
+/// Returns the domain of a member's node, which nobody else can have: under `.alt` (RFC 9476) and named by the node's id.
+pub fn of_member(node: &NodeId) -> String {
+    format!("{node}.member.alt")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -46,6 +51,14 @@ mod tests {
         assert_eq!(normalise("Example.ORG.").unwrap(), "example.org");
         assert_eq!(normalise("localhost").unwrap(), "localhost");
         assert_eq!(normalise("xn--bcher-kva.example").unwrap(), "xn--bcher-kva.example");
+    }
+
+    #[test]
+    fn the_domain_of_a_members_node_is_a_domain() {
+        for id in [[0; 32], [0xff; 32]] {
+            let domain = of_member(&NodeId::from_bytes(id));
+            assert_eq!(normalise(&domain).unwrap(), domain);
+        }
     }
 
     #[test]

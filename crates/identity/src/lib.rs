@@ -4,10 +4,13 @@
 //! | --- | --- |
 //! | [`id`] | [`NodeId`], [`OverlayId`], [`LinkKey`] and their texts |
 //! | [`key`] | P-256 keys and ES256 signatures behind the [`Signer`] and [`Verifier`] traits |
+//! | [`address`] | addresses of people |
 //! | [`certificate`] | X.509 certificates of authority, nodes and home nodes, and their verification (RFC 5280, RFC 5922) |
 //! | [`authority`] | the overlay's own authority, which issues them |
-//! | [`enrol`] | the certification request of a new node (PKCS#10, RFC 2986) |
+//! | [`enrol`] | the certification requests of new nodes and users (PKCS#10, RFC 2986) |
+//! | [`member`] | people with an address of their own, and which nodes may speak for it |
 //! | [`passport`] | who calls whom, stated and signed (RFC 8225) |
+//! | [`soft_card`] | a person's key and certificate as one encrypted text |
 //! | [`ticket`] | the text by which a new machine joins |
 //! | [`dangerous_deterministic`] | signatures that anybody can forge, for reproducible simulations |
 //!
@@ -15,6 +18,7 @@
 //! ([`SigningKey::generate`]) draws on the crypto library's own randomness.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod authority;
 pub mod certificate;
 pub mod dangerous_deterministic;
@@ -24,14 +28,18 @@ pub mod enrol;
 mod error;
 pub mod id;
 pub mod key;
+pub mod member;
 pub mod passport;
+pub mod soft_card;
 pub mod ticket;
 mod x509;
 
 pub use authority::Authority;
 pub use certificate::{AuthorityCertificate, HomeCertificate, NodeCertificate};
-pub use enrol::EnrolRequest;
+pub use enrol::{EnrolRequest, UserRequest};
 pub use error::Error;
 pub use id::{LinkKey, NodeId, OverlayId};
 pub use key::{Es256, PublicKey, Signature, Signer, SigningKey, Verifier};
+pub use member::{Delegations, UserCertificate};
+pub use soft_card::SoftCard;
 pub use ticket::{Role, Ticket};

@@ -29,6 +29,9 @@ const CHECKSUM: usize = 4;
 pub enum Role {
     /// A home node: it serves the same domain and holds the account table.
     Home,
+    /// A node of somebody else's: it serves a domain of its own that nobody else has ([`domain::of_member`]), and whoever enrols
+    /// there by mail.
+    Member,
 }
 
 /// An invitation. Its text is a secret until it is used or expired.
@@ -48,7 +51,7 @@ pub struct Ticket {
     pub expires: u64,
     /// What the new machine will be.
     pub role: Role,
-    /// The domain it will serve.
+    /// The inviter's domain, which a home node will serve.
     pub domain: String,
 }
 
@@ -125,6 +128,7 @@ impl Ticket {
         body.extend(self.expires.to_be_bytes());
         body.push(match self.role {
             Role::Home => 1,
+            Role::Member => 2,
         });
         // A domain has at most 253 bytes (see `domain`), and no more addresses than these are written.
         body.push(u8::try_from(self.domain.len()).unwrap_or(u8::MAX));
@@ -172,6 +176,7 @@ impl Ticket {
             expires: u64::from_be_bytes(reader.array()?),
             role: match reader.byte()? {
                 1 => Role::Home,
+                2 => Role::Member,
                 _ => return Err(TicketError::Invalid("unknown role")),
             },
             domain: reader.domain()?,
@@ -256,6 +261,8 @@ mod tests {
         assert!(text.starts_with("mt1-"));
         assert_eq!(text.parse::<Ticket>().unwrap(), ticket());
         assert_eq!(format!(" {}\n", text.to_ascii_uppercase()).parse::<Ticket>().unwrap(), ticket());
+        let member = Ticket { role: Role::Member, ..ticket() };
+        assert_eq!(member.to_string().parse::<Ticket>().unwrap(), member);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Runs the corpora of the fuzz targets `certificate`, `passport` and `ticket` through the very checks that they run; see
+//! Runs the corpora of the fuzz targets `certificate`, `member`, `passport` and `ticket` through the very checks that they run; see
 //! `fuzz/README.md`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 #[path = "../../../fuzz/checks/certificate.rs"]
 mod certificate;
+#[path = "../../../fuzz/checks/member.rs"]
+mod member;
 #[path = "../../../fuzz/checks/passport.rs"]
 mod passport;
 #[path = "../../../fuzz/checks/ticket.rs"]
@@ -35,6 +37,11 @@ fn replay(target: &str, check: fn(&[u8])) {
 #[test]
 fn certificates_of_the_corpus_hold() {
     replay("certificate", certificate::check);
+}
+
+#[test]
+fn what_members_send_in_the_corpus_holds() {
+    replay("member", member::check);
 }
 
 #[test]
