@@ -94,7 +94,12 @@ impl Overlay {
     /// # Errors
     /// [`Error::Config`] when certificates, key and overlay do not fit together; [`Error::Socket`].
     pub async fn start(config: Config) -> Result<Self, Error> {
-        let writer = CertifiedWriter::new(Arc::clone(&config.signer), config.certificate.clone(), config.homes.clone());
+        let writer = CertifiedWriter::new(
+            Arc::clone(&config.signer),
+            config.certificate.clone(),
+            config.homes.clone(),
+            config.delegated.clone(),
+        );
         let validator = CertificateValidator::new(config.authority.clone());
         Self::dangerous_start_with(config, Arc::new(writer), Arc::new(validator)).await
     }

@@ -157,7 +157,12 @@ async fn what_a_lying_node_writes_is_refused_by_those_who_would_store_it() {
     // The same parts under an honest writer are accepted.
     let mut config = victim;
     config.bootstrap = vec![address(&nodes[0])];
-    let writer = CertifiedWriter::new(Arc::clone(&config.signer), config.certificate.clone(), config.homes.clone());
+    let writer = CertifiedWriter::new(
+        Arc::clone(&config.signer),
+        config.certificate.clone(),
+        config.homes.clone(),
+        config.delegated.clone(),
+    );
     let validator = CertificateValidator::new(config.authority.clone());
     let honest = Overlay::dangerous_start_with(config, Arc::new(writer), Arc::new(validator)).await.unwrap();
     up(&honest, nodes[0].node_id()).await;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use meshtone_identity::{Authority, HomeCertificate, LinkKey, NodeCertificate, Signature, Signer, SigningKey};
 use meshtone_overlay::record::value::Record;
 use meshtone_overlay::record::{
-    CertificateValidator, CertifiedWriter, Kind, NodeAddress, RecordError, ResourceId, Role, SipRegistration,
-    Validator, writer,
+    CertificateValidator, CertifiedWriter, Delegated, Kind, NodeAddress, RecordError, ResourceId, Role,
+    SipRegistration, Validator, writer,
 };
 
 const NOW_S: u64 = 1_800_000_000;
@@ -30,7 +30,7 @@ fn node(authority: &Authority, number: u8, domains: &[&str]) -> Node {
     let certificate = authority.certify_node(key.public_key(), link_key, [number; 16], NOW_S, YEAR).unwrap();
     let homes = domains.iter().map(|domain| authority.issue_home(&certificate, domain, NOW_S, YEAR).unwrap());
     let homes: Vec<_> = homes.collect();
-    let writer = CertifiedWriter::new(key, certificate.clone(), homes.clone());
+    let writer = CertifiedWriter::new(key, certificate.clone(), homes.clone(), Delegated::default());
     Node { certificate, homes, writer }
 }
 

@@ -10,7 +10,7 @@ use meshtone_identity::{
 };
 use meshtone_overlay::record::validator::{Validator, check_form};
 use meshtone_overlay::record::{
-    CertificateValidator, CertifiedWriter, Kind, RecordError, ResourceId, StoredValue, Writer,
+    CertificateValidator, CertifiedWriter, Delegated, Kind, RecordError, ResourceId, StoredValue, Writer,
 };
 
 use crate::network::EPOCH_MS;
@@ -80,7 +80,7 @@ impl Certifier {
         }
         let home = |domain: &&str| expect(self.authority.issue_home(&certificate, domain, now, LIFETIME));
         let homes: Vec<HomeCertificate> = domains.iter().map(home).collect();
-        Arc::new(CertifiedWriter::new(signer, certificate, homes))
+        Arc::new(CertifiedWriter::new(signer, certificate, homes, Delegated::default()))
     }
 }
 

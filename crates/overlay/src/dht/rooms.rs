@@ -48,6 +48,8 @@ impl Owner {
             Kind::SipRegistration => {
                 domain_of(value.kind, &value.name).map_or(signer, |domain| *ResourceId::of_name(domain).as_bytes())
             }
+            // Whoever hands it on, it is hers.
+            Kind::Member => *value.resource().as_bytes(),
             Kind::NodeAddress | Kind::Certificate => signer,
         };
         Self { kind: value.kind, id }

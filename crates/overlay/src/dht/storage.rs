@@ -102,6 +102,8 @@ impl Storage {
         let digest = value.digest();
         match held {
             Some(held) if held.digest == digest => return Ok(()),
+            // The same said, handed on by another node: who came first may stay.
+            Some(held) if value.kind.dates_itself() && value.content == held.record.value.content => return Ok(()),
             Some(held) if !value.supersedes(&held.record.value) => {
                 let newest_ms = held.record.value.storage_ms;
                 return Err(Refusal { reason: RefusalReason::TooOld, newest_ms });

@@ -224,6 +224,10 @@ impl Dht {
     /// and only as far ahead as any storing node accepts, so that a liar cannot lead us into the future.
     fn redate(&mut self, now: Now, writing: &mut Writing, newest_ms: u64) -> bool {
         let max_ahead_ms = u64::try_from(MAX_AHEAD.as_millis()).unwrap_or(u64::MAX);
+        // What is dated by somebody else has been beaten by what she said later.
+        if writing.record.value.kind.dates_itself() {
+            return false;
+        }
         if writing.redated || newest_ms >= now.unix_ms.saturating_add(max_ahead_ms) {
             return false;
         }

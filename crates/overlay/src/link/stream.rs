@@ -20,11 +20,13 @@ pub enum Protocol {
     Sip = 2,
     /// Replication of the account table among home nodes.
     Accounts = 3,
+    /// Requests to the overlay's authority: certificates for people.
+    Authority = 4,
 }
 
 impl Protocol {
     /// The protocols that users of the overlay open streams for.
-    pub(crate) const FOR_USERS: [Self; 2] = [Self::Sip, Self::Accounts];
+    pub(crate) const FOR_USERS: [Self; 3] = [Self::Sip, Self::Accounts, Self::Authority];
 
     /// Returns the first byte of a stream of this protocol.
     pub const fn number(self) -> u8 {
@@ -32,6 +34,7 @@ impl Protocol {
             Self::Overlay => 1,
             Self::Sip => 2,
             Self::Accounts => 3,
+            Self::Authority => 4,
         }
     }
 
@@ -41,6 +44,7 @@ impl Protocol {
             1 => Some(Self::Overlay),
             2 => Some(Self::Sip),
             3 => Some(Self::Accounts),
+            4 => Some(Self::Authority),
             _ => None,
         }
     }

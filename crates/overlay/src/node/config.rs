@@ -9,6 +9,7 @@ use meshtone_identity::{AuthorityCertificate, HomeCertificate, NodeCertificate, 
 use super::{Error, RecordStore};
 use crate::link::PeerAddress;
 use crate::link::enrol::EnrolHandler;
+use crate::record::Delegated;
 
 /// What an overlay node needs to start.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct Config {
     pub certificate: NodeCertificate,
     /// The certificates of the domains we are a home node of.
     pub homes: Vec<HomeCertificate>,
+    /// For which people we may speak, beside those domains.
+    pub delegated: Delegated,
     /// Peers to keep links with: who invited us, and the host cache of the last run.
     pub bootstrap: Vec<PeerAddress>,
     /// How many nodes hold a value: 2 to 8, 5 by default.
@@ -58,6 +61,7 @@ impl Config {
             authority,
             certificate,
             homes: Vec::new(),
+            delegated: Delegated::default(),
             bootstrap: Vec::new(),
             replicas: DEFAULT_REPLICAS,
             serves: true,

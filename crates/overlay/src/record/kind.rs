@@ -12,6 +12,8 @@ pub enum Kind {
     NodeAddress,
     /// The home certificates of a domain: by them readers find its home nodes.
     Certificate,
+    /// Which nodes may speak for a person, said by herself: one entry for each of her certificates.
+    Member,
 }
 
 /// How values of a kind are held at one resource (RFC 6940 §7.2).
@@ -19,7 +21,7 @@ pub enum Kind {
 pub enum DataModel {
     /// One value for the resource.
     Single,
-    /// One value for each key; here the key is always the writer's node id.
+    /// One value for each key: the writer's node id, for a [`Kind::Member`] the SHA-256 of the user certificate.
     Dictionary,
 }
 
@@ -43,7 +45,7 @@ pub const MAX_NAME: usize = 320;
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::SipRegistration, Self::NodeAddress, Self::Certificate];
+    pub const ALL: [Self; 4] = [Self::SipRegistration, Self::NodeAddress, Self::Certificate, Self::Member];
 
     /// Returns the number on the wire.
     pub const fn number(self) -> u64 {
@@ -51,6 +53,7 @@ impl Kind {
             Self::SipRegistration => 1,
             Self::NodeAddress => 2,
             Self::Certificate => 3,
+            Self::Member => 4,
         }
     }
 
@@ -65,6 +68,7 @@ impl Kind {
             Self::SipRegistration => "sip-registration",
             Self::NodeAddress => "node-address",
             Self::Certificate => "certificate",
+            Self::Member => "member",
         }
     }
 
@@ -94,7 +98,24 @@ impl Kind {
                 default_lifetime: Duration::from_secs(24 * 3600),
                 max_lifetime: Duration::from_secs(7 * 24 * 3600),
             },
+            // Signed on another machine than those that store it, perhaps one that is seldom on; its certificate may have been
+            // renewed, or replaced after a loss, some times within that.
+            Self::Member => KindRules {
+                model: DataModel::Dictionary,
+                max_size: 2048,
+                max_count: 16,
+                default_lifetime: Duration::from_secs(30 * 24 * 3600),
+                max_lifetime: Duration::from_secs(31 * 24 * 3600),
+            },
         }
+    }
+}
+
+impl Kind {
+    /// Whether values of this kind are signed within by somebody else than their writer, whose date is theirs. Any node may write
+    /// such a value again, none may date it otherwise or remove it.
+    pub const fn dates_itself(self) -> bool {
+        matches!(self, Self::Member)
     }
 }
 
@@ -113,7 +134,7 @@ mod tests {
         for kind in Kind::ALL {
             assert_eq!(Kind::from_number(kind.number()), Some(kind));
         }
-        for number in [0, 4, u64::MAX] {
+        for number in [0, 5, u64::MAX] {
             assert_eq!(Kind::from_number(number), None);
         }
     }

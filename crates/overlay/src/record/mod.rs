@@ -23,10 +23,10 @@ pub mod writer;
 pub use error::RecordError;
 pub use kind::{DataModel, Kind, KindRules};
 pub use resource::ResourceId;
-pub use typed::{NodeAddress, Role, SipRegistration};
+pub use typed::{Member, NodeAddress, Role, SipRegistration};
 pub use validator::{CertificateValidator, Validator};
 pub use value::StoredValue;
-pub use writer::{CertifiedWriter, Writer};
+pub use writer::{CertifiedWriter, Delegated, Writer};
 
 use aws_lc_rs::digest;
 

@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use meshtone_identity::LinkKey;
+use meshtone_identity::member::MAX_DELEGATIONS;
+use meshtone_identity::{Delegations, LinkKey};
 
-use super::RecordError;
 use super::cbor::{CborError, Decoder, Encoder};
+use super::value::MAX_CERTIFICATE;
+use super::{RecordError, sha256};
 
 /// Most socket addresses in a [`NodeAddress`]: a few interfaces, both families, and what a NAT shows of them.
 pub const MAX_ADDRESSES: usize = 16;
@@ -52,6 +54,49 @@ pub struct SipRegistration {
     pub max_q: u16,
     /// When they last changed, in unix milliseconds.
     pub updated_ms: u64,
+}
+
+/// Which nodes may speak for a person (content of [`Kind::Member`](super::Kind::Member)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Her user certificate, DER.
+    pub certificate: Bytes,
+    /// The list that she signed: [`Delegations`], encoded.
+    pub delegations: Bytes,
+}
+
+impl Member {
+    /// Returns the encoded content.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Encoder::new();
+        out.array(2).bytes(&self.certificate).bytes(&self.delegations).finish().into()
+    }
+
+    /// Reads the content. Whether it may be believed is another question.
+    ///
+    /// # Errors
+    /// [`RecordError::Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut input = Decoder::new(bytes);
+        input.array_of(2)?;
+        let certificate = Bytes::copy_from_slice(input.bytes(MAX_CERTIFICATE)?);
+        let delegations = Bytes::copy_from_slice(input.bytes(MAX_DELEGATIONS)?);
+        input.finish()?;
+        Ok(Self { certificate, delegations })
+    }
+
+    /// Returns the key of its entry: SHA-256 of the certificate, so that no later one is overwritten by the holder of a lost key.
+    pub fn key(&self) -> [u8; 32] {
+        sha256(&self.certificate)
+    }
+
+    /// Returns when the list was signed, in unix milliseconds: the storage time of its value.
+    ///
+    /// # Errors
+    /// [`RecordError::Certificate`] where that cannot be read.
+    pub fn storage_ms(&self) -> Result<u64, RecordError> {
+        Ok(Delegations::peek(&self.delegations).map_err(RecordError::Certificate)?.issued_ms())
+    }
 }
 
 impl NodeAddress {

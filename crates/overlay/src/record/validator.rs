@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use meshtone_identity::{AuthorityCertificate, Es256, HomeCertificate, NodeCertificate, Verifier};
+use meshtone_identity::{
+    AuthorityCertificate, Delegations, Es256, HomeCertificate, NodeCertificate, UserCertificate, Verifier,
+};
 
 use super::value::MAX_AHEAD;
-use super::{DataModel, Kind, NodeAddress, RecordError, ResourceId, SipRegistration, StoredValue, sha256};
+use super::{DataModel, Kind, Member, NodeAddress, RecordError, ResourceId, SipRegistration, StoredValue, sha256};
 
 /// Certificates kept once verified. A storing node meets the same few writers again and again; 4096 of them take about
 /// 6 MiB, and whoever floods it with others only costs us their verification.
@@ -61,12 +63,29 @@ pub fn check_form(now_ms: u64, resource: ResourceId, value: &StoredValue) -> Res
     }
     let right_key = match rules.model {
         DataModel::Single => value.key.is_empty(),
-        DataModel::Dictionary => value.key == value.signer.as_bytes(),
+        DataModel::Dictionary => value.kind.dates_itself() || value.key == value.signer.as_bytes(),
     };
     if !right_key {
         return Err(RecordError::NotEntitled("the key is not the signer's"));
     }
     check_content(value)
+}
+
+/// What a person said has the date and the place that it gives itself, whoever hands it on: so an old list does not come back as a
+/// new one, and nobody ends what she said but she.
+fn check_member(value: &StoredValue) -> Result<(), RecordError> {
+    let member = Member::decode(&value.content)?;
+    let list = Delegations::peek(&member.delegations).map_err(RecordError::Certificate)?;
+    if value.key != member.key() {
+        return Err(RecordError::NotEntitled("the key is not the certificate's"));
+    }
+    if value.storage_ms != list.issued_ms() {
+        return Err(RecordError::NotEntitled("dated otherwise than its list"));
+    }
+    if value.expires_ms() > list.expires().saturating_mul(1000) {
+        return Err(RecordError::NotEntitled("it outlives its list"));
+    }
+    Ok(())
 }
 
 /// Returns the domain that a writer of this record has to hold a certificate for.
@@ -76,6 +95,7 @@ pub fn check_form(now_ms: u64, resource: ResourceId, value: &StoredValue) -> Res
 pub fn domain_of(kind: Kind, name: &str) -> Result<&str, RecordError> {
     match kind {
         Kind::NodeAddress => Err(RecordError::Name("a node's address belongs to no domain")),
+        Kind::Member => Err(RecordError::Name("a person belongs to no domain")),
         Kind::Certificate => Ok(name),
         Kind::SipRegistration => match name.rsplit_once('@') {
             Some((user, domain)) if !user.is_empty() && !domain.is_empty() => Ok(domain),
@@ -86,6 +106,9 @@ pub fn domain_of(kind: Kind, name: &str) -> Result<&str, RecordError> {
 
 fn check_content(value: &StoredValue) -> Result<(), RecordError> {
     if !value.exists {
+        if value.kind.dates_itself() {
+            return Err(RecordError::NotEntitled("it ends by itself; an empty list takes all back"));
+        }
         let empty = value.content.is_empty();
         return if empty { Ok(()) } else { Err(RecordError::Content("a removal has none")) };
     }
@@ -94,6 +117,7 @@ fn check_content(value: &StoredValue) -> Result<(), RecordError> {
         Kind::NodeAddress => NodeAddress::decode(&value.content).map(drop),
         // Whether it is a certificate shows when it is verified.
         Kind::Certificate => Ok(()),
+        Kind::Member => check_member(value),
     }
 }
 
@@ -111,7 +135,7 @@ impl CertificateValidator {
     fn node_certificate(&self, now: u64, der: &[u8]) -> Result<Arc<NodeCertificate>, RecordError> {
         let found = self.cached(der, |entry| match entry {
             Verified::Node(certificate) => Some(Arc::clone(certificate)),
-            Verified::Home(_) => None,
+            Verified::Home(_) | Verified::User(_) | Verified::List(_) => None,
         });
         if let Some(certificate) = found {
             certificate.check_time(now).map_err(RecordError::Certificate)?;
@@ -127,7 +151,7 @@ impl CertificateValidator {
     fn home_certificate(&self, now: u64, der: &[u8]) -> Result<Arc<HomeCertificate>, RecordError> {
         let found = self.cached(der, |entry| match entry {
             Verified::Home(certificate) => Some(Arc::clone(certificate)),
-            Verified::Node(_) => None,
+            Verified::Node(_) | Verified::User(_) | Verified::List(_) => None,
         });
         if let Some(certificate) = found {
             certificate.check_time(now).map_err(RecordError::Certificate)?;
@@ -138,6 +162,52 @@ impl CertificateValidator {
         let certificate = Arc::new(certificate);
         self.remember(der, Verified::Home(Arc::clone(&certificate)));
         Ok(certificate)
+    }
+
+    /// The certificate and the list of a person, if they are hers and both hold.
+    fn member(
+        &self,
+        now: u64,
+        name: &str,
+        certificate: &[u8],
+        list: &[u8],
+    ) -> Result<(Arc<UserCertificate>, Arc<Delegations>), RecordError> {
+        let user = match self.cached(certificate, |entry| match entry {
+            Verified::User(certificate) => Some(Arc::clone(certificate)),
+            Verified::Node(_) | Verified::Home(_) | Verified::List(_) => None,
+        }) {
+            Some(user) => {
+                user.check_time(now).map_err(RecordError::Certificate)?;
+                user
+            }
+            None => {
+                let user = UserCertificate::verify(&*self.verifier, certificate, &self.authority, now);
+                let user = Arc::new(user.map_err(RecordError::Certificate)?);
+                self.remember(certificate, Verified::User(Arc::clone(&user)));
+                user
+            }
+        };
+        if user.address() != name {
+            return Err(RecordError::NotEntitled("its user certificate is for another address"));
+        }
+        // A list holds under one certificate only.
+        let both = [&sha256(certificate), list].concat();
+        let list = match self.cached(&both, |entry| match entry {
+            Verified::List(list) => Some(Arc::clone(list)),
+            Verified::Node(_) | Verified::Home(_) | Verified::User(_) => None,
+        }) {
+            Some(list) => list,
+            None => {
+                let list = Delegations::verify(&*self.verifier, list, &user).map_err(RecordError::Certificate)?;
+                let list = Arc::new(list);
+                self.remember(&both, Verified::List(Arc::clone(&list)));
+                list
+            }
+        };
+        if list.expires() < now {
+            return Err(RecordError::NotEntitled("its list of delegations is over"));
+        }
+        Ok((user, list))
     }
 
     fn cached<T>(&self, der: &[u8], pick: impl Fn(&Verified) -> Option<T>) -> Option<T> {
@@ -168,7 +238,7 @@ impl Validator for CertificateValidator {
         certificates: &[Bytes],
     ) -> Result<(), RecordError> {
         check_form(now_ms, resource, value)?;
-        let needed = if value.kind == Kind::SipRegistration { 2 } else { 1 };
+        let needed = if value.kind == Kind::SipRegistration { 3 } else { 1 };
         if certificates.len() > needed {
             return Err(RecordError::Content("more certificates than it needs"));
         }
@@ -187,6 +257,12 @@ impl Validator for CertificateValidator {
                     return Err(RecordError::Content("its link key is not the certificate's"));
                 }
             }
+            Kind::SipRegistration if let [_, user, list] = certificates => {
+                let (_, list) = self.member(now, &value.name, user, list)?;
+                if !list.nodes().contains(&value.signer) {
+                    return Err(RecordError::NotEntitled("the person's list does not name it"));
+                }
+            }
             Kind::SipRegistration => {
                 let der = certificates.get(1).ok_or(RecordError::MissingCertificate("writer's home certificate"))?;
                 self.check_home(now, der, &node, domain_of(value.kind, &value.name)?)?;
@@ -194,6 +270,10 @@ impl Validator for CertificateValidator {
             // A removal needs no proof beyond the entry being the writer's own.
             Kind::Certificate if !value.exists => {}
             Kind::Certificate => self.check_home(now, &value.content, &node, &value.name)?,
+            Kind::Member => {
+                let member = Member::decode(&value.content)?;
+                self.member(now, &value.name, &member.certificate, &member.delegations)?;
+            }
         }
         // Last, since it costs most and cannot be cached.
         self.verifier
@@ -224,4 +304,6 @@ struct Cache {
 enum Verified {
     Node(Arc<NodeCertificate>),
     Home(Arc<HomeCertificate>),
+    User(Arc<UserCertificate>),
+    List(Arc<Delegations>),
 }

@@ -1,6 +1,7 @@
 //! The writing side of records: what signs them and which certificates go with them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use meshtone_identity::{HomeCertificate, NodeCertificate, NodeId, Signature, Sig
 
 use super::validator::domain_of;
 use super::value::Record;
-use super::{DataModel, Kind, RecordError, StoredValue};
+use super::{DataModel, Kind, Member, RecordError, StoredValue};
 
 /// Whoever this node writes as. A seam, so that simulations can write without real keys.
 pub trait Writer: Send + Sync {
@@ -28,10 +29,10 @@ pub trait Writer: Send + Sync {
     fn certificates(&self, kind: Kind, name: &str) -> Result<Vec<Bytes>, RecordError>;
 }
 
-/// Writes a value: `Some(content)` stores, `None` removes.
+/// Writes a value: `Some(content)` stores, `None` removes. A kind that [dates itself](Kind::dates_itself) does not take `storage_ms`.
 ///
 /// # Errors
-/// [`RecordError::TooLarge`], [`RecordError::Lifetime`] or [`RecordError::Signing`].
+/// [`RecordError::TooLarge`], [`RecordError::Lifetime`] or [`RecordError::Signing`]; those of [`Member::decode`].
 pub fn write(
     writer: &dyn Writer,
     kind: Kind,
@@ -51,14 +52,21 @@ pub fn write(
         return Err(RecordError::TooLarge { size, max: rules.max_size });
     }
     let signer = writer.node_id();
+    let (own_key, mut dated_ms) = (signer.as_bytes().to_vec(), storage_ms);
+    let key = match (rules.model, kind.dates_itself(), &content) {
+        (DataModel::Single, ..) => Vec::new(),
+        (DataModel::Dictionary, true, Some(content)) => {
+            let member = Member::decode(content)?;
+            dated_ms = member.storage_ms()?;
+            member.key().to_vec()
+        }
+        (DataModel::Dictionary, ..) => own_key,
+    };
     let mut value = StoredValue {
         kind,
         name: name.to_owned(),
-        key: match rules.model {
-            DataModel::Single => Vec::new(),
-            DataModel::Dictionary => signer.as_bytes().to_vec(),
-        },
-        storage_ms,
+        key,
+        storage_ms: dated_ms,
         lifetime_s,
         exists: content.is_some(),
         content: content.unwrap_or_default(),
@@ -70,17 +78,44 @@ pub fn write(
     Ok(Record { value, certificates })
 }
 
+/// For which people this node may speak, beside its domains, and what proves it. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Delegated(Arc<RwLock<BTreeMap<String, Member>>>);
+
+impl Delegated {
+    /// Takes up what a person says; her list has to name this node, or its records are refused everywhere.
+    pub fn set(&self, address: &str, member: Member) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(address.to_owned(), member);
+    }
+
+    /// Forgets a person.
+    pub fn remove(&self, address: &str) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(address);
+    }
+
+    /// Returns what proves that this node may speak for this person.
+    pub fn get(&self, address: &str) -> Option<Member> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(address).cloned()
+    }
+}
+
 /// Writes with a node's own key, under its certificates.
 pub struct CertifiedWriter {
     signer: Arc<dyn Signer>,
     certificate: NodeCertificate,
     homes: Vec<HomeCertificate>,
+    delegated: Delegated,
 }
 
 impl CertifiedWriter {
     /// Makes a writer of the node's key and certificates.
-    pub fn new(signer: Arc<dyn Signer>, certificate: NodeCertificate, homes: Vec<HomeCertificate>) -> Self {
-        Self { signer, certificate, homes }
+    pub fn new(
+        signer: Arc<dyn Signer>,
+        certificate: NodeCertificate,
+        homes: Vec<HomeCertificate>,
+        delegated: Delegated,
+    ) -> Self {
+        Self { signer, certificate, homes, delegated }
     }
 }
 
@@ -96,17 +131,23 @@ impl Writer for CertifiedWriter {
     fn certificates(&self, kind: Kind, name: &str) -> Result<Vec<Bytes>, RecordError> {
         let mut certificates = vec![Bytes::copy_from_slice(self.certificate.der())];
         match kind {
-            Kind::NodeAddress => {}
+            Kind::NodeAddress | Kind::Member => {}
             Kind::SipRegistration | Kind::Certificate => {
                 let domain = domain_of(kind, name)?;
-                let home = self
-                    .homes
-                    .iter()
-                    .find(|home| home.domain() == domain)
-                    .ok_or_else(|| RecordError::Signing(format!("it holds no home certificate for {domain}")))?;
-                // Of kind Certificate the home certificate is the content itself.
-                if kind == Kind::SipRegistration {
-                    certificates.push(Bytes::copy_from_slice(home.der()));
+                let home = self.homes.iter().find(|home| home.domain() == domain);
+                match (home, kind) {
+                    // Of kind Certificate the home certificate is the content itself.
+                    (Some(_), Kind::Certificate) => {}
+                    (Some(home), _) => certificates.push(Bytes::copy_from_slice(home.der())),
+                    (None, Kind::SipRegistration) => {
+                        let refuse =
+                            || RecordError::Signing(format!("it may speak neither for {domain} nor for {name}"));
+                        let member = self.delegated.get(name).ok_or_else(refuse)?;
+                        certificates.extend([member.certificate, member.delegations]);
+                    }
+                    (None, _) => {
+                        return Err(RecordError::Signing(format!("it holds no home certificate for {domain}")));
+                    }
                 }
             }
         }
