@@ -1,4 +1,4 @@
-//! `meshtone user`, `invite` and `status`: ask the running node, or, for users, open the store when none runs.
+//! `meshtone user`, `invite`, `authority` and `status`: ask the running node, or, for users, open the store when none runs.
 
 use std::path::Path;
 
@@ -6,14 +6,14 @@ use hyper::Method;
 use meshtone_node::Algorithm;
 use meshtone_node::account::{Accounts, Changes, Credentials, system_random};
 use meshtone_node::control::{
-    Contradiction, Invite, NewInvite, NewUser, Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserRow,
-    Warning,
+    AuthorityStatus, CertificateList, Contradiction, Invite, NewInvite, NewUser, Status, TrunkStatus, UserChanges,
+    UserCredentials, UserList, UserRow, Warning,
 };
 use meshtone_node::enrol;
 use meshtone_node::store::Store;
 
 use crate::client::{Client, segment};
-use crate::command::{InviteOptions, Role, UserCommand};
+use crate::command::{AuthorityCommand, InviteOptions, Role, UserCommand};
 use crate::failure::Failure;
 use crate::output::{self, printable, table};
 
@@ -92,6 +92,27 @@ pub(crate) fn invite(data: &Path, options: &InviteOptions) -> Result<(), Failure
         format!("It works once, within {}; until then keep it secret.", lasting(options.valid.as_secs())),
     ];
     output::print(&lines.join("\n"));
+    Ok(())
+}
+
+pub(crate) fn authority(data: &Path, command: &AuthorityCommand) -> Result<(), Failure> {
+    let AuthorityCommand::List { json } = command;
+    let client = running(data, "there is nobody to ask")?;
+    let list: CertificateList = client.ask(Method::GET, "/authority/certificates", NOTHING)?;
+    if *json {
+        return output::print_json(&list);
+    }
+    if list.certificates.is_empty() {
+        output::print("nobody has been certified yet; people type `meshtone enroll ADDRESS` at their node");
+        return Ok(());
+    }
+    let now = unix_ms() / 1000;
+    let rows = list.certificates.into_iter().map(|row| {
+        let [issued, left] = [now.saturating_sub(row.issued), row.expires.saturating_sub(now)].map(lasting);
+        let certificate = row.certificate.chars().take(16).collect();
+        [row.address, format!("{issued} ago"), left, certificate]
+    });
+    output::print(&table(["address", "issued", "good for", "certificate"], &rows.collect::<Vec<_>>()));
     Ok(())
 }
 
@@ -234,6 +255,7 @@ fn status_text(status: &Status) -> String {
         ));
     }
     sections.extend(clock_text(status.clock_behind_ms));
+    sections.extend(status.authority.as_ref().map(authority_text));
     sections.extend(status.contradictions.iter().map(contradiction_text));
     let links: Vec<[String; 4]> = status
         .links
@@ -284,6 +306,34 @@ fn clock_text(behind_ms: i64) -> Option<String> {
         lasting(off_s)
     );
     (off_s > 30).then_some(text)
+}
+
+/// Whom the authority certifies, and whether its mails leave.
+fn authority_text(authority: &AuthorityStatus) -> String {
+    let people = match authority.certificates {
+        1 => "1 person's certificate".to_owned(),
+        count => format!("{count} certificates of people"),
+    };
+    let mut lines = vec![format!("authority here, policy {}; {people}", authority.policy)];
+    let Some(mail) = &authority.mail else {
+        lines.push("mail      no mail server is configured, so nobody can prove an address".to_owned());
+        return lines.join("\n");
+    };
+    let waits = if mail.waiting == 0 { String::new() } else { format!("; {} wait", mail.waiting) };
+    let (server, reason) = (printable(&mail.server), mail.reason.as_deref().map(printable));
+    lines.push(match (mail.state.as_str(), reason) {
+        (_, Some(reason)) => {
+            let since = mail.failing_for_s.map_or_else(String::new, |since| format!(" for {}", lasting(since)));
+            format!("mail      failing{since}: {reason}{waits}")
+        }
+        ("ready", None) => format!("mail      leaves by {server}{waits}"),
+        (_, None) => format!("mail      the mail server {server} is being greeted{waits}"),
+    });
+    lines.extend(mail.hint.as_deref().map(|hint| format!("hint: {}", printable(hint))));
+    if let (Some(said), Some(ago)) = (&mail.refused, mail.refused_ago_s) {
+        lines.push(format!("          a mail was refused {} ago: {}", lasting(ago), printable(said)));
+    }
+    lines.join("\n")
 }
 
 fn role(status: &Status) -> String {
@@ -337,7 +387,7 @@ fn lasting(seconds: u64) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use meshtone_node::control::{AccountsStatus, Registration, Search, ServerStatus};
+    use meshtone_node::control::{AccountsStatus, MailStatus, Registration, Search, ServerStatus};
 
     use super::*;
 
@@ -397,6 +447,20 @@ mod tests {
                 reason: "no answer in time".to_owned(),
                 tried: "the local network".to_owned(),
             }),
+            authority: Some(AuthorityStatus {
+                policy: "invite".to_owned(),
+                certificates: 3,
+                mail: Some(MailStatus {
+                    server: "mail.example.org:587".to_owned(),
+                    state: "failing".to_owned(),
+                    waiting: 2,
+                    failing_for_s: Some(61),
+                    reason: Some("the mail server refuses our user name and password: 535\u{1b}".to_owned()),
+                    hint: Some("check `user`".to_owned()),
+                    refused: Some("550 no such user".to_owned()),
+                    refused_ago_s: Some(3600),
+                }),
+            }),
         };
         let text = status_text(&status);
         for part in [
@@ -413,6 +477,8 @@ mod tests {
             "role      serving: it holds and forwards for others, 2 of them ordinary nodes",
             "9 dials in vain: no answer in time\ntried     the local network",
             "peer      0123@192.0.2.7:6084\n          0123@198.51.100.7:6084\n",
+            "authority here, policy invite; 3 certificates of people\nmail      failing for 1 min 1 s: the mail server refuses",
+            "; 2 wait\nhint: check `user`\n          a mail was refused 1 h ago: 550 no such user",
             "failing for 1 min 1 s",
             "1 of 4",
             "provider: no server of the provider answers\nhint: check `server`",

@@ -37,6 +37,9 @@ pub(crate) enum Command {
     User(UserCommand),
     /// Make a ticket with which another machine joins
     Invite(InviteOptions),
+    /// Look after the overlay's authority, at the node that founded the overlay
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
     /// Show how the running node stands
     Status(StatusOptions),
     /// Show the versions of program, link protocol and data folder
@@ -186,6 +189,16 @@ pub(crate) enum UserCommand {
     Remove {
         /// The user's name
         user: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthorityCommand {
+    /// List the certificates of people that have not run out
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 

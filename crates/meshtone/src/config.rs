@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use meshtone_node::{DigestRule, Network};
 
+use crate::authority;
 use crate::command::PortRange;
 use crate::failure::Failure;
 use crate::outside::{self, OutsideKeys};
@@ -65,6 +66,7 @@ pub(crate) struct Settings {
     pub(crate) trusted_sources: Vec<Network>,
     pub(crate) trunks: Vec<Trunk>,
     pub(crate) first_stage: Option<first_stage::Settings>,
+    pub(crate) authority: Option<meshtone_node::authority::Settings>,
 }
 
 /// The keys as they are written: lists as one text (commas allowed) or a list.
@@ -172,7 +174,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         Failure::new(format!("{at} is no TOML: {}", error.message()), line_hint(text, error.span()))
     })?;
-    let known: Vec<&str> = KEYS.iter().chain(&outside::KEYS).chain([&trunk::KEY]).copied().collect();
+    let known: Vec<&str> = KEYS.iter().chain(&outside::KEYS).chain([&trunk::KEY, &authority::KEY]).copied().collect();
     if let Some(unknown) = table.keys().find(|key| !known.contains(&key.as_str())) {
         let nearest = known.iter().min_by_key(|key| distance(unknown, key)).copied().unwrap_or("domain");
         return Err(Failure::new(
@@ -182,6 +184,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     }
     let wrong = |what: String, hint: &str| Failure::new(format!("{at}: {what}"), hint);
     let trunks = table.remove(trunk::KEY).map(|tables| trunk::read(tables, path)).transpose()?.unwrap_or_default();
+    let authority = table.remove(authority::KEY).map(|table| authority::read(table, path)).transpose()?;
     let (others, table): (toml::Table, toml::Table) =
         table.into_iter().partition(|(key, _)| outside::KEYS.contains(&key.as_str()));
     let outside: OutsideKeys = toml::Value::Table(others).try_into().map_err(|error: toml::de::Error| {
@@ -236,6 +239,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
             .map(FirstStageTable::read)
             .transpose()
             .map_err(|(what, hint)| wrong(what, hint))?,
+        authority,
     })
 }
 
@@ -330,6 +334,8 @@ mod tests {
             "domain = [",
             "domain = 1",
             "first_stage = \"192.0.2.1:5060\"",
+            "authority = \"open\"",
+            "[authority.mail]\nserver = \"mail.example.org\"",
             "[first_stage]\nservers = []",
             "[first_stage]\nservers = [\"sbc\"]",
             "[first_stage]\nservers = [\"192.0.2.1:5060\"]\nspread = \"evenly\"",

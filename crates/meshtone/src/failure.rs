@@ -4,6 +4,7 @@ use std::fmt;
 
 use meshtone_node::StartError;
 use meshtone_node::account::AccountError;
+use meshtone_node::authority::ServiceError;
 use meshtone_node::enrol::EnrolError;
 use meshtone_node::store::StoreError;
 
@@ -64,6 +65,8 @@ impl From<StartError> for Failure {
             StartError::OpenToStrangers(_) => {
                 "name addresses of this machine or of a private network with --sip, such as 127.0.0.1:5060, and no other kind"
             }
+            StartError::Authority(ServiceError::Store(error)) => error.hint(),
+            StartError::Authority(ServiceError::Mail(error)) => error.hint(),
             StartError::NodeName => "this is a defect of the program: please report it",
             StartError::RtpPorts => "give a range of ports such as --rtp-ports 16384-32767",
         };

@@ -1,6 +1,7 @@
 //! `meshtone`: the one binary. Command line, configuration and logging; whatever it does, a library does.
 
 mod administer;
+mod authority;
 mod client;
 mod command;
 mod config;
@@ -43,6 +44,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Run(options) => run::run(data, *options, settings),
         Command::User(command) => administer::user(&data, command),
         Command::Invite(options) => administer::invite(&data, &options),
+        Command::Authority(command) => administer::authority(&data, &command),
         Command::Status(options) => administer::status(&data, options.json),
         Command::Version => {
             output::print(&command::long_version());

@@ -56,6 +56,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         dangerous_open_registration: options.dangerous_open_registration,
         trunks: settings.trunks,
         first_stage: settings.first_stage,
+        authority: settings.authority,
     };
     if config.dangerous_open_registration {
         output::warn(OPEN_REGISTRATION, "start without --dangerous-open-registration to ask for passwords");

@@ -78,7 +78,7 @@ struct Inbound {
 }
 
 /// What is wrong with a table: what happened, and a hint.
-type Wrong = (String, &'static str);
+pub(crate) type Wrong = (String, &'static str);
 
 /// Reads all tables; `at` is the file they are in.
 pub(crate) fn read(tables: toml::Value, at: &Path) -> Result<Vec<Trunk>, Failure> {
@@ -229,12 +229,13 @@ fn password(inline: Option<String>, file: Option<&Path>, at: &Path, name: &str) 
         }
         (None, Some(path)) => {
             let folder = at.parent().unwrap_or(Path::new("."));
-            read_password(&folder.join(path)).map(Some)
+            Ok(Some(Secret::Password(read_password(&folder.join(path))?)))
         }
     }
 }
 
-fn read_password(path: &Path) -> Result<Secret, Wrong> {
+/// The password in a file that nobody else can read.
+pub(crate) fn read_password(path: &Path) -> Result<String, Wrong> {
     let unreadable = |error: std::io::Error| {
         (
             format!("`password_file` {} cannot be read: {error}", path.display()),
@@ -254,7 +255,7 @@ fn read_password(path: &Path) -> Result<Secret, Wrong> {
         let what = format!("`password_file` {} does not hold one line", path.display());
         return Err((what, "write the password into it, and nothing else"));
     }
-    Ok(Secret::Password(password.to_owned()))
+    Ok(password.to_owned())
 }
 
 #[cfg(test)]
@@ -347,7 +348,7 @@ mod tests {
         let (what, hint) = read_password(&path).unwrap_err();
         assert!(what.contains("mode 640") && hint.contains("chmod 600"));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(read_password(&path), Ok(Secret::Password(password)) if password == "secret"));
+        assert_eq!(read_password(&path).unwrap(), "secret");
         std::fs::write(&path, "two\nlines\n").unwrap();
         assert!(read_password(&path).is_err());
         std::fs::remove_dir_all(&folder).unwrap();

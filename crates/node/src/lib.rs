@@ -11,11 +11,13 @@
 //! | [`first_stage`] | the servers of a farm that this node stands before |
 //! | [`bootstrap`] | finding other nodes by name and on the local network |
 //! | [`account`] | who may register here, replicated among home nodes |
+//! | [`authority`] | certifying people who prove a mailbox, and asking for it |
 //! | [`enrol`] | how a node comes by its identity, and tickets for others |
 //! | [`control`] | administration over a unix socket |
 //! | [`store`] | the data folder |
 
 pub mod account;
+pub mod authority;
 pub mod bootstrap;
 mod clock;
 pub mod control;

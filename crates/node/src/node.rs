@@ -19,8 +19,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::account::{self, Accounts};
+use crate::authority::{self, ServiceError};
 use crate::bootstrap::{Bootstrap, Peer, Tried};
-use crate::clock::unix_ms;
+use crate::clock::{unix_ms, unix_s};
 use crate::control;
 use crate::enrol::{self, Membership};
 use crate::exchange::Exchange;
@@ -107,6 +108,8 @@ pub struct Config {
     pub trunks: Vec<Trunk>,
     /// The servers behind, where this node is the first stage of a farm.
     pub first_stage: Option<first_stage::Settings>,
+    /// How the overlay's authority works, where this node has it.
+    pub authority: Option<authority::Settings>,
 }
 
 /// What a person wants to know of a node that has started.
@@ -167,6 +170,9 @@ pub enum StartError {
     /// Registration without passwords where strangers could come in.
     #[error("anybody could register at {0}: open registration is for networks that nobody else can reach")]
     OpenToStrangers(SocketAddr),
+    /// The overlay's authority.
+    #[error(transparent)]
+    Authority(#[from] ServiceError),
     /// The node's id makes no host name.
     #[error("the node's id makes no host name")]
     NodeName,
@@ -245,6 +251,10 @@ impl Node {
             exchange.warn_if_shut_out(&account);
         }
         exchange.trunks.announce(&publisher, &domain);
+        let authority = authority(&config, &membership, &store)?;
+        if let Some(authority) = &authority {
+            authority.announce(&publisher);
+        }
 
         let mut tasks = JoinSet::new();
         let mut shards = Vec::new();
@@ -285,6 +295,10 @@ impl Node {
         let (peers, local) = (config.peers.clone(), config.local_network);
         tasks.spawn(Bootstrap { peers, local, dns, tried: tried.clone() }.run(overlay.clone()));
 
+        if let Some(authority) = &authority {
+            tasks.spawn(authority.clone().run(overlay.clone()));
+        }
+
         let (addresses, links) = (transports.addresses(), overlay.addresses());
         let summary = Summary {
             node: overlay.node_id().to_string(),
@@ -300,8 +314,9 @@ impl Node {
             first_run: membership.first_run,
             users: accounts.users(),
         };
-        let view = StatusView::new(summary.clone(), exchange, first_stage, tried);
-        let control = control::Control::new(accounts, membership.inviter(), overlay.clone(), Arc::new(view));
+        let view = StatusView::new(summary.clone(), exchange, first_stage, tried, authority.clone());
+        let control = control::Control::new(accounts, membership.inviter(), overlay.clone(), Arc::new(view))
+            .with_authority(authority);
         let listener = control::bind(&summary.data).map_err(StartError::Control)?;
         tasks.spawn(control::serve(listener, control));
         Ok(Node { summary, store, overlay, publisher, transports, registrations, tasks, workers: inboxes })
@@ -395,6 +410,25 @@ fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> Ov
     overlay.enrol = membership.enrol_handler();
     overlay.records = Some(Arc::new(store.clone()));
     overlay
+}
+
+/// The overlay's authority at work, where this node has it.
+fn authority(
+    config: &Config,
+    membership: &Membership,
+    store: &Store,
+) -> Result<Option<Arc<authority::Service>>, ServiceError> {
+    let Some(authority) = membership.inviter().authority() else {
+        if config.authority.is_some() {
+            tracing::warn!(
+                "[authority] in the configuration does nothing: the node that founded the overlay has its authority"
+            );
+        }
+        return Ok(None);
+    };
+    let settings = config.authority.clone().unwrap_or_default();
+    let (domain, random) = (&membership.domain, account::system_random());
+    authority::Service::open(store.clone(), authority, domain, &settings, unix_s, random).map(Arc::new).map(Some)
 }
 
 /// The addresses to tell a person: where we listen on all of them, those of this machine that the links know.

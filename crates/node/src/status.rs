@@ -9,10 +9,13 @@ use meshtone_overlay::Path;
 use meshtone_overlay::dht::Evidence;
 use meshtone_sip::digest::Algorithm;
 
+use crate::authority::Service;
+use crate::authority::mail::MailStanding;
 use crate::bootstrap::{Peer, Tried};
 use crate::clock::unix_ms;
 use crate::control::{
-    AccountsStatus, Call, Contradiction, Link, Registration, Search, ServerStatus, Status, StatusSource, TrunkStatus,
+    AccountsStatus, AuthorityStatus, Call, Contradiction, Link, MailStatus, Registration, Search, ServerStatus, Status,
+    StatusSource, TrunkStatus,
 };
 use crate::exchange::Exchange;
 use crate::exchange::first_stage::FirstStage;
@@ -25,6 +28,7 @@ pub(crate) struct StatusView {
     exchange: Arc<Exchange>,
     first_stage: Option<Arc<FirstStage>>,
     tried: Arc<Tried>,
+    authority: Option<Arc<Service>>,
     started: Instant,
 }
 
@@ -34,8 +38,18 @@ impl StatusView {
         exchange: Arc<Exchange>,
         first_stage: Option<Arc<FirstStage>>,
         tried: Arc<Tried>,
+        authority: Option<Arc<Service>>,
     ) -> Self {
-        Self { summary, exchange, first_stage, tried, started: Instant::now() }
+        Self { summary, exchange, first_stage, tried, authority, started: Instant::now() }
+    }
+
+    fn authority(&self, now_ms: u64) -> Option<AuthorityStatus> {
+        let standing = self.authority.as_ref()?.standing();
+        Some(AuthorityStatus {
+            policy: standing.policy.as_str().to_owned(),
+            certificates: standing.certificates,
+            mail: standing.mail.map(|mail| mail_status(mail, now_ms)),
+        })
     }
 
     fn links(&self) -> Vec<Link> {
@@ -147,6 +161,7 @@ impl StatusSource for StatusView {
                 tried: self.tried.sentence(),
             }),
             contradictions: overlay.evidence().iter().map(contradiction).collect(),
+            authority: self.authority(now_ms),
         }
     }
 
@@ -157,6 +172,22 @@ impl StatusSource for StatusView {
     fn offers(&self, algorithms: &[Algorithm]) -> bool {
         self.exchange.offers(algorithms)
     }
+}
+
+fn mail_status(mail: MailStanding, now_ms: u64) -> MailStatus {
+    let MailStanding { server, is_ready, waiting, trouble, refused } = mail;
+    let state = match (&trouble, is_ready) {
+        (Some(_), _) => "failing",
+        (None, true) => "ready",
+        (None, false) => "starting",
+    };
+    let ago_s = |then_ms: u64| now_ms.saturating_sub(then_ms) / 1000;
+    let (failing_for_s, reason, hint) = trouble.map_or((None, None, None), |(since_ms, reason, hint)| {
+        (Some(ago_s(since_ms)), Some(reason), Some(hint.to_owned()))
+    });
+    let (refused_ms, refused) = refused.unzip();
+    let refused_ago_s = refused_ms.map(ago_s);
+    MailStatus { server, state: state.to_owned(), waiting, failing_for_s, reason, hint, refused, refused_ago_s }
 }
 
 fn contradiction(evidence: &Evidence) -> Contradiction {

@@ -126,6 +126,7 @@ fn config(data: &Path, link: SocketAddr) -> Config {
         dangerous_open_registration: false,
         trunks: Vec::new(),
         first_stage: None,
+        authority: None,
     }
 }
 

@@ -9,7 +9,7 @@ pub const MAX_USER_LEN: usize = 64;
 pub const MAX_NUMBER_LEN: usize = 20;
 
 /// Names that the node's own services answer to, now or soon; an account of that name would never be called.
-const RESERVED: [&str; 6] = ["echo", "voicemail", "presence", "rooms", "conference", "trunk"];
+const RESERVED: [&str; 7] = ["echo", "voicemail", "presence", "rooms", "conference", "trunk", "authority"];
 
 /// A new user's canonical (lower-case) name.
 ///

@@ -55,6 +55,69 @@ pub struct Status {
     /// Writers of the overlay that were caught signing two different records of one moment, since the start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contradictions: Vec<Contradiction>,
+    /// The overlay's authority; only at the node that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<AuthorityStatus>,
+}
+
+/// How the overlay's authority stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityStatus {
+    /// Whom it certifies: `invite`, `open` or `closed`.
+    pub policy: String,
+    /// Certificates of people that have not run out.
+    pub certificates: usize,
+    /// The way its mails take; without it nobody can prove an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<MailStatus>,
+}
+
+/// How the way to the mail server stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailStatus {
+    /// The mail server, `host:port`.
+    pub server: String,
+    /// `ready`, `starting` or `failing`.
+    pub state: String,
+    /// Mails that wait to be sent.
+    pub waiting: usize,
+    /// For how many seconds it has been failing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_for_s: Option<u64>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// What the server said of the last mail that it refused for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// How many seconds ago that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_ago_s: Option<u64>,
+}
+
+/// What the authority has certified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateList {
+    /// The certificates of people that have not run out, by address.
+    pub certificates: Vec<CertificateRow>,
+}
+
+/// A person's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRow {
+    /// The address it is for.
+    pub address: String,
+    /// SHA-256 of the certificate, in hexadecimal.
+    pub certificate: String,
+    /// SHA-256 of the key it is for, in hexadecimal.
+    pub key: String,
+    /// When it was issued, in unix seconds.
+    pub issued: u64,
+    /// Its last second, in unix seconds.
+    pub expires: u64,
 }
 
 /// What proves that a node signed two different records of one moment.

@@ -12,6 +12,7 @@
 //! | `PATCH /users/{name}` [`UserChanges`] | [`UserRow`] |
 //! | `DELETE /users/{name}` | 204 |
 //! | `POST /invites` [`NewInvite`] | 201, [`Invite`] |
+//! | `GET /authority/certificates` | [`CertificateList`], where the authority is |
 //!
 //! What fails is answered with [`Failure`] and the HTTP status that fits.
 
@@ -20,8 +21,9 @@ mod routes;
 mod socket;
 
 pub use api::{
-    AccountsStatus, Call, Contradiction, Failure, Invite, Link, NewInvite, NewUser, Registration, Search, ServerStatus,
-    Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
+    AccountsStatus, AuthorityStatus, Call, CertificateList, CertificateRow, Contradiction, Failure, Invite, Link,
+    MailStatus, NewInvite, NewUser, Registration, Search, ServerStatus, Status, TrunkStatus, UserChanges,
+    UserCredentials, UserList, UserRow, Warning,
 };
 pub use socket::{SOCKET, bind, remove};
 
@@ -33,6 +35,7 @@ use meshtone_sip::digest::Algorithm;
 use tokio::net::UnixListener;
 
 use crate::account::{Account, Accounts};
+use crate::authority;
 use crate::enrol::Inviter;
 
 /// What the rest of the node knows of itself.
@@ -55,12 +58,18 @@ pub struct Control {
     /// The addresses of our link, real ones.
     links: Arc<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
     status: Arc<dyn StatusSource>,
+    authority: Option<Arc<authority::Service>>,
 }
 
 impl Control {
     /// Joins what is administered.
     pub fn new(accounts: Accounts, inviter: Arc<Inviter>, overlay: Overlay, status: Arc<dyn StatusSource>) -> Control {
-        Control { accounts, inviter, links: Arc::new(move || overlay.addresses()), status }
+        Control { accounts, inviter, links: Arc::new(move || overlay.addresses()), status, authority: None }
+    }
+
+    /// The same, of the node that has the overlay's authority.
+    pub fn with_authority(self, authority: Option<Arc<authority::Service>>) -> Control {
+        Control { authority, ..self }
     }
 
     /// What is wrong with an account whose phones may use only what no listener here offers.

@@ -13,7 +13,9 @@ use serde::de::DeserializeOwned;
 use meshtone_sip::digest::Algorithm;
 
 use super::Control;
-use super::api::{Failure, Invite, NewInvite, NewUser, UserChanges, UserCredentials, UserList, UserRow};
+use super::api::{
+    CertificateList, Failure, Invite, NewInvite, NewUser, UserChanges, UserCredentials, UserList, UserRow,
+};
 use crate::account::{AccountError, Accounts, Changes, Credentials};
 use crate::enrol::{InviteError, Inviter};
 
@@ -27,6 +29,7 @@ pub(super) fn router(control: Control) -> Router {
         .route("/users/{name}", patch(change_user).delete(remove_user))
         .route("/users/{name}/password", post(change_password))
         .route("/invites", post(invite))
+        .route("/authority/certificates", get(list_certificates))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "there is nothing of that name"))
         .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done with it"))
         .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
@@ -112,6 +115,15 @@ async fn invite(State(control): State<Control>, body: Bytes) -> Result<Response,
         expires: ticket.expires,
     };
     Ok((StatusCode::CREATED, Json(invite)).into_response())
+}
+
+async fn list_certificates(State(control): State<Control>) -> Result<Response, Failed> {
+    let authority = control.authority.as_ref().ok_or(Failed {
+        status: StatusCode::CONFLICT,
+        error: "this node does not have the overlay's authority".to_owned(),
+        hint: "ask at the node that founded the overlay",
+    })?;
+    Ok(Json(CertificateList { certificates: authority.issued() }).into_response())
 }
 
 fn credentials(control: &Control, credentials: Credentials) -> UserCredentials {

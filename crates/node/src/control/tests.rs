@@ -39,6 +39,7 @@ impl StatusSource for FixedStatus {
             clock_behind_ms: 0,
             search: None,
             contradictions: vec![],
+            authority: None,
         }
     }
 
@@ -66,6 +67,7 @@ async fn node() -> Node {
         inviter: membership.inviter(),
         links: Arc::new(|| vec!["192.0.2.7:6084".parse().unwrap()]),
         status: Arc::new(FixedStatus),
+        authority: None,
     };
     tokio::spawn(serve(bind(folder.path()).unwrap(), control));
     Node { folder, _store: store }
@@ -149,6 +151,7 @@ async fn what_fails_says_why_and_what_to_do() {
         (405, "PUT", "/users", ""),
         (400, "POST", "/invites", r#"{"role":"king","valid_s":60}"#),
         (400, "POST", "/invites", r#"{"role":"home","valid_s":0}"#),
+        (409, "GET", "/authority/certificates", ""),
     ] {
         let (status, failure) = ask(data, method, path, body).await;
         assert_eq!(status, expected, "{method} {path} {body}: {failure}");

@@ -102,6 +102,11 @@ impl Inviter {
         self.authority.is_some()
     }
 
+    /// The authority, where this node has it.
+    pub fn authority(&self) -> Option<Arc<Authority>> {
+        self.authority.clone()
+    }
+
     /// Makes a ticket that admits one machine as a home node of our domain. Durable on return.
     ///
     /// `addresses` are those under which the new machine can reach our link.

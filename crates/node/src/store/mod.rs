@@ -43,10 +43,13 @@ pub(crate) enum Table {
     Tickets,
     Settings,
     Records,
+    /// Certificates that the authority here has issued to people.
+    Issued,
 }
 
 impl Table {
-    const ALL: [Table; 5] = [Table::Accounts, Table::Bindings, Table::Tickets, Table::Settings, Table::Records];
+    const ALL: [Table; 6] =
+        [Table::Accounts, Table::Bindings, Table::Tickets, Table::Settings, Table::Records, Table::Issued];
 
     const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
         TableDefinition::new(match self {
@@ -55,6 +58,7 @@ impl Table {
             Table::Tickets => "tickets",
             Table::Settings => "settings",
             Table::Records => "records",
+            Table::Issued => "issued",
         })
     }
 }

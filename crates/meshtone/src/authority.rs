@@ -1,0 +1,183 @@
+//! The `[authority]` table: whom the overlay's authority certifies, and by which mail server it reaches them.
+
+use std::path::{Path, PathBuf};
+
+use meshtone_node::authority::{MailSettings, Password, Policy, Security, Settings};
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::trunk::{Wrong, read_password};
+
+/// The key of the table.
+pub(crate) const KEY: &str = "authority";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    policy: Option<String>,
+    page: Option<String>,
+    mail: Option<Mail>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mail {
+    server: String,
+    tls: Option<String>,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+    from: String,
+    ca_file: Option<PathBuf>,
+}
+
+/// Reads the table; `at` is the file it is in.
+pub(crate) fn read(table: toml::Value, at: &Path) -> Result<Settings, Failure> {
+    let failed = |(what, hint): Wrong| Failure::new(format!("{}: [{KEY}]: {what}", at.display()), hint);
+    let table: Table = table.try_into().map_err(|error: toml::de::Error| {
+        failed((error.message().to_owned(), "the README lists the keys of [authority] and [authority.mail]"))
+    })?;
+    table.check(at).map_err(failed)
+}
+
+impl Table {
+    fn check(self, at: &Path) -> Result<Settings, Wrong> {
+        let policy = match self.policy.as_deref() {
+            None => Policy::default(),
+            Some(name) => Policy::named(name)
+                .ok_or_else(|| (format!("`policy` is `{name}`"), "it is \"invite\", \"open\" or \"closed\""))?,
+        };
+        let page = self.page.map(page).transpose()?;
+        let mail = self.mail.map(|mail| mail.check(at)).transpose()?;
+        Ok(Settings { policy, page, mail })
+    }
+}
+
+impl Mail {
+    fn check(self, at: &Path) -> Result<MailSettings, Wrong> {
+        let (host, port) = server(&self.server)?;
+        let security = match self.tls.as_deref() {
+            None | Some("starttls") => Security::StartTls,
+            Some("tls") => Security::Tls,
+            Some("none") => Security::None,
+            Some(other) => {
+                return Err((format!("`tls` is `{other}`"), "it is \"starttls\" (as without it), \"tls\" or \"none\""));
+            }
+        };
+        let beside = |path: PathBuf| at.parent().unwrap_or(Path::new(".")).join(path);
+        let account = match (self.user, self.password_file) {
+            (None, None) => None,
+            (Some(user), Some(file)) => Some((user, Password(read_password(&beside(file))?))),
+            (Some(_), None) | (None, Some(_)) => {
+                return Err((
+                    "`user` and `password_file` belong together".to_owned(),
+                    "give both, or neither where the mail server asks for no password",
+                ));
+            }
+        };
+        let read = |path: PathBuf| {
+            let path = beside(path);
+            std::fs::read(&path).map_err(|error| {
+                let what = format!("`ca_file` {} cannot be read: {error}", path.display());
+                (what, "name a PEM file, or leave it out where a public authority vouches for the mail server")
+            })
+        };
+        let authorities = self.ca_file.map(read).transpose()?;
+        let settings = MailSettings { host, port, security, account, from: self.from, authorities };
+        settings.check().map_err(|error| (error.to_string(), error.hint()))?;
+        Ok(settings)
+    }
+}
+
+/// Host and port; an IPv6 address is written in brackets.
+fn server(text: &str) -> Result<(String, u16), Wrong> {
+    let wrong = || (format!("`server` is `{text}`"), "give a host and its port: \"mail.example.org:587\"");
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match bare {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte)),
+    };
+    let port = port.parse::<u16>().ok().filter(|port| *port > 0 && is_host).ok_or_else(wrong)?;
+    Ok((bare.unwrap_or(host).to_owned(), port))
+}
+
+/// A web address that can stand in a mail.
+fn page(text: String) -> Result<String, Wrong> {
+    let rest = text.strip_prefix("https://");
+    let is_address = rest.is_some_and(|rest| {
+        !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"#?<>\"".contains(&byte))
+    });
+    if is_address { Ok(text) } else { Err((format!("`page` is `{text}`"), "for example \"https://mesh.example.org\"")) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn parse(text: &str, folder: &Path) -> Result<Settings, String> {
+        let table: toml::Table = text.parse().unwrap();
+        read(table.get(KEY).unwrap().clone(), &folder.join("config.toml")).map_err(|failure| failure.to_string())
+    }
+
+    /// A folder with a password that its owner alone can read, and one that everybody can.
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, mode) in [("secret", 0o600), ("open", 0o644)] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, "pass word\n").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        folder
+    }
+
+    const MAIL: &str = "[authority.mail]\nserver = \"mail.example.org:587\"\nfrom = \"Meshtone <m@example.org>\"\n";
+
+    #[test]
+    fn every_key_is_read() {
+        let folder = folder();
+        let text = format!(
+            "[authority]\npolicy = \"closed\"\npage = \"https://mesh.example.org\"\n{MAIL}tls = \"tls\"\nuser = \"u\"\n\
+             password_file = \"secret\"\n"
+        );
+        let settings = parse(&text, folder.path()).unwrap();
+        assert_eq!((settings.policy, settings.page.as_deref()), (Policy::Closed, Some("https://mesh.example.org")));
+        let mail = settings.mail.unwrap();
+        assert_eq!((mail.host.as_str(), mail.port, mail.security), ("mail.example.org", 587, Security::Tls));
+        assert_eq!(mail.account, Some(("u".to_owned(), Password("pass word".to_owned()))));
+        let least = parse(MAIL, folder.path()).unwrap();
+        assert_eq!((least.policy, least.mail.unwrap().security), (Policy::Invite, Security::StartTls));
+        let local = MAIL.replace("mail.example.org:587", "[::1]:25") + "tls = \"none\"\n";
+        assert_eq!(parse(&local, folder.path()).unwrap().mail.unwrap().host, "::1");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_file_key_and_hint() {
+        let folder = folder();
+        for (key, text) in [
+            ("policy", "[authority]\npolicy = \"maybe\"\n".to_owned()),
+            ("polcy", "[authority]\npolcy = \"open\"\n".to_owned()),
+            ("page", "[authority]\npage = \"http://mesh.example.org\"\n".to_owned()),
+            ("page", "[authority]\npage = \"https://mesh.example.org/#x\"\n".to_owned()),
+            ("server", MAIL.replace(":587", "")),
+            ("server", MAIL.replace(":587", ":0")),
+            ("server", MAIL.replace("mail.example.org:587", "::1:25")),
+            ("from", MAIL.replace("Meshtone <m@example.org>", "Meshtone")),
+            ("from", MAIL.replace("Meshtone <m@example.org>", "a\\r\\nBcc: b@c.d")),
+            ("tls", format!("{MAIL}tls = \"ssl\"\n")),
+            ("tls", format!("{MAIL}tls = \"none\"\n")),
+            ("password_file", format!("{MAIL}user = \"u\"\n")),
+            ("user", format!("{MAIL}password_file = \"secret\"\n")),
+            ("password_file", format!("{MAIL}user = \"u\"\npassword_file = \"open\"\n")),
+            ("password_file", format!("{MAIL}user = \"u\"\npassword_file = \"nowhere\"\n")),
+            ("ca_file", format!("{MAIL}ca_file = \"nowhere\"\n")),
+            ("ca_file", format!("{MAIL}ca_file = \"secret\"\n")),
+        ] {
+            let error = parse(&text, folder.path()).unwrap_err();
+            assert!(error.contains("config.toml: [authority]: "), "{error}");
+            assert!(error.contains(key) && error.contains("\nhint: "), "{key}: {error}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What can go wrong with proving an address, whose side it is on, and what to do.
+
+use meshtone_identity::{Error as IdentityError, NodeId};
+use meshtone_overlay::node::Error as OverlayError;
+
+/// Longest text that is believed of an authority of a later release.
+const MAX_TEXT: usize = 200;
+
+/// Why the authority says no. The numbers go over the wire and are never given another meaning.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// 1
+    #[error("this overlay's authority sends no mail, so nobody can prove an address by one")]
+    NoMail,
+    /// 2
+    #[error("this is not the code, or it was mailed for another key, or too many wrong ones were tried")]
+    WrongCode,
+    /// 3
+    #[error("the code was right, but it is older than an hour")]
+    Expired,
+    /// 4
+    #[error("the address has too many certificates that have not run out")]
+    TooManyCertificates,
+    /// 5
+    #[error("the authority cannot read the request")]
+    Malformed,
+    /// 6
+    #[error("the authority failed on its own side")]
+    Failed,
+    /// What a later release says.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Refusal {
+    pub(super) fn number(&self) -> u8 {
+        match self {
+            Refusal::NoMail => 1,
+            Refusal::WrongCode => 2,
+            Refusal::Expired => 3,
+            Refusal::TooManyCertificates => 4,
+            Refusal::Malformed => 5,
+            Refusal::Failed => 6,
+            Refusal::Other(_) => u8::MAX,
+        }
+    }
+
+    pub(super) fn from_number(number: u8, text: &str) -> Refusal {
+        match number {
+            1 => Refusal::NoMail,
+            2 => Refusal::WrongCode,
+            3 => Refusal::Expired,
+            4 => Refusal::TooManyCertificates,
+            5 => Refusal::Malformed,
+            6 => Refusal::Failed,
+            _ => Refusal::Other(text.chars().filter(|character| !character.is_control()).take(MAX_TEXT).collect()),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Refusal::NoMail => {
+                "ask who runs it to configure a mail server ([authority.mail], see the README), or to invite you"
+            }
+            Refusal::WrongCode => {
+                "type it as it stands in the newest mail, on the machine that asked for it; after five wrong ones ask for another"
+            }
+            Refusal::Expired => "ask for another one",
+            Refusal::TooManyCertificates => {
+                "use the key that you have (export and import it), or wait until one of them has run out"
+            }
+            Refusal::Malformed => "run the same version of meshtone as the authority's node",
+            Refusal::Failed => "try again; who runs the authority finds the reason in its log",
+            Refusal::Other(_) => "a newer version of meshtone may know what to do",
+        }
+    }
+}
+
+/// Why an address could not be proved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// Ours: no address, or a key that cannot be used.
+    #[error(transparent)]
+    Request(IdentityError),
+    /// The overlay: it cannot be asked where the authority is.
+    #[error("the overlay cannot be asked where the authority of {domain} is: {why}")]
+    Overlay {
+        /// The authority's domain.
+        domain: String,
+        /// What happened.
+        why: OverlayError,
+    },
+    /// The authority: it is off, or sends no mail.
+    #[error("no node says that it enrols people in the overlay of {domain}")]
+    NoAuthority {
+        /// The authority's domain.
+        domain: String,
+    },
+    /// The network: the authority's node is not reached.
+    #[error("the authority's node {} is not reached: {why}", .node.short())]
+    Unreachable {
+        /// The node.
+        node: NodeId,
+        /// What happened.
+        why: String,
+    },
+    /// The authority's node answered what is no answer.
+    #[error("node {}, which says that it enrols people, answered something unintelligible", .node.short())]
+    Misbehaved {
+        /// The node.
+        node: NodeId,
+    },
+    /// The authority's node gave a certificate that proves nothing.
+    #[error("node {} gave a certificate that is not the one asked for: {why}", .node.short())]
+    WrongCertificate {
+        /// The node.
+        node: NodeId,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The authority said no.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+impl AskError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            AskError::Request(_) => "give an address such as alice@example.net",
+            AskError::Overlay { .. } => "`meshtone status` says whether there are links to other nodes; then try again",
+            AskError::NoAuthority { .. } => {
+                "the node that founded the overlay has to run, and to have a mail server ([authority.mail] in its configuration)"
+            }
+            AskError::Unreachable { .. } => "try again when it runs; all but new names works without it",
+            AskError::Misbehaved { .. } => "run the same version of meshtone there and here",
+            AskError::WrongCertificate { .. } => {
+                "check the date of this machine; if that is right, somebody answers in the authority's place: tell who runs it"
+            }
+            AskError::Refused(refusal) => refusal.hint(),
+        }
+    }
+}
