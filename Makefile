@@ -18,7 +18,7 @@ FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 # The phones, servers and tools that the tests drive, as program:package.
 TOOLS := ip:iproute2 nft:nftables baresip:baresip-core sipp:sip-tester chromium:chromium node:nodejs npm:npm svmap:sipvicious dnsmasq:dnsmasq-base \
-	kamailio:kamailio
+	kamailio:kamailio exim4:exim4-daemon-light
 # Outside of root, packages are installed through sudo.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo,)
 DENY_VERSION := 0.20.2
@@ -55,15 +55,17 @@ test: test-tools test-web build ## Install what the tests need, then run every t
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked $(ONLY)
 
 test-tools: ## Install the phones that the tests drive (Debian, Ubuntu)
-	@# Its package starts a Kamailio on the ports that a node wants; the tests start their own.
+	@# Their packages start a Kamailio and a mail server on ports that others want; the tests start their own. A mail server that is
+	@# there already is not removed for this one: then apt says so, and nothing is installed.
 	@missing=(); PATH="$$PATH:/usr/sbin"; \
 	for tool in $(TOOLS); do command -v "$${tool%%:*}" > /dev/null || missing+=("$${tool##*:}"); done; \
 	compgen -G "/usr/lib/*/kamailio/modules/tls.so" > /dev/null || missing+=(kamailio-tls-modules); \
 	if [ "$${#missing[@]}" -gt 0 ]; then \
 		echo "Installing $${missing[*]}: the phones of the end-to-end tests."; \
 		$(SUDO) apt-get update -qq; \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-remove --no-install-recommends "$${missing[@]}"; \
 		case " $${missing[*]} " in *" kamailio "*) $(SUDO) systemctl disable --now --quiet kamailio 2> /dev/null || true;; esac; \
+		case " $${missing[*]} " in *" exim4-daemon-light "*) $(SUDO) systemctl disable --now --quiet exim4 2> /dev/null || true;; esac; \
 	fi
 
 test-web: test-tools ## Build the page with which Chromium plays a phone (npm packages into tests/web)

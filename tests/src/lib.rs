@@ -11,6 +11,7 @@
 //! | [`scripted`] | [`ScriptedPhone`], raw SIP for what a well-behaved phone would never do |
 //! | [`kamailio`], [`name_server`], [`certificates`] | somebody else's SIP domain, the DNS that says where it is, what it shows |
 //! | [`provider`] | a telephone company: Kamailio, with an account for a trunk and phones of its own |
+//! | [`mail`] | a mail server: Exim, with mailboxes that a test reads |
 //! | [`sipp`] | running a SIPp scenario of `tests/sipp/` |
 //! | [`tone`] | making a sine tone and finding it in a recording |
 //! | [`wire`], [`web_socket`] | bytes over TCP and TLS, frames over WebSocket, with every mistake a test wants |
@@ -32,6 +33,7 @@ pub mod command;
 pub mod crowd;
 pub mod kamailio;
 pub mod lan;
+pub mod mail;
 pub mod name_server;
 pub mod node;
 pub mod phone;

@@ -1,0 +1,287 @@
+//! An address proved from another node: real links, a real mail server, and mailboxes that the test reads.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use ciborium::Value;
+use meshtone_identity::{Authority, NodeId, SigningKey, UserRequest};
+use meshtone_node::authority::{AskError, Asked, Client, MailSettings, Password, Policy, Refusal, Security, Settings};
+use meshtone_node::enrol::{self, Membership};
+use meshtone_node::policy::Outside;
+use meshtone_node::store::Store;
+use meshtone_node::{Config, Node};
+use meshtone_overlay::node::{Config as OverlayConfig, Overlay};
+use meshtone_overlay::record::{Kind, SipRegistration};
+use meshtone_overlay::{IncomingStream, Protocol};
+use meshtone_tests::mail::{MAIL_DOMAIN, MailServer, SUBMITTER, SUBMITTER_PASSWORD, code_in};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::block_in_place;
+use tokio::time::{Instant, sleep, timeout};
+
+const DOMAIN: &str = "mesh.test";
+const ALICE: &str = "alice@mail.test";
+const BOB: &str = "bob@mail.test";
+/// Generous: nothing here is about time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The founder's node, and the data folders of all.
+struct Founder {
+    node: Node,
+    tickets: Vec<String>,
+    folders: Vec<TempDir>,
+}
+
+/// Another node of the overlay, driven by the test.
+struct Guest {
+    overlay: Overlay,
+    membership: Membership,
+}
+
+impl Founder {
+    /// Founds an overlay whose authority works so, with two tickets.
+    async fn start(authority: Settings) -> Founder {
+        // Whoever was first has installed it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let link = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let membership = enrol::establish(&store, Some(DOMAIN), None).await.unwrap();
+        let ticket = || membership.inviter().invite(Duration::from_secs(3600), &[link]).unwrap().to_string();
+        let tickets = vec![ticket(), ticket()];
+        drop((membership, store));
+        let node = Node::start(config(folder.path(), link, authority)).await.unwrap();
+        Founder { node, tickets, folders: vec![folder] }
+    }
+
+    async fn guest(&mut self) -> Guest {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let membership = enrol::establish(&store, None, Some(&self.tickets.pop().unwrap())).await.unwrap();
+        self.folders.push(folder);
+        let mut config = OverlayConfig::new(
+            vec![([127, 0, 0, 1], 0).into()],
+            *membership.link_secret,
+            membership.signer.clone(),
+            membership.authority_certificate.clone(),
+            membership.certificate.clone(),
+        );
+        config.homes = vec![membership.home.clone()];
+        config.bootstrap = membership.bootstrap.clone();
+        let overlay = Overlay::start(config).await.unwrap();
+        let mut events = overlay.subscribe();
+        while overlay.links().is_empty() {
+            timeout(PATIENCE, events.recv()).await.expect("a link").unwrap();
+        }
+        Guest { overlay, membership }
+    }
+
+    fn id(&self) -> NodeId {
+        self.node.summary().node.parse().unwrap()
+    }
+}
+
+impl Guest {
+    fn client(&self) -> Client {
+        Client::new(self.overlay.clone(), DOMAIN, self.membership.authority_certificate.clone(), None)
+    }
+}
+
+fn config(data: &Path, link: SocketAddr, authority: Settings) -> Config {
+    Config {
+        data: data.to_owned(),
+        domain: Some(DOMAIN.to_owned()),
+        sip: vec![([127, 0, 0, 1], 0).into()],
+        tls: Vec::new(),
+        ws: Vec::new(),
+        wss: Vec::new(),
+        tls_certificate: None,
+        tls_key: None,
+        tls_authorities: None,
+        ws_origins: Vec::new(),
+        digest: Vec::new(),
+        link: vec![link],
+        rtp_ports: (20_000, 20_100),
+        join: None,
+        peers: Vec::new(),
+        local_network: false,
+        ordinary: false,
+        outside: Outside::default(),
+        trusted_sources: Vec::new(),
+        workers: None,
+        dangerous_open_registration: false,
+        trunks: Vec::new(),
+        first_stage: None,
+        authority: Some(authority),
+    }
+}
+
+/// Mails leave by this server, over STARTTLS with a password.
+fn by(server: &MailServer) -> Settings {
+    let mail = MailSettings {
+        host: "localhost".to_owned(),
+        port: server.port(),
+        security: Security::StartTls,
+        account: Some((SUBMITTER.to_owned(), Password(SUBMITTER_PASSWORD.to_owned()))),
+        from: format!("Meshtone <meshtone@{MAIL_DOMAIN}>"),
+        authorities: Some(std::fs::read(server.authority()).unwrap()),
+    };
+    Settings { policy: Policy::Invite, page: Some("https://mesh.test".to_owned()), mail: Some(mail) }
+}
+
+/// Asks for a code, from when on the overlay knows where the authority is.
+async fn ask(client: &Client, key: &SigningKey, address: &str) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match client.ask_for_code(key, address).await {
+            Ok(asked) => return assert_eq!(asked, Asked::Mailed),
+            Err(AskError::NoAuthority { .. } | AskError::Overlay { .. }) if Instant::now() < end => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn mail(server: &MailServer, user: &str, count: usize) -> String {
+    block_in_place(|| server.wait_mail(user, count))
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+const WRONG: AskError = AskError::Refused(Refusal::WrongCode);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_a_mailbox_is_certified_over_the_overlay_and_nobody_else_is() {
+    let server = block_in_place(MailServer::start);
+    let mut founder = Founder::start(by(&server)).await;
+    let guest = founder.guest().await;
+    let client = guest.client();
+    let (alice, mallory) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+
+    ask(&client, &alice, "Alice@Mail.Test").await;
+    let letter = mail(&server, "alice", 1);
+    let code = code_in(&letter);
+    for part in ["Auto-Submitted: auto-generated", "Subject: Your code for mesh.test", "To: alice@mail.test"] {
+        assert!(letter.contains(part), "{part} is missing in {letter}");
+    }
+    assert!(letter.contains(&format!("https://mesh.test/enroll#{ALICE},{code}")), "{letter}");
+    assert!(letter.contains("with esmtpsa"), "it came protected, from who knew the password: {letter}");
+
+    let prove = async |key: &SigningKey, address: &str, code: &str| {
+        client.prove(key, address, code, now_s()).await.map(|certificate| certificate.der().to_vec())
+    };
+    assert_eq!(prove(&alice, ALICE, "AAAA-AAAA").await, Err(WRONG), "a guess");
+    assert_eq!(prove(&alice, BOB, &code).await, Err(WRONG), "a mailbox that she did not read");
+    assert_eq!(prove(&mallory, ALICE, &code).await, Err(WRONG), "a key that did not ask");
+    let certificate = client.prove(&alice, ALICE, &code.to_lowercase(), now_s()).await.unwrap();
+    assert_eq!(certificate.address(), ALICE);
+    assert_eq!(prove(&alice, ALICE, &code).await, Ok(certificate.der().to_vec()), "the answer may have been lost");
+    assert_eq!(prove(&mallory, ALICE, &code).await, Err(WRONG), "a code that was used");
+
+    // A code for Bob, asked for by who does not read his mail, is of use to nobody.
+    ask(&client, &mallory, BOB).await;
+    mail(&server, "bob", 1);
+    assert_eq!(prove(&mallory, BOB, &code).await, Err(WRONG));
+    guest.overlay.shutdown().await;
+    founder.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_waits_for_its_server_and_for_nobody_whose_mailbox_is_missing() {
+    let mut server = block_in_place(MailServer::start);
+    let mut founder = Founder::start(by(&server)).await;
+    let guest = founder.guest().await;
+    let (client, key) = (guest.client(), SigningKey::generate().unwrap());
+    // So that the authority is known and its mails leave.
+    ask(&client, &key, BOB).await;
+    mail(&server, "bob", 1);
+
+    block_in_place(|| server.stop());
+    ask(&client, &key, "nobody@mail.test").await;
+    ask(&client, &key, ALICE).await;
+    block_in_place(|| server.run());
+    let code = code_in(&mail(&server, "alice", 1));
+    client.prove(&key, ALICE, &code, now_s()).await.unwrap();
+    assert_eq!(server.mails("alice").len(), 1, "no mail is sent twice");
+    guest.overlay.shutdown().await;
+    founder.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_without_mail_says_so_and_reads_what_is_no_request_without_harm() {
+    let mut founder = Founder::start(Settings::default()).await;
+    let guest = founder.guest().await;
+    let key = SigningKey::generate().unwrap();
+    let ask = |overlay: Overlay, request: Vec<u8>, to: NodeId| async move {
+        let (mut send, mut recv) = overlay.open_stream(to, Protocol::Authority).await.unwrap();
+        // What is too long may be refused before all of it was written.
+        let _ = send.write_all(&request).await;
+        let _ = send.shutdown().await;
+        let mut answer = Vec::new();
+        timeout(PATIENCE, recv.read_to_end(&mut answer)).await.unwrap().unwrap();
+        let answer: Value = ciborium::from_reader(answer.as_slice()).unwrap();
+        let parts = answer.as_array().unwrap().clone();
+        let number = |place: usize| u64::try_from(parts[place].as_integer().unwrap()).unwrap();
+        (number(0), number(1), number(2))
+    };
+    let request = |certification: Vec<u8>| {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&(1, 1, Value::Bytes(certification)), &mut bytes).unwrap();
+        bytes
+    };
+    let real = request(UserRequest::encode(&key, ALICE).unwrap());
+    assert_eq!(ask(guest.overlay.clone(), real, founder.id()).await, (1, 2, 1), "no mail");
+    for garbage in [Vec::new(), vec![0xff; 100], vec![0x9f; 8000], vec![0; 9000]] {
+        assert_eq!(ask(guest.overlay.clone(), garbage, founder.id()).await, (1, 2, 5), "unreadable");
+    }
+    let client = guest.client();
+    assert!(matches!(client.ask_for_code(&key, ALICE).await, Err(AskError::NoAuthority { .. })));
+    assert!(matches!(client.ask_for_code(&key, "no address").await, Err(AskError::Request(_))));
+    guest.overlay.shutdown().await;
+    founder.node.shutdown().await;
+}
+
+/// A home node of the founder's domain may say that it has the authority; what it issues is nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_somebody_else_is_not_believed() {
+    let mut founder = Founder::start(Settings::default()).await;
+    let (liar, guest) = (founder.guest().await, founder.guest().await);
+    let (forger, _) = Authority::create(now_s()).unwrap();
+    let mut streams = liar.overlay.accept_streams(Protocol::Authority);
+    let lying = tokio::spawn(async move {
+        while let Some(IncomingStream { mut send, mut recv, .. }) = streams.recv().await {
+            let mut request = Vec::new();
+            recv.read_to_end(&mut request).await.unwrap();
+            let request: Value = ciborium::from_reader(request.as_slice()).unwrap();
+            let parts = request.as_array().unwrap();
+            let request = UserRequest::parse(parts[2].as_bytes().unwrap()).unwrap();
+            let lifetime = Duration::from_secs(86_400);
+            let certificate = forger.issue_user(ALICE, request.public_key(), now_s(), lifetime).unwrap();
+            let answer = (1, 1, Value::Bytes(certificate.der().to_vec()));
+            let mut bytes = Vec::new();
+            ciborium::into_writer(&answer, &mut bytes).unwrap();
+            send.write_all(&bytes).await.unwrap();
+            send.shutdown().await.unwrap();
+        }
+    });
+    let says: Bytes = SipRegistration { contacts: 1, max_q: 1000, updated_ms: now_s() * 1000 }.encode();
+    let name = format!("authority@{DOMAIN}");
+    liar.overlay.publish(Kind::SipRegistration, &name, says, Duration::from_secs(600)).await.unwrap();
+    let key = SigningKey::generate().unwrap();
+    let outcome = guest.client().prove(&key, ALICE, "ABCD-EFGH", now_s()).await;
+    assert!(matches!(outcome, Err(AskError::WrongCertificate { .. })), "{outcome:?}");
+    let asked = guest.client().ask_for_code(&key, ALICE).await;
+    assert!(matches!(asked, Err(AskError::Misbehaved { .. })), "{asked:?}");
+    lying.abort();
+    for guest in [liar, guest] {
+        guest.overlay.shutdown().await;
+    }
+    founder.node.shutdown().await;
+}

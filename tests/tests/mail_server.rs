@@ -1,0 +1,107 @@
+//! What whoever runs the authority sees of the way to the mail server: Exim, over STARTTLS with a password.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use meshtone_tests::command::stderr;
+use meshtone_tests::mail::{MAIL_DOMAIN, MailServer, SUBMITTER, SUBMITTER_PASSWORD};
+use meshtone_tests::{DOMAIN, MeshNode, SOON, eventually};
+use serde_json::Value;
+
+/// The table as a person writes it.
+fn settings(server: &MailServer) -> String {
+    let (port, authority) = (server.port(), server.authority());
+    format!(
+        "[authority]\npolicy = \"invite\"\n[authority.mail]\nserver = \"localhost:{port}\"\nuser = \"{SUBMITTER}\"\n\
+         password_file = \"password\"\nfrom = \"Meshtone <meshtone@{MAIL_DOMAIN}>\"\nca_file = \"{}\"\n",
+        authority.display()
+    )
+}
+
+fn node_with(settings: &str, password: &str) -> MeshNode {
+    let mut node = MeshNode::unstarted("n1").with_domain(DOMAIN);
+    write_password(&node, password, 0o600);
+    node.run_configured(settings);
+    node
+}
+
+fn write_password(node: &MeshNode, password: &str, mode: u32) {
+    let path = node.data().parent().unwrap().join("password");
+    std::fs::write(&path, password).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn mail_of(node: &MeshNode) -> Value {
+    node.status()["authority"]["mail"].clone()
+}
+
+/// Waits until the way to the mail server is in this state, and returns what the status says in words.
+#[track_caller]
+fn wait_state(node: &MeshNode, state: &str) -> String {
+    eventually(SOON * 2, &format!("mails to be {state}"), || mail_of(node)["state"] == state);
+    node.must(&["status"])
+}
+
+#[test]
+fn the_status_says_whether_mails_leave_and_if_not_whose_side_it_is_on() {
+    let mut server = MailServer::unstarted();
+    let mut node = node_with(&settings(&server), SUBMITTER_PASSWORD);
+    let down = wait_state(&node, "failing");
+    assert!(down.contains("authority here, policy invite; 0 certificates of people"), "{down}");
+    assert!(down.contains("does not take mails now") && down.contains("hint: check `server`"), "{down}");
+    // By itself, once it is up.
+    server.run();
+    let ready = wait_state(&node, "ready");
+    assert!(ready.contains(&format!("mail      leaves by localhost:{}", server.port())), "{ready}");
+    assert!(node.must(&["authority", "list"]).contains("nobody has been certified yet"));
+    assert_eq!(node.must(&["authority", "list", "--json"]).trim(), "{\"certificates\":[]}");
+
+    node.terminate();
+    write_password(&node, "not the password", 0o600);
+    node.run_configured(&settings(&server));
+    let refused = wait_state(&node, "failing");
+    assert!(refused.contains("refuses our user name and password") && refused.contains("535"), "{refused}");
+    assert!(refused.contains("hint: check `user` and `password_file`"), "{refused}");
+
+    // Whoever answers in the server's place does not get the password.
+    node.terminate();
+    let unknown: String = settings(&server)
+        .lines()
+        .filter(|line| !line.starts_with("ca_file"))
+        .fold(String::new(), |text, line| text + line + "\n");
+    node.run_configured(&unknown);
+    let unproven = wait_state(&node, "failing");
+    assert!(unproven.contains("does not prove who it is") && unproven.contains("`ca_file`"), "{unproven}");
+}
+
+#[test]
+fn settings_that_would_not_work_or_show_secrets_stop_the_start() {
+    let server = MailServer::unstarted();
+    let node = MeshNode::unstarted("n1");
+    let path = node.data().parent().unwrap().join("config.toml");
+    let started = |settings: &str| {
+        std::fs::write(&path, settings).unwrap();
+        let output =
+            node.command(&["run", "--config", path_text(&path), "--sip", "127.0.0.1:0", "--link", "127.0.0.1:0"]);
+        assert!(!output.status.success());
+        stderr(&output)
+    };
+    write_password(&node, SUBMITTER_PASSWORD, 0o644);
+    let readable = started(&settings(&server));
+    assert!(
+        readable.contains("`password_file`") && readable.contains("can be read by others (mode 644)"),
+        "{readable}"
+    );
+    write_password(&node, SUBMITTER_PASSWORD, 0o600);
+    let bare = started(
+        &settings(&server).replace("localhost", "mail.example.org").replace("user =", "tls = \"none\"\nuser ="),
+    );
+    assert!(bare.contains("`tls = \"none\"` would show codes and the password"), "{bare}");
+    assert!(bare.contains("config.toml: [authority]: ") && bare.contains("\nhint: "), "{bare}");
+}
+
+fn path_text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
