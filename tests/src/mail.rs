@@ -31,7 +31,8 @@ spool_directory = FOLDER/spool
 log_file_path = FOLDER/%slog
 pid_file_path = FOLDER/pid
 local_interfaces = 127.0.0.1
-daemon_smtp_ports = PORT
+daemon_smtp_ports = PORT : WRAPPED
+tls_on_connect_ports = WRAPPED
 domainlist local_domains = MAIL_DOMAIN
 acl_smtp_mail = mail
 acl_smtp_rcpt = recipient
@@ -104,7 +105,7 @@ impl MailServer {
         let folder = tempfile::Builder::new().prefix("exim-").tempdir().expect("a folder");
         let (ports, authority) = (PortBlock::reserve(), Authority::new());
         let certificate = authority.issue(&["localhost"], 2100);
-        write_files(folder.path(), ports.port(0), &certificate);
+        write_files(folder.path(), &ports, &certificate);
         MailServer { child: None, folder: Some(folder), authority, ports }
     }
 
@@ -142,6 +143,11 @@ impl MailServer {
     /// Its port, at `localhost`.
     pub fn port(&self) -> u16 {
         self.ports.port(0)
+    }
+
+    /// Its port at which TLS comes first (RFC 8314).
+    pub fn tls_port(&self) -> u16 {
+        self.ports.port(1)
     }
 
     /// Who vouches for it, PEM.
@@ -193,7 +199,7 @@ pub fn code_in(mail: &str) -> String {
     code.unwrap_or_else(|| panic!("no code in {mail}")).to_owned()
 }
 
-fn write_files(folder: &Path, port: u16, certificate: &CertificateFiles) {
+fn write_files(folder: &Path, ports: &PortBlock, certificate: &CertificateFiles) {
     let is_root = rustix::process::getuid().is_root();
     let (run_as, transport_user) = if is_root {
         (format!("exim_user = {ACCOUNT}\nexim_group = {ACCOUNT}"), format!("  user = {ACCOUNT}"))
@@ -205,7 +211,8 @@ fn write_files(folder: &Path, port: u16, certificate: &CertificateFiles) {
         .replace("RUN_AS", &run_as)
         .replace("TRANSPORT_USER", &transport_user)
         .replace("FOLDER", folder.to_str().expect("UTF-8"))
-        .replace("PORT", &port.to_string())
+        .replace("PORT", &ports.port(0).to_string())
+        .replace("WRAPPED", &ports.port(1).to_string())
         .replace("MAIL_DOMAIN", MAIL_DOMAIN)
         .replace("SUBMITTER", SUBMITTER)
         .replace("PASSWORD", SUBMITTER_PASSWORD);

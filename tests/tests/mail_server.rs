@@ -59,6 +59,17 @@ fn the_status_says_whether_mails_leave_and_if_not_whose_side_it_is_on() {
     assert_eq!(node.must(&["authority", "list", "--json"]).trim(), "{\"certificates\":[]}");
 
     node.terminate();
+    let wrapped = settings(&server).replace(&server.port().to_string(), &server.tls_port().to_string());
+    node.run_configured(&wrapped.replace("user =", "tls = \"tls\"\nuser ="));
+    let ready = wait_state(&node, "ready");
+    assert!(ready.contains(&format!("mail      leaves by localhost:{}", server.tls_port())), "{ready}");
+
+    node.terminate();
+    node.run_configured(&settings(&server).replace("user =", "tls = \"tls\"\nuser ="));
+    let deaf = wait_state(&node, "failing");
+    assert!(deaf.contains("does not speak as it should") && deaf.contains("hint: check `tls`"), "{deaf}");
+
+    node.terminate();
     write_password(&node, "not the password", 0o600);
     node.run_configured(&settings(&server));
     let refused = wait_state(&node, "failing");

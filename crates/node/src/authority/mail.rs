@@ -3,6 +3,7 @@
 //! One task sends what [`Outbox`] says is due. Addresses come in their one written form (`meshtone_identity::address`), in which
 //! nothing can end a line or a header field.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
@@ -321,17 +322,21 @@ impl Mailer {
             let text = format!("the mail server {server} refuses our user name and password: {said}");
             return Trouble { text, hint: "check `user` and `password_file` in [authority.mail]" };
         }
-        if error.is_tls() || said.contains("certificate") {
-            let text = format!("the mail server {server} does not prove who it is: {said}");
-            let hint = "`server` has to be the name in its certificate; for a private authority give `ca_file`";
-            return Trouble { text, hint };
+        match (tls_error(error), error.is_client()) {
+            (Some(rustls::Error::InvalidCertificate(_)), _) => {
+                let text = format!("the mail server {server} does not prove who it is: {said}");
+                let hint = "`server` has to be the name in its certificate; for a private authority give `ca_file`";
+                Trouble { text, hint }
+            }
+            (Some(_), _) | (None, true) => {
+                let text = format!("the mail server {server} does not speak as it should: {said}");
+                let hint = "check `tls` in [authority.mail]: \"starttls\" is common at port 587, \"tls\" at port 465";
+                Trouble { text, hint }
+            }
+            (None, false) => {
+                Trouble { text: format!("the mail server {server} does not take mails now: {said}"), hint: UNREACHED }
+            }
         }
-        if error.is_client() {
-            let text = format!("the mail server {server} cannot do what is asked of it: {said}");
-            let hint = "check `tls` in [authority.mail]: \"starttls\" is common at port 587, \"tls\" at port 465";
-            return Trouble { text, hint };
-        }
-        Trouble { text: format!("the mail server {server} does not take mails now: {said}"), hint: UNREACHED }
     }
 
     /// Writes a letter; `None` for an address that no mail can have.
@@ -399,6 +404,22 @@ impl Failed {
             None => Failed::Server,
         }
     }
+}
+
+/// What TLS has to say of it.
+fn tls_error(error: &SmtpError) -> Option<&rustls::Error> {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if let Some(error) = current.downcast_ref() {
+            return Some(error);
+        }
+        // The source of an I/O error is that of the error within, which would be passed over.
+        cause = match current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(within) => Some(within),
+            None => current.source(),
+        };
+    }
+    None
 }
 
 /// Whether the server turned us down, not the mail (RFC 4954 §6).
