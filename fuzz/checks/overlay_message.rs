@@ -29,7 +29,13 @@ fn check_encodings(data: &[u8]) {
         match message {
             Message::Request(request) => check_encodings(&request.body),
             Message::Answer(answer) => check_encodings(&answer.body),
-            Message::Acknowledge { .. } | Message::Neighbours(_) => {}
+            Message::Acknowledge { .. }
+            | Message::Neighbours(_)
+            | Message::Role { .. }
+            | Message::Test { .. }
+            | Message::DialBack(_)
+            | Message::DialledBack { .. }
+            | Message::Report { .. } => {}
         }
     }
     if let Ok(ask) = Ask::decode(data) {

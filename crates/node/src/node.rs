@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use meshtone_media::io::PortRange;
-use meshtone_overlay::node::{Config as OverlayConfig, Overlay};
+use meshtone_overlay::node::{Config as OverlayConfig, Overlay, RoleChoice};
 use meshtone_sip::digest::{Authenticator, DigestConfig};
 use meshtone_sip::registrar::Limits;
 use meshtone_sip::registrar::gruu::GruuKey;
@@ -404,7 +404,7 @@ fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> Ov
         membership.authority_certificate.clone(),
         membership.certificate.clone(),
     );
-    overlay.serves = !config.ordinary;
+    overlay.role = if config.ordinary { RoleChoice::Ordinary } else { RoleChoice::Super };
     overlay.homes = vec![membership.home.clone()];
     overlay.bootstrap = membership.bootstrap.clone();
     overlay.enrol = membership.enrol_handler();

@@ -15,5 +15,5 @@ pub mod record;
 pub use link::enrol;
 pub use link::enrol::EnrolHandler;
 pub use link::{IncomingStream, LinkEvent, LinkStatus, Path, PeerAddress, Protocol, RecvStream, SendStream};
-pub use node::{Config, Entry, Error, Overlay, RecordStore, Search};
+pub use node::{Config, Entry, Error, Overlay, ReachTest, RecordStore, RoleChoice, RoleReason, RoleStatus, Search};
 pub use record::{Kind, ResourceId};

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use tracing::info;
 
 use crate::dht::{self, Descriptor, Dht, Evidence, Randomness};
+pub use crate::dht::{RoleChoice, RoleReason};
 use crate::link::{
     IncomingStream, LinkConfig, LinkError, LinkEvent, LinkStatus, Links, PeerAddress, Protocol, RecvStream, SendStream,
     subnet_of,
@@ -70,6 +71,32 @@ impl From<dht::Entry> for Entry {
         let dht::Entry { writer, value, stored_ms, expires_ms } = entry;
         Self { writer, value, stored_ms, expires_ms }
     }
+}
+
+/// Whether a node stores and forwards for others, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleStatus {
+    /// Whether it does.
+    pub serves: bool,
+    /// Why.
+    pub reason: RoleReason,
+    /// About how many others do, as far as that was looked for.
+    pub others: Option<u64>,
+    /// The last test of whether others reach it that had a result.
+    pub test: Option<ReachTest>,
+}
+
+/// How a test ended of whether others reach a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReachTest {
+    /// When, in unix milliseconds.
+    pub at_ms: u64,
+    /// Nodes without a link to it that dialled it.
+    pub dialled: usize,
+    /// How many of them got through.
+    pub reached: usize,
+    /// Where, as others see it; none when nobody did.
+    pub address: Option<SocketAddr>,
 }
 
 /// A node of the overlay, running. Clones are the same node; it stops when the last is gone.
@@ -125,7 +152,7 @@ impl Overlay {
             certificate: config.certificate,
             homes: config.homes.clone(),
             incarnation: randomness.next_u64(),
-            serves: config.serves,
+            serves: config.role != RoleChoice::Ordinary,
             enrol: config.enrol,
         })
         .await
@@ -133,13 +160,7 @@ impl Overlay {
         let own = OwnRecords::new(node, link_key, &links.addresses(), config.homes, config.version);
         let persist = config.records.is_some();
         let mut dht = Dht::new(
-            dht::Config {
-                replicas: config.replicas,
-                serves: config.serves,
-                persist,
-                subnet_of,
-                ..dht::Config::default()
-            },
+            dht::Config { replicas: config.replicas, role: config.role, persist, subnet_of, ..dht::Config::default() },
             Descriptor { node, address: own.address().encode() },
             writer,
             validator,
@@ -155,10 +176,14 @@ impl Overlay {
             }
             None => None,
         };
+        if !config.bootstrap.is_empty() {
+            dht.await_others(driver::now());
+        }
+        links.set_serves(dht.serves());
         let (commands, receiver) = mpsc::channel(MAX_COMMANDS);
         let events = broadcast::Sender::new(MAX_EVENTS);
-        let snapshot = Arc::new(Mutex::new(Snapshot::default()));
-        let keeper = Keeper::new(Instant::now(), link_key, &config.bootstrap, config.serves);
+        let snapshot = Arc::new(Mutex::new(Snapshot::of(&dht)));
+        let keeper = Keeper::new(Instant::now(), link_key, &config.bootstrap, dht.serves());
         let driver = Driver::new(
             dht,
             links.clone(),
@@ -251,6 +276,11 @@ impl Overlay {
     /// Returns how many ordinary nodes use the overlay through this one, as of a moment ago.
     pub fn nodes_served(&self) -> usize {
         self.snapshot().nodes_served
+    }
+
+    /// Returns whether this node stores and forwards for others, and why, as of a moment ago.
+    pub fn role(&self) -> RoleStatus {
+        self.snapshot().role.clone()
     }
 
     /// Returns whether there is nobody else: no link, and no other node known. Whoever asks then is told what he knows himself.

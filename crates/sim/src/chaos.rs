@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use meshtone_identity::NodeId;
-use meshtone_overlay::dht::{Config, Event, Evidence, Fetched, OperationId};
+use meshtone_overlay::dht::{Config, Event, Evidence, Fetched, OperationId, RoleChoice};
 use meshtone_overlay::record::{Kind, SipRegistration};
 
 use crate::history::{CallId, Entry, History};
@@ -63,12 +63,17 @@ pub struct Outcome {
 
 /// Plays the history of a seed.
 pub fn play(seed: u64) -> Outcome {
-    Play::begin(seed, false).play()
+    Play::begin(seed, Config::default(), false).play()
 }
 
 /// Plays the history of a seed, with all reads made iteratively.
 pub fn play_iteratively(seed: u64) -> Outcome {
-    Play::begin(seed, true).play()
+    Play::begin(seed, Config::default(), true).play()
+}
+
+/// Plays the history of a seed, in which every node decides by itself whether it serves.
+pub fn play_with_roles(seed: u64) -> Outcome {
+    Play::begin(seed, Config { role: RoleChoice::Auto, ..Config::default() }, false).play()
 }
 
 enum Call {
@@ -98,9 +103,9 @@ struct Play {
 }
 
 impl Play {
-    fn begin(seed: u64, iteratively: bool) -> Self {
+    fn begin(seed: u64, config: Config, iteratively: bool) -> Self {
         let mut random = Seeded::new(seed);
-        let config = Config { persist: true, ..Config::default() };
+        let config = Config { persist: true, ..config };
         let nodes = 12 + random.below(9);
         // From a local network to lines across an ocean that lose one packet in fifty.
         let latency = (Duration::from_millis(1), Duration::from_millis(10 + random.below(190) as u64));
@@ -219,6 +224,8 @@ impl Play {
             | Event::ClockOff { .. }
             | Event::Dial { .. }
             | Event::Unlink { .. }
+            | Event::Role { .. }
+            | Event::DialBack { .. }
             | Event::Joined => {}
         }
     }

@@ -32,6 +32,13 @@ pub enum Input {
         /// Who was dialled.
         peer: usize,
     },
+    /// Whether a node could be dialled that was to be, without making a link.
+    Probed {
+        /// Who was dialled.
+        peer: usize,
+        /// Whether it could be.
+        reached: bool,
+    },
     /// The time that was asked for has come.
     Timeout,
 }
@@ -48,6 +55,11 @@ pub enum Action<E> {
     },
     /// Open a link to a node.
     Dial {
+        /// That node.
+        to: usize,
+    },
+    /// Dial a node to see whether that is possible, and make no link of it.
+    Probe {
         /// That node.
         to: usize,
     },

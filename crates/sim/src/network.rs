@@ -90,6 +90,7 @@ enum Happening {
     Arrival { from: usize, to: usize, link: u64, bytes: Bytes },
     Dialled { from: usize, to: usize },
     DialFailed { from: usize, to: usize },
+    Probed { from: usize, to: usize, reached: bool },
     Silence { at: usize, peer: usize, link: u64 },
     Closed { at: usize, peer: usize },
 }
@@ -202,6 +203,12 @@ impl<D: Driver> Network<D> {
         } else {
             self.push(DIAL_PATIENCE, Happening::DialFailed { from, to });
         }
+    }
+
+    fn probe(&mut self, from: usize, to: usize) {
+        let reached = self.connected(from, to) && self.reaches(from, to);
+        let takes = if reached { self.latency(from, to) * 2 } else { DIAL_PATIENCE };
+        self.push(takes, Happening::Probed { from, to, reached });
     }
 
     /// Ends a node without a word.
@@ -323,6 +330,7 @@ impl<D: Driver> Network<D> {
             }
             Happening::Dialled { from, to } => self.open(from, to),
             Happening::DialFailed { from, to } => self.input(from, Input::DialFailed { peer: to }),
+            Happening::Probed { from, to, reached } => self.input(from, Input::Probed { peer: to, reached }),
             Happening::Silence { at, peer, link } => {
                 // A link that came to life again within the silence goes on.
                 let ours = self.link_number(at, peer) == Some(link);
@@ -372,6 +380,7 @@ impl<D: Driver> Network<D> {
             match action {
                 Action::Send { to, bytes } => self.carry(node, to, bytes),
                 Action::Dial { to } => self.dial(node, to),
+                Action::Probe { to } => self.probe(node, to),
                 Action::Close { to } => {
                     if self.unlink(node, to) {
                         let trip = self.latency(node, to);

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meshtone_identity::NodeId;
-use meshtone_overlay::dht::{Config, Descriptor, Dht, Event, Now, OperationId, PersistChange, Position, Transmit};
+use meshtone_overlay::dht::{
+    Config, Descriptor, Dht, Event, Now, OperationId, PersistChange, Position, RoleChoice, Transmit,
+};
 use meshtone_overlay::record::{Kind, NodeAddress, RecordError, ResourceId, Role, SipRegistration};
 
 use crate::driver::{Action, Driver, Input};
@@ -42,7 +44,6 @@ pub struct OverlayNode {
     /// The core.
     pub dht: Dht,
     node: NodeId,
-    hello: Bytes,
     peers: BTreeMap<NodeId, usize>,
     /// The same the other way round.
     nodes: BTreeMap<usize, NodeId>,
@@ -53,7 +54,7 @@ pub struct OverlayNode {
     /// Its disk.
     store: BTreeMap<Bytes, Bytes>,
     domains: Vec<String>,
-    serves: bool,
+    role: RoleChoice,
 }
 
 /// An overlay in a simulated network: an authority, and nodes that it certified.
@@ -66,14 +67,11 @@ pub struct Overlay {
 }
 
 impl OverlayNode {
-    fn new(dht: Dht, domains: Vec<String>, serves: bool) -> Self {
+    fn new(dht: Dht, domains: Vec<String>, role: RoleChoice) -> Self {
         let node = dht.node_id();
-        let role = if serves { SERVING } else { ORDINARY };
-        let hello = [node.as_bytes().as_slice(), &[role]].concat().into();
         Self {
             dht,
             node,
-            hello,
             peers: BTreeMap::new(),
             nodes: BTreeMap::new(),
             forger: None,
@@ -82,7 +80,7 @@ impl OverlayNode {
             events: VecDeque::new(),
             store: BTreeMap::new(),
             domains,
-            serves,
+            role,
         }
     }
 
@@ -106,7 +104,8 @@ impl Driver for OverlayNode {
     type Event = Event;
 
     fn hello(&self) -> Bytes {
-        self.hello.clone()
+        let role = if self.dht.serves() { SERVING } else { ORDINARY };
+        [self.node.as_bytes().as_slice(), &[role]].concat().into()
     }
 
     fn handle(&mut self, now: Now, input: Input) {
@@ -134,6 +133,11 @@ impl Driver for OverlayNode {
             Input::DialFailed { peer } => {
                 if let Some(node) = self.node_of(peer) {
                     self.dht.handle_dial_failed(now, node);
+                }
+            }
+            Input::Probed { peer, reached } => {
+                if let Some(node) = self.node_of(peer) {
+                    self.dht.handle_dialled_back(now, node, Some(reached));
                 }
             }
             Input::Timeout => self.dht.handle_timeout(now),
@@ -176,7 +180,13 @@ impl Driver for OverlayNode {
                         return Some(Action::Close { to: *to });
                     }
                 }
-                Event::Joined => {}
+                Event::DialBack { peer, .. } => {
+                    if let Some(to) = number_in(&peer.address) {
+                        self.note(peer.node, to);
+                        return Some(Action::Probe { to });
+                    }
+                }
+                Event::Joined | Event::Role { .. } => {}
                 event @ (Event::Fetched { .. }
                 | Event::Stored { .. }
                 | Event::Found { .. }
@@ -222,7 +232,7 @@ impl Overlay {
     /// # Panics
     /// When it cannot be certified, which is a mistake in this crate or in the domains.
     pub fn add(&mut self, domains: &[&str], bootstrap: Option<usize>) -> usize {
-        self.add_node(domains, bootstrap, self.config.serves)
+        self.add_node(domains, bootstrap, self.config.role)
     }
 
     /// As [`add`](Self::add), an ordinary node: it uses the overlay and does not serve it.
@@ -230,15 +240,18 @@ impl Overlay {
     /// # Panics
     /// As [`add`](Self::add).
     pub fn add_ordinary(&mut self, domains: &[&str], bootstrap: Option<usize>) -> usize {
-        self.add_node(domains, bootstrap, false)
+        self.add_node(domains, bootstrap, RoleChoice::Ordinary)
     }
 
-    fn add_node(&mut self, domains: &[&str], bootstrap: Option<usize>, serves: bool) -> usize {
+    fn add_node(&mut self, domains: &[&str], bootstrap: Option<usize>, role: RoleChoice) -> usize {
         let (certifier, seed) = (&self.certifier, self.seed);
-        let config = Config { serves, ..self.config.clone() };
+        let config = Config { role, ..self.config.clone() };
         let number = self.network.add(|number, now| {
-            let dht = make_dht(certifier, &config, seed, number, domains, now);
-            OverlayNode::new(dht, domains.iter().map(|domain| (*domain).to_owned()).collect(), serves)
+            let mut dht = make_dht(certifier, &config, seed, number, domains, now);
+            if bootstrap.is_some() {
+                dht.await_others(now);
+            }
+            OverlayNode::new(dht, domains.iter().map(|domain| (*domain).to_owned()).collect(), role)
         });
         if let Some(bootstrap) = bootstrap {
             self.network.dial(number, bootstrap);
@@ -275,21 +288,28 @@ impl Overlay {
 
     /// Starts a node again, dead or alive, with nothing but its keys and its disk, and lets it join over the given one.
     pub fn restart(&mut self, node: usize, bootstrap: Option<usize>) {
-        let serves = self.network.driver(node).serves;
-        self.restart_as(node, bootstrap, serves);
+        let role = self.network.driver(node).role;
+        self.restart_with(node, bootstrap, role);
     }
 
     /// As [`restart`](Self::restart), to serve from now on, or not.
     pub fn restart_as(&mut self, node: usize, bootstrap: Option<usize>, serves: bool) {
+        self.restart_with(node, bootstrap, if serves { RoleChoice::Super } else { RoleChoice::Ordinary });
+    }
+
+    fn restart_with(&mut self, node: usize, bootstrap: Option<usize>, role: RoleChoice) {
         let (certifier, seed) = (&self.certifier, self.seed);
-        let config = Config { serves, ..self.config.clone() };
+        let config = Config { role, ..self.config.clone() };
         self.network.restart(node, |before, now| {
             let domains = std::mem::take(&mut before.domains);
             let names: Vec<&str> = domains.iter().map(String::as_str).collect();
             let mut dht = make_dht(certifier, &config, seed, node, &names, now);
             let store = std::mem::take(&mut before.store);
             dht.restore(now, store.iter().map(|(key, value)| (key.clone(), value.clone())));
-            OverlayNode { store, ..OverlayNode::new(dht, domains, serves) }
+            if bootstrap.is_some() {
+                dht.await_others(now);
+            }
+            OverlayNode { store, ..OverlayNode::new(dht, domains, role) }
         });
         if let Some(bootstrap) = bootstrap {
             self.network.dial(node, bootstrap);
@@ -356,10 +376,11 @@ impl Overlay {
         alive.map(|node| (node, self.network.driver(node).dht.held(kind, name).into_iter().collect())).collect()
     }
 
-    /// Returns the nodes alive that are closest to where this name belongs, closest first.
+    /// Returns the nodes alive and serving that are closest to where this name belongs, closest first.
     pub fn closest(&self, name: &str, count: usize) -> Vec<usize> {
         let place = Position::from(ResourceId::of_name(name));
         let mut alive = self.network.alive();
+        alive.retain(|node| self.network.driver(*node).dht.serves());
         alive.sort_by_key(|node| place.distance(self.network.driver(*node).node_id().into()));
         alive.truncate(count);
         alive

@@ -44,7 +44,13 @@ fn poisoner(seed: u64) -> Forger {
                 answer.nodes = made_up(None);
                 Message::Answer(answer)
             }
-            message @ (Message::Request(_) | Message::Acknowledge { .. }) => message,
+            message @ (Message::Request(_)
+            | Message::Acknowledge { .. }
+            | Message::Role { .. }
+            | Message::Test { .. }
+            | Message::DialBack(_)
+            | Message::DialledBack { .. }
+            | Message::Report { .. }) => message,
         };
         Some(Transmit { bytes: message.encode(), ..transmit })
     })

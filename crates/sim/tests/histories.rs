@@ -2,13 +2,16 @@
 //! older than what was acknowledged before.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
-use meshtone_sim::chaos::{Outcome, play, play_iteratively};
+use meshtone_sim::chaos::{Outcome, play, play_iteratively, play_with_roles};
 
 /// Histories that CI plays: ten seconds of a processor. `make histories` plays more.
 const HISTORIES: u64 = 120;
 
 /// The same with iterative reads.
 const ITERATIVE_HISTORIES: u64 = 30;
+
+/// The same with nodes that decide by themselves whether they serve: those that start do not until they have looked around.
+const HISTORIES_WITH_ROLES: u64 = 40;
 
 /// Plays a seed; returns how many writes and reads it had.
 fn holds(play: fn(u64) -> Outcome, seed: u64) -> Result<(usize, usize), String> {
@@ -44,6 +47,11 @@ fn no_read_is_older_than_what_was_acknowledged_and_replicas_agree_in_the_end() {
 #[test]
 fn no_iterative_read_is_older_than_what_was_acknowledged() {
     hold(play_iteratively, ITERATIVE_HISTORIES);
+}
+
+#[test]
+fn no_read_is_older_than_what_was_acknowledged_while_nodes_change_their_roles() {
+    hold(play_with_roles, HISTORIES_WITH_ROLES);
 }
 
 fn hold(play: fn(u64) -> Outcome, histories: u64) {

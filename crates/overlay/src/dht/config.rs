@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::role::RoleChoice;
 use super::table::SubnetOf;
 use crate::bucket::Rate;
 
@@ -100,9 +101,9 @@ pub struct Config {
     pub write_acknowledgements: usize,
     /// Replicas that a full read asks.
     pub read_replicas: usize,
-    /// Whether this node stores and forwards for others (RFC 6940 §3.2.1: a peer). One that does not, an ordinary node, uses the
-    /// overlay through those that do.
-    pub serves: bool,
+    /// Whether this node stores and forwards for others (RFC 6940 §3.2.1: a peer), or decides that by itself. One that does not, an
+    /// ordinary node, uses the overlay through those that do.
+    pub role: RoleChoice,
     /// Most ordinary nodes that use the overlay through this one; more are sent elsewhere.
     pub max_clients: usize,
     /// First hops that are tried before "not found" is believed.
@@ -149,7 +150,8 @@ impl Default for Config {
             replicas: 5,
             write_acknowledgements: 3,
             read_replicas: 3,
-            serves: true,
+            // Who decides by itself has to be told what others can tell it alone: whether they can dial it.
+            role: RoleChoice::Super,
             // As many as nodes that serve: neither kind keeps the other out, and a link costs as much either way.
             max_clients: 64,
             // With 20 % liars one path finds half of what there is, eight find 99 %.

@@ -101,6 +101,21 @@ pub enum Event {
         /// Whose link to close.
         node: NodeId,
     },
+    /// This node serves from now on, or no more: links say so from now on. Those that are up were told; where the other side is of
+    /// a release that does not understand it, they have to be made anew.
+    Role {
+        /// Whether it stores and forwards for others.
+        serves: bool,
+    },
+    /// A neighbour wants to know whether this node can dial another one, to which it has no link and had none lately. No link is to
+    /// be made of it, and it is over after [`DIAL_BACK_TIMEOUT`](super::DIAL_BACK_TIMEOUT);
+    /// [`handle_dialled_back`](super::Dht::handle_dialled_back) tells the end.
+    DialBack {
+        /// Whom to dial.
+        peer: Descriptor,
+        /// Who asks.
+        asker: NodeId,
+    },
     /// The neighbourhood is known for the first time since there was a link.
     Joined,
     /// This node's clock is off by more than half a minute, as most neighbours see it, or no longer.
@@ -212,4 +227,20 @@ pub enum Timer {
     RepairNext,
     /// What is held is looked through further for what a change of the links moves.
     Walk,
+    /// The role is looked at again.
+    Role,
+    /// It is tested whether others reach this node.
+    Test,
+    /// The time of such a test is over.
+    TestEnd {
+        /// Which.
+        number: u64,
+    },
+    /// Who was to dial a neighbour that is tested has not said how it went.
+    Errand {
+        /// That neighbour.
+        tested: NodeId,
+        /// The dial.
+        number: u64,
+    },
 }

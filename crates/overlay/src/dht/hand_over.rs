@@ -48,6 +48,13 @@ pub(super) struct HandOver {
     leaving: BTreeMap<Offer, BTreeSet<NodeId>>,
 }
 
+impl HandOver {
+    /// Whether nothing is left to be offered or confirmed.
+    pub(super) fn is_done(&self) -> bool {
+        self.offers.is_empty() && self.places.is_empty() && self.leaving.is_empty()
+    }
+}
+
 impl Dht {
     /// A node has come: it is offered what it should hold.
     pub(super) fn hand_to_newcomer(&mut self, now: Now, node: NodeId) {
@@ -152,7 +159,7 @@ impl Dht {
             }
         }
         // Who serves no more has no use for what is newer elsewhere.
-        let serves = self.config.serves;
+        let serves = self.role.serves();
         for handed in newer.into_iter().filter(|_| serves) {
             // Refused when it is not right; then ours stands.
             let _ = self.take(now, handed);
@@ -214,13 +221,16 @@ impl Dht {
             }
         }
         self.timers.set_by(now.instant + REPAIR_PACE, Timer::RepairNext);
+        self.shed_links();
     }
 
     /// The repair looks up the replicas of the next place.
     pub(super) fn on_repair_next_due(&mut self, now: Now) {
         let Some(resource) = self.hand_over.places.pop_front() else { return };
         if self.storage.at(resource).next().is_some() {
-            self.start(now, resource.into(), self.config.replicas, Purpose::Repair, false);
+            // One more than there should be, where this node may be one of them and is about to leave.
+            let count = self.config.replicas + usize::from(self.role.is_leaving());
+            self.start(now, resource.into(), count, Purpose::Repair, false);
         }
         if !self.hand_over.places.is_empty() {
             self.timers.set_by(now.instant + REPAIR_PACE, Timer::RepairNext);
@@ -233,9 +243,12 @@ impl Dht {
         for peer in closest {
             self.offer_soon(now, peer.node, resource);
         }
-        let replicas: BTreeSet<NodeId> = closest.iter().map(|peer| peer.node).collect();
+        // Others still count a node that leaves among them.
+        let me = self.me.node;
+        let others = closest.iter().map(|peer| peer.node).filter(|node| self.role.stays() || *node != me);
+        let replicas: BTreeSet<NodeId> = others.take(self.config.replicas).collect();
         // Who serves no more leaves what it holds to as many as there are.
-        let enough = if self.config.serves { self.config.replicas } else { 1 };
+        let enough = if self.role.stays() { self.config.replicas } else { 1 };
         if replicas.len() >= enough && !replicas.contains(&self.me.node) && !self.belongs_here(resource) {
             for offer in self.offers_at(resource) {
                 self.hand_over.leaving.insert(offer, replicas.clone());
@@ -247,7 +260,7 @@ impl Dht {
     /// say so. One more than the replicas may, so that small disagreements do not move a record to and fro.
     fn belongs_here(&self, resource: ResourceId) -> bool {
         let place = Position::from(resource);
-        self.config.serves
+        self.role.stays()
             && self.table.rank(place, self.position) <= self.config.replicas
             && self.table.in_neighbourhood(place)
     }
@@ -289,7 +302,10 @@ impl Dht {
         missing.remove(&node);
         if missing.is_empty() {
             self.hand_over.leaving.remove(offer);
-            self.storage.forget(offer);
+            // Who leaves is still asked for it until its neighbours know.
+            if !self.role.is_leaving() {
+                self.storage.forget(offer);
+            }
         }
     }
 

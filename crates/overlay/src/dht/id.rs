@@ -69,6 +69,13 @@ impl Distance {
     }
 }
 
+impl Distance {
+    /// Returns the first 64 bits, as a number: how far of all there is, in parts of 2^64.
+    pub(super) fn leading(self) -> u64 {
+        self.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+    }
+}
+
 impl fmt::Debug for Distance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Distance(2^{})", 256_usize.saturating_sub(self.bucket()))

@@ -59,7 +59,8 @@ impl Dht {
             return id;
         }
         // For our own place we look for others; everywhere else we may be one of the closest, if we serve.
-        if place != self.position && self.config.serves {
+        let leaves = self.role.is_leaving() && matches!(operation.purpose, Purpose::Repair);
+        if place != self.position && self.role.serves() && !leaves {
             operation.add(&self.me.clone(), None, State::New);
         }
         // Where nobody linked is closer than we are, there is no way to go and our links are the list to begin with.
@@ -270,7 +271,10 @@ impl Dht {
                 };
                 self.emit(Event::Found { id, result });
             }
-            Purpose::Refresh { own } => self.on_refreshed(now, *own, &closest),
+            Purpose::Refresh { own } => {
+                self.note_density(now, operation);
+                self.on_refreshed(now, *own, &closest);
+            }
             Purpose::Repair => self.on_place_known(now, operation.place, &closest),
             Purpose::Fetch(_) => self.report_read(now, id, operation, error),
             Purpose::Store(_) => self.report_written(now, id, operation, error),

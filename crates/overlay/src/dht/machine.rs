@@ -16,8 +16,10 @@ use super::hedge::UsualTime;
 use super::message::{Message, MessageError};
 use super::operation::{Operation, Pending};
 use super::publish::Published;
+use super::reach::Reach;
 use super::refusals::Refusals;
 use super::relay::{Relay, RelayKey};
+use super::role::Role;
 use super::storage::Storage;
 use super::table::Table;
 use super::timers::Timers;
@@ -65,6 +67,12 @@ pub struct Dht {
     pub(super) refreshes: u32,
     pub(super) timers: Timers,
     pub(super) churn: Churn,
+    pub(super) role: Role,
+    /// The role is not what the first hellos said.
+    pub(super) role_changed: bool,
+    /// This node serves no more, and closes links when it holds nothing any more.
+    pub(super) shedding: bool,
+    pub(super) reach: Reach,
     /// Keys of the store whose values could not be taken back.
     pub(super) unreadable: Vec<Bytes>,
     events: VecDeque<Event>,
@@ -85,6 +93,7 @@ impl Dht {
         let position = Position::from(me.node);
         let subnet_of = config.subnet_of;
         let storage = Storage::new(position, config.persist);
+        let role = Role::new(config.role, now.instant);
         let mut dht = Self {
             config,
             position,
@@ -114,6 +123,10 @@ impl Dht {
             refreshes: 0,
             timers: Timers::default(),
             churn: Churn::new(now.instant),
+            role,
+            role_changed: false,
+            shedding: false,
+            reach: Reach::default(),
             unreadable: Vec::new(),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -123,6 +136,9 @@ impl Dht {
         dht.set_jittered(now.instant, refresh, Timer::Refresh);
         dht.set_jittered(now.instant, repair, Timer::Repair);
         dht.set_jittered(now.instant, PROBE, Timer::Probe);
+        if dht.role.decides() {
+            dht.set_first_test(now);
+        }
         dht
     }
 
@@ -139,6 +155,13 @@ impl Dht {
             Ok(Message::Answer(answer)) => self.on_answer(now, from, bytes, answer),
             Ok(Message::Acknowledge { origin, request }) => self.on_acknowledge(now, from, (origin, request)),
             Ok(Message::Neighbours(nodes)) => self.on_neighbours(now, from, &nodes),
+            Ok(Message::Role { serves }) => self.on_role(now, from, serves),
+            Ok(Message::Test { number }) => self.on_test_wanted(now, from, number),
+            Ok(Message::DialBack(wanted)) => self.on_dial_back(now, from, wanted),
+            Ok(Message::DialledBack { number, reached }) => self.on_dialled_back(now, from, number, reached),
+            Ok(Message::Report { number, dialler, reached }) => {
+                self.on_test_report(now, from, number, dialler, reached);
+            }
             // What only newer programs know was not meant for this one.
             Err(MessageError::UnknownType(_)) => {}
             Err(error) => self.misbehaved(from, error),
@@ -146,19 +169,23 @@ impl Dht {
     }
 
     /// Takes note of a link, whoever opened it; once for each node. `serves` says whether the peer stores and forwards for others;
-    /// that stays so for as long as there is the link.
+    /// that stays so for as long as there is the link, unless the peer says otherwise.
     pub fn handle_link_up(&mut self, now: Now, peer: Descriptor, serves: bool) {
-        let now = self.corrected(now);
+        let (now, node) = (self.corrected(now), peer.node);
         if serves {
             self.on_link_up(now, peer);
         } else {
-            self.on_client_up(now, peer.node);
+            self.on_client_up(now, peer);
         }
+        self.confirm_role(node);
+        self.look_at_role(now);
     }
 
     /// Takes note that a link is gone, for whatever reason.
     pub fn handle_link_down(&mut self, now: Now, node: NodeId) {
-        self.on_link_down(self.corrected(now), node);
+        let now = self.corrected(now);
+        self.on_link_down(now, node);
+        self.look_at_role(now);
     }
 
     /// Takes note that a dial wished for did not come to a link.
@@ -185,6 +212,10 @@ impl Dht {
                 Timer::Probe => self.on_probe_due(now),
                 Timer::Walk => self.on_walk_due(now),
                 Timer::RepairNext => self.on_repair_next_due(now),
+                Timer::Role => self.look_at_role(now),
+                Timer::Test => self.on_test_due(now),
+                Timer::TestEnd { number } => self.on_test_end_due(now, number),
+                Timer::Errand { tested, number } => self.on_errand_timeout(now, tested, number),
             }
         }
     }

@@ -41,7 +41,7 @@ impl Dht {
             self.newly_linked = true;
             self.timers.set_by(now.instant + LINKS_DELAY, Timer::Refresh);
         }
-        if first && !self.config.serves && self.storage.resources().next().is_some() {
+        if first && !self.role.serves() && self.storage.resources().next().is_some() {
             // What this node held when it still served has to go to those who do.
             self.timers.set_by(now.instant + DRAIN_DELAY, Timer::Repair);
         }
@@ -62,9 +62,10 @@ impl Dht {
     }
 
     /// A node that only uses the overlay: nothing is routed to it, stored there, or told of it.
-    pub(super) fn on_client_up(&mut self, now: Now, node: NodeId) {
-        self.table.client_up(now.instant, node);
-        if self.config.serves {
+    pub(super) fn on_client_up(&mut self, now: Now, peer: Descriptor) {
+        let node = peer.node;
+        self.table.client_up(now.instant, peer);
+        if self.role.serves() {
             // It learns at once where else to go, in case there is no place for it here.
             self.tell_nodes_near(node);
         }
@@ -72,7 +73,7 @@ impl Dht {
     }
 
     pub(super) fn on_link_down(&mut self, now: Now, node: NodeId) {
-        self.table.client_down(node);
+        self.table.client_down(now.instant, node);
         let turned_away = self.table.links().get(&node).is_some_and(|link| link.turned_away);
         if !self.table.link_down(now.instant, node) {
             return;
@@ -107,7 +108,7 @@ impl Dht {
 
     /// Dials whom it wants, closes what is too much, tells new siblings.
     pub(super) fn on_links_due(&mut self, now: Now) {
-        for peer in self.table.wanted(now.instant, &self.config) {
+        for peer in self.table.wanted(now.instant, &self.config, self.role.serves()) {
             self.emit(Event::Dial { peer });
         }
         for node in self.table.surplus(now.instant, &self.config) {
@@ -132,7 +133,7 @@ impl Dht {
     /// Dials one of the nodes that were lost: a partition may have ended.
     pub(super) fn on_probe_due(&mut self, now: Now) {
         self.set_jittered(now.instant, PROBE, Timer::Probe);
-        if !self.config.serves && self.table.links().len() >= CLIENT_LINKS {
+        if !self.role.serves() && self.table.links().len() >= CLIENT_LINKS {
             return;
         }
         let choice = self.randomness.next_u64();
@@ -178,7 +179,7 @@ impl Dht {
 
     /// Tells siblings, and those who no longer are, whom this node counts as such.
     fn tell_siblings(&mut self) {
-        if !self.config.serves {
+        if !self.role.serves() {
             return;
         }
         let siblings = self.table.siblings().clone();

@@ -23,6 +23,11 @@ const REQUEST: u64 = 0;
 const ANSWER: u64 = 1;
 const ACKNOWLEDGE: u64 = 2;
 const NEIGHBOURS: u64 = 3;
+const ROLE: u64 = 4;
+const TEST: u64 = 5;
+const DIAL_BACK: u64 = 6;
+const DIALLED_BACK: u64 = 7;
+const REPORT: u64 = 8;
 
 /// Most items in a message or body: twice what any has today, for what newer programs may add.
 pub(super) const MAX_ITEMS: usize = 16;
@@ -43,6 +48,43 @@ pub enum Message {
     },
     /// The nodes that the sender counts as its siblings; or, to a newcomer, those it knows near it.
     Neighbours(Vec<Descriptor>),
+    /// The sender serves from now on, or no more.
+    Role {
+        /// Whether it stores and forwards for others.
+        serves: bool,
+    },
+    /// The sender asks to be dialled by somebody who has no link to it.
+    Test {
+        /// Names the test.
+        number: u64,
+    },
+    /// The sender asks the receiver to dial a neighbour of its own, without making a link.
+    DialBack(DialBack),
+    /// The answer to that.
+    DialledBack {
+        /// Names the dial.
+        number: u64,
+        /// Whether that node was reached; none where it was not dialled.
+        reached: Option<bool>,
+    },
+    /// What came of a test.
+    Report {
+        /// Names the test.
+        number: u64,
+        /// Who dialled.
+        dialler: NodeId,
+        /// Where the receiver was reached; none when it was not.
+        reached: Option<Bytes>,
+    },
+}
+
+/// A dial that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DialBack {
+    /// Names it.
+    pub number: u64,
+    /// Whom to dial, and where whoever asks sees its packets come from.
+    pub peer: Descriptor,
 }
 
 /// A request under way.
@@ -101,6 +143,29 @@ impl Message {
                 out.array(2).unsigned(NEIGHBOURS);
                 encode_nodes(nodes, &mut out);
             }
+            Self::Role { serves } => {
+                out.array(2).unsigned(ROLE).boolean(*serves);
+            }
+            Self::Test { number } => {
+                out.array(2).unsigned(TEST).unsigned(*number);
+            }
+            Self::DialBack(DialBack { number, peer }) => {
+                out.array(4).unsigned(DIAL_BACK).unsigned(*number).bytes(peer.node.as_bytes()).bytes(&peer.address);
+            }
+            Self::DialledBack { number, reached } => {
+                out.array(3).unsigned(DIALLED_BACK).unsigned(*number);
+                match reached {
+                    Some(reached) => out.boolean(*reached),
+                    None => out.null(),
+                };
+            }
+            Self::Report { number, dialler, reached } => {
+                out.array(4).unsigned(REPORT).unsigned(*number).bytes(dialler.as_bytes());
+                match reached {
+                    Some(address) => out.bytes(address),
+                    None => out.null(),
+                };
+            }
         }
         out.finish().into()
     }
@@ -143,7 +208,26 @@ impl Message {
                 (Self::Acknowledge { origin, request: input.unsigned()? }, 3)
             }
             (NEIGHBOURS, 2..) => (Self::Neighbours(decode_nodes(&mut input)?), 2),
-            (REQUEST | ANSWER | ACKNOWLEDGE | NEIGHBOURS, _) => return Err(CborError("too few items").into()),
+            (ROLE, 2..) => (Self::Role { serves: input.boolean()? }, 2),
+            (TEST, 2..) => (Self::Test { number: input.unsigned()? }, 2),
+            (DIAL_BACK, 4..) => {
+                let (number, node) = (input.unsigned()?, NodeId::from_bytes(input.fixed()?));
+                let address = Bytes::copy_from_slice(input.bytes(MAX_ADDRESS)?);
+                (Self::DialBack(DialBack { number, peer: Descriptor { node, address } }), 4)
+            }
+            (DIALLED_BACK, 3..) => {
+                let number = input.unsigned()?;
+                let reached = if input.null() { None } else { Some(input.boolean()?) };
+                (Self::DialledBack { number, reached }, 3)
+            }
+            (REPORT, 4..) => {
+                let (number, dialler) = (input.unsigned()?, NodeId::from_bytes(input.fixed()?));
+                let reached = if input.null() { None } else { Some(Bytes::copy_from_slice(input.bytes(MAX_ADDRESS)?)) };
+                (Self::Report { number, dialler, reached }, 4)
+            }
+            (REQUEST | ANSWER | ACKNOWLEDGE | NEIGHBOURS | ROLE | TEST | DIAL_BACK | DIALLED_BACK | REPORT, _) => {
+                return Err(CborError("too few items").into());
+            }
             (other, _) => return Err(MessageError::UnknownType(other)),
         };
         input.skip_rest(items, read)?;

@@ -25,6 +25,8 @@
 //! | `refusals` | what others had no room for |
 //! | [`persist`] | what of the storage outlives the process |
 //! | `hand_over` | moving records when neighbours change, and repair |
+//! | `role`, `roles` | whether this node serves, and what follows when that changes |
+//! | `reach` | whether others reach this node |
 //! | `tuning` | how often all that is looked after, by the churn seen |
 //! | [`config`] | every bound and period, with its reason |
 //! | [`event`] | commands' answers, wishes to the link layer, timers |
@@ -52,6 +54,8 @@
 //!             Event::Stored { id, result } => drop((id, result)),
 //!             Event::Found { id, result } => drop((id, result)),
 //!             Event::Joined => {}
+//!             Event::Role { serves } => { let _ = serves; } // say so in the hellos from now on
+//!             Event::DialBack { peer, asker } => drop((peer, asker)), // dial without making a link, then handle_dialled_back
 //!             Event::ClockOff { behind_ms } => { let _ = behind_ms; } // tell the operator
 //!             Event::Contradiction { evidence } => drop(evidence), // show it
 //!             Event::PeerMisbehaved { node, error } => drop((node, error)), // log it; closing the link is the runtime's choice
@@ -82,8 +86,11 @@ pub mod message;
 mod operation;
 pub mod persist;
 mod publish;
+mod reach;
 mod refusals;
 mod relay;
+mod role;
+mod roles;
 mod rooms;
 mod serve;
 mod storage;
@@ -99,6 +106,8 @@ pub use evidence::Evidence;
 pub use id::{Descriptor, Distance, Position};
 pub use machine::Dht;
 pub use persist::PersistChange;
+pub use reach::{DIAL_BACK_TIMEOUT, Tested};
+pub use role::{FEW, MANY, RoleChoice, RoleReason};
 pub use subnet::Subnet;
 pub use table::SubnetOf;
 

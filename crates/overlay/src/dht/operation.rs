@@ -112,6 +112,16 @@ pub(super) enum PendingPurpose {
     Clock(NodeId),
 }
 
+impl State {
+    /// Whether the node has answered, or may still: what is made up or gone has failed by the time a command ends.
+    pub(super) fn is_there(self) -> bool {
+        match self {
+            Self::Asked | Self::Slow | Self::Answered => true,
+            Self::New | Self::Failed => false,
+        }
+    }
+}
+
 impl Operation {
     /// Returns the closest candidates that are not out, at most as many as the command is about.
     pub(super) fn closest(&self) -> impl Iterator<Item = &Candidate> {

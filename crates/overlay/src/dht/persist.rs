@@ -58,6 +58,9 @@ impl Dht {
                 self.unreadable.push(key);
             }
         }
+        if taken > 0 {
+            self.role.resume();
+        }
         // The store has all of that already.
         self.storage.settle_changes();
         self.set_expiry_timer();

@@ -156,7 +156,7 @@ impl Dht {
         let mut nodes = Vec::new();
         if let Some(place) = place {
             nodes = self.table.closest(place, MAX_NODES - 1);
-            if self.config.serves {
+            if self.role.serves() {
                 nodes.push(self.me.clone());
             }
         }

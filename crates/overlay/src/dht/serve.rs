@@ -118,7 +118,7 @@ impl Dht {
     /// Whether a value at this place may be held here: unless many linked nodes are closer. Twice the replicas, since no two
     /// nodes see exactly the same neighbours.
     fn responsible(&self, place: Position) -> bool {
-        self.config.serves && self.table.rank(place, self.position) < 2 * self.config.replicas
+        self.role.serves() && self.table.rank(place, self.position) < 2 * self.config.replicas
     }
 
     fn reply_to_offer(&mut self, now: Now, offers: &[Offer]) -> Reply {

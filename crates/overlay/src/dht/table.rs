@@ -44,6 +44,8 @@ pub(super) struct Table {
     /// Linked nodes that only use the overlay: nothing is routed to them or stored there, and nobody is told of them.
     clients: BTreeMap<NodeId, Client>,
     contacts: BTreeMap<NodeId, Contact>,
+    /// Nodes that there was a link to lately, and when it ended.
+    parted: BTreeMap<NodeId, Instant>,
     /// The linked nodes closest to this one, and the farthest bucket that they lie in: asked for with every record that a change of
     /// the links may move, changed only by those.
     siblings: BTreeSet<NodeId>,
@@ -58,6 +60,7 @@ impl Table {
             links: BTreeMap::new(),
             clients: BTreeMap::new(),
             contacts: BTreeMap::new(),
+            parted: BTreeMap::new(),
             siblings: BTreeSet::new(),
             farthest_sibling: 0,
         }
@@ -139,6 +142,7 @@ impl Table {
     pub(super) fn link_down(&mut self, now: Instant, node: NodeId) -> bool {
         let Some(link) = self.links.remove(&node) else { return false };
         self.look_for_siblings();
+        self.note_parted(now, node);
         let lasted = now.saturating_duration_since(link.up) >= LASTING;
         let (failures, times_away) = if lasted { (0, 0) } else { (link.failures, link.times_away) };
         self.make_room();

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use meshtone_identity::LinkKey;
 
-use super::limits::MAX_ADDRESSES;
+use super::limits::{MAX_ADDRESSES, MAX_DIAL_BACK_ADDRESSES};
 use crate::dht::Subnet;
 use crate::record::cbor::{CborError, Decoder, Encoder};
 
@@ -37,6 +37,21 @@ impl PeerAddress {
         let address = Self { link_key: LinkKey::from_bytes(input.fixed()?), addrs: decode_addresses(&mut input)? };
         input.finish()?;
         Ok(address)
+    }
+
+    /// Returns where to dial this peer for somebody who is at `asker` and says that it is here: at one host alone, where its packets
+    /// are said to come from, and no nearer to us than whoever asks is himself, so that nobody outside makes us knock at doors inside.
+    pub(crate) fn for_dial_back(&self, asker: IpAddr) -> Option<Self> {
+        let (host, asker) = (self.addrs.first()?.ip().to_canonical(), asker.to_canonical());
+        let is_broadcast = matches!(host, IpAddr::V4(host) if host.is_broadcast());
+        let is_nearer =
+            host.is_loopback() && !asker.is_loopback() || Subnet::of(host).is_none() && Subnet::of(asker).is_some();
+        if is_broadcast || is_nearer || host.is_multicast() || host.is_unspecified() {
+            return None;
+        }
+        let at_host = self.addrs.iter().filter(|addr| addr.ip().to_canonical() == host && addr.port() != 0);
+        let addrs = at_host.take(MAX_DIAL_BACK_ADDRESSES).copied().collect();
+        Some(Self { link_key: self.link_key, addrs })
     }
 
     /// Adds addresses that are not there yet, up to the bound.
@@ -101,6 +116,31 @@ mod tests {
         let decoded = PeerAddress::decode(&encoded).unwrap();
         assert_eq!(decoded.link_key, address.link_key);
         assert_eq!(decoded.addrs, address.addrs[..MAX_ADDRESSES]);
+    }
+
+    #[test]
+    fn for_others_a_peer_is_dialled_at_one_host_and_never_nearer_than_they_are() {
+        let dialled = |asker: &str, addrs: &[&str]| {
+            let addrs = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
+            let peer = PeerAddress { link_key: LinkKey::from_bytes([9; 32]), addrs };
+            peer.for_dial_back(asker.parse().unwrap()).map(|peer| peer.addrs.len())
+        };
+        let public = ["198.51.100.7:6084", "198.51.100.7:443", "203.0.113.1:53", "10.0.0.1:6084", "127.0.0.1:25"];
+        assert_eq!(dialled("192.0.2.1", &public), Some(2), "only where its packets come from");
+        assert_eq!(dialled("::ffff:192.0.2.1", &public[..1]), Some(1));
+        for inside in ["10.0.0.1:22", "127.0.0.1:22", "[::1]:22", "169.254.169.254:80", "[fd00::1]:22"] {
+            assert_eq!(dialled("192.0.2.1", &[inside]), None, "{inside}");
+        }
+        assert_eq!(dialled("10.0.0.2", &["10.0.0.1:22"]), Some(1), "both are inside");
+        assert_eq!(dialled("10.0.0.2", &["127.0.0.1:22"]), None);
+        assert_eq!(dialled("127.0.0.1", &["127.0.0.1:22"]), Some(1));
+        for nobody in ["224.0.0.251:5353", "255.255.255.255:1", "0.0.0.0:1", "[ff02::fb]:5353"] {
+            assert_eq!(dialled("127.0.0.1", &[nobody]), None, "{nobody}");
+        }
+        let many: Vec<String> = (1..=16).map(|port| format!("198.51.100.7:{port}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(dialled("192.0.2.1", &many), Some(MAX_DIAL_BACK_ADDRESSES));
+        assert_eq!(dialled("192.0.2.1", &[]), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::limits::{
 };
 use super::table::{Shared, unix_ms};
 use super::{ALPN, JOIN_ALPN, LinkError, PeerAddress, Protocol, code, endpoint};
+use crate::dht::DIAL_BACK_TIMEOUT;
 use meshtone_identity::{LinkKey, NodeId};
 
 type OwnStream = (iroh::endpoint::SendStream, iroh::endpoint::RecvStream);
@@ -28,9 +29,10 @@ pub(super) async fn dial(shared: &Arc<Shared>, peer: &PeerAddress) -> Result<Nod
         endpoint::close(&connection, code::DUPLICATE);
         return link_of_other_dial(shared, peer.link_key).await;
     };
-    let shown = timeout(HELLO_TIMEOUT, introduce(shared, &connection)).await.unwrap_or(Err(LinkError::Timeout));
+    let serves = shared.serves();
+    let shown = timeout(HELLO_TIMEOUT, introduce(shared, &connection, serves)).await.unwrap_or(Err(LinkError::Timeout));
     match shown {
-        Ok((peer, own_stream)) => shared.admit(peer, connection, true, own_stream).await,
+        Ok((peer, own_stream)) => shared.admit(peer, connection, (true, serves), own_stream).await,
         Err(LinkError::ClosedByPeer(code::Code(reason))) if reason == u64::from(code::DUPLICATE) => {
             // The peer's own dial is to stay.
             link_of_other_dial(shared, peer.link_key).await
@@ -47,11 +49,26 @@ async fn link_of_other_dial(shared: &Shared, key: LinkKey) -> Result<NodeId, Lin
     timeout(DUPLICATE_WAIT, shared.link_to(key)).await.map_err(|_| LinkError::Timeout)
 }
 
+/// Dials a peer as far as its link key is proved, and hangs up. Whether that was possible; none when we have stopped.
+pub(super) async fn dial_back(shared: &Shared, peer: &PeerAddress) -> Option<bool> {
+    let address = endpoint::dial_address(peer).ok()?;
+    if shared.endpoint.is_closed() {
+        return None;
+    }
+    match timeout(DIAL_BACK_TIMEOUT, shared.endpoint.connect(address, ALPN)).await {
+        Ok(Ok(connection)) => {
+            endpoint::close(&connection, code::GOODBYE);
+            Some(true)
+        }
+        Ok(Err(_)) | Err(_) => Some(false),
+    }
+}
+
 /// The dialling side of the hello.
-async fn introduce(shared: &Shared, connection: &Connection) -> Result<(Peer, OwnStream), LinkError> {
+async fn introduce(shared: &Shared, connection: &Connection, serves: bool) -> Result<(Peer, OwnStream), LinkError> {
     let (mut send, mut recv) = connection.open_bi().await.map_err(|_| endpoint::why_closed(connection))?;
     let mut greeting = vec![Protocol::Overlay.number()];
-    greeting.extend(framed(&shared.hello()));
+    greeting.extend(framed(&shared.hello(serves)));
     send.write_all(&greeting).await.map_err(|_| endpoint::why_closed(connection))?;
     let peer = read_hello(shared, connection, &mut recv).await?;
     Ok((peer, (send, recv)))
@@ -92,9 +109,10 @@ async fn accept(shared: Arc<Shared>, incoming: Incoming, place: OwnedSemaphorePe
         }
         return;
     }
-    let greeted = timeout(HELLO_TIMEOUT, greet(&shared, &connection)).await.unwrap_or(Err(LinkError::Timeout));
+    let serves = shared.serves();
+    let greeted = timeout(HELLO_TIMEOUT, greet(&shared, &connection, serves)).await.unwrap_or(Err(LinkError::Timeout));
     let refused = match greeted {
-        Ok((peer, own_stream)) => shared.admit(peer, connection.clone(), false, own_stream).await.err(),
+        Ok((peer, own_stream)) => shared.admit(peer, connection.clone(), (false, serves), own_stream).await.err(),
         Err(error) => Some(error),
     };
     drop(place);
@@ -105,7 +123,7 @@ async fn accept(shared: Arc<Shared>, incoming: Incoming, place: OwnedSemaphorePe
 }
 
 /// The accepting side of the hello: ours goes out only when the peer's was believed and there is room for it.
-async fn greet(shared: &Shared, connection: &Connection) -> Result<(Peer, OwnStream), LinkError> {
+async fn greet(shared: &Shared, connection: &Connection, serves: bool) -> Result<(Peer, OwnStream), LinkError> {
     let (mut send, mut recv) = connection.accept_bi().await.map_err(|_| endpoint::why_closed(connection))?;
     let mut tag = [0];
     recv.read_exact(&mut tag).await.map_err(|_| endpoint::why_closed(connection))?;
@@ -121,7 +139,7 @@ async fn greet(shared: &Shared, connection: &Connection) -> Result<(Peer, OwnStr
         endpoint::close(connection, refusal);
         return Err(LinkError::Busy(if refusal == code::BUSY { "links" } else { "links to that node" }));
     }
-    send.write_all(&framed(&shared.hello())).await.map_err(|_| endpoint::why_closed(connection))?;
+    send.write_all(&framed(&shared.hello(serves))).await.map_err(|_| endpoint::why_closed(connection))?;
     Ok((peer, (send, recv)))
 }
 
@@ -165,5 +183,57 @@ fn closing_code(error: &LinkError) -> u32 {
         | LinkError::Unreachable(_)
         | LinkError::ClosedByPeer(_)
         | LinkError::NoLink => code::GOODBYE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use meshtone_identity::{Authority, Signer, SigningKey};
+    use tokio::sync::mpsc;
+
+    use super::super::table::{LinkConfig, LinkInput, Links};
+    use super::*;
+
+    async fn links(authority: &Authority, number: u8) -> (Links, mpsc::Receiver<LinkInput>, LinkKey) {
+        let (key, link_secret, now) = (SigningKey::generate().unwrap(), [number; 32], unix_ms() / 1000);
+        let link_key = LinkKey::from_secret(&link_secret).unwrap();
+        let lifetime = Duration::from_secs(3600);
+        let certificate = authority.certify_node(key.public_key(), link_key, [number; 16], now, lifetime).unwrap();
+        let config = LinkConfig {
+            bind: vec!["127.0.0.1:0".parse().unwrap()],
+            link_secret,
+            authority: authority.certificate().clone(),
+            certificate,
+            homes: Vec::new(),
+            incarnation: u64::from(number),
+            serves: true,
+            enrol: None,
+        };
+        let (links, inputs) = Links::start(config).await.unwrap();
+        (links, inputs, link_key)
+    }
+
+    #[tokio::test]
+    async fn a_dial_for_others_finds_out_who_is_there_and_makes_no_link() {
+        let authority = Authority::create(unix_ms() / 1000).unwrap().0;
+        let (dialler, mut dialler_inputs, own) = links(&authority, 1).await;
+        let (peer, mut peer_inputs, link_key) = links(&authority, 2).await;
+        let at = |link_key, addrs| PeerAddress { link_key, addrs };
+        assert_eq!(dialler.dial_back(&at(link_key, peer.addresses())).await, Some(true));
+        // Somebody else answers there, or nobody does.
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(dialler.dial_back(&at(own, peer.addresses())).await, Some(false));
+        let (_, _, other) = links(&authority, 3).await;
+        assert_eq!(dialler.dial_back(&at(other, vec![silent.local_addr().unwrap()])).await, Some(false));
+        assert!(dialler.status().is_empty() && peer.status().is_empty());
+        assert!(dialler_inputs.try_recv().is_err() && peer_inputs.try_recv().is_err());
+        // Who is linked is no witness.
+        dialler.dial(&at(link_key, peer.addresses())).await.unwrap();
+        assert_eq!(dialler.dial_back(&at(link_key, peer.addresses())).await, None);
     }
 }

@@ -38,6 +38,9 @@ pub(crate) const MAX_HOMES: usize = 16;
 /// Addresses of one peer: a few interfaces of both families and what a NAT shows of them.
 pub(crate) const MAX_ADDRESSES: usize = 16;
 
+/// Addresses of one host that are dialled for a neighbour: the port that its packets come from, and one that it listens at.
+pub(crate) const MAX_DIAL_BACK_ADDRESSES: usize = 2;
+
 /// Period of our own liveness check. iroh takes 10 to 30 s to notice some deaths, and a caller is waiting.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(2);
 

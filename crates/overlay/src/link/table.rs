@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
 use super::enrol::{self, EnrolHandler};
-use super::hello::{Hello, Peer, VERSIONS};
+use super::hello::{HEARS_ROLES, Hello, Peer, VERSIONS};
 use super::limits::{GOODBYE_TIMEOUT, MAX_ARRIVALS, MAX_DIALS, MAX_FRAME, MAX_INPUTS, MAX_LINKS};
 use super::rules::{Standing, existing_stays};
 use super::session::{self, Outbound};
@@ -41,8 +41,8 @@ pub(crate) struct LinkConfig {
 /// What links tell their owner.
 #[derive(Debug)]
 pub(crate) enum LinkInput {
-    /// A link is up.
-    Up { node: NodeId, domains: Vec<String>, address: PeerAddress, serves: bool },
+    /// A link is up. Whoever does not hear roles takes us for ever for what our hello said.
+    Up { node: NodeId, domains: Vec<String>, address: PeerAddress, serves: bool, hears_roles: bool },
     /// A link is gone.
     Down { node: NodeId },
     /// A message for the DHT came over a link that is up.
@@ -62,7 +62,8 @@ pub(super) struct Shared {
     certificate: Vec<u8>,
     homes: Vec<Vec<u8>>,
     pub(super) incarnation: u64,
-    serves: bool,
+    /// Whether we serve, as new hellos say.
+    serves: AtomicBool,
     pub(super) enrol: Option<enrol::Desk>,
     table: Mutex<Table>,
     /// Held while a link enters or leaves and while that is told, so that it is told in the order it happened.
@@ -98,6 +99,8 @@ pub(super) struct Link {
     pub(super) peer: Peer,
     pub(super) connection: Connection,
     pub(super) dialled: bool,
+    /// What our hello said.
+    said_to_serve: bool,
     pub(super) outbound: Outbound,
     pub(super) since_ms: u64,
 }
@@ -120,7 +123,7 @@ impl Links {
             homes: config.homes.iter().map(|home| home.der().to_vec()).collect(),
             authority: config.authority,
             incarnation: config.incarnation,
-            serves: config.serves,
+            serves: AtomicBool::new(config.serves),
             enrol: config.enrol.map(enrol::Desk::new),
             table: Mutex::default(),
             admission: tokio::sync::Mutex::default(),
@@ -196,6 +199,35 @@ impl Links {
         }
     }
 
+    /// From now on hellos say whether we serve.
+    pub(crate) fn set_serves(&self, serves: bool) {
+        self.0.serves.store(serves, Ordering::Relaxed);
+    }
+
+    /// Returns a node that takes us for what we no longer are, and does not hear it.
+    pub(crate) fn misled(&self) -> Option<NodeId> {
+        let serves = self.0.serves();
+        let table = self.0.table();
+        let mut misled = table.links.values().filter(|link| !link.hears_roles() && link.said_to_serve != serves);
+        misled.next().map(|link| link.peer.node)
+    }
+
+    /// Finds out for a neighbour whether we can dial a node that we have no link to, and makes none. None when we cannot tell.
+    pub(crate) async fn dial_back(&self, peer: &PeerAddress) -> Option<bool> {
+        if self.0.node_of(peer.link_key).is_some() {
+            return None;
+        }
+        handshake::dial_back(&self.0, peer).await
+    }
+
+    /// Returns where a linked node's packets come from.
+    pub(crate) fn place_of(&self, node: NodeId) -> Option<SocketAddr> {
+        match endpoint::path(&self.0.link(node)?.connection).0 {
+            super::Path::Direct(place) => Some(place),
+            super::Path::Relayed => None,
+        }
+    }
+
     /// Returns all links as they stand, by node id.
     pub(crate) fn status(&self) -> Vec<LinkStatus> {
         let links: Vec<_> = self.0.table().links.values().cloned().collect();
@@ -246,11 +278,16 @@ enum Dialling {
 }
 
 impl Shared {
-    /// Returns the hello that we show now.
-    pub(super) fn hello(&self) -> Hello {
+    /// Whether we serve now.
+    pub(super) fn serves(&self) -> bool {
+        self.serves.load(Ordering::Relaxed)
+    }
+
+    /// Returns the hello that we show now, with the role that it is to say.
+    pub(super) fn hello(&self, serves: bool) -> Hello {
         Hello {
             newest: VERSIONS.1,
-            serves: self.serves,
+            serves,
             overlay: self.authority.overlay(),
             certificate: self.certificate.clone(),
             homes: self.homes.clone(),
@@ -297,12 +334,13 @@ impl Shared {
 
     /// Lets a verified connection become the link to its node, and starts what runs on it.
     ///
-    /// A duplicate is closed and the link that stays counts as success.
+    /// Told is who dialled it, we or the peer, and whether our hello said that we serve. A duplicate is closed and the link that stays
+    /// counts as success.
     pub(super) async fn admit(
         self: &Arc<Self>,
         peer: Peer,
         connection: Connection,
-        dialled: bool,
+        (dialled, said_to_serve): (bool, bool),
         own_stream: (iroh::endpoint::SendStream, iroh::endpoint::RecvStream),
     ) -> Result<NodeId, LinkError> {
         let node = peer.node;
@@ -310,7 +348,8 @@ impl Shared {
         let (outbound, queue) = Outbound::new();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let new = Standing { incarnation: peer.incarnation, dialled, ended: false };
-        let link = Arc::new(Link { id, peer, connection, dialled, outbound, since_ms: unix_ms() });
+        let since_ms = unix_ms();
+        let link = Arc::new(Link { id, peer, connection, dialled, said_to_serve, outbound, since_ms });
         let replaced = {
             let mut table = self.table();
             let existing = table.links.get(&node).cloned();
@@ -336,7 +375,8 @@ impl Shared {
         }
         debug!(node = %node.short(), dialled, "link up");
         let (domains, serves) = (link.peer.domains.clone(), link.peer.serves);
-        self.tell(LinkInput::Up { node, domains, address: link.address(), serves }).await;
+        let (address, hears_roles) = (link.address(), link.hears_roles());
+        self.tell(LinkInput::Up { node, domains, address, serves, hears_roles }).await;
         self.arrived.notify_waiters();
         tokio::spawn(session::run(Arc::clone(self), link, own_stream, queue));
         Ok(node)
@@ -431,6 +471,10 @@ impl Drop for Introduction {
 }
 
 impl Link {
+    fn hears_roles(&self) -> bool {
+        self.peer.version >= HEARS_ROLES
+    }
+
     fn standing(&self) -> Standing {
         let ended = self.connection.close_reason().is_some();
         Standing { incarnation: self.peer.incarnation, dialled: self.dialled, ended }

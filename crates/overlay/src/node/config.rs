@@ -7,6 +7,7 @@ use std::sync::Arc;
 use meshtone_identity::{AuthorityCertificate, HomeCertificate, NodeCertificate, Signer};
 
 use super::{Error, RecordStore};
+use crate::dht::RoleChoice;
 use crate::link::PeerAddress;
 use crate::link::enrol::EnrolHandler;
 use crate::record::Delegated;
@@ -32,8 +33,8 @@ pub struct Config {
     pub bootstrap: Vec<PeerAddress>,
     /// How many nodes hold a value: 2 to 8, 5 by default.
     pub replicas: usize,
-    /// Whether to store and forward for others, as by default, or only to use the overlay through those that do.
-    pub serves: bool,
+    /// Whether to store and forward for others, or only to use the overlay through those that do; by default the node decides.
+    pub role: RoleChoice,
     /// Answers machines that want to join; without it none can, here.
     pub enrol: Option<EnrolHandler>,
     /// Where the records we hold for the overlay outlive this process; without it they do not.
@@ -64,7 +65,7 @@ impl Config {
             delegated: Delegated::default(),
             bootstrap: Vec::new(),
             replicas: DEFAULT_REPLICAS,
-            serves: true,
+            role: RoleChoice::Auto,
             enrol: None,
             records: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),

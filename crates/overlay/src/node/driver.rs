@@ -17,7 +17,7 @@ use super::keeper::Keeper;
 use super::own::OwnRecords;
 use super::records::Committer;
 use super::search::{Search, Searching, Wakefulness};
-use super::{Entry, Error};
+use super::{Entry, Error, ReachTest, RoleStatus};
 use crate::dht::{Descriptor, Dht, DhtError, Event, Evidence, Now, OperationId};
 use crate::link::table::unix_ms;
 use crate::link::{LinkError, LinkEvent, LinkInput, Links, PeerAddress, code};
@@ -31,6 +31,9 @@ const SNAPSHOT_AGE: Duration = Duration::from_millis(200);
 
 /// How often it is looked whether our addresses have changed.
 const ADDRESS_CHECK: Duration = Duration::from_secs(15);
+
+/// Pause between links that are made anew to say our role: a dial and a hello, with a retry.
+const REMAKE_PACE: Duration = Duration::from_secs(2);
 
 /// What users ask of the driver.
 pub(super) enum Command {
@@ -58,7 +61,7 @@ pub(super) enum Command {
 }
 
 /// What is known without asking the driver.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) records: Vec<(Kind, usize)>,
     pub(super) nodes_known: usize,
@@ -67,6 +70,29 @@ pub(super) struct Snapshot {
     pub(super) search: Option<Search>,
     pub(super) clock_behind_ms: i64,
     pub(super) evidence: Vec<Evidence>,
+    pub(super) role: RoleStatus,
+}
+
+impl Snapshot {
+    /// What the DHT knows.
+    pub(super) fn of(dht: &Dht) -> Self {
+        let test = dht.last_test().map(|test| ReachTest {
+            at_ms: unix_ms().saturating_sub(u64::try_from(test.at.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            dialled: test.dialled,
+            reached: test.reached,
+            address: PeerAddress::decode(&test.address).ok().and_then(|place| place.addrs.first().copied()),
+        });
+        Self {
+            records: dht.records_held(),
+            nodes_known: dht.known_peers().len(),
+            nodes_served: dht.clients().len(),
+            host_cache: Vec::new(),
+            search: None,
+            clock_behind_ms: dht.clock_behind_ms(),
+            evidence: dht.evidence().cloned().collect(),
+            role: RoleStatus { serves: dht.serves(), reason: dht.role_reason(), others: dht.serving_others(), test },
+        }
+    }
 }
 
 /// Whoever waits for an operation of the DHT.
@@ -85,12 +111,19 @@ struct Dialled {
     result: Result<NodeId, LinkError>,
 }
 
+/// How a dial for a neighbour ended; none where this node could not dial.
+type DialledBack = (NodeId, Option<bool>);
+
 pub(super) struct Driver {
     dht: Dht,
     links: Links,
     inputs: mpsc::Receiver<LinkInput>,
     commands: mpsc::Receiver<Command>,
     dialled: (mpsc::Sender<Dialled>, mpsc::Receiver<Dialled>),
+    /// Who was dialled for a neighbour, and whether that was possible.
+    dialled_back: (mpsc::Sender<DialledBack>, mpsc::Receiver<DialledBack>),
+    /// When the next link is made anew that says another role of ours, while there are any.
+    remake_at: Option<Instant>,
     keeper: Keeper,
     hearsay: Hearsay,
     own: OwnRecords,
@@ -127,6 +160,9 @@ impl Driver {
             commands,
             // Each dial sends once, and links bound the dials.
             dialled: mpsc::channel(64),
+            // There is one at a time.
+            dialled_back: mpsc::channel(4),
+            remake_at: None,
             keeper,
             hearsay: Hearsay::default(),
             own,
@@ -157,6 +193,7 @@ impl Driver {
                 },
                 Some(input) = self.inputs.recv() => self.on_input(input),
                 Some(dialled) = self.dialled.1.recv() => self.on_dialled(dialled),
+                Some((node, reached)) = self.dialled_back.1.recv() => self.dht.handle_dialled_back(now(), node, reached),
                 () = sleep_until(wake.into()) => self.on_time(),
             }
         };
@@ -233,7 +270,10 @@ impl Driver {
     fn on_input(&mut self, input: LinkInput) {
         let now = now();
         match input {
-            LinkInput::Up { node, domains, address, serves } => {
+            LinkInput::Up { node, domains, address, serves, hears_roles } => {
+                if !hears_roles {
+                    self.remake_at.get_or_insert(now.instant);
+                }
                 info!(node = %node.short(), "linked");
                 self.keeper.on_up(now.instant, &address);
                 self.searching.on_up();
@@ -279,6 +319,7 @@ impl Driver {
     fn look_at_clocks(&mut self) {
         if let Some(asleep) = self.wakefulness.look(now()) {
             info!(seconds = asleep.as_secs(), "this machine slept or stood still; everybody is tried at once");
+            self.dht.handle_absence(now(), asleep);
             self.start_over();
         }
     }
@@ -293,6 +334,9 @@ impl Driver {
         let now = now();
         for peer in self.keeper.due(now.instant, self.keys.len()) {
             self.dial(peer, None);
+        }
+        if self.remake_at.is_some_and(|at| at <= now.instant) {
+            self.remake_link(now.instant);
         }
         if self.address_check_at <= now.instant {
             self.address_check_at = now.instant + ADDRESS_CHECK;
@@ -356,6 +400,8 @@ impl Driver {
             }
             Event::Found { .. } => {}
             Event::Joined => info!("the neighbourhood in the overlay is known"),
+            Event::Role { serves } => self.on_role(serves),
+            Event::DialBack { peer, asker } => self.dial_back(&peer, asker),
             Event::ClockOff { behind_ms: 0 } => info!("this machine's clock agrees with its neighbours' again"),
             Event::ClockOff { behind_ms } => warn!(
                 behind_s = behind_ms / 1000,
@@ -405,6 +451,40 @@ impl Driver {
         });
     }
 
+    /// Hellos say our role; whoever does not hear it over a link has to be told by another one.
+    fn on_role(&mut self, serves: bool) {
+        let (reason, others) = (self.dht.role_reason(), self.dht.serving_others());
+        info!(serves, ?reason, ?others, "our role in the overlay has changed");
+        self.links.set_serves(serves);
+        self.keeper.set_serves(serves);
+        self.remake_at = Some(Instant::now());
+        self.snapshot_at = Instant::now();
+    }
+
+    /// Ends one link whose other side takes us for what we are no longer; it is dialled again. One after the other, so that there are
+    /// always some.
+    fn remake_link(&mut self, now: Instant) {
+        self.remake_at = self.links.misled().map(|node| {
+            debug!(node = %node.short(), "a link is made anew, to say our role");
+            self.links.close(node, code::UNWANTED);
+            now + REMAKE_PACE
+        });
+    }
+
+    /// Dials a node for a neighbour, to see whether that is possible.
+    fn dial_back(&mut self, peer: &Descriptor, asker: NodeId) {
+        let said = PeerAddress::decode(&peer.address).ok();
+        let place = self.links.place_of(asker).and_then(|place| said?.for_dial_back(place.ip()));
+        let Some(place) = place else { return self.dht.handle_dialled_back(now(), peer.node, None) };
+        let (links, ended, node) = (self.links.clone(), self.dialled_back.0.clone(), peer.node);
+        tokio::spawn(async move {
+            let reached = links.dial_back(&place).await;
+            debug!(node = %node.short(), ?reached, "a node was dialled for a neighbour");
+            // The driver may have stopped.
+            let _ = ended.send((node, reached)).await;
+        });
+    }
+
     /// Publishes what every node says of itself. The DHT stores it again by itself.
     fn publish_own(&mut self) {
         let now = now();
@@ -420,12 +500,27 @@ impl Driver {
 
     fn wake(&self) -> Instant {
         let dht = self.dht.poll_timeout().map(|(at, _)| at);
-        let times =
-            [dht, self.keeper.poll_timeout(self.keys.len()), Some(self.snapshot_at), Some(self.address_check_at)];
+        let times = [
+            dht,
+            self.keeper.poll_timeout(self.keys.len()),
+            self.remake_at,
+            Some(self.snapshot_at),
+            Some(self.address_check_at),
+        ];
         times.into_iter().flatten().min().unwrap_or(self.address_check_at)
     }
 
     fn take_snapshot(&mut self) {
+        let fresh = Snapshot {
+            host_cache: self.host_cache(),
+            search: self.searching.get().cloned(),
+            ..Snapshot::of(&self.dht)
+        };
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.snapshot_at = Instant::now() + SNAPSHOT_AGE;
+    }
+
+    fn host_cache(&self) -> Vec<PeerAddress> {
         let known = self.dht.known_peers();
         let mut host_cache = self.links.peers();
         let seen = known.iter().filter_map(|peer| PeerAddress::decode(&peer.address).ok());
@@ -434,17 +529,7 @@ impl Driver {
                 host_cache.push(address);
             }
         }
-        let fresh = Snapshot {
-            records: self.dht.records_held(),
-            nodes_known: known.len(),
-            nodes_served: self.dht.clients().len(),
-            host_cache,
-            search: self.searching.get().cloned(),
-            clock_behind_ms: self.dht.clock_behind_ms(),
-            evidence: self.dht.evidence().cloned().collect(),
-        };
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
-        self.snapshot_at = Instant::now() + SNAPSHOT_AGE;
+        host_cache
     }
 }
 

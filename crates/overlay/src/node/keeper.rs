@@ -47,8 +47,8 @@ enum State {
 
 impl Keeper {
     pub(super) fn new(now: Instant, own: LinkKey, bootstrap: &[PeerAddress], serves: bool) -> Self {
-        let enough_links = if serves { ENOUGH_LINKS } else { CLIENT_LINKS };
-        let mut keeper = Self { own, enough_links, peers: BTreeMap::new() };
+        let mut keeper = Self { own, enough_links: 0, peers: BTreeMap::new() };
+        keeper.set_serves(serves);
         for address in bootstrap {
             keeper.add(now, address);
         }
@@ -70,6 +70,11 @@ impl Keeper {
             let kept = Kept { address: address.clone(), state: State::Waiting { due: now }, back_off: BACK_OFF.0 };
             self.peers.insert(address.link_key, kept);
         }
+    }
+
+    /// The node serves from now on, or no more.
+    pub(super) fn set_serves(&mut self, serves: bool) {
+        self.enough_links = if serves { ENOUGH_LINKS } else { CLIENT_LINKS };
     }
 
     /// Whether with so many links the overlay finds the rest by itself.

@@ -7,5 +7,7 @@ mod clock;
 mod evidence;
 mod merge;
 mod newer_programs;
+mod reach;
 mod refusals;
+mod roles;
 mod support;

@@ -1,7 +1,7 @@
 //! What only newer programs know must not cost a link.
 
 use meshtone_overlay::dht::body::{Ask, Failure, Reply};
-use meshtone_overlay::dht::message::Message;
+use meshtone_overlay::dht::message::{DialBack, Message};
 use meshtone_overlay::dht::{Config, Position};
 use meshtone_overlay::record::cbor::Encoder;
 
@@ -21,6 +21,13 @@ fn what_a_newer_program_adds_to_a_message_is_passed_over() {
     let messages = [
         Message::Acknowledge { origin: neighbour(1), request: 7 },
         Message::Neighbours(vec![descriptor(neighbour(3))]),
+        Message::Role { serves: true },
+        Message::Test { number: 7 },
+        Message::DialBack(DialBack { number: 7, peer: descriptor(neighbour(3)) }),
+        Message::DialledBack { number: 7, reached: None },
+        Message::DialledBack { number: 7, reached: Some(true) },
+        Message::Report { number: 7, dialler: neighbour(3), reached: None },
+        Message::Report { number: 7, dialler: neighbour(3), reached: Some(descriptor(neighbour(4)).address) },
     ];
     for message in messages {
         assert_eq!(Message::decode(&with_more(message.encode().to_vec())), Ok(message));

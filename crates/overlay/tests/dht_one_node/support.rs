@@ -81,6 +81,12 @@ impl Lone {
         self.drain();
     }
 
+    /// Opens the link to a node that only uses the overlay.
+    pub(crate) fn link_client(&mut self, node: NodeId) {
+        self.dht.handle_link_up(self.now, descriptor(node), false);
+        self.drain();
+    }
+
     /// Ends the link to a neighbour.
     pub(crate) fn unlink(&mut self, node: NodeId) {
         self.dht.handle_link_down(self.now, node);
@@ -136,7 +142,14 @@ impl Lone {
     pub(crate) fn asked(&mut self) -> Vec<(NodeId, Request, Ask)> {
         let requests = self.sent().into_iter().filter_map(|(to, message)| match message {
             Message::Request(request) => Some((to, request)),
-            Message::Answer(_) | Message::Acknowledge { .. } | Message::Neighbours(_) => None,
+            Message::Answer(_)
+            | Message::Acknowledge { .. }
+            | Message::Neighbours(_)
+            | Message::Role { .. }
+            | Message::Test { .. }
+            | Message::DialBack(_)
+            | Message::DialledBack { .. }
+            | Message::Report { .. } => None,
         });
         requests.map(|(to, request)| (to, request.clone(), Ask::decode(&request.body).expect("a question"))).collect()
     }

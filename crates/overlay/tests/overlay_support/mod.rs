@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use meshtone_identity::authority::NODE_LIFETIME;
 use meshtone_identity::{Authority, LinkKey, NodeId, Signer, SigningKey};
-use meshtone_overlay::{Config, LinkEvent, Overlay, PeerAddress, RecordStore};
+use meshtone_overlay::{Config, LinkEvent, Overlay, PeerAddress, RecordStore, RoleChoice};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -44,6 +44,8 @@ impl World {
         let mut config =
             Config::new(bind, link_secret, Arc::new(key), self.authority.certificate().clone(), certificate);
         config.homes = home.into_iter().collect();
+        // Whoever decides by itself begins with looking around; tests of that say so.
+        config.role = RoleChoice::Super;
         config
     }
 

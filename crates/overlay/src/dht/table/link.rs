@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
 use crate::dht::config::HOP_TIMEOUT;
+use crate::dht::reach::Favours;
 use crate::dht::{Descriptor, Subnet};
 
 /// Round trip assumed of a link before it was measured.
@@ -16,6 +17,10 @@ pub(in crate::dht) struct Allowance {
     pub(in crate::dht) checks: Bucket,
     /// Values that are passed on for it.
     pub(in crate::dht) forwards: Bucket,
+    /// Times that it may change its role.
+    pub(in crate::dht) roles: Bucket,
+    /// Tests and dials that it may ask for.
+    pub(in crate::dht) favours: Favours,
 }
 
 /// A link that is up.
@@ -55,7 +60,7 @@ impl Link {
     }
 
     /// Returns the round trip in doublings of a millisecond: what differs by less counts as equally near.
-    pub(super) fn farness(&self) -> u32 {
+    pub(in crate::dht) fn farness(&self) -> u32 {
         farness(self.rtt)
     }
 

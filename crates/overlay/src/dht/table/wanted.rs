@@ -18,15 +18,16 @@ impl Table {
         (0..=self.farthest_sibling).filter(|bucket| filled.count(*bucket) < config.bucket_links).collect()
     }
 
-    /// Returns whom to dial now: nodes that would be siblings, then those that fill buckets. They count as dialled.
-    pub(in crate::dht) fn wanted(&mut self, now: Instant, config: &Config) -> Vec<Descriptor> {
+    /// Returns whom to dial now: nodes that would be siblings, then those that fill buckets; few of them unless this node serves.
+    /// They count as dialled.
+    pub(in crate::dht) fn wanted(&mut self, now: Instant, config: &Config, serves: bool) -> Vec<Descriptor> {
         let is_overdue = |contact: &Contact| contact.past().dialled.is_some_and(|at| now >= at + DIAL_TIMEOUT);
         let overdue = self.contacts.iter().filter(|(_, contact)| is_overdue(contact));
         for node in overdue.map(|(node, _)| *node).collect::<Vec<_>>() {
             self.failed(now, node);
         }
         let mut dials = self.wanted_siblings(now, config);
-        if config.serves {
+        if serves {
             let budget = config.own_links().saturating_sub(self.links.len() + dials.len());
             dials.extend(self.wanted_in_buckets(now, config, budget));
         } else {
