@@ -13,7 +13,7 @@ fn mesh() -> Mesh {
     let mut mesh = Mesh::start(2);
     for name in ["n3", "n4"] {
         let mut node = MeshNode::unstarted(name);
-        node.run(&["--join", &mesh.nodes[0].invite(), "--ordinary"]);
+        node.run(&["--join", &mesh.nodes[0].invite(), "--role", "ordinary"]);
         mesh.nodes.push(node);
     }
     for number in [3, 4] {
@@ -78,7 +78,7 @@ fn a_node_that_stops_serving_hands_over_what_it_held() {
     bob.register();
     mesh.wait_announced(1);
     assert_eq!(mesh.node_mut(3).terminate(), Some(0));
-    mesh.node_mut(3).run(&["--ordinary"]);
+    mesh.node_mut(3).run(&["--role", "ordinary"]);
     // What is not confirmed at once is offered again a minute later.
     eventually(SOON * 6, "n3 to have handed over everything", || {
         records_of_all_kinds(mesh.node(3)) == 0 && mesh.node(3).links() >= 2

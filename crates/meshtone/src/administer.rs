@@ -337,11 +337,27 @@ fn authority_text(authority: &AuthorityStatus) -> String {
 }
 
 fn role(status: &Status) -> String {
-    match (status.ordinary, status.nodes_served) {
-        (true, _) => "ordinary: it holds and forwards nothing for others".to_owned(),
-        (false, 0) => "serving: it holds and forwards for others".to_owned(),
-        (false, served) => format!("serving: it holds and forwards for others, {served} of them ordinary nodes"),
+    let (role, why) = (&status.role, printable(&status.role.why));
+    let mut text = match (role.serves, status.nodes_served) {
+        (false, _) => format!("ordinary: it holds and forwards nothing for others, {why}"),
+        (true, 0) => format!("serving: it holds and forwards for others, {why}"),
+        (true, served) => {
+            format!("serving: it holds and forwards for others, {why}; {served} of them are ordinary nodes")
+        }
+    };
+    if let Some(test) = &role.reached {
+        let place = test.address.map(|address| format!(" at {address}")).unwrap_or_default();
+        text += &format!(
+            "\ntested    {} ago: {} of {} others could reach it{place}",
+            lasting(test.ago_s),
+            test.reached,
+            test.dialled
+        );
+        if test.reached * 2 < test.dialled {
+            text += "\nhint: for it to serve, let UDP through to its --link port from outside; it works without";
+        }
     }
+    text
 }
 
 fn trunks_text(trunks: &[TrunkStatus]) -> String {
@@ -428,7 +444,17 @@ mod tests {
             second_stage: vec![ServerStatus { server: "udp 192.0.2.10:5060".to_owned(), answers: false }],
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 4, version: "ab12".to_owned() },
-            ordinary: false,
+            role: meshtone_node::control::Role {
+                serves: true,
+                why: "since only 3 others do".to_owned(),
+                others: Some(3),
+                reached: Some(meshtone_node::control::Reached {
+                    dialled: 3,
+                    reached: 1,
+                    address: "192.0.2.7:6084".parse().ok(),
+                    ago_s: 120,
+                }),
+            },
             nodes_served: 2,
             peer: vec!["0123@192.0.2.7:6084".to_owned(), "0123@198.51.100.7:6084".to_owned()],
             overlay_nodes_known: 3,
@@ -474,7 +500,8 @@ mod tests {
             "10 min",
             "node l1ar signed two different records",
             "clock     1 min 30 s ahead of",
-            "role      serving: it holds and forwards for others, 2 of them ordinary nodes",
+            "role      serving: it holds and forwards for others, since only 3 others do; 2 of them are ordinary nodes",
+            "tested    2 min ago: 1 of 3 others could reach it at 192.0.2.7:6084\nhint: for it to serve, let UDP through",
             "9 dials in vain: no answer in time\ntried     the local network",
             "peer      0123@192.0.2.7:6084\n          0123@198.51.100.7:6084\n",
             "authority here, policy invite; 3 certificates of people\nmail      failing for 1 min 1 s: the mail server refuses",

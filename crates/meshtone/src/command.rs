@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use meshtone_node::DigestRule;
-use meshtone_node::bootstrap::Peer;
-
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use meshtone_node::bootstrap::Peer;
+use meshtone_node::{DigestRule, RoleChoice};
+use serde::Deserialize;
 
 /// The version of the link protocol, as its ALPN says it: `meshtone/1`.
 const LINK_VERSION: u32 = 1;
@@ -102,10 +102,9 @@ pub(crate) struct RunOptions {
     #[arg(long, env = "MESHTONE_NO_MDNS", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) no_mdns: bool,
 
-    /// Use the overlay through other nodes, and hold and forward nothing for them: for a machine that is weak or often off.
-    /// Some other node must serve
-    #[arg(long, env = "MESHTONE_ORDINARY", value_parser = clap::builder::BoolishValueParser::new())]
-    pub(crate) ordinary: bool,
+    /// Whether to hold and forward for other nodes of the overlay [default: auto]
+    #[arg(long, env = "MESHTONE_ROLE", value_name = "ROLE")]
+    pub(crate) role: Option<OverlayRole>,
 
     /// First and last UDP port for media [default: 16384-32767]
     #[arg(long, env = "MESHTONE_RTP_PORTS", value_name = "A-B")]
@@ -242,6 +241,28 @@ pub(crate) struct InviteOptions {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What part the node takes in the overlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OverlayRole {
+    /// Serve while few others do; else once the node has been there for a while and others reach it
+    Auto,
+    /// Serve, come what may
+    Super,
+    /// Only use what others serve, of whom there must be some: for a machine that is weak or often off
+    Ordinary,
+}
+
+impl From<OverlayRole> for RoleChoice {
+    fn from(role: OverlayRole) -> RoleChoice {
+        match role {
+            OverlayRole::Auto => RoleChoice::Auto,
+            OverlayRole::Super => RoleChoice::Super,
+            OverlayRole::Ordinary => RoleChoice::Ordinary,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

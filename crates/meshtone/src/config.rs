@@ -12,7 +12,7 @@ use serde::Deserialize;
 use meshtone_node::{DigestRule, Network};
 
 use crate::authority;
-use crate::command::PortRange;
+use crate::command::{OverlayRole, PortRange};
 use crate::failure::Failure;
 use crate::outside::{self, OutsideKeys};
 use crate::trunk;
@@ -33,7 +33,7 @@ const KEYS: [&str; 20] = [
     "link",
     "peer",
     "no_mdns",
-    "ordinary",
+    "role",
     "rtp_ports",
     "join",
     "log",
@@ -58,7 +58,7 @@ pub(crate) struct Settings {
     pub(crate) link: Vec<SocketAddr>,
     pub(crate) peer: Vec<Peer>,
     pub(crate) no_mdns: bool,
-    pub(crate) ordinary: bool,
+    pub(crate) role: Option<OverlayRole>,
     pub(crate) rtp_ports: Option<PortRange>,
     pub(crate) join: Option<String>,
     pub(crate) log: Option<String>,
@@ -86,7 +86,7 @@ struct File {
     link: Option<Texts>,
     peer: Option<Texts>,
     no_mdns: Option<bool>,
-    ordinary: Option<bool>,
+    role: Option<OverlayRole>,
     rtp_ports: Option<String>,
     join: Option<String>,
     log: Option<String>,
@@ -225,7 +225,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         peer: peer
             .map_err(|why| wrong(format!("`peer`: {why}"), "`meshtone status` shows at each node how it is named"))?,
         no_mdns: file.no_mdns.unwrap_or_default(),
-        ordinary: file.ordinary.unwrap_or_default(),
+        role: file.role,
         rtp_ports: rtp_ports.map_err(|why| wrong(format!("`rtp_ports`: {why}"), "for example \"16384-32767\""))?,
         join: file.join,
         log: file.log,
@@ -289,13 +289,13 @@ mod tests {
                     tls = \"127.0.0.1:5061\"\n\
                     ws = \"127.0.0.1:80\"\nwss = \"127.0.0.1:443\"\nws_origin = \"https://a.example, https://b.example\"\n\
                     tls_cert = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"\nlink = \"127.0.0.1:6084, 127.0.0.2:6084\"\n\
-                    peer = \"example.org, example.net\"\nno_mdns = true\nordinary = true\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n\
+                    peer = \"example.org, example.net\"\nno_mdns = true\nrole = \"ordinary\"\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n\
                     trusted_sources = \"192.0.2.10, 198.51.100.0/24\"\n";
         let settings = read(text).unwrap();
         assert_eq!((settings.sip.len(), settings.link.len()), (2, 2));
         assert_eq!((settings.tls.len(), settings.ws.len(), settings.wss.len()), (1, 1, 1));
         assert_eq!((settings.trusted_sources.len(), settings.peer.len()), (2, 2));
-        assert!(settings.no_mdns && settings.ordinary);
+        assert!(settings.no_mdns && settings.role == Some(OverlayRole::Ordinary));
         assert_eq!(settings.ws_origin, ["https://a.example", "https://b.example"]);
         assert_eq!(settings.rtp_ports, Some(PortRange(1000, 2000)));
         assert_eq!(settings.domain.as_deref(), Some("example.org"));
@@ -329,6 +329,7 @@ mod tests {
             "sip = 5060",
             "peer = \"192.0.2.1:6084\"",
             "no_mdns = \"maybe\"",
+            "role = \"boss\"",
             "sip = \"localhost\"",
             "rtp_ports = \"2\"",
             "domain = [",

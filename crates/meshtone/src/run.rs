@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use meshtone_node::{Config, Node, Summary};
+use meshtone_node::{Config, Node, RoleChoice, Summary};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -47,7 +47,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         link: first_given(first_given(options.link, settings.link), vec![DEFAULT_LINK]),
         peers: first_given(options.peer, settings.peer),
         local_network: !(options.no_mdns || settings.no_mdns),
-        ordinary: options.ordinary || settings.ordinary,
+        role: options.role.or(settings.role).map_or(RoleChoice::Auto, RoleChoice::from),
         rtp_ports: (first, last),
         join: options.join.or(settings.join),
         outside: settings.outside,
@@ -196,7 +196,6 @@ mod tests {
             tls: vec![DEFAULT_TLS],
             ws: Vec::new(),
             wss: vec![DEFAULT_LINK],
-            ordinary: false,
             link: vec![DEFAULT_LINK],
             data: "/data".into(),
             first_run,

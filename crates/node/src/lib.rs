@@ -34,6 +34,7 @@ pub use exchange::first_stage;
 pub use exchange::networks::Network;
 pub use exchange::policy;
 pub use exchange::trunk;
+pub use meshtone_overlay::RoleChoice;
 pub use meshtone_sip::digest::Algorithm;
 pub use node::{Config, Node, StartError, Summary};
 pub use transport::tls::certificate::CertificateError;

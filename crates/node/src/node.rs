@@ -94,8 +94,8 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// Whether to look for other nodes on the local network, and to be found there.
     pub local_network: bool,
-    /// Whether only to use the overlay, through nodes that store and forward for others.
-    pub ordinary: bool,
+    /// Whether to store and forward for others, or only to use the overlay through nodes that do; or whatever is best for it.
+    pub role: RoleChoice,
     /// Calls to and from other SIP domains and telephone networks.
     pub outside: Outside,
     /// Hosts that speak for many phones, to which the limits by source do not apply as they are.
@@ -129,8 +129,6 @@ pub struct Summary {
     pub ws: Vec<SocketAddr>,
     /// Addresses for WebSocket over TLS.
     pub wss: Vec<SocketAddr>,
-    /// Whether it only uses the overlay.
-    pub ordinary: bool,
     /// Link addresses, real ones even where it listens on all of them.
     pub link: Vec<SocketAddr>,
     /// The data folder.
@@ -308,7 +306,6 @@ impl Node {
             tls: reachable(&addresses.tls, &links),
             ws: reachable(&addresses.ws, &links),
             wss: reachable(&addresses.wss, &links),
-            ordinary: config.ordinary,
             link: links,
             data: config.data,
             first_run: membership.first_run,
@@ -404,7 +401,7 @@ fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> Ov
         membership.authority_certificate.clone(),
         membership.certificate.clone(),
     );
-    overlay.role = if config.ordinary { RoleChoice::Ordinary } else { RoleChoice::Super };
+    overlay.role = config.role;
     overlay.homes = vec![membership.home.clone()];
     overlay.bootstrap = membership.bootstrap.clone();
     overlay.enrol = membership.enrol_handler();

@@ -1,5 +1,7 @@
 //! How the node stands, read off its rooms for whoever asks.
 
+mod role;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -150,7 +152,7 @@ impl StatusSource for StatusView {
                 version: self.exchange.accounts.version(),
             },
             peer: self.peer(),
-            ordinary: self.summary.ordinary,
+            role: role::role(&overlay.role(), now_ms),
             nodes_served: overlay.nodes_served(),
             overlay_nodes_known: overlay.nodes_known(),
             clock_behind_ms: overlay.clock_behind_ms(),

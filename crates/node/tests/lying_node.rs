@@ -11,7 +11,7 @@ use meshtone_identity::passport::{Claims, Kind, Party};
 use meshtone_node::enrol::{self, Membership};
 use meshtone_node::policy::Outside;
 use meshtone_node::store::Store;
-use meshtone_node::{Config, Node};
+use meshtone_node::{Config, Node, RoleChoice};
 use meshtone_overlay::link::Protocol;
 use meshtone_overlay::node::{Config as OverlayConfig, Overlay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -119,7 +119,7 @@ fn config(data: &Path, link: SocketAddr) -> Config {
         join: None,
         peers: Vec::new(),
         local_network: false,
-        ordinary: false,
+        role: RoleChoice::Auto,
         outside: Outside::default(),
         trusted_sources: Vec::new(),
         workers: None,

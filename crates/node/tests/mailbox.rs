@@ -13,7 +13,7 @@ use meshtone_node::authority::{AskError, Asked, Client, MailSettings, Password, 
 use meshtone_node::enrol::{self, Membership};
 use meshtone_node::policy::Outside;
 use meshtone_node::store::Store;
-use meshtone_node::{Config, Node};
+use meshtone_node::{Config, Node, RoleChoice};
 use meshtone_overlay::node::{Config as OverlayConfig, Overlay};
 use meshtone_overlay::record::{Kind, SipRegistration};
 use meshtone_overlay::{IncomingStream, Protocol};
@@ -109,7 +109,7 @@ fn config(data: &Path, link: SocketAddr, authority: Settings) -> Config {
         join: None,
         peers: Vec::new(),
         local_network: false,
-        ordinary: false,
+        role: RoleChoice::Auto,
         outside: Outside::default(),
         trusted_sources: Vec::new(),
         workers: None,

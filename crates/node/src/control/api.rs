@@ -1,6 +1,7 @@
 //! The JSON of administration. Fields are added, never renamed: scripts read them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,9 +39,8 @@ pub struct Status {
     /// What another node may be given as `--peer` to find this one, one for each address.
     #[serde(default)]
     pub peer: Vec<String>,
-    /// Whether this node only uses the overlay, through nodes that store and forward for others.
-    #[serde(default)]
-    pub ordinary: bool,
+    /// What part this node takes in the overlay.
+    pub role: Role,
     /// Ordinary nodes that use the overlay through this one.
     #[serde(default)]
     pub nodes_served: usize,
@@ -118,6 +118,35 @@ pub struct CertificateRow {
     pub issued: u64,
     /// Its last second, in unix seconds.
     pub expires: u64,
+}
+
+/// What part a node takes in the overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    /// Whether it stores and forwards for others.
+    pub serves: bool,
+    /// Why it does or does not, in words.
+    pub why: String,
+    /// About how many other nodes do, as far as that was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<u64>,
+    /// The last test of whether others reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<Reached>,
+}
+
+/// A test of whether others reach a node: some that have no link to it dialled it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// How many dialled.
+    pub dialled: usize,
+    /// How many got through.
+    pub reached: usize,
+    /// Where, as they see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// How long ago.
+    pub ago_s: u64,
 }
 
 /// What proves that a node signed two different records of one moment.

@@ -22,8 +22,8 @@ mod socket;
 
 pub use api::{
     AccountsStatus, AuthorityStatus, Call, CertificateList, CertificateRow, Contradiction, Failure, Invite, Link,
-    MailStatus, NewInvite, NewUser, Registration, Search, ServerStatus, Status, TrunkStatus, UserChanges,
-    UserCredentials, UserList, UserRow, Warning,
+    MailStatus, NewInvite, NewUser, Reached, Registration, Role, Search, ServerStatus, Status, TrunkStatus,
+    UserChanges, UserCredentials, UserList, UserRow, Warning,
 };
 pub use socket::{SOCKET, bind, remove};
 

@@ -33,7 +33,7 @@ impl StatusSource for FixedStatus {
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 0, version: "00".to_owned() },
             peer: Vec::new(),
-            ordinary: false,
+            role: Role { serves: true, why: "since it has to".to_owned(), others: None, reached: None },
             nodes_served: 0,
             overlay_nodes_known: 3,
             clock_behind_ms: 0,
