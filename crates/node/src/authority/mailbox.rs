@@ -68,7 +68,8 @@ struct Proof {
 #[derive(Debug)]
 struct Mailed {
     at: u64,
-    address: String,
+    /// [`inbox`] of the address.
+    inbox: String,
     source: NodeId,
 }
 
@@ -107,10 +108,11 @@ impl Mailbox {
     /// The asker is not told.
     pub(super) fn ask(&mut self, address: &str, key: KeyHash, source: NodeId, code: &Code, now: u64) -> bool {
         self.forget(now);
-        if !self.may_mail(address, source, now) {
+        let inbox = inbox(address);
+        if !self.may_mail(&inbox, source, now) {
             return false;
         }
-        self.mailed.push_back(Mailed { at: now, address: address.to_owned(), source });
+        self.mailed.push_back(Mailed { at: now, inbox, source });
         let expires = now.saturating_add(CODE_LIFETIME_S);
         let proof = Proof { code: code.hash(), expires, wrong: 0, certificate: None };
         self.proofs.insert((address.to_owned(), key), proof);
@@ -162,16 +164,16 @@ impl Mailbox {
         rows.filter(move |(_, certified)| certified.expires >= now)
     }
 
-    fn may_mail(&self, address: &str, source: NodeId, now: u64) -> bool {
+    fn may_mail(&self, inbox: &str, source: NodeId, now: u64) -> bool {
         let count = |limit: &Limit, is_counted: &dyn Fn(&Mailed) -> bool| {
             let hour = now.saturating_sub(HOUR_S);
             let counted = || self.mailed.iter().filter(|mailed| is_counted(mailed));
             counted().filter(|mailed| mailed.at > hour).count() < limit.hour && counted().count() < limit.day
         };
-        let is_new = !self.mailed.iter().any(|mailed| mailed.address == address && mailed.source == source);
+        let is_new = !self.mailed.iter().any(|mailed| mailed.inbox == inbox && mailed.source == source);
         let of_address = if is_new { &ADDRESS_FROM_NEW_NODE } else { &ADDRESS };
-        count(&ADDRESS_FROM_NODE, &|mailed| mailed.address == address && mailed.source == source)
-            && count(of_address, &|mailed| mailed.address == address)
+        count(&ADDRESS_FROM_NODE, &|mailed| mailed.inbox == inbox && mailed.source == source)
+            && count(of_address, &|mailed| mailed.inbox == inbox)
             && count(&NODE, &|mailed| mailed.source == source)
             && count(&ALL, &|_| true)
     }
@@ -183,6 +185,13 @@ impl Mailbox {
         let kept = REMEMBERED_S - CODE_LIFETIME_S;
         self.proofs.retain(|_, proof| proof.expires.saturating_add(kept) >= now);
     }
+}
+
+/// Where mails to an address arrive, as far as that can be told: what follows a `+` is the owner's own sorting nearly everywhere
+/// (RFC 5233), and would else let others fill one inbox under many addresses.
+fn inbox(address: &str) -> String {
+    let (user, domain) = address.rsplit_once('@').unwrap_or((address, ""));
+    format!("{}@{domain}", user.split('+').next().unwrap_or(user))
 }
 
 #[cfg(test)]

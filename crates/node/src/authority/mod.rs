@@ -215,6 +215,9 @@ impl Service {
         if is_admitted && mailbox.ask(address, sha256(request.public_key().as_bytes()), source, &code, asked) {
             let letter = Letter { address: address.to_owned(), code, node: source, asked };
             mailer.push(letter, asked.saturating_add(mailbox::CODE_LIFETIME_S));
+        } else {
+            let policy = self.policy.as_str();
+            tracing::debug!(peer = %source.short(), policy, "no code is mailed: not allowed, or too many lately");
         }
         Ok(Answer::Mailed { is_closed: self.policy == Policy::Closed })
     }

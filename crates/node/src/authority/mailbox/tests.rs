@@ -100,6 +100,18 @@ fn one_node_gets_three_mails_an_hour_and_six_a_day_sent_to_an_address() {
 }
 
 #[test]
+fn an_inbox_is_not_filled_under_many_addresses() {
+    let mut mailbox = Mailbox::default();
+    let ask = |number: u64, mailbox: &mut Mailbox| {
+        mailbox.ask(&format!("alice+{number}@example.net"), KEY, node(1), &code(1), START)
+    };
+    assert_eq!((0..10).filter(|number| ask(*number, &mut mailbox)).count(), ADDRESS_FROM_NODE.hour);
+    // They are addresses all the same, each with a code of its own.
+    assert_eq!(mailbox.prove("alice+1@example.net", KEY, &code(1), START), Verdict::Certify);
+    assert_eq!(mailbox.prove(ALICE, KEY, &code(1), START), Verdict::Wrong);
+}
+
+#[test]
 fn who_asks_in_her_name_from_a_few_nodes_does_not_keep_her_from_asking_at_her_own() {
     let mut mailbox = Mailbox::default();
     for hour in 0..12 {
