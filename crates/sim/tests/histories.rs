@@ -39,6 +39,19 @@ fn histories_that_were_wrong_once_hold() {
     }
 }
 
+/// The same of histories in which nodes decide whether they serve.
+const WRONG_ONCE_WITH_ROLES: [(u64, &str); 1] = [(
+    50034,
+    "the way of an ordinary node's read ended at one that had just come back with what it held before, and knew nobody yet",
+)];
+
+#[test]
+fn histories_that_were_wrong_once_hold_where_nodes_decide_whether_they_serve() {
+    for (seed, what) in WRONG_ONCE_WITH_ROLES {
+        holds(play_with_roles, seed).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+    }
+}
+
 #[test]
 fn no_read_is_older_than_what_was_acknowledged_and_replicas_agree_in_the_end() {
     hold(play, HISTORIES);

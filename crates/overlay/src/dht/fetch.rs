@@ -117,12 +117,18 @@ impl Dht {
         self.config.read_replicas.saturating_sub(answered).max(1)
     }
 
-    /// Nothing found where it should be: other ways are tried, for whoever answered may have lied or not known.
+    /// Nothing found where it should be, or by fewer than there should be: other ways are tried, for whoever answered may have lied
+    /// or not known.
     pub(super) fn reading_wants_path(&self, operation: &Operation, reading: &Reading) -> bool {
         let unanswered = operation.paths_answered == 0 && operation.paths_waiting == 0;
         let absent = reading.newest.is_empty()
             && self.answered(operation) >= self.config.read_replicas
             && !reading.was_absent(operation);
+        // Whoever answered may be out of touch himself, with what he held when he was cut off, and know nobody to ask besides.
+        let short = !reading.first
+            && !operation.iterative
+            && operation.settled()
+            && self.answered(operation) < self.config.read_replicas;
         let links = self.table.links().keys();
         // Whoever answered by name needs not be asked as a path.
         let another = links.copied().any(|node| {
@@ -132,7 +138,7 @@ impl Dht {
         });
         another
             && operation.paths.len() < self.config.paths
-            && (unanswered && !operation.iterative && !operation.settled() || absent)
+            && (unanswered && !operation.iterative && !operation.settled() || absent || short)
     }
 
     /// Takes what a replica holds. False when it is a lie: what does not verify, or is something else, was not asked for.
