@@ -56,14 +56,15 @@ test: test-tools test-web build ## Install what the tests need, then run every t
 
 test-tools: ## Install the phones that the tests drive (Debian, Ubuntu)
 	@# Their packages start a Kamailio and a mail server on ports that others want; the tests start their own. A mail server that is
-	@# there already is not removed for this one: then apt says so, and nothing is installed.
+	@# there already is not removed for this one: nothing is installed then.
 	@missing=(); PATH="$$PATH:/usr/sbin"; \
 	for tool in $(TOOLS); do command -v "$${tool%%:*}" > /dev/null || missing+=("$${tool##*:}"); done; \
 	compgen -G "/usr/lib/*/kamailio/modules/tls.so" > /dev/null || missing+=(kamailio-tls-modules); \
 	if [ "$${#missing[@]}" -gt 0 ]; then \
 		echo "Installing $${missing[*]}: the phones of the end-to-end tests."; \
 		$(SUDO) apt-get update -qq; \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-remove --no-install-recommends "$${missing[@]}"; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-remove --no-install-recommends "$${missing[@]}" || { \
+			echo "hint: where Exim would take the place of another mail server, run the tests in a container"; exit 1; }; \
 		case " $${missing[*]} " in *" kamailio "*) $(SUDO) systemctl disable --now --quiet kamailio 2> /dev/null || true;; esac; \
 		case " $${missing[*]} " in *" exim4-daemon-light "*) $(SUDO) systemctl disable --now --quiet exim4 2> /dev/null || true;; esac; \
 	fi
