@@ -35,7 +35,8 @@ fn check_encodings(data: &[u8]) {
             | Message::Test { .. }
             | Message::DialBack(_)
             | Message::DialledBack { .. }
-            | Message::Report { .. } => {}
+            | Message::Report { .. }
+            | Message::Visit => {}
         }
     }
     if let Ok(ask) = Ask::decode(data) {

@@ -50,7 +50,8 @@ fn poisoner(seed: u64) -> Forger {
             | Message::Test { .. }
             | Message::DialBack(_)
             | Message::DialledBack { .. }
-            | Message::Report { .. }) => message,
+            | Message::Report { .. }
+            | Message::Visit) => message,
         };
         Some(Transmit { bytes: message.encode(), ..transmit })
     })
@@ -167,11 +168,12 @@ fn who_has_four_of_five_replicas_cannot_hide_what_the_fifth_holds() {
     assert!(fates.denied == 0 && fates.found >= CROWDED * 9 / 10, "{fates:?}");
 }
 
-/// The limit of what is promised: one honest node among the eight is found by most, and to the others it is an error.
+/// The limit of what is promised: what one honest node among the eight holds is found by most, and to the others it is an error. Where
+/// all eight lie it may still be found at a ninth that was given a copy once.
 #[test]
 fn who_has_all_around_a_name_brings_errors_and_hardly_ever_a_denial() {
     let fates = crowd_around(103, &[2]);
     assert!(fates.denied <= 2 && fates.found >= CROWDED / 2, "{fates:?}");
     let fates = crowd_around(103, &[]);
-    assert!(fates.denied <= 4 && fates.found == 0, "{fates:?}");
+    assert!(fates.denied <= 4 && fates.found <= CROWDED / 10, "{fates:?}");
 }

@@ -14,8 +14,7 @@ const READS: usize = 400;
 const KIND: Kind = Kind::SipRegistration;
 
 /// Returns how many of a thousand reads found what there is, when this share of the nodes lies.
-fn found_permille(seed: u64, percent: usize, paths: usize) -> usize {
-    let config = Config { paths, ..Config::default() };
+fn found_permille(seed: u64, percent: usize, config: Config) -> usize {
     let mut overlay = Overlay::new(seed, Conditions::default(), config);
     overlay.grow(NODES, &["example.org"]);
     let mut random = Seeded::new(seed);
@@ -39,18 +38,25 @@ fn found_permille(seed: u64, percent: usize, paths: usize) -> usize {
             found += usize::from(!values.is_empty());
         }
     }
-    println!("{percent} % liars, {paths} paths: found {found} of {READS}");
+    println!("{percent} % liars: found {found} of {READS}");
     found * 1000 / READS
 }
 
 #[test]
 fn with_a_fifth_of_liars_ninety_nine_percent_are_found() {
-    assert!(found_permille(31, 20, 8) >= 990);
+    assert!(found_permille(31, 20, Config::default()) >= 990);
 }
 
 #[test]
 fn with_three_tenths_of_liars_ninety_percent_are_found() {
-    assert!(found_permille(32, 30, 8) >= 900);
+    assert!(found_permille(32, 30, Config::default()) >= 900);
+}
+
+/// So few links that ways are as long as among ten thousand nodes.
+#[test]
+fn with_three_tenths_of_liars_ninety_eight_percent_are_found_over_long_ways() {
+    let config = Config { max_links: 20, bucket_links: 2, ..Config::default() };
+    assert!(found_permille(34, 30, config) >= 980);
 }
 
 #[test]

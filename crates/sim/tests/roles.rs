@@ -133,6 +133,7 @@ fn contradict(transmit: Transmit) -> Transmit {
         }
         message @ (Message::Request(_)
         | Message::Answer(_)
+        | Message::Visit
         | Message::Acknowledge { .. }
         | Message::Neighbours(_)
         | Message::Role { .. }

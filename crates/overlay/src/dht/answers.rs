@@ -62,8 +62,20 @@ impl Dht {
                 }
                 self.step(now, id);
             }
+            PendingPurpose::Visit(id, node, way) if node == answer.responder && node == from => {
+                if !pending.slow {
+                    self.go_on(id, way);
+                }
+                self.note_heard(id, way, &answer.nodes);
+                // Whoever we are linked with for long can ask those it names in our name. Links to others are soon closed.
+                let lasts = self.table.links().get(&node).is_some_and(|link| !link.visited);
+                let heard = if lasts { answer.nodes.as_slice() } else { &[] };
+                self.take_reply(now, id, node, Some(from), heard, reply);
+                self.note_sure(id, node);
+                self.step(now, id);
+            }
             // Somebody answers in another's name.
-            PendingPurpose::Node(..) => self.on_pending_failed(now, pending),
+            PendingPurpose::Node(..) | PendingPurpose::Visit(..) => self.on_pending_failed(now, pending),
             PendingPurpose::Offer(node, offers) => self.on_offer_answered(now, node, &offers, reply),
             PendingPurpose::Hand(node, handed) => self.on_handed(now, node, &handed, &reply),
             // Each neighbour has a word for itself alone.
@@ -197,6 +209,13 @@ impl Dht {
                 }
                 self.step(now, id);
             }
+            PendingPurpose::Visit(id, _, way) => {
+                if !pending.slow {
+                    self.go_on(id, way);
+                }
+                self.note_missed(id);
+                self.step(now, id);
+            }
             // The repair comes round again.
             PendingPurpose::Offer(..) | PendingPurpose::Hand(..) => {}
             // It is asked again when its turn comes.
@@ -222,6 +241,11 @@ impl Dht {
                 if let Some(operation) = self.operations.get_mut(&id) {
                     operation.pass_over(node, State::Slow);
                 }
+                id
+            }
+            PendingPurpose::Visit(id, _, way) => {
+                self.go_on(id, way);
+                self.note_missed(id);
                 id
             }
             PendingPurpose::Offer(..) | PendingPurpose::Hand(..) | PendingPurpose::Clock(_) => return,

@@ -74,6 +74,10 @@ pub const MAX_CONTACTS: usize = 512;
 /// of made-up ones must not drive out all others.
 pub const MAX_CONTACTS_PER_SUBNET: usize = 64;
 
+/// Links that are open, or being opened, to ask their node and for nothing else: four reads of what is nowhere, or of what liars hide,
+/// at a time, and 16 MiB. More reads share what there is.
+pub const MAX_VISITED: usize = 128;
+
 /// Back-off between dials of one node, and how often before it is forgotten: about an hour in all.
 pub const REDIAL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
 

@@ -1,12 +1,13 @@
 //! Doubting "not found": paths towards a place converge, and whoever sits where they meet can deny what there is, or answer in the
 //! name of others, since answers are not signed.
 //!
-//! So the nodes that we are linked with ourselves are asked what they know around the place, and the closest nodes are asked again
-//! over other first hops, unless they have answered over a link of our own. What is found is signed: one honest way is enough.
+//! So this node goes there itself (`visit`). Where nodes could not be dialled, the closest are asked again over other first hops, unless
+//! they have answered over a link of our own. What is found is signed: one honest way is enough.
 
 use meshtone_identity::NodeId;
 
 use super::operation::{Candidate, Operation, Purpose, State};
+use super::visit::Visits;
 use super::{Dht, Now, OperationId};
 
 /// How often one node is asked, each time over another link: with three tenths of liars three ways of two hops all fail for one
@@ -20,7 +21,9 @@ impl Dht {
             Purpose::Fetch(reading) => reading.was_absent(operation),
             Purpose::Find | Purpose::Refresh { .. } | Purpose::Repair | Purpose::Store(_) => false,
         };
-        !believed && self.config.paths > 1 && (!operation.doubted || self.next_doubted(operation).is_some())
+        !believed
+            && self.config.paths > 1
+            && (!operation.doubted || self.may_visit(operation) || self.next_doubted(operation).is_some())
     }
 
     /// Checks a read that found nothing. Returns whether there was anything left to do.
@@ -32,25 +35,18 @@ impl Dht {
         if !reading.is_empty() || asking || !self.may_doubt(operation) {
             return false;
         }
-        if operation.doubted {
-            let Some((node, via)) = self.next_doubted(operation) else { return false };
-            self.ask_node(now, id, node, Some(via));
+        if let Some(operation) = self.operations.get_mut(&id) {
+            operation.doubted = true;
+        }
+        if self.visit(now, id) {
             return true;
         }
-        let links = self.table.closest(operation.place, self.config.paths);
-        let Some(operation) = self.operations.get_mut(&id) else { return false };
-        operation.doubted = true;
-        let mut asked = Vec::new();
-        for link in links {
-            let distance = operation.place.distance(link.node.into());
-            if !operation.shortlist.get(&distance).is_some_and(|candidate| candidate.sure) {
-                operation.add(&link, None, State::New);
-                asked.push(link.node);
-            }
+        let Some(operation) = self.operations.get(&id) else { return false };
+        if operation.visits.as_ref().is_some_and(Visits::waiting) {
+            return false;
         }
-        for node in asked {
-            self.ask_node(now, id, node, None);
-        }
+        let Some((node, via)) = self.next_doubted(operation) else { return false };
+        self.ask_node(now, id, node, Some(via));
         true
     }
 

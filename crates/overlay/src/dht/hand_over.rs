@@ -122,7 +122,10 @@ impl Dht {
         // Who is silent keeps nobody else waiting.
         let aside = |pending: &&Pending| match pending.purpose {
             PendingPurpose::Offer(..) | PendingPurpose::Hand(..) => !pending.slow,
-            PendingPurpose::Path(_) | PendingPurpose::Node(..) | PendingPurpose::Clock(_) => false,
+            PendingPurpose::Path(_)
+            | PendingPurpose::Node(..)
+            | PendingPurpose::Visit(..)
+            | PendingPurpose::Clock(_) => false,
         };
         let under_way = self.pending.values().filter(aside).count();
         let mut room = MAX_HAND_OVERS.saturating_sub(under_way);

@@ -21,6 +21,9 @@ const CALM: usize = 12;
 /// them a caller would wait for too long.
 const HEDGE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 
+/// A visit is waited for as long at least: a handshake and a request within a continent.
+const VISIT: Duration = Duration::from_millis(300);
+
 /// Below this time of a local network the usual time would grow again but slowly.
 const LEAST: Duration = Duration::from_millis(20);
 
@@ -67,6 +70,7 @@ impl Dht {
         let (id, patience) = match purpose {
             PendingPurpose::Path(id) => (id, self.usual_time.of_path()),
             PendingPurpose::Node(id, _) => (id, self.usual_time.of_node()),
+            PendingPurpose::Visit(id, ..) => (id, self.usual_time.of_path().max(VISIT)),
             PendingPurpose::Offer(..) | PendingPurpose::Hand(..) | PendingPurpose::Clock(_) => return None,
         };
         let operation = self.operations.get(id)?;

@@ -52,6 +52,7 @@ impl Dht {
             troubled: false,
             hops: 0,
             doubted: false,
+            visits: None,
             reported: false,
         };
         if self.operations.len() >= MAX_OPERATIONS {
@@ -166,9 +167,10 @@ impl Dht {
 
     /// Says whether a request of this command, late as it may be, can still be answered.
     pub(super) fn may_still_come(&self, id: OperationId) -> bool {
-        self.pending.values().any(
-            |pending| matches!(&pending.purpose, PendingPurpose::Path(of) | PendingPurpose::Node(of, _) if *of == id),
-        )
+        self.pending.values().any(|pending| match &pending.purpose {
+            PendingPurpose::Path(of) | PendingPurpose::Node(of, _) | PendingPurpose::Visit(of, ..) => *of == id,
+            PendingPurpose::Offer(..) | PendingPurpose::Hand(..) | PendingPurpose::Clock(_) => false,
+        })
     }
 
     /// Sends a request towards the place over a first hop not used before.
@@ -257,6 +259,7 @@ impl Dht {
         if std::mem::replace(&mut operation.reported, true) {
             return;
         }
+        self.end_visits(id, operation);
         let closest: Vec<Descriptor> = operation
             .closest()
             .filter(|candidate| candidate.state == State::Answered)

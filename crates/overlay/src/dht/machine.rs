@@ -162,6 +162,7 @@ impl Dht {
             Ok(Message::Report { number, dialler, reached }) => {
                 self.on_test_report(now, from, number, dialler, reached);
             }
+            Ok(Message::Visit) => self.on_visitor(now, from),
             // What only newer programs know was not meant for this one.
             Err(MessageError::UnknownType(_)) => {}
             Err(error) => self.misbehaved(from, error),
@@ -191,6 +192,7 @@ impl Dht {
     /// Takes note that a dial wished for did not come to a link.
     pub fn handle_dial_failed(&mut self, now: Now, node: NodeId) {
         self.table.failed(now.instant, node);
+        self.on_visit_failed(self.corrected(now), node);
         self.mend_links_soon(now);
     }
 
@@ -269,9 +271,10 @@ impl Dht {
         held.map(|(_, held)| (held.record.value.signer, held.record.value.storage_ms)).collect()
     }
 
-    /// Returns the nodes that links exist to, in the order of their ids.
+    /// Returns the nodes that lasting links exist to, in the order of their ids.
     pub fn links(&self) -> Vec<Descriptor> {
-        self.table.links().values().map(|link| link.descriptor.clone()).collect()
+        let lasting = self.table.links().values().filter(|link| !link.visited);
+        lasting.map(|link| link.descriptor.clone()).collect()
     }
 
     /// Returns the ordinary nodes that use the overlay through this one, in the order of their ids.

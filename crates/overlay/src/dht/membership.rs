@@ -8,7 +8,7 @@ use meshtone_identity::NodeId;
 use super::config::{CLIENT_LINKS, MAX_NODES, PROBE, SIBLINGS};
 use super::message::Message;
 use super::operation::Purpose;
-use super::table::GRACE;
+use super::table::{GRACE, VISIT_LASTS};
 use super::{Descriptor, Dht, Event, Now, Position, Timer};
 
 /// Changes of the links are gathered for this long before something is done about them.
@@ -34,6 +34,11 @@ impl Dht {
         }
         let first = self.table.links().is_empty();
         self.table.link_up(now.instant, peer);
+        if self.table.links().get(&node).is_some_and(|link| link.visited) {
+            self.send(node, &Message::Visit);
+            self.timers.set_by(now.instant + VISIT_LASTS, Timer::Links);
+            return self.on_visit_linked(now, node);
+        }
         self.churn.on_gain(now.instant);
         self.end_quiet(now);
         if first {
@@ -49,6 +54,7 @@ impl Dht {
         self.tell_nodes_near(node);
         self.ask_clock(now, node);
         self.hand_to_newcomer(now, node);
+        self.on_visit_linked(now, node);
         self.mend_links_soon(now);
     }
 
@@ -74,7 +80,7 @@ impl Dht {
 
     pub(super) fn on_link_down(&mut self, now: Now, node: NodeId) {
         self.table.client_down(now.instant, node);
-        let turned_away = self.table.links().get(&node).is_some_and(|link| link.turned_away);
+        let turned_away = self.table.links().get(&node).is_some_and(|link| link.turned_away || link.visited);
         if !self.table.link_down(now.instant, node) {
             return;
         }
@@ -86,6 +92,13 @@ impl Dht {
         self.reroute(now, node);
         self.replace_replica(now, node);
         self.mend_links_soon(now);
+    }
+
+    /// A peer has opened its link to ask something, and for nothing else.
+    pub(super) fn on_visitor(&mut self, now: Now, node: NodeId) {
+        self.table.visited_by(node);
+        self.forget_clock(node);
+        self.timers.set_by(now.instant + VISIT_LASTS, Timer::Links);
     }
 
     /// A peer tells its siblings: nodes worth knowing, and whether it needs the link with us.
@@ -121,6 +134,9 @@ impl Dht {
         let (links, clients) = (self.table.links().len(), self.table.clients().len());
         if links > self.config.max_links || clients > self.config.max_clients {
             self.timers.set_by(now.instant + GRACE, Timer::Links);
+        }
+        if self.table.visits() > 0 {
+            self.timers.set_by(now.instant + VISIT_LASTS, Timer::Links);
         }
         if *self.table.siblings() != self.told {
             self.tell_siblings();

@@ -28,6 +28,7 @@ const TEST: u64 = 5;
 const DIAL_BACK: u64 = 6;
 const DIALLED_BACK: u64 = 7;
 const REPORT: u64 = 8;
+const VISIT: u64 = 9;
 
 /// Most items in a message or body: twice what any has today, for what newer programs may add.
 pub(super) const MAX_ITEMS: usize = 16;
@@ -76,6 +77,9 @@ pub enum Message {
         /// Where the receiver was reached; none when it was not.
         reached: Option<Bytes>,
     },
+    /// The sender has opened this link to ask something, and closes it soon: it is no part of the mesh. Nodes of the first release
+    /// pass over it and take the link for one like all others.
+    Visit,
 }
 
 /// A dial that is asked for.
@@ -166,6 +170,9 @@ impl Message {
                     None => out.null(),
                 };
             }
+            Self::Visit => {
+                out.array(1).unsigned(VISIT);
+            }
         }
         out.finish().into()
     }
@@ -208,6 +215,7 @@ impl Message {
                 (Self::Acknowledge { origin, request: input.unsigned()? }, 3)
             }
             (NEIGHBOURS, 2..) => (Self::Neighbours(decode_nodes(&mut input)?), 2),
+            (VISIT, _) => (Self::Visit, 1),
             (ROLE, 2..) => (Self::Role { serves: input.boolean()? }, 2),
             (TEST, 2..) => (Self::Test { number: input.unsigned()? }, 2),
             (DIAL_BACK, 4..) => {

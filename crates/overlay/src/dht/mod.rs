@@ -18,6 +18,7 @@
 //! | `absence` | what was confirmed to be nowhere, a moment ago |
 //! | `hedge` | what is done when a read that ends with its first value waits for somebody late |
 //! | `doubt` | what is done before "not found" is believed |
+//! | `visit` | what is done when doubts do not help |
 //! | `publish` | what this node keeps stored as its owner |
 //! | `serve`, `storage` | what others ask of it, and what it holds for them |
 //! | [`evidence`] | two signed statements of one writer that contradict each other |
@@ -99,6 +100,7 @@ mod subnet;
 mod table;
 mod timers;
 mod tuning;
+mod visit;
 
 pub use config::Config;
 pub use event::{DhtError, Entry, Event, Fetched, OperationId, StoreReceipt, Timer, Transmit};

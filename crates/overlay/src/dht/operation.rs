@@ -10,6 +10,7 @@ use super::config::MAX_SHORTLIST;
 use super::doubt::MAX_ASKED;
 use super::fetch::Reading;
 use super::store::Writing;
+use super::visit::Visits;
 use super::{Descriptor, Distance, OperationId, Position};
 
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub(super) struct Operation {
     pub(super) hops: u8,
     /// "Not found" was not believed, and is being checked.
     pub(super) doubted: bool,
+    /// The nodes around the place are being visited.
+    pub(super) visits: Option<Visits>,
     /// Its event was emitted; it lives on only for what is still under way.
     pub(super) reported: bool,
 }
@@ -104,6 +107,8 @@ pub(super) enum PendingPurpose {
     Path(OperationId),
     /// A command's request to one node.
     Node(OperationId, NodeId),
+    /// A read's visit to a node, and on which of its ways.
+    Visit(OperationId, NodeId, usize),
     /// An offer of the hand-over to one node.
     Offer(NodeId, Vec<Offer>),
     /// Values handed to one node.

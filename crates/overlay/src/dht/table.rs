@@ -23,6 +23,7 @@ use meshtone_identity::NodeId;
 use self::clients::Client;
 use self::contacts::Contact;
 use self::link::{ASSUMED_RTT, Allowance, Link};
+pub(super) use self::surplus::VISIT_LASTS;
 use super::config::{REDIAL, SIBLINGS};
 use super::{Descriptor, Distance, Position, Subnet};
 
@@ -31,6 +32,19 @@ const LASTING: Duration = Duration::from_secs(60);
 
 /// A newcomer's first link is not closed for this long: it needs it to find others.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
+
+/// What came of the wish for a link to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialling {
+    /// There is one.
+    Linked,
+    /// It is to be dialled.
+    Begun,
+    /// It is being dialled.
+    UnderWay,
+    /// It could not be reached a moment ago, or may not be dialled.
+    Hopeless,
+}
 
 /// Reads the subnet out of a node's address, which is opaque here.
 pub type SubnetOf = fn(&[u8]) -> Option<Subnet>;
@@ -76,7 +90,7 @@ impl Table {
 
     /// Returns up to `count` linked nodes closest to the place, those that are silent left out.
     pub(super) fn closest(&self, place: Position, count: usize) -> Vec<Descriptor> {
-        let links = self.links.iter().filter(|(_, link)| !link.suspect);
+        let links = self.links.iter().filter(|(_, link)| !link.suspect && !link.visited);
         let links = links.map(|(node, link)| (place.distance((*node).into()), &link.descriptor));
         nearest(links.collect(), count).into_iter().cloned().collect()
     }
@@ -99,7 +113,8 @@ impl Table {
         let own = place.distance(self.own);
         let arriving = self.in_neighbourhood(place);
         let links = self.links.iter().map(|(node, link)| (place.distance((*node).into()), *node, link));
-        let onwards = links.filter(|(distance, node, _)| !excluded(*node) && (anywhere || *distance < own));
+        let onwards =
+            links.filter(|(distance, node, link)| !link.visited && !excluded(*node) && (anywhere || *distance < own));
         let next = onwards.min_by_key(|(distance, _, link)| {
             let equals = (!arriving).then(|| (Reverse(distance.bucket()), link.farness()));
             (link.suspect, equals, *distance)
@@ -118,8 +133,9 @@ impl Table {
 
     pub(super) fn link_up(&mut self, now: Instant, peer: Descriptor) {
         let known = self.contacts.remove(&peer.node);
-        let (failures, times_away) =
-            known.map_or((0, 0), |contact| (contact.past().failures, contact.past().times_away));
+        let (failures, times_away, visited) = known.map_or((0, 0, false), |contact| {
+            (contact.past().failures, contact.past().times_away, contact.past().visited)
+        });
         let subnet = (self.subnet_of)(&peer.address);
         let link = Link {
             descriptor: peer,
@@ -133,6 +149,7 @@ impl Table {
             failures,
             turned_away: false,
             times_away,
+            visited,
         };
         self.links.insert(link.descriptor.node, link);
         self.look_for_siblings();
@@ -155,7 +172,7 @@ impl Table {
             past.times_away = times_away.saturating_add(1);
         }
         self.contacts.insert(node, contact);
-        if !link.turned_away {
+        if !link.turned_away && !link.visited {
             self.failed(now, node);
         }
         true
@@ -167,7 +184,8 @@ impl Table {
     }
 
     fn look_for_siblings(&mut self) {
-        let mut nodes: Vec<NodeId> = self.links.keys().copied().collect();
+        let lasting = self.links.iter().filter(|(_, link)| !link.visited);
+        let mut nodes: Vec<NodeId> = lasting.map(|(node, _)| *node).collect();
         nodes.sort_by_key(|node| self.own.distance((*node).into()));
         nodes.truncate(SIBLINGS);
         self.farthest_sibling = nodes.iter().map(|node| self.bucket(*node)).min().unwrap_or(0);

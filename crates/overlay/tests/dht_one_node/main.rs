@@ -11,3 +11,4 @@ mod reach;
 mod refusals;
 mod roles;
 mod support;
+mod visits;

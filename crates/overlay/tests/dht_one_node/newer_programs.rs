@@ -28,6 +28,7 @@ fn what_a_newer_program_adds_to_a_message_is_passed_over() {
         Message::DialledBack { number: 7, reached: Some(true) },
         Message::Report { number: 7, dialler: neighbour(3), reached: None },
         Message::Report { number: 7, dialler: neighbour(3), reached: Some(descriptor(neighbour(4)).address) },
+        Message::Visit,
     ];
     for message in messages {
         assert_eq!(Message::decode(&with_more(message.encode().to_vec())), Ok(message));

@@ -149,7 +149,8 @@ impl Lone {
             | Message::Test { .. }
             | Message::DialBack(_)
             | Message::DialledBack { .. }
-            | Message::Report { .. } => None,
+            | Message::Report { .. }
+            | Message::Visit => None,
         });
         requests.map(|(to, request)| (to, request.clone(), Ask::decode(&request.body).expect("a question"))).collect()
     }

@@ -35,6 +35,8 @@ pub(super) struct Past {
     pub(super) dialled: Option<Instant>,
     /// The dial under way is a probe.
     pub(super) probed: bool,
+    /// The dial under way is for a visit.
+    pub(super) visited: bool,
     pub(super) not_before: Option<Instant>,
     /// When its last link ended, if it had any.
     pub(super) seen: Option<Instant>,
@@ -57,6 +59,7 @@ impl Table {
         let Some(contact) = self.contacts.get_mut(&node) else { return };
         let past = contact.past_mut();
         past.dialled = None;
+        past.visited = false;
         // Probing a silent node says nothing new of it, and must not be why it is forgotten.
         if std::mem::take(&mut past.probed) {
             return;
@@ -157,6 +160,7 @@ impl Past {
         failures: 0,
         dialled: None,
         probed: false,
+        visited: false,
         not_before: None,
         seen: None,
         rtt: ASSUMED_RTT,

@@ -44,6 +44,8 @@ pub(in crate::dht) struct Link {
     pub(in crate::dht) turned_away: bool,
     /// How often that happened to its node before.
     pub(super) times_away: u32,
+    /// It was opened by one end to ask the other, and for nothing else.
+    pub(in crate::dht) visited: bool,
 }
 
 impl Link {

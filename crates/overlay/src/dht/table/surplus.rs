@@ -1,13 +1,17 @@
 //! Which links to close when there are more than the bound, or when one subnet has more than its share.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meshtone_identity::NodeId;
 
 use super::link::Link;
 use super::{GRACE, Table};
+use crate::dht::config::OPERATION_TIMEOUT;
 use crate::dht::{Config, Subnet};
+
+/// A link that was opened for a visit is closed after this: by then the read is over.
+pub(in crate::dht) const VISIT_LASTS: Duration = OPERATION_TIMEOUT;
 
 impl Table {
     /// Takes note that a link is closed for want of room.
@@ -19,10 +23,10 @@ impl Table {
 
     /// Returns the links to close when there are more than the bound: in the fullest bucket the farthest by round trip, of equally
     /// far ones the youngest, never a sibling on either side while there is any other. Newcomers are left in peace for a while, as long as they are not too many. Links of
-    /// a subnet that has more than its share are closed sooner, whatever they are.
+    /// a subnet that has more than its share are closed sooner, whatever they are; and those opened for a visit, when that is over.
     pub(in crate::dht) fn surplus(&self, now: Instant, config: &Config) -> Vec<NodeId> {
         let mut surplus = self.crowding(config);
-        let left = self.links.iter().filter(|(node, _)| !surplus.contains(node));
+        let left = self.links.iter().filter(|(node, link)| !link.visited && !surplus.contains(node));
         let mut left: Vec<(NodeId, &Link)> = left.map(|(node, link)| (*node, link)).collect();
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for (node, _) in &left {
@@ -44,14 +48,17 @@ impl Table {
             }
             surplus.push(node);
         }
+        let over = self.links.iter().filter(|(_, link)| link.visited && now >= link.up + VISIT_LASTS);
+        surplus.extend(over.map(|(node, _)| *node));
         surplus
     }
 
     /// Returns the links of subnets that have more than their share, the youngest first, as far as there are more links than this
     /// node would open by itself: until then nobody is kept out by them.
     fn crowding(&self, config: &Config) -> Vec<NodeId> {
+        let lasting = || self.links.iter().filter(|(_, link)| !link.visited);
         let mut by_age: Vec<(Instant, NodeId, Subnet)> =
-            self.links.iter().filter_map(|(node, link)| Some((link.up, *node, link.subnet?))).collect();
+            lasting().filter_map(|(node, link)| Some((link.up, *node, link.subnet?))).collect();
         by_age.sort_unstable();
         let mut of_subnets: BTreeMap<Subnet, usize> = BTreeMap::new();
         by_age.retain(|(_, _, subnet)| {
@@ -59,7 +66,7 @@ impl Table {
             *of_subnet += 1;
             *of_subnet > config.max_links_per_subnet
         });
-        let too_many = self.links.len().saturating_sub(config.own_links());
+        let too_many = lasting().count().saturating_sub(config.own_links());
         by_age.into_iter().rev().take(too_many).map(|(_, node, _)| node).collect()
     }
 }

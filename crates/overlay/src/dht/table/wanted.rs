@@ -7,8 +7,8 @@ use meshtone_identity::NodeId;
 
 use super::contacts::Contact;
 use super::link::farness;
-use super::{Table, nearest};
-use crate::dht::config::{CLIENT_LINKS, DIAL_TIMEOUT, SIBLINGS};
+use super::{Dialling, Table, nearest};
+use crate::dht::config::{CLIENT_LINKS, DIAL_TIMEOUT, MAX_VISITED, SIBLINGS};
 use crate::dht::{Config, Descriptor, Subnet};
 
 impl Table {
@@ -27,13 +27,14 @@ impl Table {
             self.failed(now, node);
         }
         let mut dials = self.wanted_siblings(now, config);
+        let lasting = self.links.values().filter(|link| !link.visited).count();
         if serves {
-            let budget = config.own_links().saturating_sub(self.links.len() + dials.len());
+            let budget = config.own_links().saturating_sub(lasting + dials.len());
             dials.extend(self.wanted_in_buckets(now, config, budget));
         } else {
             // Any of them will do; those nearest are not the same ones for everybody.
             let under_way = self.contacts.values().filter(|contact| contact.past().dialled.is_some()).count();
-            dials.truncate(CLIENT_LINKS.saturating_sub(self.links.len() + under_way));
+            dials.truncate(CLIENT_LINKS.saturating_sub(lasting + under_way));
         }
         let mut dial = |node: NodeId| {
             let contact = self.contacts.get_mut(&node)?;
@@ -49,6 +50,40 @@ impl Table {
         let pasts = self.contacts.values().map(Contact::past);
         let times = pasts.filter_map(|past| past.dialled.map_or(past.not_before, |at| Some(at + DIAL_TIMEOUT)));
         times.filter(|at| *at > now).min()
+    }
+
+    /// Takes note that a link to a node is wished for to ask it. It is for nothing else, unless the node is a sibling just found.
+    pub(in crate::dht) fn dial(&mut self, now: Instant, peer: &Descriptor, serves: bool) -> Dialling {
+        if self.links.contains_key(&peer.node) {
+            return Dialling::Linked;
+        }
+        let visits = self.visits();
+        let near = self.siblings.len() < SIBLINGS || self.rank(self.own, peer.node.into()) < SIBLINGS;
+        self.learn(peer);
+        let Some(contact) = self.contacts.get_mut(&peer.node) else { return Dialling::Hopeless };
+        if contact.past().dialled.is_some() {
+            return Dialling::UnderWay;
+        }
+        if visits >= MAX_VISITED || contact.past().failures > 0 && !contact.past().is_ready(now) {
+            return Dialling::Hopeless;
+        }
+        let past = contact.past_mut();
+        (past.dialled, past.visited) = (Some(now), !(near && serves));
+        Dialling::Begun
+    }
+
+    /// Takes note that the other end of a link has opened it to ask something, and for nothing else.
+    pub(in crate::dht) fn visited_by(&mut self, node: NodeId) {
+        let room = self.visits() < MAX_VISITED && !self.siblings.contains(&node);
+        if let Some(link) = self.links.get_mut(&node).filter(|_| room) {
+            link.visited = true;
+        }
+    }
+
+    /// Returns how many links there are, or are to be, to ask somebody and for nothing else.
+    pub(in crate::dht) fn visits(&self) -> usize {
+        let dialled = self.contacts.values().filter(|contact| contact.past().visited).count();
+        dialled + self.links.values().filter(|link| link.visited).count()
     }
 
     fn wanted_siblings(&self, now: Instant, config: &Config) -> Vec<NodeId> {
@@ -104,7 +139,7 @@ impl Table {
     /// Returns how far the links fill the buckets.
     fn filled(&self, config: &Config) -> Filled {
         let mut filled = Filled::default();
-        for (node, link) in &self.links {
+        for (node, link) in self.links.iter().filter(|(_, link)| !link.visited) {
             filled.add(self.bucket(*node), link.subnet, config);
         }
         filled
