@@ -1,11 +1,10 @@
 //! Overlays of ten to the largest number of nodes: hops and requests of a read, what a quiet node sends, what a newcomer takes over;
-//! of the largest also how it stands lies and silence.
+//! of the largest also how it stands silence.
 
 use std::time::Duration;
 
 use meshtone_overlay::dht::Config;
 use meshtone_overlay::record::ResourceId;
-use meshtone_sim::liars;
 
 use crate::figures::Figures;
 use crate::output::Output;
@@ -47,7 +46,6 @@ pub(crate) fn run(most: usize, output: &mut Output) {
         let mut scene = Scene::grown(nodes as u64, nodes, Config::default());
         points.push(measure(nodes, &mut scene, output));
         if !SIZES.iter().any(|larger| *larger > nodes && *larger <= most) {
-            lies(nodes, &mut scene, output);
             silence(nodes, &mut scene, output);
         }
     }
@@ -107,19 +105,6 @@ fn modulo(nodes: usize, records: usize) -> f64 {
         hash % nodes != hash % (nodes + 1)
     });
     moved.count() as f64 / records as f64 * (nodes + 1) as f64
-}
-
-fn lies(nodes: usize, scene: &mut Scene, output: &mut Output) {
-    for (share, least) in [(20, 99.0), (30, 90.0)] {
-        let (lying, honest) = scene.split(share);
-        liars::corrupt(&mut scene.overlay, &lying);
-        let reads = scene.reads(READS, &honest);
-        liars::reform(&mut scene.overlay, &lying);
-        output.at_least(&format!("% found with {share} % liars of {nodes} nodes"), reads.found, least);
-        output.at_most(&format!("false values believed with {share} % liars"), reads.wrong as f64, 0.0);
-        // What they led others to is forgotten.
-        scene.overlay.network.run_for(Duration::from_secs(20));
-    }
 }
 
 fn silence(nodes: usize, scene: &mut Scene, output: &mut Output) {
