@@ -2,16 +2,17 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::SOON;
 use crate::certificates::{Authority, CertificateFiles};
 use crate::command::{need, path_with_servers, signal};
 use crate::ports::PortBlock;
 use crate::wait::{eventually, eventually_some};
+use crate::{MeshNode, SOON};
 
 /// The domain whose mailboxes it has.
 pub const MAIL_DOMAIN: &str = "mail.test";
@@ -174,6 +175,17 @@ impl MailServer {
         })
     }
 
+    /// The part of a node's configuration by which its authority mails by this server, as a person writes it; the password stands
+    /// in a file beside, see [`write_password`].
+    pub fn settings(&self) -> String {
+        let (port, authority) = (self.port(), self.authority());
+        format!(
+            "[authority]\npolicy = \"invite\"\n[authority.mail]\nserver = \"localhost:{port}\"\nuser = \"{SUBMITTER}\"\n\
+             password_file = \"password\"\nfrom = \"Meshtone <meshtone@{MAIL_DOMAIN}>\"\nca_file = \"{}\"\n",
+            authority.display()
+        )
+    }
+
     fn folder(&self) -> &Path {
         self.folder.as_ref().expect("a folder until dropped").path()
     }
@@ -189,6 +201,13 @@ impl Drop for MailServer {
             eprintln!("── Exim (kept in {}), its log:\n{logs}", kept.display());
         }
     }
+}
+
+/// Puts the password for the mail server where a node's configuration names it.
+pub fn write_password(node: &MeshNode, password: &str, mode: u32) {
+    let path = node.data().parent().expect("a folder").join("password");
+    fs::write(&path, password).expect("the password");
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its mode");
 }
 
 /// The code that a mail tells, and the command to type.

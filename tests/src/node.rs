@@ -1,9 +1,10 @@
 //! Nodes under test: `meshtone run` as a user would start it.
 
 use std::fs::File;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output};
+use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -259,6 +260,23 @@ impl MeshNode {
             output.status,
             stderr(&output)
         );
+        stdout(&output)
+    }
+
+    /// Runs an administrative command that reads this from standard input.
+    pub fn command_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = isolated(&self.program, arguments);
+        command.env("MESHTONE_DATA", self.data()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("run meshtone");
+        child.stdin.take().expect("its standard input").write_all(input.as_bytes()).expect("it reads");
+        child.wait_with_output().expect("it ends")
+    }
+
+    /// The same for one that must succeed; returns what it prints.
+    #[track_caller]
+    pub fn must_with_input(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.command_with_input(arguments, input);
+        assert!(output.status.success(), "`meshtone {}` failed: {}", arguments.join(" "), stderr(&output));
         stdout(&output)
     }
 

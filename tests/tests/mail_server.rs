@@ -2,35 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use meshtone_tests::command::stderr;
-use meshtone_tests::mail::{MAIL_DOMAIN, MailServer, SUBMITTER, SUBMITTER_PASSWORD};
+use meshtone_tests::mail::{MailServer, SUBMITTER_PASSWORD, write_password};
 use meshtone_tests::{DOMAIN, MeshNode, SOON, eventually};
 use serde_json::Value;
-
-/// The table as a person writes it.
-fn settings(server: &MailServer) -> String {
-    let (port, authority) = (server.port(), server.authority());
-    format!(
-        "[authority]\npolicy = \"invite\"\n[authority.mail]\nserver = \"localhost:{port}\"\nuser = \"{SUBMITTER}\"\n\
-         password_file = \"password\"\nfrom = \"Meshtone <meshtone@{MAIL_DOMAIN}>\"\nca_file = \"{}\"\n",
-        authority.display()
-    )
-}
 
 fn node_with(settings: &str, password: &str) -> MeshNode {
     let mut node = MeshNode::unstarted("n1").with_domain(DOMAIN);
     write_password(&node, password, 0o600);
     node.run_configured(settings);
     node
-}
-
-fn write_password(node: &MeshNode, password: &str, mode: u32) {
-    let path = node.data().parent().unwrap().join("password");
-    std::fs::write(&path, password).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 fn mail_of(node: &MeshNode) -> Value {
@@ -47,7 +30,7 @@ fn wait_state(node: &MeshNode, state: &str) -> String {
 #[test]
 fn the_status_says_whether_mails_leave_and_if_not_whose_side_it_is_on() {
     let mut server = MailServer::unstarted();
-    let mut node = node_with(&settings(&server), SUBMITTER_PASSWORD);
+    let mut node = node_with(&server.settings(), SUBMITTER_PASSWORD);
     let down = wait_state(&node, "failing");
     assert!(down.contains("authority here, policy invite; 0 certificates of people"), "{down}");
     assert!(down.contains("does not take mails now") && down.contains("hint: check `server`"), "{down}");
@@ -59,26 +42,27 @@ fn the_status_says_whether_mails_leave_and_if_not_whose_side_it_is_on() {
     assert_eq!(node.must(&["authority", "list", "--json"]).trim(), "{\"certificates\":[]}");
 
     node.terminate();
-    let wrapped = settings(&server).replace(&server.port().to_string(), &server.tls_port().to_string());
+    let wrapped = server.settings().replace(&server.port().to_string(), &server.tls_port().to_string());
     node.run_configured(&wrapped.replace("user =", "tls = \"tls\"\nuser ="));
     let ready = wait_state(&node, "ready");
     assert!(ready.contains(&format!("mail      leaves by localhost:{}", server.tls_port())), "{ready}");
 
     node.terminate();
-    node.run_configured(&settings(&server).replace("user =", "tls = \"tls\"\nuser ="));
+    node.run_configured(&server.settings().replace("user =", "tls = \"tls\"\nuser ="));
     let deaf = wait_state(&node, "failing");
     assert!(deaf.contains("does not speak as it should") && deaf.contains("hint: check `tls`"), "{deaf}");
 
     node.terminate();
     write_password(&node, "not the password", 0o600);
-    node.run_configured(&settings(&server));
+    node.run_configured(&server.settings());
     let refused = wait_state(&node, "failing");
     assert!(refused.contains("refuses our user name and password") && refused.contains("535"), "{refused}");
     assert!(refused.contains("hint: check `user` and `password_file`"), "{refused}");
 
     // Whoever answers in the server's place does not get the password.
     node.terminate();
-    let unknown: String = settings(&server)
+    let unknown: String = server
+        .settings()
         .lines()
         .filter(|line| !line.starts_with("ca_file"))
         .fold(String::new(), |text, line| text + line + "\n");
@@ -100,14 +84,14 @@ fn settings_that_would_not_work_or_show_secrets_stop_the_start() {
         stderr(&output)
     };
     write_password(&node, SUBMITTER_PASSWORD, 0o644);
-    let readable = started(&settings(&server));
+    let readable = started(&server.settings());
     assert!(
         readable.contains("`password_file`") && readable.contains("can be read by others (mode 644)"),
         "{readable}"
     );
     write_password(&node, SUBMITTER_PASSWORD, 0o600);
     let bare = started(
-        &settings(&server).replace("localhost", "mail.example.org").replace("user =", "tls = \"none\"\nuser ="),
+        &server.settings().replace("localhost", "mail.example.org").replace("user =", "tls = \"none\"\nuser ="),
     );
     assert!(bare.contains("`tls = \"none\"` would show codes and the password"), "{bare}");
     assert!(bare.contains("config.toml: [authority]: ") && bare.contains("\nhint: "), "{bare}");

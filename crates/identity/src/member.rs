@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::certificate::{USER, USER_URI, check_time, verify_end_entity};
 use crate::id::sha256;
+use crate::x509::Parsed;
 use crate::{AuthorityCertificate, Error, NodeId, PublicKey, Signature, Signer, Verifier, address};
 
 /// Nodes that may speak for one person: her own and some friends'. It bounds what every node stores and verifies for a stranger.
@@ -63,6 +64,14 @@ impl UserCertificate {
         })
     }
 
+    /// Reads a certificate that was verified when it was kept, though its time may be over by now.
+    ///
+    /// # Errors
+    /// Those of [`verify`](Self::verify), but for the time.
+    pub fn reread(verifier: &dyn Verifier, der: &[u8], authority: &AuthorityCertificate) -> Result<Self, Error> {
+        Self::verify(verifier, der, authority, Parsed::read(USER, der)?.not_before)
+    }
+
     /// Returns the certificate's bytes.
     pub fn der(&self) -> &[u8] {
         &self.der
@@ -95,11 +104,6 @@ impl UserCertificate {
     /// [`Error::NotYetValid`] or [`Error::Expired`].
     pub fn check_time(&self, now: u64) -> Result<(), Error> {
         check_time(USER, self.not_before, self.not_after, now)
-    }
-
-    /// Returns the name under which the key's statements are kept: SHA-256 of the public key.
-    pub fn key_hash(&self) -> [u8; 32] {
-        sha256(self.public_key.as_bytes())
     }
 }
 

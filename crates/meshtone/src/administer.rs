@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::output::{self, printable, table};
 
 /// A request without a body.
-const NOTHING: Option<&()> = None;
+pub(crate) const NOTHING: Option<&()> = None;
 
 pub(crate) fn user(data: &Path, command: UserCommand) -> Result<(), Failure> {
     let client = Client::connect(data)?;
@@ -78,14 +78,21 @@ pub(crate) fn user(data: &Path, command: UserCommand) -> Result<(), Failure> {
 
 pub(crate) fn invite(data: &Path, options: &InviteOptions) -> Result<(), Failure> {
     let client = running(data, "a ticket names the addresses of a running node")?;
-    let Role::Home = options.role;
-    let request = NewInvite { role: "home".to_owned(), valid_s: options.valid.as_secs() };
+    let role = match options.role {
+        Role::Home => "home",
+        Role::Member => "member",
+    };
+    let request = NewInvite { role: role.to_owned(), valid_s: options.valid.as_secs() };
     let invite: Invite = client.ask(Method::POST, "/invites", Some(&request))?;
     if options.json {
         return output::print_json(&invite);
     }
+    let purpose = match options.role {
+        Role::Home => format!("to serve {} as well", invite.domain),
+        Role::Member => "for people with addresses of their own".to_owned(),
+    };
     let lines = [
-        format!("A ticket for one machine, to serve {} as well. On that machine:", invite.domain),
+        format!("A ticket for one machine, {purpose}. On that machine:"),
         String::new(),
         format!("  meshtone run --join {}", invite.ticket),
         String::new(),
@@ -126,7 +133,7 @@ pub(crate) fn status(data: &Path, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn running(data: &Path, why: &str) -> Result<Client, Failure> {
+pub(crate) fn running(data: &Path, why: &str) -> Result<Client, Failure> {
     Client::connect(data)?.ok_or_else(|| {
         Failure::new(
             format!("no node runs on {}: {why}", data.display()),
@@ -167,17 +174,22 @@ fn listed(accounts: &Accounts) -> UserList {
     UserList { domain: accounts.domain().to_owned(), users }
 }
 
-fn show_credentials(credentials: &UserCredentials, json: bool) -> Result<(), Failure> {
+pub(crate) fn show_credentials(credentials: &UserCredentials, json: bool) -> Result<(), Failure> {
     warn(credentials.warning.as_ref());
     if json {
         return output::print_json(credentials);
     }
     let UserCredentials { user, domain, password, number, server, warning: _ } = credentials;
     let server = server.as_deref().unwrap_or("this machine's address, port 5060 unless you chose another");
+    // A person with an address of her own is a user by all of it.
+    let (address, domain) = match user.rsplit_once('@') {
+        Some((_, own)) => (user.clone(), own),
+        None => (format!("{user}@{domain}"), domain.as_str()),
+    };
     let mut lines = vec![
         "Type this into a phone; the password is shown this once:".to_owned(),
         String::new(),
-        format!("  address:  sip:{user}@{domain}"),
+        format!("  address:  sip:{address}"),
         format!("  user:     {user}"),
         format!("  password: {password}"),
         format!("  domain:   {domain}"),

@@ -40,6 +40,13 @@ pub(crate) enum Command {
     /// Look after the overlay's authority, at the node that founded the overlay
     #[command(subcommand)]
     Authority(AuthorityCommand),
+    /// Prove that an address, your mailbox, is yours, so that it can be called and call; the key stays on this node
+    Enroll(EnrollOptions),
+    /// Let another node speak for a person with an address of her own, whose key is here
+    Delegate(DelegateOptions),
+    /// Show, export and import the keys of people with addresses of their own
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Show how the running node stands
     Status(StatusOptions),
     /// Show the versions of program, link protocol and data folder
@@ -269,6 +276,60 @@ impl From<OverlayRole> for RoleChoice {
 pub(crate) enum Role {
     /// A node of the same owner: serves the same users with the same passwords
     Home,
+    /// A node of somebody else's, for people with addresses of their own (see `enroll`)
+    Member,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EnrollOptions {
+    /// The address, such as alice@example.net
+    pub(crate) address: String,
+
+    /// The code that was mailed there; without it, one is asked for
+    #[arg(long)]
+    pub(crate) code: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DelegateOptions {
+    /// The person's address, such as alice@example.net
+    pub(crate) address: String,
+
+    /// The other node's id, as `meshtone status` says it there
+    pub(crate) node: String,
+
+    /// Take that back
+    #[arg(long)]
+    pub(crate) revoke: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// List the people whose keys are here, and which nodes may speak for them
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a person's key and certificate into a file, encrypted with a passphrase that is asked for
+    Export {
+        /// The person's address
+        address: String,
+        /// The file to write
+        file: PathBuf,
+    },
+    /// Take up a key that was exported elsewhere; prints what to type into a phone
+    Import {
+        /// The file to read
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -54,6 +54,7 @@ impl From<StartError> for Failure {
         let hint = match &error {
             StartError::Store(error) => error.hint(),
             StartError::Enrol(error) => error.hint(),
+            StartError::Member(error) => error.hint(),
             StartError::Overlay(_) => "is another program using the link port? name another one with --link",
             StartError::Listen { .. } => {
                 "is another program using it? name another address with --sip, --tls, --ws or --wss"

@@ -8,6 +8,7 @@ mod config;
 mod failure;
 mod output;
 mod outside;
+mod people;
 mod run;
 mod trunk;
 
@@ -45,6 +46,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::User(command) => administer::user(&data, command),
         Command::Invite(options) => administer::invite(&data, &options),
         Command::Authority(command) => administer::authority(&data, &command),
+        Command::Enroll(options) => people::enroll(&data, options),
+        Command::Delegate(options) => people::delegate(&data, &options),
+        Command::Key(command) => people::key(&data, command),
         Command::Status(options) => administer::status(&data, options.json),
         Command::Version => {
             output::print(&command::long_version());

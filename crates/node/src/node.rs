@@ -40,6 +40,7 @@ use crate::exchange::worker::{Input, Worker};
 use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
 use crate::location::publisher::Publisher;
+use crate::member::{MemberError, Members};
 use crate::status::StatusView;
 use crate::store::{Setting, Store, StoreError};
 use crate::transport::dispatch::{Dispatch, INBOX};
@@ -148,6 +149,9 @@ pub enum StartError {
     /// Keys, certificates or the ticket.
     #[error(transparent)]
     Enrol(#[from] enrol::EnrolError),
+    /// Keys of people.
+    #[error(transparent)]
+    Member(#[from] MemberError),
     /// The overlay.
     #[error("the overlay did not start: {0}")]
     Overlay(#[from] meshtone_overlay::node::Error),
@@ -205,9 +209,14 @@ impl Node {
         let domain = membership.domain.clone();
         let (first, last) = config.rtp_ports;
         let ports = PortRange::new(first..=last, MAX_ECHO_CALLS).map_err(|_| StartError::RtpPorts)?;
-        let overlay = Overlay::start(overlay_config(&config, &membership, &store)).await?;
+        let overlay_config = overlay_config(&config, &membership, &store);
+        let delegated = overlay_config.delegated.clone();
+        let overlay = Overlay::start(overlay_config).await?;
 
         let accounts = Accounts::open(store.clone(), &domain, overlay.node_id(), unix_ms, account::system_random())?;
+        let certificate = membership.authority_certificate.clone();
+        let random = account::system_random();
+        let members = Members::open(store.clone(), overlay.clone(), certificate, accounts.clone(), delegated, random)?;
         let publisher = Publisher::default();
         let registrations = Registrations::restore(store.clone(), publisher.clone(), Limits::default(), unix_ms());
 
@@ -239,6 +248,7 @@ impl Node {
             allowances: Allowances::default(),
             open_registration: config.dangerous_open_registration,
             trunks: Trunks::new(&config.trunks, &flow_token_key),
+            members: members.clone(),
             identities: Identities::new(membership.signer.clone(), &own_host),
             own_host,
         });
@@ -286,6 +296,7 @@ impl Node {
         }
         tasks.spawn(publisher.clone().run(overlay.clone(), registrations.clone()));
         tasks.spawn(sweep(registrations.clone()));
+        tasks.spawn(members.clone().run(publisher.clone(), registrations.clone()));
         tasks.spawn(follow_accounts(exchange.clone()));
         tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
         tasks.spawn(remember_peers(store.clone(), overlay.clone()));
@@ -312,7 +323,11 @@ impl Node {
             users: accounts.users(),
         };
         let view = StatusView::new(summary.clone(), exchange, first_stage, tried, authority.clone());
-        let control = control::Control::new(accounts, membership.inviter(), overlay.clone(), Arc::new(view))
+        let domain = &membership.authority_domain;
+        let certificate = membership.authority_certificate.clone();
+        let enroller = authority::Client::new(overlay.clone(), domain, certificate, authority.clone());
+        let inviter = membership.inviter();
+        let control = control::Control::new(accounts, inviter, members, enroller, overlay.clone(), Arc::new(view))
             .with_authority(authority);
         let listener = control::bind(&summary.data).map_err(StartError::Control)?;
         tasks.spawn(control::serve(listener, control));
@@ -467,8 +482,7 @@ async fn follow_accounts(exchange: Arc<Exchange>) {
             }
             Err(RecvError::Lagged(_)) => {
                 for (address, _) in registrations.all(unix_ms()) {
-                    let user = address.rsplit_once('@').map_or("", |(user, _)| user);
-                    if exchange.user(user).is_none() {
+                    if exchange.user(exchange.account_of(&address)).is_none() {
                         registrations.remove(&address);
                     }
                 }

@@ -6,8 +6,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use meshtone_identity::Signer;
 use meshtone_identity::passport::{Claims, Kind, Party};
+use meshtone_identity::{Role, Signer};
 use meshtone_node::enrol::{self, Membership};
 use meshtone_node::policy::Outside;
 use meshtone_node::store::Store;
@@ -41,7 +41,7 @@ impl Pair {
         let ticket = {
             let store = Store::open(folders[0].path()).unwrap();
             let membership = enrol::establish(&store, Some(DOMAIN), None).await.unwrap();
-            membership.inviter().invite(Duration::from_secs(3600), &[link]).unwrap()
+            membership.inviter().invite(Role::Home, Duration::from_secs(3600), &[link]).unwrap()
         };
         let honest = Node::start(config(folders[0].path(), link)).await.unwrap();
         let store = Store::open(folders[1].path()).unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use ciborium::Value;
-use meshtone_identity::{Authority, NodeId, SigningKey, UserRequest};
+use meshtone_identity::{Authority, NodeId, Role, SigningKey, UserRequest};
 use meshtone_node::authority::{AskError, Asked, Client, MailSettings, Password, Policy, Refusal, Security, Settings};
 use meshtone_node::enrol::{self, Membership};
 use meshtone_node::policy::Outside;
@@ -51,7 +51,8 @@ impl Founder {
         let link = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let membership = enrol::establish(&store, Some(DOMAIN), None).await.unwrap();
-        let ticket = || membership.inviter().invite(Duration::from_secs(3600), &[link]).unwrap().to_string();
+        let ticket =
+            || membership.inviter().invite(Role::Home, Duration::from_secs(3600), &[link]).unwrap().to_string();
         let tickets = vec![ticket(), ticket()];
         drop((membership, store));
         let node = Node::start(config(folder.path(), link, authority)).await.unwrap();

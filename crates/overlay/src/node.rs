@@ -64,12 +64,14 @@ pub struct Entry {
     pub stored_ms: u64,
     /// When it ends, in unix milliseconds.
     pub expires_ms: u64,
+    /// The writer's right follows from what a person said, who may have taken it back since: a [`Kind::Member`] tells.
+    pub delegated: bool,
 }
 
 impl From<dht::Entry> for Entry {
     fn from(entry: dht::Entry) -> Self {
-        let dht::Entry { writer, value, stored_ms, expires_ms } = entry;
-        Self { writer, value, stored_ms, expires_ms }
+        let dht::Entry { writer, value, stored_ms, expires_ms, delegated } = entry;
+        Self { writer, value, stored_ms, expires_ms, delegated }
     }
 }
 

@@ -59,6 +59,7 @@ pub enum Answer {
 pub struct PhoneOptions {
     pub(super) user: String,
     pub(super) domain: String,
+    pub(super) login: Option<String>,
     pub(super) password: String,
     pub(super) server: SocketAddr,
     pub(super) transport: Transport,
@@ -73,6 +74,7 @@ impl PhoneOptions {
         PhoneOptions {
             user: user.to_owned(),
             domain: DOMAIN.to_owned(),
+            login: None,
             password: password.to_owned(),
             server,
             transport: Transport::Udp,
@@ -103,6 +105,14 @@ impl PhoneOptions {
     /// Belongs to another domain.
     pub fn in_domain(mut self, domain: &str) -> PhoneOptions {
         self.domain = domain.to_owned();
+        self
+    }
+
+    /// Belongs to a person with an address of her own, which is her login as well.
+    pub fn of_person(mut self, address: &str) -> PhoneOptions {
+        let (user, domain) = address.split_once('@').expect("an address");
+        (self.user, self.domain) = (user.to_owned(), domain.to_owned());
+        self.login = Some(address.to_owned());
         self
     }
 
@@ -157,10 +167,11 @@ impl PhoneOptions {
             transport = self.transport.name(),
         );
         let account = format!(
-            "<sip:{user}@{domain}>;auth_user={user};auth_pass={password};outbound=\"sip:{server};transport={transport}\";\
+            "<sip:{user}@{domain}>;auth_user={login};auth_pass={password};outbound=\"sip:{server};transport={transport}\";\
              regint={interval};audio_codecs=PCMU/8000/1,PCMA/8000/1;answermode={answer}\n",
             user = self.user,
             domain = self.domain,
+            login = self.login.as_ref().unwrap_or(&self.user),
             password = self.password,
             server = self.server,
             transport = self.transport.name(),

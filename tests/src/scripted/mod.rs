@@ -35,6 +35,9 @@ pub struct ScriptedPhone {
     server: SocketAddr,
     local: SocketAddr,
     user: String,
+    domain: String,
+    /// What it authenticates as.
+    login: String,
     password: Option<String>,
     inbox: VecDeque<Sip>,
     /// Our answers by branch and method, to repeat when the request is repeated.
@@ -58,6 +61,8 @@ impl ScriptedPhone {
             server,
             local,
             user: "nobody".to_owned(),
+            domain: DOMAIN.to_owned(),
+            login: "nobody".to_owned(),
             password: None,
             inbox: VecDeque::new(),
             answers: HashMap::new(),
@@ -87,13 +92,23 @@ impl ScriptedPhone {
     /// Whose phone it is.
     pub fn of(mut self, user: &str, password: &str) -> ScriptedPhone {
         self.user = user.to_owned();
+        self.login = user.to_owned();
         self.password = Some(password.to_owned());
+        self
+    }
+
+    /// Belongs to a person with an address of her own, which is her login as well.
+    pub fn of_person(mut self, address: &str, password: &str) -> ScriptedPhone {
+        let (user, domain) = address.split_once('@').expect("an address");
+        self.domain = domain.to_owned();
+        self = self.of(user, password);
+        self.login = address.to_owned();
         self
     }
 
     /// Its address of record, `sip:user@domain`.
     pub fn address(&self) -> String {
-        format!("sip:{}@{DOMAIN}", self.user)
+        format!("sip:{}@{}", self.user, self.domain)
     }
 
     /// Its contact URI.
@@ -137,7 +152,7 @@ impl ScriptedPhone {
     /// Registers its contact for some seconds and returns the final answer.
     #[track_caller]
     pub fn try_register(&mut self, expires: u32) -> Sip {
-        let request = Request::new("REGISTER", &format!("sip:{DOMAIN}"), &self.address(), &self.address())
+        let request = Request::new("REGISTER", &format!("sip:{}", self.domain), &self.address(), &self.address())
             .with("Contact", &format!("<{}>", self.contact()))
             .with("Expires", &expires.to_string());
         self.ask(request)
@@ -259,7 +274,7 @@ impl ScriptedPhone {
             407 => (answer.header("Proxy-Authenticate")?, "Proxy-Authorization"),
             _ => return None,
         };
-        let credentials = Credentials { user: self.user.clone(), password: self.password.clone()? };
+        let credentials = Credentials { user: self.login.clone(), password: self.password.clone()? };
         let value = credentials.answer(challenge, &request.method, &request.uri, &mut self.nonce_uses);
         let mut second = request.clone();
         second.cseq += 1;

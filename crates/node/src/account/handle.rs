@@ -138,7 +138,9 @@ impl Accounts {
         number: Option<&str>,
         algorithms: &[Algorithm],
     ) -> Result<Credentials, AccountError> {
-        let user = name::new_user(user)?;
+        // An address of the served domain is a user of it.
+        let own = user.rsplit_once('@').filter(|(_, domain)| domain.eq_ignore_ascii_case(&self.inner.domain));
+        let user = name::new_user(own.map_or(user, |(user, _)| user))?;
         let number = number.map(name::new_number).transpose()?;
         let password = Password::generate(&*self.inner.random)?;
         {

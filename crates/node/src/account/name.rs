@@ -1,5 +1,7 @@
 //! What a user may be called and which numbers there are.
 
+use meshtone_identity::address;
+
 use super::AccountError;
 
 /// A user name's largest length; more is no name that anybody types into a phone.
@@ -11,19 +13,29 @@ pub const MAX_NUMBER_LEN: usize = 20;
 /// Names that the node's own services answer to, now or soon; an account of that name would never be called.
 const RESERVED: [&str; 7] = ["echo", "voicemail", "presence", "rooms", "conference", "trunk", "authority"];
 
-/// A new user's canonical (lower-case) name.
+/// A new user's canonical (lower-case) name: a name within the domain, or the whole address of a person who proves it elsewhere.
 ///
 /// # Errors
 /// [`AccountError::BadUser`] for what is no user name, [`AccountError::Reserved`] for a service's name.
 pub fn new_user(text: &str) -> Result<String, AccountError> {
     let user = text.to_ascii_lowercase();
-    if !is_user(&user) {
+    if !is_account(&user) {
         return Err(AccountError::BadUser { user: text.to_owned() });
     }
     if RESERVED.contains(&user.as_str()) {
         return Err(AccountError::Reserved { user });
     }
     Ok(user)
+}
+
+/// Whether this is the canonical name of an account: a user name or a whole address.
+pub fn is_account(text: &str) -> bool {
+    is_user(text) || is_address(text)
+}
+
+/// Whether this is a canonical address, the name of the account of a person with an address of her own.
+pub fn is_address(text: &str) -> bool {
+    address::normalise(text).is_ok_and(|address| address == text)
 }
 
 /// Whether this is a canonical user name: the characters that RFC 3261 §25.1 (`user`) allows unescaped, but no upper
@@ -63,9 +75,18 @@ mod tests {
     #[test]
     fn names_that_are_no_sip_user_or_no_path_segment_are_refused() {
         let long = "a".repeat(MAX_USER_LEN + 1);
-        for name in ["", " ", "a b", "a@b", "a/b", "..", ".a", "a\n", "a\0", "a%61", "a:b", "ä", "a\"", "<a>", &long] {
+        for name in [
+            "", " ", "a b", "a@", "@b", "a@b@c", "a b@c", "a/b@c", "a/b", "..", ".a", "a\n", "a\0", "a%61", "a:b", "ä",
+            "a\"", "<a>", &long,
+        ] {
             assert!(matches!(new_user(name), Err(AccountError::BadUser { .. })), "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_person_with_an_address_of_her_own_has_it_as_her_name() {
+        assert_eq!(new_user("Alice@Example.NET").unwrap(), "alice@example.net");
+        assert!(is_account("alice@example.net") && !is_user("alice@example.net") && !is_account("Alice@example.net"));
     }
 
     #[test]

@@ -260,7 +260,7 @@ impl Replica {
 impl Account {
     /// Whether every part is within its bounds: what is asked of an account that comes from elsewhere.
     pub(crate) fn is_sound(&self) -> bool {
-        name::is_user(&self.user)
+        name::is_account(&self.user)
             && self.number.as_deref().is_none_or(name::is_number)
             && self.settings.len() <= MAX_SETTINGS
             && self

@@ -78,7 +78,7 @@ impl TryFrom<WireEntry> for Entry {
     type Error = BadEntry;
 
     fn try_from(WireEntry(user, stamp, account): WireEntry) -> Result<Entry, BadEntry> {
-        if !name::is_user(&user) {
+        if !name::is_account(&user) {
             return Err(BadEntry(format!("{user:?} is no user name")));
         }
         let account = match account {

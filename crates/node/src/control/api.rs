@@ -366,7 +366,7 @@ impl UserRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewInvite {
-    /// What the new machine will be: `home`.
+    /// What the new machine will be: `home` or `member`.
     pub role: String,
     /// For how many seconds the ticket is good.
     pub valid_s: u64,
@@ -379,7 +379,7 @@ pub struct Invite {
     pub ticket: String,
     /// What the new machine will be.
     pub role: String,
-    /// The domain it will serve.
+    /// The domain of this node, which a home node will serve.
     pub domain: String,
     /// The overlay it will join.
     pub overlay: String,
@@ -391,6 +391,83 @@ impl std::fmt::Debug for Invite {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Invite").field("expires", &self.expires).finish_non_exhaustive()
     }
+}
+
+/// The people whose keys are at this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyList {
+    /// The node's id, base 36.
+    pub node: String,
+    /// By address.
+    pub keys: Vec<KeyRow>,
+}
+
+/// A person with an address of her own, whose key is here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRow {
+    /// Her address.
+    pub address: String,
+    /// Until when it is certified, in unix seconds.
+    pub certified_until: Option<u64>,
+    /// The ids of the nodes that may speak for her.
+    pub nodes: Vec<String>,
+    /// Whether her mailbox was proved anew since, so that this key is of no use any more.
+    pub superseded: bool,
+}
+
+/// An address to be certified for somebody at this node.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolment {
+    /// The address, a mailbox.
+    pub address: String,
+    /// The code that was mailed there; without it, one is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+/// A code was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mailed {
+    /// The address.
+    pub address: String,
+    /// The authority takes nobody new: there is a mail only if the address is enrolled already.
+    pub only_if_enrolled: bool,
+}
+
+/// Whether a node may speak for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delegation {
+    /// The node's id, base 36.
+    pub node: String,
+    /// Whether it may from now on.
+    pub may: bool,
+}
+
+/// What a soft-card is encrypted with.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passphrase {
+    /// At least ten characters.
+    pub passphrase: String,
+}
+
+/// A soft-card: a person's key and certificate, encrypted.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Card {
+    /// Its text.
+    pub card: String,
+}
+
+/// A soft-card to be taken up.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// Its text.
+    pub card: String,
+    /// What it was encrypted with.
+    pub passphrase: String,
 }
 
 /// Why a request failed.

@@ -13,30 +13,39 @@
 //! | `DELETE /users/{name}` | 204 |
 //! | `POST /invites` [`NewInvite`] | 201, [`Invite`] |
 //! | `GET /authority/certificates` | [`CertificateList`], where the authority is |
+//! | `POST /enrolments` [`Enrolment`] | 202, [`Mailed`]; with a code 201, [`UserCredentials`] |
+//! | `GET /keys` | [`KeyList`] |
+//! | `POST /keys` [`NewKey`] | 201, [`UserCredentials`] |
+//! | `POST /keys/{address}/nodes` [`Delegation`] | 204 |
+//! | `POST /keys/{address}/export` [`Passphrase`] | [`Card`] |
 //!
 //! What fails is answered with [`Failure`] and the HTTP status that fits.
 
 mod api;
+mod people;
 mod routes;
 mod socket;
 
 pub use api::{
-    AccountsStatus, AuthorityStatus, Call, CertificateList, CertificateRow, Contradiction, Failure, Invite, Link,
-    MailStatus, NewInvite, NewUser, Reached, Registration, Role, Search, ServerStatus, Status, TrunkStatus,
-    UserChanges, UserCredentials, UserList, UserRow, Warning,
+    AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
+    Failure, Invite, KeyList, KeyRow, Link, MailStatus, Mailed, NewInvite, NewKey, NewUser, Passphrase, Reached,
+    Registration, Role, Search, ServerStatus, Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserRow,
+    Warning,
 };
 pub use socket::{SOCKET, bind, remove};
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use meshtone_identity::NodeId;
 use meshtone_overlay::Overlay;
 use meshtone_sip::digest::Algorithm;
 use tokio::net::UnixListener;
 
 use crate::account::{Account, Accounts};
-use crate::authority;
+use crate::authority::{self, Client};
 use crate::enrol::Inviter;
+use crate::member::Members;
 
 /// What the rest of the node knows of itself.
 pub trait StatusSource: Send + Sync {
@@ -55,6 +64,9 @@ pub trait StatusSource: Send + Sync {
 pub struct Control {
     accounts: Accounts,
     inviter: Arc<Inviter>,
+    members: Members,
+    enroller: Client,
+    node: NodeId,
     /// The addresses of our link, real ones.
     links: Arc<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
     status: Arc<dyn StatusSource>,
@@ -63,12 +75,21 @@ pub struct Control {
 
 impl Control {
     /// Joins what is administered.
-    pub fn new(accounts: Accounts, inviter: Arc<Inviter>, overlay: Overlay, status: Arc<dyn StatusSource>) -> Control {
-        Control { accounts, inviter, links: Arc::new(move || overlay.addresses()), status, authority: None }
+    pub(crate) fn new(
+        accounts: Accounts,
+        inviter: Arc<Inviter>,
+        members: Members,
+        enroller: Client,
+        overlay: Overlay,
+        status: Arc<dyn StatusSource>,
+    ) -> Control {
+        let node = overlay.node_id();
+        let links = Arc::new(move || overlay.addresses());
+        Control { accounts, inviter, members, enroller, node, links, status, authority: None }
     }
 
     /// The same, of the node that has the overlay's authority.
-    pub fn with_authority(self, authority: Option<Arc<authority::Service>>) -> Control {
+    pub(crate) fn with_authority(self, authority: Option<Arc<authority::Service>>) -> Control {
         Control { authority, ..self }
     }
 

@@ -10,16 +10,17 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+use meshtone_identity::Role;
 use meshtone_sip::digest::Algorithm;
 
-use super::Control;
 use super::api::{
     CertificateList, Failure, Invite, NewInvite, NewUser, UserChanges, UserCredentials, UserList, UserRow,
 };
+use super::{Control, people};
 use crate::account::{AccountError, Accounts, Changes, Credentials};
 use crate::enrol::{InviteError, Inviter};
 
-/// The largest request has two short fields.
+/// The largest request brings a soft-card of some kilobytes.
 const MAX_BODY_LEN: usize = 16 << 10;
 
 pub(super) fn router(control: Control) -> Router {
@@ -30,6 +31,10 @@ pub(super) fn router(control: Control) -> Router {
         .route("/users/{name}/password", post(change_password))
         .route("/invites", post(invite))
         .route("/authority/certificates", get(list_certificates))
+        .route("/enrolments", post(people::enroll))
+        .route("/keys", get(people::list).post(people::import))
+        .route("/keys/{address}/nodes", post(people::delegate))
+        .route("/keys/{address}/export", post(people::export))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "there is nothing of that name"))
         .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done with it"))
         .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
@@ -96,16 +101,20 @@ async fn remove_user(State(control): State<Control>, Path(user): Path<String>) -
 
 async fn invite(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
     let NewInvite { role, valid_s } = parse(&body)?;
-    if role != "home" {
-        return Err(Failed {
-            status: StatusCode::BAD_REQUEST,
-            error: format!("there is no role {role:?}"),
-            hint: "the one role so far is `home`",
-        });
-    }
+    let wanted = match role.as_str() {
+        "home" => Role::Home,
+        "member" => Role::Member,
+        _ => {
+            return Err(Failed {
+                status: StatusCode::BAD_REQUEST,
+                error: format!("there is no role {role:?}"),
+                hint: "the roles are `home` and `member`",
+            });
+        }
+    };
     let addresses = (control.links)();
     let inviter = control.inviter.clone();
-    let make = move || Inviter::invite(&inviter, Duration::from_secs(valid_s), &addresses);
+    let make = move || Inviter::invite(&inviter, wanted, Duration::from_secs(valid_s), &addresses);
     let ticket = blocking(make).await?.map_err(Failed::from)?;
     let invite = Invite {
         ticket: ticket.to_string(),
@@ -126,7 +135,7 @@ async fn list_certificates(State(control): State<Control>) -> Result<Response, F
     Ok(Json(CertificateList { certificates: authority.issued() }).into_response())
 }
 
-fn credentials(control: &Control, credentials: Credentials) -> UserCredentials {
+pub(super) fn credentials(control: &Control, credentials: Credentials) -> UserCredentials {
     let Credentials { user, domain, number, password } = credentials;
     let warning = control.accounts.find(&user).and_then(|account| control.warning(&account));
     let password = password.reveal().to_owned();
@@ -142,7 +151,7 @@ async fn change<T: Send + 'static>(
     Ok(blocking(move || change(&accounts)).await??)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failed> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failed> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Failed {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         error: "the node failed to do it".to_owned(),
@@ -150,7 +159,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     })
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failed> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failed> {
     serde_json::from_slice(body).map_err(|error| Failed {
         status: StatusCode::BAD_REQUEST,
         error: format!("the request cannot be read: {error}"),
@@ -163,10 +172,10 @@ fn refuse(status: StatusCode, error: &str) -> Failed {
 }
 
 /// A failure on its way to becoming an answer.
-struct Failed {
-    status: StatusCode,
-    error: String,
-    hint: &'static str,
+pub(super) struct Failed {
+    pub(super) status: StatusCode,
+    pub(super) error: String,
+    pub(super) hint: &'static str,
 }
 
 impl IntoResponse for Failed {

@@ -14,6 +14,7 @@ use crate::account::system_random;
 use crate::clock::unix_ms;
 use crate::enrol;
 use crate::store::Store;
+use meshtone_overlay::node::Config as OverlayConfig;
 
 struct FixedStatus;
 
@@ -62,8 +63,25 @@ async fn node() -> Node {
     let store = Store::open(folder.path()).unwrap();
     let membership = enrol::establish(&store, Some("example.org"), None).await.unwrap();
     let accounts = Accounts::open(store.clone(), "example.org", membership.node(), unix_ms, system_random()).unwrap();
+    let mut overlay = OverlayConfig::new(
+        vec!["127.0.0.1:0".parse().unwrap()],
+        *membership.link_secret,
+        membership.signer.clone(),
+        membership.authority_certificate.clone(),
+        membership.certificate.clone(),
+    );
+    overlay.homes = vec![membership.home.clone()];
+    let delegated = overlay.delegated.clone();
+    let overlay = Overlay::start(overlay).await.unwrap();
+    let authority = membership.authority_certificate.clone();
+    let enroller = Client::new(overlay.clone(), "example.org", authority.clone(), None);
+    let members =
+        Members::open(store.clone(), overlay, authority, accounts.clone(), delegated, system_random()).unwrap();
     let control = Control {
         accounts,
+        members,
+        enroller,
+        node: membership.node(),
         inviter: membership.inviter(),
         links: Arc::new(|| vec!["192.0.2.7:6084".parse().unwrap()]),
         status: Arc::new(FixedStatus),

@@ -16,6 +16,7 @@ use meshtone_identity::ticket::{MAX_ADDRESSES, TICKET_VERSION};
 use meshtone_identity::{Authority, EnrolRequest, Error as IdentityError, LinkKey, Role, Ticket};
 
 use super::error::{InviteError, Refusal};
+use super::join::domain_for;
 use super::wire::{Reply, Request, encode_refusal};
 use super::{Certificates, EnrolError};
 use crate::account::Random;
@@ -32,6 +33,9 @@ pub(super) const MAX_OPEN_INVITES: usize = 256;
 /// founder's console cannot make a crowd of nodes that would surround a place in the overlay, either.
 pub(super) const MAX_NODES: usize = 128;
 
+/// Nodes of members that an authority admits: each was invited, and no more come by one console than a large overlay has anyway.
+pub(super) const MAX_MEMBER_NODES: usize = 4096;
+
 /// Makes tickets and answers requests to join. Holds the authority, where this node has it.
 pub struct Inviter {
     store: Store,
@@ -43,13 +47,23 @@ pub struct Inviter {
     now: fn() -> u64,
     /// By the hash of the token.
     invitations: Mutex<BTreeMap<[u8; 32], Invitation>>,
-    /// When the certificates of the nodes that were admitted end, in unix seconds. The founder is not among them.
-    admitted: Mutex<Vec<u64>>,
+    /// When the certificates of the home nodes that were admitted end, in unix seconds. The founder is not among them.
+    homes: Admitted,
+    /// The same for the nodes of members.
+    members: Admitted,
+}
+
+/// When the certificates of the nodes end that were admitted in one role.
+struct Admitted {
+    ends: Mutex<Vec<u64>>,
+    setting: Setting,
+    max: usize,
 }
 
 /// What is kept of a ticket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Invitation {
+    role: Role,
     domain: String,
     expires: u64,
     used: Option<Use>,
@@ -81,11 +95,10 @@ impl Inviter {
                 invitations.insert(hash, invitation);
             }
         }
-        let admitted = store.setting(Setting::AdmittedNodes)?;
-        // What cannot be read counts nobody: better one node too many than a domain that is shut.
-        let admitted = admitted.and_then(|bytes| ciborium::from_reader(bytes.as_slice()).ok()).unwrap_or_default();
         Ok(Inviter {
-            admitted: Mutex::new(admitted),
+            // The node itself is one of its domain.
+            homes: Admitted::open(&store, Setting::AdmittedNodes, MAX_NODES - 1)?,
+            members: Admitted::open(&store, Setting::AdmittedMembers, MAX_MEMBER_NODES)?,
             store,
             authority,
             overlay: certificates.authority.overlay(),
@@ -107,13 +120,13 @@ impl Inviter {
         self.authority.clone()
     }
 
-    /// Makes a ticket that admits one machine as a home node of our domain. Durable on return.
+    /// Makes a ticket that admits one machine: as a home node of our domain, or as a member's. Durable on return.
     ///
     /// `addresses` are those under which the new machine can reach our link.
     ///
     /// # Errors
     /// [`InviteError`].
-    pub fn invite(&self, valid: Duration, addresses: &[SocketAddr]) -> Result<Ticket, InviteError> {
+    pub fn invite(&self, role: Role, valid: Duration, addresses: &[SocketAddr]) -> Result<Ticket, InviteError> {
         if !self.may_invite() {
             return Err(InviteError::NoAuthority);
         }
@@ -124,7 +137,7 @@ impl Inviter {
             return Err(InviteError::BadValidity);
         }
         let now = (self.now)();
-        if self.is_full(now) {
+        if self.admitted(role).is_full(now) {
             return Err(InviteError::TooManyNodes);
         }
         let mut token = [0; 16];
@@ -142,7 +155,7 @@ impl Inviter {
             if invitations.len() >= MAX_OPEN_INVITES {
                 return Err(InviteError::TooMany);
             }
-            let invitation = Invitation { domain: self.domain.clone(), expires, used: None };
+            let invitation = Invitation { role, domain: self.domain.clone(), expires, used: None };
             self.keep(hash_of(&token), &invitation);
             invitations.insert(hash_of(&token), invitation);
         }
@@ -154,7 +167,7 @@ impl Inviter {
             addresses: addresses.iter().take(MAX_ADDRESSES).copied().collect(),
             token,
             expires,
-            role: Role::Home,
+            role,
             domain: self.domain.clone(),
         })
     }
@@ -192,23 +205,24 @@ impl Inviter {
                 Err(Refusal::Used)
             };
         }
-        if self.is_full(now) {
+        let admitted = self.admitted(invitation.role);
+        if admitted.is_full(now) {
             return Err(Refusal::TooManyNodes);
         }
-        let reply = self.issue(authority, &certification, &invitation.domain, now).map_err(|error| {
+        let reply = self.issue(authority, &certification, invitation, now).map_err(|error| {
             tracing::error!(%error, "no certificate could be issued");
             Refusal::Failed
         })?;
         let used = Invitation { used: Some(Use { link_key, key, reply: reply.clone() }), ..invitation.clone() };
         self.keep(hash, &used);
-        self.count(now.saturating_add(NODE_LIFETIME.as_secs()));
+        admitted.count(&self.store, now.saturating_add(NODE_LIFETIME.as_secs()));
         // Once the answer is out, the ticket must be spent, whatever happens to us.
         self.store.flush().map_err(|error| {
             tracing::error!(%error, "the use of a ticket could not be kept");
             Refusal::Failed
         })?;
         *invitation = used;
-        tracing::info!(peer = %link_key.short(), domain = self.domain, "a machine joined as a home node");
+        tracing::info!(peer = %link_key.short(), role = ?invitation.role, "a machine joined");
         Ok(reply)
     }
 
@@ -216,32 +230,26 @@ impl Inviter {
         &self,
         authority: &Authority,
         certification: &EnrolRequest,
-        domain: &str,
+        invitation: &Invitation,
         now: u64,
     ) -> Result<Vec<u8>, EnrolError> {
         let mut salt = [0; 16];
         self.random.fill(&mut salt)?;
         let issue = || -> Result<Vec<u8>, IdentityError> {
             let node = authority.issue_node(certification, salt, now, NODE_LIFETIME)?;
-            let home = authority.issue_home(&node, domain, now, NODE_LIFETIME)?;
+            let domain = domain_for(invitation.role, &invitation.domain, &node);
+            let home = authority.issue_home(&node, &domain, now, NODE_LIFETIME)?;
             let authority = authority.certificate().der().to_vec();
             Ok(Reply { authority, node: node.der().to_vec(), home: home.der().to_vec() }.encode())
         };
         Ok(issue()?)
     }
 
-    /// Whether the domain has as many nodes as it may have, this one included.
-    fn is_full(&self, now: u64) -> bool {
-        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        admitted.retain(|end| *end >= now);
-        admitted.len() + 1 >= MAX_NODES
-    }
-
-    /// Counts a node whose certificate ends then.
-    fn count(&self, end: u64) {
-        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        admitted.push(end);
-        self.store.put_setting(Setting::AdmittedNodes, to_cbor(&*admitted));
+    fn admitted(&self, role: Role) -> &Admitted {
+        match role {
+            Role::Home => &self.homes,
+            Role::Member => &self.members,
+        }
     }
 
     fn keep(&self, hash: [u8; 32], invitation: &Invitation) {
@@ -252,6 +260,29 @@ impl Inviter {
 impl std::fmt::Debug for Inviter {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Inviter").field("domain", &self.domain).finish_non_exhaustive()
+    }
+}
+
+impl Admitted {
+    fn open(store: &Store, setting: Setting, max: usize) -> Result<Self, StoreError> {
+        let ends = store.setting(setting)?;
+        // What cannot be read counts nobody: better one node too many than a domain that is shut.
+        let ends = ends.and_then(|bytes| ciborium::from_reader(bytes.as_slice()).ok()).unwrap_or_default();
+        Ok(Self { ends: Mutex::new(ends), setting, max })
+    }
+
+    /// Whether there are as many as there may be.
+    fn is_full(&self, now: u64) -> bool {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.retain(|end| *end >= now);
+        ends.len() >= self.max
+    }
+
+    /// Counts a node whose certificate ends then.
+    fn count(&self, store: &Store, end: u64) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.push(end);
+        store.put_setting(self.setting, to_cbor(&*ends));
     }
 }
 
@@ -280,24 +311,30 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// (domain, expires, use or null)
-type Stored = (String, u64, Option<(Octets<32>, Octets<32>, Blob)>);
+/// (domain, expires, use or null, whether it is for a member); tickets of the first release end before the last
+type Stored = (String, u64, Option<StoredUse>, bool);
+type FirstStored = (String, u64, Option<StoredUse>);
+type StoredUse = (Octets<32>, Octets<32>, Blob);
 
 impl Invitation {
     fn encode(&self) -> Vec<u8> {
         let used = self.used.as_ref();
         let used = used.map(|used| (Octets(*used.link_key.as_bytes()), Octets(used.key), Blob(used.reply.clone())));
-        let stored: Stored = (self.domain.clone(), self.expires, used);
+        let stored: Stored = (self.domain.clone(), self.expires, used, self.role == Role::Member);
         to_cbor(&stored)
     }
 
     fn decode(bytes: &[u8]) -> Option<Invitation> {
-        let (domain, expires, used): Stored = ciborium::from_reader(bytes).ok()?;
+        let first = |(domain, expires, used): FirstStored| (domain, expires, used, false);
+        let read = ciborium::from_reader::<Stored, _>(bytes).ok();
+        let (domain, expires, used, is_member) =
+            read.or_else(|| ciborium::from_reader::<FirstStored, _>(bytes).ok().map(first))?;
+        let role = if is_member { Role::Member } else { Role::Home };
         let used = used.map(|(link_key, key, reply)| Use {
             link_key: LinkKey::from_bytes(link_key.0),
             key: key.0,
             reply: reply.0,
         });
-        Some(Invitation { domain, expires, used })
+        Some(Invitation { role, domain, expires, used })
     }
 }

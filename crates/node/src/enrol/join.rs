@@ -1,6 +1,6 @@
 //! The joining side: shows the ticket, checks what comes back, and only then keeps it.
 
-use meshtone_identity::{AuthorityCertificate, EnrolRequest, HomeCertificate, NodeCertificate, Ticket};
+use meshtone_identity::{AuthorityCertificate, EnrolRequest, HomeCertificate, NodeCertificate, Role, Ticket, domain};
 use meshtone_overlay::{PeerAddress, enrol};
 
 use super::wire::{Reply, Request, decode_reply};
@@ -25,6 +25,14 @@ pub(super) fn request(keys: &Keys, ticket: &Ticket) -> Result<Vec<u8>, EnrolErro
     Ok(Request { token: ticket.token, certification }.encode())
 }
 
+/// The domain that a node with this certificate serves when it comes by a ticket of this role from a node of `inviting`.
+pub(super) fn domain_for(role: Role, inviting: &str, node: &NodeCertificate) -> String {
+    match role {
+        Role::Home => inviting.to_owned(),
+        Role::Member => domain::of_member(&node.node_id()),
+    }
+}
+
 /// Believes nothing but what the ticket's fingerprint vouches for.
 pub(super) fn accept(
     store: &Store,
@@ -39,8 +47,9 @@ pub(super) fn accept(
     let authority = AuthorityCertificate::verify(&authority, &ticket.overlay, now())?;
     let node = NodeCertificate::verify(&node, &authority, now())?;
     let home = HomeCertificate::verify(&home, &authority, now())?;
-    if home.domain() != ticket.domain {
-        return Err(EnrolError::OtherDomain { ours: home.domain().to_owned(), asked: ticket.domain.clone() });
+    let promised = domain_for(ticket.role, &ticket.domain, &node);
+    if home.domain() != promised {
+        return Err(EnrolError::OtherDomain { ours: home.domain().to_owned(), asked: promised });
     }
-    keys.keep(store, Certificates { authority, node, home }, None, now, &[inviter])
+    keys.keep(store, Certificates { authority, node, home }, None, now, &[inviter], &ticket.domain)
 }

@@ -23,8 +23,8 @@ use std::sync::Arc;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use meshtone_identity::authority::NODE_LIFETIME;
 use meshtone_identity::{
-    Authority, AuthorityCertificate, HomeCertificate, LinkKey, NodeCertificate, NodeId, OverlayId, Signer, SigningKey,
-    Ticket,
+    Authority, AuthorityCertificate, HomeCertificate, LinkKey, NodeCertificate, NodeId, OverlayId, Role, Signer,
+    SigningKey, Ticket,
 };
 use meshtone_overlay::{EnrolHandler, PeerAddress};
 use zeroize::Zeroizing;
@@ -47,6 +47,8 @@ pub struct Membership {
     pub home: HomeCertificate,
     /// The domain that the node serves.
     pub domain: String,
+    /// The domain of the node that holds the overlay's authority.
+    pub authority_domain: String,
     /// Whom to dial: the peers known from the last time, or who invited us.
     pub bootstrap: Vec<PeerAddress>,
     /// Whether this was made just now.
@@ -68,6 +70,14 @@ impl Membership {
     /// The public half of the link key.
     pub fn link_key(&self) -> LinkKey {
         self.certificate.link_key()
+    }
+
+    /// The domain that a ticket of this role names, by which this node may have come.
+    fn invited_to(&self, role: Role) -> &str {
+        match role {
+            Role::Home => &self.domain,
+            Role::Member => &self.authority_domain,
+        }
     }
 
     /// Who makes tickets and answers them here.
@@ -119,7 +129,7 @@ async fn establish_at(
     }
     if let Some(membership) = load(store, now)? {
         if let Some(ticket) = &ticket
-            && (ticket.overlay != membership.overlay() || ticket.domain != membership.domain)
+            && (ticket.overlay != membership.overlay() || ticket.domain != membership.invited_to(ticket.role))
         {
             return Err(EnrolError::AlreadyEnrolled { overlay: membership.overlay(), domain: membership.domain });
         }
@@ -173,7 +183,7 @@ fn found(store: &Store, domain: &str, now: fn() -> u64, random: &dyn Random) -> 
     let node = authority.certify_node(key, link_key, salt, now(), NODE_LIFETIME)?;
     let home = authority.issue_home(&node, domain, now(), NODE_LIFETIME)?;
     let certificates = Certificates { authority: authority.certificate().clone(), node, home };
-    keys.keep(store, certificates, Some(Arc::new(authority)), now, &[])
+    keys.keep(store, certificates, Some(Arc::new(authority)), now, &[], domain)
 }
 
 /// The authority that an interrupted first run may have left, or a new one.
@@ -241,8 +251,10 @@ impl Keys {
         issuer: Option<Arc<Authority>>,
         now: fn() -> u64,
         bootstrap: &[PeerAddress],
+        authority_domain: &str,
     ) -> Result<Membership, EnrolError> {
         self.check(&certificates.node, &certificates.home)?;
+        store.put_setting(Setting::AuthorityDomain, authority_domain.as_bytes().to_vec());
         store.put_setting(Setting::HostCache, encode_host_cache(bootstrap));
         store.flush()?;
         store.write_key(KeyFile::AuthorityCertificate, certificates.authority.der())?;
@@ -261,7 +273,11 @@ impl Keys {
     ) -> Result<Membership, EnrolError> {
         let inviter = Inviter::open(store.clone(), &certificates, issuer, now, system_random())?;
         let Certificates { authority, node, home } = certificates;
+        // Nodes of the first release did not write it: all of an overlay were of one domain.
+        let authority_domain =
+            store.setting(Setting::AuthorityDomain)?.and_then(|domain| String::from_utf8(domain).ok());
         Ok(Membership {
+            authority_domain: authority_domain.unwrap_or_else(|| home.domain().to_owned()),
             link_secret: self.link_secret,
             signer: self.signer,
             authority_certificate: authority,

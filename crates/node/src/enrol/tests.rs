@@ -41,7 +41,7 @@ fn founder() -> Founder {
 }
 
 fn ticket(founder: &Founder) -> Ticket {
-    let ticket = founder.inviter.invite(HOUR, &[address()]).unwrap();
+    let ticket = founder.inviter.invite(Role::Home, HOUR, &[address()]).unwrap();
     ticket.to_string().parse().unwrap()
 }
 
@@ -101,6 +101,32 @@ fn a_machine_with_a_ticket_becomes_a_home_node_of_the_domain() {
     let again = load(&folder.store, NOW).unwrap().unwrap();
     assert_eq!(again.node(), joined.node());
     assert_eq!(again.bootstrap, [PeerAddress { link_key: founder.identity.link_key(), addrs: vec![address()] }]);
+}
+
+#[test]
+fn a_member_gets_a_node_with_a_domain_of_its_own_and_none_of_the_inviters() {
+    let (founder, folder) = (founder(), folder());
+    let ticket: Ticket = founder.inviter.invite(Role::Member, HOUR, &[address()]).unwrap().to_string().parse().unwrap();
+    let (keys, link_key, request) = joiner(&folder, &ticket);
+    let reply = founder.inviter.handle(link_key, &request);
+    let joined = accept(&folder, keys, &ticket, &reply).unwrap();
+    assert_eq!(joined.domain, meshtone_identity::domain::of_member(&joined.node()));
+    assert_eq!(joined.authority_domain, "example.org");
+    let again = load(&folder.store, NOW).unwrap().unwrap();
+    assert_eq!((again.domain, again.authority_domain), (joined.domain, joined.authority_domain));
+    // Nor does the inviter give one who asks as a member's node its domain after a restart.
+    let restarted = load(&founder.folder.store, NOW).unwrap().unwrap().inviter;
+    assert_eq!(restarted.handle(link_key, &request), reply);
+}
+
+#[test]
+fn a_reply_for_another_role_than_the_tickets_is_not_taken() {
+    let (founder, folder) = (founder(), folder());
+    let mut ticket = founder.inviter.invite(Role::Member, HOUR, &[address()]).unwrap();
+    let (keys, link_key, request) = joiner(&folder, &ticket);
+    let reply = founder.inviter.handle(link_key, &request);
+    ticket.role = Role::Home;
+    assert!(matches!(accept(&folder, keys, &ticket, &reply), Err(EnrolError::OtherDomain { .. })));
 }
 
 #[test]
@@ -184,19 +210,19 @@ fn a_node_without_the_authority_invites_nobody() {
     let (keys, link_key, request) = joiner(&folder, &ticket);
     let joined = accept(&folder, keys, &ticket, &founder.inviter.handle(link_key, &request)).unwrap();
     let inviter = joined.inviter();
-    assert!(matches!(inviter.invite(HOUR, &[address()]), Err(InviteError::NoAuthority)));
+    assert!(matches!(inviter.invite(Role::Home, HOUR, &[address()]), Err(InviteError::NoAuthority)));
 }
 
 #[test]
 fn tickets_are_bounded_in_time_and_number() {
     let founder = founder();
-    assert!(matches!(founder.inviter.invite(HOUR * 24 * 365, &[address()]), Err(InviteError::BadValidity)));
-    assert!(matches!(founder.inviter.invite(Duration::ZERO, &[address()]), Err(InviteError::BadValidity)));
-    assert!(matches!(founder.inviter.invite(HOUR, &[]), Err(InviteError::NoAddress)));
+    assert!(matches!(founder.inviter.invite(Role::Home, HOUR * 24 * 365, &[address()]), Err(InviteError::BadValidity)));
+    assert!(matches!(founder.inviter.invite(Role::Home, Duration::ZERO, &[address()]), Err(InviteError::BadValidity)));
+    assert!(matches!(founder.inviter.invite(Role::Home, HOUR, &[]), Err(InviteError::NoAddress)));
     for _ in 0..invite::MAX_OPEN_INVITES {
-        founder.inviter.invite(HOUR, &[address()]).unwrap();
+        founder.inviter.invite(Role::Home, HOUR, &[address()]).unwrap();
     }
-    assert!(matches!(founder.inviter.invite(HOUR, &[address()]), Err(InviteError::TooMany)));
+    assert!(matches!(founder.inviter.invite(Role::Home, HOUR, &[address()]), Err(InviteError::TooMany)));
 }
 
 #[test]
@@ -215,7 +241,7 @@ fn a_domain_has_so_many_nodes_and_the_one_too_many_is_told_so() {
     let restarted = load(&founder.folder.store, NOW).unwrap().unwrap().inviter;
     for inviter in [&founder.inviter, &restarted] {
         assert_eq!(refusal(&inviter.handle(link_key, &request)), Refusal::TooManyNodes);
-        assert!(matches!(inviter.invite(HOUR, &[address()]), Err(InviteError::TooManyNodes)));
+        assert!(matches!(inviter.invite(Role::Home, HOUR, &[address()]), Err(InviteError::TooManyNodes)));
         let (link_key, request, reply) = first.as_ref().unwrap();
         assert_eq!(inviter.handle(*link_key, request), *reply, "who was admitted may ask again");
     }
@@ -227,7 +253,7 @@ fn a_domain_has_so_many_nodes_and_the_one_too_many_is_told_so() {
     let later = || AT + NODE_LIFETIME.as_secs() + 1;
     let store = founder.folder.store.clone();
     let inviter = Inviter::open(store, &certificates, Some(issuer), later, system_random()).unwrap();
-    assert!(inviter.invite(HOUR, &[address()]).is_ok());
+    assert!(inviter.invite(Role::Home, HOUR, &[address()]).is_ok());
 }
 
 #[test]

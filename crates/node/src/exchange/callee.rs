@@ -56,6 +56,8 @@ pub(crate) fn callee(
         None if served => Callee::Node,
         None => Callee::BadUri,
         Some((user, _)) if served => of_domain(user, domain, user_of),
+        // A person with an address of her own has an account by that name.
+        Some(_) if user_of(&address).is_some() => Callee::User { address },
         Some(_) => Callee::Elsewhere { address },
     }
 }
@@ -65,6 +67,7 @@ fn of_domain(user: &str, domain: &str, user_of: impl Fn(&str) -> Option<String>)
         return Callee::Echo;
     }
     match user_of(user) {
+        Some(known) if known.contains('@') => Callee::User { address: known },
         Some(known) => Callee::User { address: format!("{known}@{domain}") },
         None => Callee::Nobody { address: format!("{user}@{domain}") },
     }
@@ -90,6 +93,7 @@ mod tests {
         let node = meshtone_identity::NodeId::from_bytes([1; 32]);
         let accounts = Accounts::open(store, "home.example", node, || 1, system_random()).unwrap();
         accounts.add("bob", Some("201")).unwrap();
+        accounts.add("alice@example.net", Some("202")).unwrap();
         callee(request_uri, "home.example", |host, _| host == "192.0.2.1", |name| accounts.resolve(name))
     }
 
@@ -119,6 +123,15 @@ mod tests {
     fn echo_is_served_at_any_name_of_the_node() {
         assert_eq!(read("sip:echo@home.example"), Callee::Echo);
         assert_eq!(read("sip:Echo@192.0.2.1"), Callee::Echo);
+    }
+
+    #[test]
+    fn a_person_with_an_address_of_her_own_is_a_user_here_by_address_and_number() {
+        let alice = || Callee::User { address: "alice@example.net".to_owned() };
+        assert_eq!(read("sip:alice@Example.net"), alice());
+        assert_eq!(read("sip:202@home.example"), alice());
+        assert_eq!(read("sip:bob@example.net"), Callee::Elsewhere { address: "bob@example.net".to_owned() });
+        assert_eq!(read("sip:alice@home.example"), Callee::Nobody { address: "alice@home.example".to_owned() });
     }
 
     #[test]

@@ -46,6 +46,7 @@ use crate::account::{self, Account, Accounts};
 use crate::clock::unix_ms;
 use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
+use crate::member::Members;
 use crate::transport::Transports;
 use allowance::Allowances;
 use calls::Calls;
@@ -75,6 +76,8 @@ pub(crate) struct Exchange {
     /// Whoever names a user of the served domain is believed: nobody needs an account or a password.
     pub(crate) open_registration: bool,
     pub(crate) trunks: Trunks,
+    /// People with an address of their own.
+    pub(crate) members: Members,
     /// Signs and verifies who calls.
     pub(crate) identities: Identities,
     /// This node's own name among peers: by it, the node calls users here itself.
@@ -211,9 +214,23 @@ impl Exchange {
         known.or_else(|| (self.open_registration && account::name::is_user(name)).then(|| name.to_owned()))
     }
 
-    /// The address of an account of the served domain.
+    /// The address of an account: of the served domain, but for a person who has one of her own.
     pub(crate) fn address_of(&self, user: &str) -> String {
-        format!("{user}@{}", self.domain)
+        if user.contains('@') { user.to_owned() } else { format!("{user}@{}", self.domain) }
+    }
+
+    /// The account that an address would be of: [`address_of`](Self::address_of) undone.
+    pub(crate) fn account_of<'a>(&self, address: &'a str) -> &'a str {
+        match address.rsplit_once('@') {
+            Some((user, domain)) if domain.eq_ignore_ascii_case(&self.domain) => user,
+            Some(_) | None => address,
+        }
+    }
+
+    /// Whether this node may speak for an account's owner: always within the served domain, for a person with an address of her
+    /// own while she says so.
+    pub(crate) fn may_serve(&self, user: &str) -> bool {
+        !user.contains('@') || self.members.speaks_for(user)
     }
 
     /// This machine's address for media towards `remote`.

@@ -213,7 +213,8 @@ impl Worker {
         let from = request.from().ok()?;
         let uri = Uri::parse(from.uri).ok()?;
         let is_sip = uri.is_sip() || uri.is_sips();
-        (is_sip && !self.is_served(from.uri)).then(|| uri.host.to_ascii_lowercase())
+        let is_ours = self.is_served(from.uri) || self.account_at(from.uri).is_some();
+        (is_sip && !is_ours).then(|| uri.host.to_ascii_lowercase())
     }
 
     /// Asks the DNS whether the request may come from where it came from.
@@ -268,13 +269,13 @@ async fn search(
             }
             Host::Address(_) => Vec::new(),
         };
-        let targets = sought.at_nodes(&exchange.overlay, entries);
+        let targets = sought.at_nodes(&exchange, entries).await;
         (!targets.is_empty()).then_some(targets)
     };
     match race(in_overlay, naming, tokio::time::sleep(OVERLAY_FIRST)).await {
         Found::InOverlay(targets) => {
             let _ = answers.send(Input::Located { id, targets, searching: true }).await;
-            locate_all(exchange.overlay.clone(), sought, id, answers).await;
+            locate_all(&exchange, sought, id, answers).await;
         }
         Found::ByName(by_name) => {
             let request_uri = request.request_uri().to_owned();

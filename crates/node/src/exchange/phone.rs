@@ -109,16 +109,19 @@ impl Worker {
             self.reject(id, 403, "From is not the address of these credentials");
             return None;
         }
+        if !self.exchange.may_serve(&user) {
+            self.reject(id, 403, "This node may not speak for that address");
+            return None;
+        }
         Some(self.exchange.address_of(&user))
     }
 
     /// Whether a phone that talks to this node itself and speaks from another address than before has proved to be of the same
     /// user, `peer`. If not it was challenged, or told that nothing is known of its call.
     pub(super) fn has_moved(&mut self, id: RequestId, peer: &str, request: &Message, flow: &Flow) -> bool {
-        if self.is_served(peer) {
+        if self.is_served(peer) || self.account_at(peer).is_some() {
             let Some(caller) = self.authenticate_caller(id, request, flow) else { return false };
-            let user = caller.split('@').next().unwrap_or_default();
-            if self.is_own_address(peer, user) {
+            if self.is_own_address(peer, self.exchange.account_of(&caller)) {
                 return true;
             }
         }

@@ -51,7 +51,7 @@ impl Worker {
             forwarded.sought.extend(searches.iter().cloned());
         }
         for sought in searches {
-            tokio::spawn(locate(self.exchange.overlay.clone(), sought, id, self.answers.clone()));
+            tokio::spawn(locate(self.exchange.clone(), sought, id, self.answers.clone()));
         }
         let wants_sips = self.forwarded.get(&id).is_some_and(|forwarded| forwarded.wants_sips);
         let targets = sips::permitted(wants_sips, targets);

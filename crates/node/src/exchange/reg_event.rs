@@ -86,7 +86,7 @@ impl Worker {
         let now_ms = unix_ms();
         let present = self.exchange.registrations.bindings(now_ms, address);
         // The account itself may be gone, and whoever watches it with it.
-        let user = address.rsplit_once('@').map_or("", |(user, _)| user);
+        let user = self.exchange.account_of(address);
         let is_over = removal == Removal::Rejected && self.exchange.accounts.find(user).is_none();
         for (subscription, subscriber) in &mut self.subscribers {
             if subscriber.address != address || !(is_over || is_news(&subscriber.known, &present)) {

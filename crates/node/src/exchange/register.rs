@@ -24,8 +24,12 @@ impl Worker {
         };
         // Nobody registers for somebody else (RFC 3261 §10.3, step 4).
         let own = request.to().is_ok_and(|to| self.is_own_address(to.uri, &user));
-        if !own || !self.is_served(request.request_uri()) {
+        if !own || !self.is_registrar_of(&user, request.request_uri()) {
             self.reject(id, 403, "These credentials are not for that address");
+            return;
+        }
+        if !self.exchange.may_serve(&user) {
+            self.reject(id, 403, "This node may not speak for that address");
             return;
         }
         if !self.exchange.guard.may_register(unix_ms(), flow.remote().map(|remote| remote.ip()), &user) {
@@ -37,7 +41,8 @@ impl Worker {
         let to_tag = self.server.to_tag(request);
         let grants = Grants {
             to_tag: Some(&to_tag),
-            gruu: self.exchange.gruus.as_ref().map(|key| (address.as_str(), key)),
+            // A temporary GRUU names its user within the served domain.
+            gruu: self.exchange.gruus.as_ref().filter(|_| user != address).map(|key| (address.as_str(), key)),
             service_route: service_route.as_deref(),
         };
         match self.exchange.registrations.register(unix_ms(), &address, request, flow, grants) {
@@ -61,7 +66,7 @@ impl Worker {
     pub(super) fn is_own_address(&self, uri: &str, user: &str) -> bool {
         let Ok(parsed) = Uri::parse(uri) else { return false };
         if !self.is_own_host(&parsed) {
-            return false;
+            return user.contains('@') && parsed.address_of_record() == user;
         }
         // Nearly all phones write the name as the account has it.
         if parsed.user == Some(user) {
@@ -70,6 +75,24 @@ impl Worker {
         let address = parsed.address_of_record();
         let name = address.rsplit_once('@').map(|(name, _)| name);
         name.and_then(|name| self.exchange.user(name)).is_some_and(|named| named == user)
+    }
+
+    /// Whether a REGISTER for this Request-URI is for this node, where the account is `user`: one with an address of her own
+    /// names its domain there.
+    fn is_registrar_of(&self, user: &str, uri: &str) -> bool {
+        let of_person = |domain: &str| Uri::parse(uri).is_ok_and(|uri| uri.host.eq_ignore_ascii_case(domain));
+        self.is_served(uri) || user.rsplit_once('@').is_some_and(|(_, domain)| of_person(domain))
+    }
+
+    /// The account that a URI names: of the served domain by name or number, or of a person by her address.
+    pub(super) fn account_at(&self, uri: &str) -> Option<String> {
+        let parsed = Uri::parse(uri).ok()?;
+        let address = parsed.address_of_record();
+        if self.is_own_host(&parsed) {
+            self.exchange.user(address.rsplit_once('@')?.0)
+        } else {
+            self.exchange.user(&address).filter(|user| *user == address)
+        }
     }
 
     pub(super) fn is_served(&self, uri: &str) -> bool {

@@ -1,9 +1,11 @@
 //! Searches in the overlay for the nodes that a user's phones are registered at. What they find is sent to the worker, one search
 //! after the other, as [`Input::Located`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use meshtone_overlay::node::{Entry, Overlay};
+use meshtone_identity::NodeId;
+use meshtone_overlay::node::Entry;
 use meshtone_overlay::record::Kind;
 use meshtone_sip::message::Message;
 use meshtone_sip::proxy::Target;
@@ -11,6 +13,7 @@ use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::Destination;
 use tokio::sync::mpsc;
 
+use super::Exchange;
 use super::contacts::peer_uri;
 use super::phone::{OWN_HEADERS_WITHIN, PEER_ANSWERS_WITHIN, asserted};
 use super::worker::{Input, Worker};
@@ -49,7 +52,7 @@ impl Worker {
             forwarded.sought.push(sought.clone());
         }
         if !is_alone {
-            tokio::spawn(locate(self.exchange.overlay.clone(), sought, id, self.answers.clone()));
+            tokio::spawn(locate(self.exchange.clone(), sought, id, self.answers.clone()));
         }
     }
 
@@ -84,10 +87,10 @@ impl Worker {
         }
         forwarded.searches += sought.len();
         for sought in sought {
-            let (overlay, answers) = (self.exchange.overlay.clone(), self.answers.clone());
+            let (exchange, answers) = (self.exchange.clone(), self.answers.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(patience).await;
-                locate_all(overlay, sought, id, answers).await;
+                locate_all(&exchange, sought, id, answers).await;
             });
         }
         true
@@ -95,20 +98,20 @@ impl Worker {
 }
 
 /// Looks somebody up: what the first replica says is acted on at once, what the others add follows.
-pub(super) async fn locate(overlay: Overlay, sought: Sought, id: RequestId, answers: mpsc::Sender<Input>) {
-    if let Ok(entries) = overlay.fetch_first(Kind::SipRegistration, &sought.address).await {
-        let targets = sought.at_nodes(&overlay, entries);
+pub(super) async fn locate(exchange: Arc<Exchange>, sought: Sought, id: RequestId, answers: mpsc::Sender<Input>) {
+    if let Ok(entries) = exchange.overlay.fetch_first(Kind::SipRegistration, &sought.address).await {
+        let targets = sought.at_nodes(&exchange, entries).await;
         if !targets.is_empty() {
             let _ = answers.send(Input::Located { id, targets, searching: true }).await;
         }
     }
-    locate_all(overlay, sought, id, answers).await;
+    locate_all(&exchange, sought, id, answers).await;
 }
 
 /// Asks as many replicas as it takes to miss nothing, and ends the search.
-pub(super) async fn locate_all(overlay: Overlay, sought: Sought, id: RequestId, answers: mpsc::Sender<Input>) {
-    let targets = match overlay.fetch(Kind::SipRegistration, &sought.address).await {
-        Ok(entries) => sought.at_nodes(&overlay, entries),
+pub(super) async fn locate_all(exchange: &Exchange, sought: Sought, id: RequestId, answers: mpsc::Sender<Input>) {
+    let targets = match exchange.overlay.fetch(Kind::SipRegistration, &sought.address).await {
+        Ok(entries) => sought.at_nodes(exchange, entries).await,
         Err(error) => {
             tracing::debug!(%error, "overlay look-up");
             Vec::new()
@@ -118,10 +121,20 @@ pub(super) async fn locate_all(overlay: Overlay, sought: Sought, id: RequestId, 
 }
 
 impl Sought {
-    /// One target for each other node that says he is registered there.
-    pub(super) fn at_nodes(&self, overlay: &Overlay, entries: Vec<Entry>) -> Vec<Target> {
-        let elsewhere = entries.into_iter().map(|entry| entry.writer).filter(|writer| *writer != overlay.node_id());
-        elsewhere
+    /// One target for each other node that says he is registered there, and may say so still: a person may have taken back since
+    /// what such an entry proves.
+    pub(super) async fn at_nodes(&self, exchange: &Exchange, mut entries: Vec<Entry>) -> Vec<Target> {
+        entries.retain(|entry| entry.writer != exchange.overlay.node_id());
+        if entries.iter().any(|entry| entry.delegated) {
+            // Where that cannot be asked, the entry is the last that is known.
+            if let Ok(standing) = exchange.members.standing(&self.address).await {
+                let may_say = |node: &NodeId| standing.as_ref().is_some_and(|standing| standing.names(node));
+                entries.retain(|entry| !entry.delegated || may_say(&entry.writer));
+            }
+        }
+        entries
+            .into_iter()
+            .map(|entry| entry.writer)
             .filter_map(host_of)
             .map(|host| Target {
                 remove: OWN_HEADERS_WITHIN.to_vec(),

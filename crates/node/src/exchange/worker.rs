@@ -12,7 +12,7 @@ use meshtone_sip::proxy::{Routing, Target};
 use meshtone_sip::registrar::reg_info::Removal;
 use meshtone_sip::server::{Event, RequestId, Server};
 use meshtone_sip::transaction::TransactionId;
-use meshtone_sip::transport::{Destination, Flow};
+use meshtone_sip::transport::{Destination, Flow, PeerHost};
 use tokio::sync::mpsc;
 
 use super::Exchange;
@@ -26,6 +26,7 @@ use super::search::Sought;
 use super::sips;
 use super::trunk::{TrunkInput, TrunkWork};
 use crate::clock::unix_ms;
+use crate::member::Unknown;
 
 /// What a worker is given besides the messages that arrive.
 pub(crate) enum Input {
@@ -39,6 +40,8 @@ pub(crate) enum Input {
     ByName { id: RequestId, request: Message, request_uri: String, by_name: ByName },
     /// News for the trunks.
     Trunk(TrunkInput),
+    /// Whether a person who is said to call lets the node speak for her that brought the request.
+    Vouched { id: RequestId, request: Message, host: PeerHost, caller: String, speaks: Result<bool, Unknown> },
     /// What the DNS says of where a request from outside came from.
     Checked { id: RequestId, request: Message, flow: Flow, found: Checked },
 }
@@ -132,6 +135,9 @@ impl Worker {
             Input::Registered { address, removal } => self.tell_subscribers(&address, removal),
             Input::ByName { id, request, request_uri, by_name } => self.on_by_name(id, &request, request_uri, by_name),
             Input::Trunk(input) => self.on_trunk_input(input),
+            Input::Vouched { id, request, host, caller, speaks } => {
+                self.on_vouched(id, &request, &host, caller, speaks);
+            }
             Input::Checked { id, request, flow, found } => self.on_checked(id, &request, &flow, found),
         }
         self.drain();

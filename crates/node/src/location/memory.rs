@@ -185,7 +185,7 @@ impl Registrations {
     }
 
     /// What is to be said of an address in the overlay; `None` where nothing is registered.
-    pub(super) fn announcement(&self, address: &str) -> Option<Announcement> {
+    pub(crate) fn announcement(&self, address: &str) -> Option<Announcement> {
         announcement(&self.shard(address).get(address)?.all())
     }
 

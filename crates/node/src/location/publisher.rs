@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use meshtone_overlay::node::Overlay;
+use meshtone_overlay::node::{Error, Overlay};
 use meshtone_overlay::record::{Kind, SipRegistration};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
@@ -187,6 +187,8 @@ async fn announce(overlay: &Overlay, address: &str, wanted: Option<Announcement>
     };
     match outcome {
         Ok(()) => true,
+        // For whom this node does not speak any more, nothing it has said counts.
+        Err(Error::Record(_)) if wanted.is_none() => true,
         Err(error) => {
             tracing::warn!(%error, "registration not announced in the overlay, will try again");
             false

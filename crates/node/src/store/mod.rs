@@ -45,11 +45,23 @@ pub(crate) enum Table {
     Records,
     /// Certificates that the authority here has issued to people.
     Issued,
+    /// Keys and certificates of the people who enrolled here.
+    People,
+    /// What the people said for whom this node speaks.
+    Delegated,
 }
 
 impl Table {
-    const ALL: [Table; 6] =
-        [Table::Accounts, Table::Bindings, Table::Tickets, Table::Settings, Table::Records, Table::Issued];
+    const ALL: [Table; 8] = [
+        Table::Accounts,
+        Table::Bindings,
+        Table::Tickets,
+        Table::Settings,
+        Table::Records,
+        Table::Issued,
+        Table::People,
+        Table::Delegated,
+    ];
 
     const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
         TableDefinition::new(match self {
@@ -59,6 +71,8 @@ impl Table {
             Table::Settings => "settings",
             Table::Records => "records",
             Table::Issued => "issued",
+            Table::People => "people",
+            Table::Delegated => "delegated",
         })
     }
 }
@@ -74,6 +88,10 @@ pub enum Setting {
     HostCache,
     /// When the certificates of the nodes end that this one has admitted.
     AdmittedNodes,
+    /// The same for nodes of members.
+    AdmittedMembers,
+    /// The domain of the node that holds the overlay's authority, where that is another one than ours.
+    AuthorityDomain,
 }
 
 impl Setting {
@@ -83,6 +101,8 @@ impl Setting {
             Setting::GruuKey => "gruu-key",
             Setting::HostCache => "host-cache",
             Setting::AdmittedNodes => "admitted-nodes",
+            Setting::AdmittedMembers => "admitted-members",
+            Setting::AuthorityDomain => "authority-domain",
         }
     }
 }

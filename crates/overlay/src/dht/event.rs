@@ -32,6 +32,8 @@ pub struct Entry {
     pub stored_ms: u64,
     /// When it ends, in unix milliseconds by the writer's clock.
     pub expires_ms: u64,
+    /// The writer's right follows from what a person said, who may have taken it back since.
+    pub delegated: bool,
 }
 
 impl Entry {
@@ -39,7 +41,8 @@ impl Entry {
     pub(super) fn of(record: &Record) -> Self {
         let value = &record.value;
         let (stored_ms, expires_ms) = (value.storage_ms, value.expires_ms());
-        Self { writer: value.signer, value: value.content.clone(), stored_ms, expires_ms }
+        let delegated = record.is_delegated();
+        Self { writer: value.signer, value: value.content.clone(), stored_ms, expires_ms, delegated }
     }
 }
 

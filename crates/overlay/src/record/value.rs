@@ -159,6 +159,11 @@ impl StoredValue {
 }
 
 impl Record {
+    /// Says whether the writer's right follows from what a person said (a [`Kind::Member`]), not from a home certificate.
+    pub fn is_delegated(&self) -> bool {
+        self.value.kind == Kind::SipRegistration && self.certificates.len() == 3
+    }
+
     /// Returns value and certificates, encoded.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();

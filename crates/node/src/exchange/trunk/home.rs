@@ -33,13 +33,13 @@ impl Worker {
         if request.method() != Method::Invite {
             return false;
         }
-        let (overlay, answers) = (self.exchange.overlay.clone(), self.answers.clone());
+        let (exchange, answers) = (self.exchange.clone(), self.answers.clone());
         let uri = format!("sip:{}", self.exchange.address_of(&dialled));
         let sought = Sought { address: self.exchange.address_of(NAME), uri, caller: Some(caller.to_owned()) };
         let request = request.clone();
         tokio::spawn(async move {
-            let entries = overlay.fetch(Kind::SipRegistration, &sought.address).await.unwrap_or_default();
-            let targets = sought.at_nodes(&overlay, entries);
+            let entries = exchange.overlay.fetch(Kind::SipRegistration, &sought.address).await.unwrap_or_default();
+            let targets = sought.at_nodes(&exchange, entries).await;
             let _ = answers.send(Input::Trunk(TrunkInput::HomeNodes { id, request, targets })).await;
         });
         true

@@ -63,7 +63,7 @@ impl Worker {
         self.trunks.calls.insert(bridge, TrunkCall { shown: None, line: Some(line), out: None });
 
         let scheme = if is_secure { "sips" } else { "sip" };
-        let uri = format!("{scheme}:{callee}@{}", self.exchange.domain);
+        let uri = format!("{scheme}:{}", self.exchange.address_of(&callee));
         let (from, headers) = self.caller_of(request, trunk);
         let host = &self.exchange.own_host;
         let contact = format!("sip:trunk@{host};transport=peer");
@@ -138,7 +138,7 @@ impl Worker {
             self.reject(id, 404, "No such number here");
             return;
         };
-        let uri = format!("sip:{callee}@{}", self.exchange.domain);
+        let uri = format!("sip:{}", self.exchange.address_of(callee));
         let (from, headers) = self.caller_of(request, trunk);
         let destination = Destination::Peer(self.exchange.own_host.clone());
         let mut order = OutgoingRequest::new("MESSAGE", &uri, destination, &from, &format!("<{uri}>"));

@@ -68,7 +68,7 @@ impl Worker {
     ) -> bool {
         let exchange = self.exchange.clone();
         let Some(dialled) = policy::dialled(request.request_uri(), |uri| self.is_own_host(uri)) else { return false };
-        let user = caller.rsplit_once('@').map_or(caller, |(user, _)| user);
+        let user = self.exchange.account_of(caller);
         let settings = exchange.trunks.all().iter().map(|trunk| &trunk.settings);
         let candidates = match plan::plan(settings, user, &dialled) {
             Ok(candidates) => candidates,
@@ -104,7 +104,7 @@ impl Worker {
         (trunk, number): (&str, &str),
     ) {
         let exchange = self.exchange.clone();
-        let user = caller.rsplit_once('@').map_or(caller, |(user, _)| user);
+        let user = self.exchange.account_of(caller);
         let found = exchange.trunks.named(trunk).and_then(|index| Some((index, exchange.trunks.get(index)?)));
         match found {
             Some((index, state)) => {

@@ -1,0 +1,130 @@
+//! Requests about people with addresses of their own: their keys here, and which nodes may speak for them.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use meshtone_identity::NodeId;
+
+use super::Control;
+use super::api::{Card, Delegation, Enrolment, KeyList, KeyRow, Mailed, NewKey, Passphrase};
+use super::routes::{Failed, blocking, credentials, parse};
+use crate::account::{AccountError, Credentials};
+use crate::authority::{AskError, Asked};
+use crate::clock::unix_s;
+use crate::member::{MemberError, PersonStatus};
+
+pub(super) async fn list(State(control): State<Control>) -> Response {
+    let keys = control.members.people().into_iter().map(KeyRow::of).collect();
+    Json(KeyList { node: control.node.to_string(), keys }).into_response()
+}
+
+/// Makes a key for an address, and asks the authority to mail a code there.
+pub(super) async fn enroll(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
+    let enrolment: Enrolment = parse(&body)?;
+    if enrolment.code.is_some() {
+        return prove(&control, enrolment).await;
+    }
+    let address = enrolment.address;
+    let members = control.members.clone();
+    let (address, key) = blocking(move || members.begin(&address).map(|key| (address, key))).await??;
+    let asked = control.enroller.ask_for_code(&*key, &address).await?;
+    let only_if_enrolled = asked == Asked::MailedIfEnrolled;
+    Ok((StatusCode::ACCEPTED, Json(Mailed { address, only_if_enrolled })).into_response())
+}
+
+/// Shows the code that came by mail; what it gets makes this node speak for the address.
+async fn prove(control: &Control, Enrolment { address, code }: Enrolment) -> Result<Response, Failed> {
+    let key = control.members.begun(&address)?;
+    let certificate = control.enroller.prove(&*key, &address, &code.unwrap_or_default(), unix_s()).await?;
+    let address = certificate.address().to_owned();
+    let said = control.members.certified(certificate).await;
+    let added = account_of(control, address).await?;
+    match said {
+        // The overlay is told later; the password is shown only now.
+        Ok(()) | Err(MemberError::NotSaid(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok((StatusCode::CREATED, Json(credentials(control, added))).into_response())
+}
+
+pub(super) async fn delegate(
+    State(control): State<Control>,
+    Path(address): Path<String>,
+    body: Bytes,
+) -> Result<Response, Failed> {
+    let Delegation { node, may } = parse(&body)?;
+    let node: NodeId = node.parse().map_err(|error: meshtone_identity::Error| Failed {
+        status: StatusCode::BAD_REQUEST,
+        error: error.to_string(),
+        hint: "the id of a node is what `meshtone status` says there",
+    })?;
+    control.members.delegate(&address, node, may).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn export(
+    State(control): State<Control>,
+    Path(address): Path<String>,
+    body: Bytes,
+) -> Result<Response, Failed> {
+    let Passphrase { passphrase } = parse(&body)?;
+    let members = control.members.clone();
+    let card = blocking(move || members.export(&address, &passphrase)).await??;
+    Ok(Json(Card { card }).into_response())
+}
+
+pub(super) async fn import(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
+    let NewKey { card, passphrase } = parse(&body)?;
+    let members = control.members.clone();
+    let (certificate, key) = blocking(move || members.open_card(&card, &passphrase)).await??;
+    let address = certificate.address().to_owned();
+    control.members.import(certificate, &key).await?;
+    let added = account_of(&control, address).await?;
+    Ok((StatusCode::CREATED, Json(credentials(&control, added))).into_response())
+}
+
+/// The account of a person at this node, with a fresh password for her phones.
+pub(super) async fn account_of(control: &Control, address: String) -> Result<Credentials, Failed> {
+    let accounts = control.accounts.clone();
+    let make = move || match accounts.add(&address, None) {
+        Err(AccountError::UserTaken { user }) => accounts.passwd(&user),
+        made => made,
+    };
+    Ok(blocking(make).await??)
+}
+
+impl KeyRow {
+    fn of(person: PersonStatus) -> KeyRow {
+        let PersonStatus { address, certified_until, nodes, superseded } = person;
+        KeyRow { address, certified_until, nodes: nodes.iter().map(NodeId::to_string).collect(), superseded }
+    }
+}
+
+impl From<AskError> for Failed {
+    fn from(error: AskError) -> Failed {
+        let status = match &error {
+            AskError::Request(_) => StatusCode::BAD_REQUEST,
+            AskError::Refused(_) => StatusCode::FORBIDDEN,
+            AskError::Overlay { .. } | AskError::NoAuthority { .. } | AskError::Unreachable { .. } => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            AskError::Misbehaved { .. } | AskError::WrongCertificate { .. } => StatusCode::BAD_GATEWAY,
+        };
+        Failed { status, hint: error.hint(), error: error.to_string() }
+    }
+}
+
+impl From<MemberError> for Failed {
+    fn from(error: MemberError) -> Failed {
+        let status = match &error {
+            MemberError::Identity(_) => StatusCode::BAD_REQUEST,
+            MemberError::NoKey(_) | MemberError::NotBegun(_) => StatusCode::NOT_FOUND,
+            MemberError::NotCertified(_) | MemberError::Superseded(_) => StatusCode::CONFLICT,
+            MemberError::NotSaid(_) => StatusCode::GATEWAY_TIMEOUT,
+            MemberError::Store(_) | MemberError::Randomness(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Failed { status, hint: error.hint(), error: error.to_string() }
+    }
+}
