@@ -34,7 +34,9 @@ pub(crate) fn enroll(data: &Path, options: EnrollOptions) -> Result<(), Failure>
     }
     let address = &mailed.address;
     let first = if mailed.only_if_enrolled {
-        format!("This overlay takes nobody new. If {address} is enrolled already, a mail with a code is on its way there.")
+        format!(
+            "This overlay takes nobody new. If {address} is enrolled already, a mail with a code is on its way there."
+        )
     } else {
         format!("If {address} can be enrolled here, a mail with a code is on its way there. It is good for an hour:")
     };

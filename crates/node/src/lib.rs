@@ -34,6 +34,7 @@ pub use exchange::digest::{DigestRule, Offered};
 pub use exchange::first_stage;
 pub use exchange::networks::Network;
 pub use exchange::policy;
+pub use exchange::shown::Callers;
 pub use exchange::trunk;
 pub use member::MemberError;
 pub use meshtone_overlay::RoleChoice;

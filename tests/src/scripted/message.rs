@@ -173,6 +173,12 @@ impl Request {
         }
     }
 
+    /// Says this in From, but for the tag.
+    pub fn with_from(mut self, from: &str) -> Request {
+        self.from = format!("{from};tag=t{}", unique());
+        self
+    }
+
     /// Adds a header field.
     pub fn with(mut self, name: &str, value: &str) -> Request {
         self.headers.push((name.to_owned(), value.to_owned()));

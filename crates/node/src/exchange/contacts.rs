@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use meshtone_sip::message::{Message, Method, Uri};
+use meshtone_sip::message::{Header, Message, Method, Uri};
 use meshtone_sip::proxy::Target;
 use meshtone_sip::registrar::Binding;
 use meshtone_sip::registrar::gruu::Gruu;
@@ -12,6 +12,7 @@ use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::{Destination, Locals};
 
 use super::phone::{OWN_HEADERS_WITHIN, PEER_ANSWERS_WITHIN, asserted};
+use super::shown::shown_as;
 use super::worker::Worker;
 use crate::clock::unix_ms;
 use crate::transport::{LocalView, host_of, policy};
@@ -75,7 +76,7 @@ impl Worker {
             Some(host) if !from_peer => {
                 let target = Target {
                     remove: OWN_HEADERS_WITHIN.to_vec(),
-                    extra: asserted(caller),
+                    extra: asserted(caller.map(|caller| shown_as(request, caller))),
                     answer_within: Some(PEER_ANSWERS_WITHIN),
                     ..Target::new(request.request_uri(), Destination::Peer(host))
                 };
@@ -113,9 +114,11 @@ impl Worker {
     fn phones(&self, bindings: &[Binding], caller: Option<&str>, request: &Message) -> Phones {
         let locals = LocalView(self.exchange.transports.clone());
         let is_invite = request.method() == Method::Invite;
+        let caller = caller.map(|caller| shown_as(request, caller));
+        let shown = self.exchange.outside.callers.at_phone(caller, request);
         let mut phones = Phones::default();
         for choice in choose(bindings, request) {
-            phones.add(&choice, &locals, caller, is_invite);
+            phones.add(&choice, &locals, &shown, is_invite);
         }
         phones
     }
@@ -143,7 +146,13 @@ impl Worker {
 impl Phones {
     /// Adds one phone. Of its flows, those that differ in nothing else are alternatives, which the engine turns to by
     /// itself; the rest are spare.
-    fn add(&mut self, choice: &Choice<'_>, locals: &LocalView, caller: Option<&str>, is_invite: bool) {
+    fn add(
+        &mut self,
+        choice: &Choice<'_>,
+        locals: &LocalView,
+        (without, with): &(Vec<Header>, Vec<(Header, String)>),
+        is_invite: bool,
+    ) {
         let mut first: Option<(&Binding, Target)> = None;
         for flow in &choice.flows {
             let Some(destination) = flow.destination(locals.flow_is_open(&flow.flow)) else { continue };
@@ -154,8 +163,8 @@ impl Phones {
             }
             let target = Target {
                 q: choice.q,
-                remove: OWN_HEADERS_WITHIN.to_vec(),
-                extra: asserted(caller),
+                remove: without.clone(),
+                extra: with.clone(),
                 prepend_route: flow.route(),
                 ..Target::new(flow.contact.clone(), destination)
             };

@@ -28,6 +28,7 @@ mod reg_event;
 mod register;
 mod search;
 pub(crate) mod shard;
+pub(crate) mod shown;
 mod sips;
 pub mod trunk;
 pub(crate) mod worker;

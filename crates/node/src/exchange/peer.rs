@@ -9,6 +9,7 @@ use meshtone_sip::transport::{Flow, PeerHost};
 use super::callee::Callee;
 use super::contacts::Phones;
 use super::identity::{self, asserted_address};
+use super::shown::{ANONYMOUS, is_private};
 use super::worker::{Input, Worker};
 use crate::account::name::is_address;
 use crate::member::Unknown;
@@ -90,6 +91,10 @@ impl Worker {
         if self.forward_to_temporary(id, request, caller.as_deref(), true) {
             return;
         }
+        if self.exchange.outside.callers.refuse_anonymous && is_private(request) {
+            self.reject(id, 433, "Anonymity Disallowed");
+            return;
+        }
         match self.callee(request) {
             Callee::User { address } => {
                 let Phones { targets, spare } = self.local_phones(&address, caller.as_deref(), request);
@@ -123,6 +128,10 @@ impl Worker {
         }
         let address = asserted_address(request);
         let Some((address, node)) = address.zip(node_of(host)) else { return Asserted::Refused };
+        if address == ANONYMOUS {
+            // Its node is certified in this overlay, and signs that somebody calls by it who is.
+            return Asserted::Proven(Some(address));
+        }
         match address.rsplit_once('@') {
             Some((_, domain)) if speaks_for(domain) => Asserted::Proven(Some(address)),
             Some(_) if is_address(&address) => match self.exchange.members.known(&address) {

@@ -10,6 +10,7 @@ use super::Authenticated;
 use super::callee::{Callee, callee};
 use super::contacts::Phones;
 use super::reg_event;
+use super::shown::{is_anonymous, is_private, wants_what_is_not_there};
 use super::worker::Worker;
 use crate::transport::LocalView;
 
@@ -105,8 +106,12 @@ impl Worker {
                     return None;
                 }
             };
-        if !request.from().is_ok_and(|from| self.is_own_address(from.uri, &user)) {
+        if !request.from().is_ok_and(|from| is_anonymous(from.uri) || self.is_own_address(from.uri, &user)) {
             self.reject(id, 403, "From is not the address of these credentials");
+            return None;
+        }
+        if wants_what_is_not_there(request) {
+            self.reject(id, 500, "Privacy Not Available");
             return None;
         }
         if !self.exchange.may_serve(&user) {
@@ -131,6 +136,10 @@ impl Worker {
 
     /// Rings the phones registered here at once, and asks the overlay for those registered elsewhere.
     fn forward_to_user(&mut self, id: RequestId, request: &Message, caller: &str, address: String) {
+        if self.exchange.outside.callers.refuse_anonymous && is_private(request) {
+            self.reject(id, 433, "Anonymity Disallowed");
+            return;
+        }
         let Phones { targets, spare } = self.local_phones(&address, Some(caller), request);
         if !targets.is_empty() && self.wants_one_phone(request) {
             self.begin_forwarding(id, request, targets, false);

@@ -11,6 +11,7 @@ use meshtone_sip::server::RequestId;
 use super::callee::Callee;
 use super::contacts::{Phones, peer_uri};
 use super::search::{Sought, locate};
+use super::shown::shown_as;
 use super::sips;
 use super::worker::Worker;
 
@@ -39,7 +40,7 @@ impl Worker {
             targets.extend(found.targets.into_iter().map(less));
             spare.extend(found.spare.into_iter().map(less));
             let uri = peer_uri(&address, &request);
-            searches.push(Sought { address, uri, caller: Some(caller.to_owned()) });
+            searches.push(Sought { address, uri, caller: Some(shown_as(&request, caller).to_owned()) });
         }
         if searches.is_empty() {
             self.server.pass_on(Instant::now(), id, branch);

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::Exchange;
 use super::contacts::peer_uri;
 use super::phone::{OWN_HEADERS_WITHIN, PEER_ANSWERS_WITHIN, asserted};
+use super::shown::shown_as;
 use super::worker::{Input, Worker};
 use crate::transport::host_of;
 
@@ -46,6 +47,7 @@ impl Worker {
     ) {
         let is_alone = self.exchange.overlay.is_alone();
         self.begin_forwarding(id, request, targets, !is_alone);
+        let caller = caller.map(|caller| shown_as(request, &caller).to_owned());
         let sought = Sought { uri: peer_uri(&address, request), address, caller };
         if let Some(forwarded) = self.forwarded.get_mut(&id) {
             forwarded.caller = sought.caller.clone();

@@ -10,12 +10,13 @@ use meshtone_sip::transport::{Destination, Flow};
 
 use super::TrunkState;
 use super::digits::is_number;
-use super::outbound::{TrunkCall, is_private, shown};
+use super::outbound::{TrunkCall, shown};
 use super::plan::Candidate;
 use crate::exchange::bridge::NearCall;
 use crate::exchange::callee::Callee;
 use crate::exchange::contacts::Phones;
 use crate::exchange::identity::asserted_address;
+use crate::exchange::shown::is_private;
 use crate::exchange::sips;
 use crate::exchange::worker::Worker;
 

@@ -16,6 +16,7 @@ use super::{TrunkInput, TrunkState};
 use crate::clock::unix_ms;
 use crate::exchange::bridge::{BridgeEvent, BridgeId, NearCall};
 use crate::exchange::policy;
+use crate::exchange::shown::is_private;
 use crate::exchange::sips;
 use crate::exchange::worker::{Input, Worker};
 use crate::location::dns::{LocateError, Server, Wanted};
@@ -301,14 +302,6 @@ fn take_line(trunk: &TrunkState, out: &Outgoing) -> Result<Line, Excuse> {
     trunk.lines.take(Some(&out.user), max_calls, max_calls_per_user).map_err(|why| match why {
         NoLine::Busy => (486, "All lines to the telephone network are in use".to_owned(), Vec::new()),
         NoLine::TooMany => (403, "Too many calls of this account at once".to_owned(), Vec::new()),
-    })
-}
-
-/// Whether the caller asks not to be shown (RFC 3323 §4.2, RFC 3325 §9.3).
-pub(super) fn is_private(request: &Message) -> bool {
-    request.fields(Header::Privacy).flat_map(|value| value.split(';')).any(|wish| {
-        let wish = wish.trim();
-        ["id", "user", "header"].iter().any(|private| wish.eq_ignore_ascii_case(private))
     })
 }
 
