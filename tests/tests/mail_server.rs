@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use meshtone_tests::command::stderr;
-use meshtone_tests::mail::{MailServer, SUBMITTER_PASSWORD, write_password};
+use meshtone_tests::mail::{MAIL_DOMAIN, MailServer, SUBMITTER_PASSWORD, code_in, write_password};
 use meshtone_tests::{DOMAIN, MeshNode, SOON, eventually};
 use serde_json::Value;
 
@@ -69,6 +69,40 @@ fn the_status_says_whether_mails_leave_and_if_not_whose_side_it_is_on() {
     node.run_configured(&unknown);
     let unproven = wait_state(&node, "failing");
     assert!(unproven.contains("does not prove who it is") && unproven.contains("`ca_file`"), "{unproven}");
+}
+
+#[test]
+fn the_authority_certifies_people_at_its_own_node_and_lists_them() {
+    let server = MailServer::start();
+    let node = node_with(&server.settings(), SUBMITTER_PASSWORD);
+    let alice = format!("alice@{MAIL_DOMAIN}");
+    let said = node.must(&["enroll", &alice]);
+    // The same of a mailbox that is not there.
+    let nobody = format!("nobody@{MAIL_DOMAIN}");
+    assert_eq!(node.must(&["enroll", &nobody]), said.replace(&alice, &nobody));
+    let code = code_in(&server.wait_mail("alice", 1));
+
+    let prove = |address: &str, code: &str| {
+        let output = node.command(&["enroll", address, "--code", code]);
+        (output.status.success(), stderr(&output))
+    };
+    let (is_done, wrong) = prove(&alice, "AAAA-AAAA");
+    assert!(!is_done && wrong.contains("this is not the code") && wrong.contains("\nhint: "), "{wrong}");
+    let (is_done, other) = prove(&nobody, &code);
+    assert!(!is_done && other.contains("this is not the code"), "a mailbox that nobody read: {other}");
+    assert!(node.must(&["authority", "list"]).contains("nobody has been certified yet"));
+
+    let (is_done, refused) = prove(&alice, &code.to_lowercase());
+    assert!(is_done, "{refused}");
+    let list: Value = serde_json::from_str(&node.must(&["authority", "list", "--json"])).unwrap();
+    let certificates = list["certificates"].as_array().unwrap();
+    assert!(certificates.len() == 1 && certificates[0]["address"] == alice.as_str(), "{list}");
+    assert!(node.must(&["authority", "list"]).contains(&alice));
+    // The server's word on the mailbox that is not there is for whoever runs the authority alone.
+    eventually(SOON, "the mail to nobody to be refused", || mail_of(&node)["refused"].is_string());
+    let status = node.must(&["status"]);
+    assert!(status.contains("1 person's certificate") && status.contains("a mail was refused"), "{status}");
+    assert!(!std::fs::read_to_string(node.log()).unwrap().contains(&code), "no log has a code");
 }
 
 #[test]
