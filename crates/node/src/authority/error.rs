@@ -27,6 +27,9 @@ pub enum Refusal {
     /// 6
     #[error("the authority failed on its own side")]
     Failed,
+    /// 7
+    #[error("addresses of that domain are given by who runs its nodes, not proved by mail")]
+    HomeDomain,
     /// What a later release says.
     #[error("{0}")]
     Other(String),
@@ -41,6 +44,7 @@ impl Refusal {
             Refusal::TooManyCertificates => 4,
             Refusal::Malformed => 5,
             Refusal::Failed => 6,
+            Refusal::HomeDomain => 7,
             Refusal::Other(_) => u8::MAX,
         }
     }
@@ -53,6 +57,7 @@ impl Refusal {
             4 => Refusal::TooManyCertificates,
             5 => Refusal::Malformed,
             6 => Refusal::Failed,
+            7 => Refusal::HomeDomain,
             _ => Refusal::Other(text.chars().filter(|character| !character.is_control()).take(MAX_TEXT).collect()),
         }
     }
@@ -70,6 +75,7 @@ impl Refusal {
                 "use the key that you have (export and import it), or wait until one of them has run out"
             }
             Refusal::Malformed => "run the same version of meshtone as the authority's node",
+            Refusal::HomeDomain => "ask who runs it for an account: `meshtone user add` there",
             Refusal::Failed => "try again; who runs the authority finds the reason in its log",
             Refusal::Other(_) => "a newer version of meshtone may know what to do",
         }

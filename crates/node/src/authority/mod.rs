@@ -204,6 +204,10 @@ impl Service {
         let mailer = self.mailer.as_ref().ok_or(Refusal::NoMail)?;
         let request = UserRequest::parse(certification).map_err(|_| Refusal::Malformed)?;
         let (address, asked) = (request.address(), (self.now)());
+        // Who reads a mail there must not ring beside, or call in the name of, whoever has the account of that name.
+        if address.rsplit_once('@').is_some_and(|(_, domain)| domain == self.domain) {
+            return Err(Refusal::HomeDomain);
+        }
         let mut bytes = [0; RANDOM_LENGTH];
         self.random.fill(&mut bytes).map_err(|_| Refusal::Failed)?;
         let code = Code::from_random(bytes);

@@ -171,3 +171,12 @@ fn without_a_mail_server_and_with_a_request_that_nobody_signed_the_answer_is_no(
     }
     assert!(office.mail().is_none());
 }
+
+#[test]
+fn an_address_of_the_served_domain_is_not_proved_by_mail() {
+    let office = office(&settings(Policy::Open));
+    let key = SigningKey::generate().unwrap();
+    assert_eq!(office.ask(&key, "alice@Mesh.example"), Answer::Refused(Refusal::HomeDomain));
+    assert!(office.mail().is_none());
+    assert_eq!(office.ask(&key, "alice@sub.mesh.example"), Answer::Mailed { is_closed: false });
+}
