@@ -33,9 +33,27 @@ impl Overlay {
     /// # Panics
     /// When a node may not write what it is told to, which is a mistake of the test.
     pub fn store_all(&mut self, kind: Kind, writes: &[(usize, String)], content: &Bytes) -> Vec<Done<StoreReceipt>> {
+        self.store_all_by(kind, writes, content, false)
+    }
+
+    /// The same, recursively or iteratively.
+    ///
+    /// # Panics
+    /// As [`store_all`](Self::store_all).
+    pub fn store_all_by(
+        &mut self,
+        kind: Kind,
+        writes: &[(usize, String)],
+        content: &Bytes,
+        iteratively: bool,
+    ) -> Vec<Done<StoreReceipt>> {
         let lifetime = kind.rules().max_lifetime;
         let begin = |node: &mut OverlayNode, now: Now, name: &String| {
-            let id = node.dht.store(now, kind, name, content.clone(), lifetime);
+            let id = if iteratively {
+                node.dht.store_iteratively(now, kind, name, content.clone(), lifetime)
+            } else {
+                node.dht.store(now, kind, name, content.clone(), lifetime)
+            };
             id.unwrap_or_else(|error| panic!("{name} cannot be written: {error}"))
         };
         self.all(
@@ -53,6 +71,19 @@ impl Overlay {
             |event| {
                 if let Event::Fetched { id, result } = event { Some((id, result)) } else { None }
             },
+        )
+    }
+
+    /// Reads each name at its node until enough replicas have answered, recursively or iteratively, and waits until all reads have
+    /// ended. In the order given.
+    pub fn fetch_all_by(&mut self, kind: Kind, reads: &[(usize, String)], iteratively: bool) -> Vec<Done<Fetched>> {
+        let begin = |node: &mut OverlayNode, now: Now, name: &String| {
+            if iteratively { node.dht.fetch_iteratively(now, kind, name) } else { node.dht.fetch(now, kind, name) }
+        };
+        self.all(
+            reads,
+            begin,
+            |event| if let Event::Fetched { id, result } = event { Some((id, result)) } else { None },
         )
     }
 

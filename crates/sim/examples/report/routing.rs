@@ -1,16 +1,19 @@
 //! Recursive look-ups, which travel along links, against iterative ones, where the asker asks node after node: who sends how much,
-//! and how long does it take?
+//! and how long does it take? The same of writes and reads.
 
 use std::time::Duration;
 
-use meshtone_overlay::dht::{Config, Descriptor, Position};
-use meshtone_overlay::record::ResourceId;
+use meshtone_overlay::dht::{Config, Descriptor, Fetched, Position};
+use meshtone_overlay::record::{Kind, ResourceId};
+use meshtone_sim::overlay::registration;
 use meshtone_sim::workload::Done;
 
 use crate::figures::{Figures, percent};
 use crate::output::Output;
 use crate::plot::Plot;
 use crate::scene::{Scene, name};
+
+const KIND: Kind = Kind::SipRegistration;
 
 const NODES: usize = 1000;
 const LOOKUPS: usize = 500;
@@ -52,10 +55,45 @@ pub(crate) fn run(most: usize, output: &mut Output) {
             curve.1.push((share as f64, took.at(99)));
         }
     }
+    reads_and_writes(nodes, output);
     let header = "way,silent_percent,messages_of_client,messages_of_others,bytes,p50_ms,p99_ms,closest_found_percent";
     output.csv("routing", header, &rows);
     let (title, across) = ("Time to the closest nodes", "silent nodes (%)");
     output.svg("routing", &Plot { title, across, logarithmic: false, curves: &times }.svg());
+}
+
+/// Writes, and reads of what was written once a share of the nodes has fallen silent.
+fn reads_and_writes(nodes: usize, output: &mut Output) {
+    let mut rows = Vec::new();
+    for share in [0, 25] {
+        for (way, iteratively) in [("recursive", false), ("iterative", true)] {
+            let mut scene = Scene::grown(82, nodes, Config::default());
+            let (silent, alive) = scene.split(share);
+            let command = |turn: usize| (alive[turn * 7 % alive.len()], name(turn));
+            let commands: Vec<(usize, String)> = (0..LOOKUPS).map(command).collect();
+            let written = scene.overlay.store_all_by(KIND, &commands, &registration(1), iteratively);
+            silent.iter().for_each(|node| scene.overlay.network.kill(*node));
+            let readers: Vec<(usize, String)> =
+                (0..LOOKUPS).map(|turn| (alive[(turn * 7 + 3) % alive.len()], name(turn))).collect();
+            let read = scene.overlay.fetch_all_by(KIND, &readers, iteratively);
+            let wrote = Figures::of_times(written.iter().filter(|done| done.result.is_ok()).map(|done| done.took));
+            let found = |done: &&Done<Fetched>| done.result.as_ref().is_ok_and(|fetched| !fetched.entries.is_empty());
+            let right = read.iter().filter(found).count();
+            let took = Figures::of_times(read.iter().filter(found).map(|done| done.took));
+            let stored = written.iter().filter(|done| done.result.is_ok()).count();
+            rows.push(format!(
+                "{way},{share},{:.1},{:.1},{},{:.1},{:.1},{}",
+                wrote.at(50),
+                wrote.at(99),
+                percent(stored, LOOKUPS),
+                took.at(50),
+                took.at(99),
+                percent(right, LOOKUPS)
+            ));
+        }
+    }
+    let header = "way,silent_percent,write_p50_ms,write_p99_ms,written_percent,read_p50_ms,read_p99_ms,read_percent";
+    output.csv("routing_data", header, &rows);
 }
 
 /// What look-ups sent.
