@@ -173,7 +173,7 @@ impl FromStr for LinkKey {
 }
 
 /// Returns SHA-256 of the bytes.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     to_array(digest::digest(&digest::SHA256, bytes))
 }
 

@@ -2,123 +2,29 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod support;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use ciborium::Value;
-use meshtone_identity::{Authority, NodeId, Role, SigningKey, UserRequest};
+use meshtone_identity::{Authority, NodeId, SigningKey, UserRequest};
 use meshtone_node::authority::{AskError, Asked, Client, MailSettings, Password, Policy, Refusal, Security, Settings};
-use meshtone_node::enrol::{self, Membership};
-use meshtone_node::policy::Outside;
-use meshtone_node::store::Store;
-use meshtone_node::{Config, Node, RoleChoice};
-use meshtone_overlay::node::{Config as OverlayConfig, Overlay};
+use meshtone_overlay::Overlay;
 use meshtone_overlay::record::{Kind, SipRegistration};
 use meshtone_overlay::{IncomingStream, Protocol};
 use meshtone_tests::mail::{MAIL_DOMAIN, MailServer, SUBMITTER, SUBMITTER_PASSWORD, code_in};
-use tempfile::TempDir;
+use support::{DOMAIN, Founder, Guest, PATIENCE, now_s};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, timeout};
 
-const DOMAIN: &str = "mesh.test";
 const ALICE: &str = "alice@mail.test";
 const BOB: &str = "bob@mail.test";
-/// Generous: nothing here is about time.
-const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The founder's node, and the data folders of all.
-struct Founder {
-    node: Node,
-    tickets: Vec<String>,
-    folders: Vec<TempDir>,
-}
-
-/// Another node of the overlay, driven by the test.
-struct Guest {
-    overlay: Overlay,
-    membership: Membership,
-}
-
-impl Founder {
-    /// Founds an overlay whose authority works so, with two tickets.
-    async fn start(authority: Settings) -> Founder {
-        // Whoever was first has installed it.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
-        let link = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let membership = enrol::establish(&store, Some(DOMAIN), None).await.unwrap();
-        let ticket =
-            || membership.inviter().invite(Role::Home, Duration::from_secs(3600), &[link]).unwrap().to_string();
-        let tickets = vec![ticket(), ticket()];
-        drop((membership, store));
-        let node = Node::start(config(folder.path(), link, authority)).await.unwrap();
-        Founder { node, tickets, folders: vec![folder] }
-    }
-
-    async fn guest(&mut self) -> Guest {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let membership = enrol::establish(&store, None, Some(&self.tickets.pop().unwrap())).await.unwrap();
-        self.folders.push(folder);
-        let mut config = OverlayConfig::new(
-            vec![([127, 0, 0, 1], 0).into()],
-            *membership.link_secret,
-            membership.signer.clone(),
-            membership.authority_certificate.clone(),
-            membership.certificate.clone(),
-        );
-        config.homes = vec![membership.home.clone()];
-        config.bootstrap = membership.bootstrap.clone();
-        let overlay = Overlay::start(config).await.unwrap();
-        let mut events = overlay.subscribe();
-        while overlay.links().is_empty() {
-            timeout(PATIENCE, events.recv()).await.expect("a link").unwrap();
-        }
-        Guest { overlay, membership }
-    }
-
-    fn id(&self) -> NodeId {
-        self.node.summary().node.parse().unwrap()
-    }
-}
-
-impl Guest {
-    fn client(&self) -> Client {
-        Client::new(self.overlay.clone(), DOMAIN, self.membership.authority_certificate.clone(), None)
-    }
-}
-
-fn config(data: &Path, link: SocketAddr, authority: Settings) -> Config {
-    Config {
-        data: data.to_owned(),
-        domain: Some(DOMAIN.to_owned()),
-        sip: vec![([127, 0, 0, 1], 0).into()],
-        tls: Vec::new(),
-        ws: Vec::new(),
-        wss: Vec::new(),
-        tls_certificate: None,
-        tls_key: None,
-        tls_authorities: None,
-        ws_origins: Vec::new(),
-        digest: Vec::new(),
-        link: vec![link],
-        rtp_ports: (20_000, 20_100),
-        join: None,
-        peers: Vec::new(),
-        local_network: false,
-        role: RoleChoice::Auto,
-        outside: Outside::default(),
-        trusted_sources: Vec::new(),
-        workers: None,
-        dangerous_open_registration: false,
-        trunks: Vec::new(),
-        first_stage: None,
-        authority: Some(authority),
-    }
+/// Asks the founder's authority over the guest's links.
+fn client(guest: &Guest) -> Client {
+    Client::new(guest.overlay.clone(), DOMAIN, guest.membership.authority_certificate.clone(), None)
 }
 
 /// Mails leave by this server, over STARTTLS with a password.
@@ -152,10 +58,6 @@ fn mail(server: &MailServer, user: &str, count: usize) -> String {
     block_in_place(|| server.wait_mail(user, count))
 }
 
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
 const WRONG: AskError = AskError::Refused(Refusal::WrongCode);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +65,7 @@ async fn who_reads_a_mailbox_is_certified_over_the_overlay_and_nobody_else_is() 
     let server = block_in_place(MailServer::start);
     let mut founder = Founder::start(by(&server)).await;
     let guest = founder.guest().await;
-    let client = guest.client();
+    let client = client(&guest);
     let (alice, mallory) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
 
     ask(&client, &alice, "Alice@Mail.Test").await;
@@ -199,7 +101,7 @@ async fn a_mail_waits_for_its_server_and_for_nobody_whose_mailbox_is_missing() {
     let mut server = block_in_place(MailServer::start);
     let mut founder = Founder::start(by(&server)).await;
     let guest = founder.guest().await;
-    let (client, key) = (guest.client(), SigningKey::generate().unwrap());
+    let (client, key) = (client(&guest), SigningKey::generate().unwrap());
     // So that the authority is known and its mails leave.
     ask(&client, &key, BOB).await;
     mail(&server, "bob", 1);
@@ -242,7 +144,7 @@ async fn an_authority_without_mail_says_so_and_reads_what_is_no_request_without_
     for garbage in [Vec::new(), vec![0xff; 100], vec![0x9f; 8000], vec![0; 9000]] {
         assert_eq!(ask(guest.overlay.clone(), garbage, founder.id()).await, (1, 2, 5), "unreadable");
     }
-    let client = guest.client();
+    let client = client(&guest);
     assert!(matches!(client.ask_for_code(&key, ALICE).await, Err(AskError::NoAuthority { .. })));
     assert!(matches!(client.ask_for_code(&key, "no address").await, Err(AskError::Request(_))));
     guest.overlay.shutdown().await;
@@ -279,7 +181,7 @@ async fn a_certificate_of_somebody_else_is_not_believed() {
     // Where the liar is has to get around first.
     let end = Instant::now() + PATIENCE;
     let outcome = loop {
-        match guest.client().prove(&key, ALICE, "ABCD-EFGH", now_s()).await {
+        match client(&guest).prove(&key, ALICE, "ABCD-EFGH", now_s()).await {
             Err(AskError::Unreachable { .. }) if Instant::now() < end => {
                 sleep(Duration::from_millis(50)).await;
             }
@@ -287,7 +189,7 @@ async fn a_certificate_of_somebody_else_is_not_believed() {
         }
     };
     assert!(matches!(outcome, Err(AskError::WrongCertificate { .. })), "{outcome:?}");
-    let asked = guest.client().ask_for_code(&key, ALICE).await;
+    let asked = client(&guest).ask_for_code(&key, ALICE).await;
     assert!(matches!(asked, Err(AskError::Misbehaved { .. })), "{asked:?}");
     lying.abort();
     for guest in [liar, guest] {

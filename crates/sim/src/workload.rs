@@ -87,6 +87,24 @@ impl Overlay {
         )
     }
 
+    /// Lets so many nodes join one after the other, each of which may settle for so long, and returns how many copies of what lies
+    /// under these names they hold then.
+    pub fn copies_moved(
+        &mut self,
+        domain: &str,
+        kind: Kind,
+        names: &[String],
+        joins: usize,
+        settling: Duration,
+    ) -> usize {
+        let join = |_| {
+            let newcomer = self.add(&[domain], Some(0));
+            self.network.run_for(settling);
+            names.iter().filter(|name| self.holders(kind, name).contains(&newcomer)).count()
+        };
+        (0..joins).map(join).sum()
+    }
+
     /// Looks at each node for the nodes closest to a place, recursively or iteratively, and waits until all look-ups have ended. In
     /// the order given.
     pub fn find_all(&mut self, places: &[(usize, Position)], iteratively: bool) -> Vec<Done<Vec<Descriptor>>> {

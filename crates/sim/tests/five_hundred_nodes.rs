@@ -48,12 +48,8 @@ fn everything_is_found_within_six_hops_and_twelve_requests_after_joins_and_when_
     println!("hops p99 {hops}, requests p99 {requests}, {} of {READS} found", reads.len());
     assert!(reads.len() == READS && hops <= 6 && requests <= 12);
     // What newcomers take over is judged by the mean of several, since places are not spread evenly.
-    let mut moved = 0;
-    for _ in 0..JOINS {
-        let newcomer = overlay.add(&["example.org"], Some(0));
-        overlay.network.run_for(Duration::from_secs(30));
-        moved += (0..NODES).filter(|record| overlay.holders(KIND, &name(*record)).contains(&newcomer)).count();
-    }
+    let names: Vec<String> = (0..NODES).map(name).collect();
+    let moved = overlay.copies_moved("example.org", KIND, &names, JOINS, Duration::from_secs(30));
     let copies = NODES * Config::default().replicas;
     println!("{JOINS} joins moved {moved} of {copies} copies");
     assert!(moved > 0 && 2 * moved * NODES <= 3 * copies * JOINS, "{moved}");

@@ -110,12 +110,8 @@ fn a_node_that_joins_moves_no_more_than_its_share() {
     for record in 0..RECORDS {
         overlay.store(record % NODES, KIND, &name(record), registration(1), Duration::from_secs(7200)).unwrap();
     }
-    let mut moved = 0;
-    for _ in 0..JOINS {
-        let newcomer = overlay.add(&["example.org"], Some(0));
-        overlay.network.run_for(Duration::from_secs(60));
-        moved += (0..RECORDS).filter(|record| overlay.holders(KIND, &name(*record)).contains(&newcomer)).count();
-    }
+    let names: Vec<String> = (0..RECORDS).map(name).collect();
+    let moved = overlay.copies_moved("example.org", KIND, &names, JOINS, Duration::from_secs(60));
     let copies = RECORDS * Config::default().replicas;
     println!("{JOINS} joins to {NODES} nodes moved {moved} of {copies} copies");
     assert!(moved > 0 && 2 * moved * NODES <= 3 * copies * JOINS, "{moved}");

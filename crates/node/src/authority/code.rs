@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
+use meshtone_identity::id::sha256;
 
 /// Characters that nobody takes for each other, whether read or told: neither I nor O, neither 0 nor 1.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
@@ -37,9 +37,7 @@ impl Code {
     }
 
     pub(super) fn hash(&self) -> CodeHash {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, &self.0).as_ref());
-        CodeHash(hash)
+        CodeHash(sha256(&self.0))
     }
 }
 

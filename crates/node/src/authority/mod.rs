@@ -26,9 +26,9 @@ pub use mail::{MailSettings, MailSettingsError, Password, Security};
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use meshtone_identity::authority::USER_LIFETIME;
+use meshtone_identity::id::sha256;
 use meshtone_identity::{Authority, NodeId, UserRequest};
 use meshtone_overlay::Overlay;
 
@@ -273,12 +273,6 @@ impl std::fmt::Debug for Service {
             .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    hash
 }
 
 /// Address and certificate, so that the table is in the order of the addresses.

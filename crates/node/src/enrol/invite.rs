@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use meshtone_identity::authority::NODE_LIFETIME;
+use meshtone_identity::id::sha256;
 use meshtone_identity::ticket::{MAX_ADDRESSES, TICKET_VERSION};
 use meshtone_identity::{Authority, EnrolRequest, Error as IdentityError, LinkKey, Role, Ticket};
 
@@ -303,12 +303,6 @@ fn find<'a>(
 
 fn hash_of(token: &[u8; 16]) -> [u8; 32] {
     sha256(token)
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    hash
 }
 
 /// (domain, expires, use or null, whether it is for a member); tickets of the first release end before the last

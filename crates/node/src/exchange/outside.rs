@@ -17,12 +17,11 @@ use tokio::sync::mpsc;
 use super::Exchange;
 use super::allowance::Allowance;
 use super::callee::Callee;
-use super::contacts::{Phones, peer_uri};
+use super::contacts::Phones;
 use super::phone::OWN_HEADERS;
 use super::policy::Admission;
 use super::race::{Found, race};
 use super::search::{Sought, locate_all};
-use super::shown::shown_as;
 use super::worker::{Input, Worker};
 use crate::clock::unix_ms;
 use crate::location::dns::{Host, LocateError, Server, Wanted};
@@ -74,8 +73,7 @@ impl Worker {
         let is_callable = outbound.permits(host) && outbound.permits(&wanted.host.text());
         let Ok(allowance) = self.outside_allowance(id, request, caller) else { return };
         self.begin_forwarding(id, request, Vec::new(), true);
-        let caller = Some(shown_as(request, caller).to_owned());
-        let sought = Sought { uri: peer_uri(&address, request), address, caller };
+        let sought = Sought::of(address, Some(caller), request);
         if let Some(forwarded) = self.forwarded.get_mut(&id) {
             forwarded.allowance = allowance;
             forwarded.sought.push(sought.clone());

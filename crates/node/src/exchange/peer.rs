@@ -9,7 +9,7 @@ use meshtone_sip::transport::{Flow, PeerHost};
 use super::callee::Callee;
 use super::contacts::Phones;
 use super::identity::{self, asserted_address};
-use super::shown::{ANONYMOUS, is_private};
+use super::shown::ANONYMOUS;
 use super::worker::{Input, Worker};
 use crate::account::name::is_address;
 use crate::member::Unknown;
@@ -91,8 +91,7 @@ impl Worker {
         if self.forward_to_temporary(id, request, caller.as_deref(), true) {
             return;
         }
-        if self.exchange.outside.callers.refuse_anonymous && is_private(request) {
-            self.reject(id, 433, "Anonymity Disallowed");
+        if self.refuses_anonymous(id, request) {
             return;
         }
         match self.callee(request) {

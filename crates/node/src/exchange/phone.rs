@@ -136,8 +136,7 @@ impl Worker {
 
     /// Rings the phones registered here at once, and asks the overlay for those registered elsewhere.
     fn forward_to_user(&mut self, id: RequestId, request: &Message, caller: &str, address: String) {
-        if self.exchange.outside.callers.refuse_anonymous && is_private(request) {
-            self.reject(id, 433, "Anonymity Disallowed");
+        if self.refuses_anonymous(id, request) {
             return;
         }
         let Phones { targets, spare } = self.local_phones(&address, Some(caller), request);
@@ -147,6 +146,15 @@ impl Worker {
             self.locate_elsewhere(id, request, Some(caller.to_owned()), address, targets);
         }
         self.keep_spare(id, spare);
+    }
+
+    /// Turns away who does not want to be shown, where that is the policy (RFC 5079).
+    pub(super) fn refuses_anonymous(&mut self, id: RequestId, request: &Message) -> bool {
+        let is_refused = self.exchange.outside.callers.refuse_anonymous && is_private(request);
+        if is_refused {
+            self.reject(id, 433, "Anonymity Disallowed");
+        }
+        is_refused
     }
 
     pub(super) fn answer_options(&mut self, id: RequestId, request: &Message) {

@@ -9,9 +9,8 @@ use meshtone_sip::proxy::{Redirect, Target};
 use meshtone_sip::server::RequestId;
 
 use super::callee::Callee;
-use super::contacts::{Phones, peer_uri};
+use super::contacts::Phones;
 use super::search::{Sought, locate};
-use super::shown::shown_as;
 use super::sips;
 use super::worker::Worker;
 
@@ -39,8 +38,7 @@ impl Worker {
             let less = |target: Target| Target { q: target.q.min(contact.q), ..target };
             targets.extend(found.targets.into_iter().map(less));
             spare.extend(found.spare.into_iter().map(less));
-            let uri = peer_uri(&address, &request);
-            searches.push(Sought { address, uri, caller: Some(shown_as(&request, caller).to_owned()) });
+            searches.push(Sought::of(address, Some(caller), &request));
         }
         if searches.is_empty() {
             self.server.pass_on(Instant::now(), id, branch);

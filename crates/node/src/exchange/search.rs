@@ -47,8 +47,7 @@ impl Worker {
     ) {
         let is_alone = self.exchange.overlay.is_alone();
         self.begin_forwarding(id, request, targets, !is_alone);
-        let caller = caller.map(|caller| shown_as(request, &caller).to_owned());
-        let sought = Sought { uri: peer_uri(&address, request), address, caller };
+        let sought = Sought::of(address, caller.as_deref(), request);
         if let Some(forwarded) = self.forwarded.get_mut(&id) {
             forwarded.caller = sought.caller.clone();
             forwarded.sought.push(sought.clone());
@@ -123,6 +122,12 @@ pub(super) async fn locate_all(exchange: &Exchange, sought: Sought, id: RequestI
 }
 
 impl Sought {
+    /// Who is sought by a request for this address; its caller is named as he wants to be shown.
+    pub(super) fn of(address: String, caller: Option<&str>, request: &Message) -> Sought {
+        let caller = caller.map(|caller| shown_as(request, caller).to_owned());
+        Sought { uri: peer_uri(&address, request), address, caller }
+    }
+
     /// One target for each other node that says he is registered there, and may say so still: a person may have taken back since
     /// what such an entry proves.
     pub(super) async fn at_nodes(&self, exchange: &Exchange, mut entries: Vec<Entry>) -> Vec<Target> {

@@ -66,7 +66,7 @@ pub(super) async fn run(members: Members, publisher: Publisher, registrations: A
 /// Looks what a person says and acts on it. Returns whether anything is known of her.
 async fn look(members: &Members, publisher: &Publisher, registrations: &Registrations, address: &str) -> bool {
     let Ok(standing) = members.inner.standings.ask(address).await else { return false };
-    let has_changed = members.apply(address, standing.as_ref().map(|standing| &standing.member));
+    let has_changed = members.apply(address, standing.as_ref());
     if has_changed && members.speaks_for(address) {
         tracing::info!(%address, "this node speaks for a person from now on");
         publisher.changed(address, registrations.announcement(address).is_some());
@@ -87,5 +87,5 @@ async fn hand_on(members: &Members, address: &str) -> bool {
         let nodes = standing.list.nodes().iter().copied().collect();
         return members.say(address, &nodes).await.is_ok();
     }
-    members.hand_on(address, &standing.member).await.is_ok()
+    members.hand_on(address, &standing).await.is_ok()
 }

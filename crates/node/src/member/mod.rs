@@ -19,9 +19,10 @@ pub(crate) use standing::{Standing, Unknown};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use meshtone_identity::soft_card::RANDOM;
-use meshtone_identity::{AuthorityCertificate, Delegations, Es256, NodeId, SigningKey, SoftCard, UserCertificate};
+use meshtone_identity::{AuthorityCertificate, Es256, NodeId, SigningKey, SoftCard, UserCertificate};
 use meshtone_overlay::node::Overlay;
 use meshtone_overlay::record::{Delegated, Kind, Member};
 use tokio::sync::Notify;
@@ -238,10 +239,11 @@ impl Members {
     async fn say(&self, address: &str, nodes: &BTreeSet<NodeId>) -> Result<(), MemberError> {
         let nodes: Vec<NodeId> = nodes.iter().copied().collect();
         let member = self.inner.keys.sign(address, &nodes, unix_ms(), unix_s().saturating_add(LIST_LIFETIME_S))?;
-        self.inner.standings.learn(address, &member);
-        self.apply(address, Some(&member));
+        let standing = self.inner.standings.learn(address, member);
+        self.apply(address, standing.as_ref());
         self.inner.wake.notify_one();
-        match self.hand_on(address, &member).await {
+        let Some(standing) = standing else { return Ok(()) };
+        match self.hand_on(address, &standing).await {
             Ok(()) => Ok(()),
             // Nobody else is there to ask, so nobody is told wrong.
             Err(_) if self.inner.overlay.is_alone() => Ok(()),
@@ -250,21 +252,17 @@ impl Members {
     }
 
     /// Writes what a person said into the overlay, whoever signed it.
-    async fn hand_on(&self, address: &str, member: &Member) -> Result<(), meshtone_overlay::node::Error> {
-        let Ok(list) = Delegations::peek(&member.delegations) else { return Ok(()) };
+    async fn hand_on(&self, address: &str, standing: &Standing) -> Result<(), meshtone_overlay::node::Error> {
+        let list = &standing.list;
         // Rounded down: a value may not outlive its list.
-        let lifetime = list.expires().saturating_sub(list.issued_ms().div_ceil(1000));
-        let lifetime = std::time::Duration::from_secs(lifetime);
-        self.inner.overlay.store(Kind::Member, address, member.encode(), lifetime).await
+        let lifetime = Duration::from_secs(list.expires().saturating_sub(list.issued_ms().div_ceil(1000)));
+        self.inner.overlay.store(Kind::Member, address, standing.member.encode(), lifetime).await
     }
 
     /// Begins or ends to speak for a person, as what she says has it, and remembers that. Returns whether it changed.
-    fn apply(&self, address: &str, member: Option<&Member>) -> bool {
+    fn apply(&self, address: &str, standing: Option<&Standing>) -> bool {
         let us = self.inner.overlay.node_id();
-        let named = member.filter(|member| {
-            Delegations::peek(&member.delegations)
-                .is_ok_and(|list| list.nodes().contains(&us) && list.expires() > unix_s())
-        });
+        let named = standing.filter(|standing| standing.names(&us)).map(|standing| &standing.member);
         let before = self.inner.delegated.get(address);
         let is_account = self.inner.accounts.find(address).is_some();
         match named {
@@ -288,8 +286,8 @@ impl Members {
     fn restore(&self) {
         for (address, bytes) in self.inner.store.load(crate::store::Table::Delegated).unwrap_or_default() {
             if let Ok(member) = Member::decode(&bytes) {
-                self.inner.standings.remember(&address, &member);
-                self.apply(&address, Some(&member));
+                let standing = self.inner.standings.remember(&address, member);
+                self.apply(&address, standing.as_ref());
             }
         }
     }

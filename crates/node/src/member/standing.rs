@@ -98,21 +98,22 @@ impl Standings {
         }
     }
 
-    /// Takes what was signed here just now.
-    pub(super) fn learn(&self, address: &str, member: &Member) {
-        self.take(address, member, Some(Instant::now()));
+    /// Takes what was signed here just now, and returns what counts.
+    pub(super) fn learn(&self, address: &str, member: Member) -> Option<Standing> {
+        self.take(address, member, Some(Instant::now()))
     }
 
-    /// Takes what was known in an earlier run.
-    pub(super) fn remember(&self, address: &str, member: &Member) {
-        self.take(address, member, None);
+    /// Takes what was known in an earlier run, and returns what counts.
+    pub(super) fn remember(&self, address: &str, member: Member) -> Option<Standing> {
+        self.take(address, member, None)
     }
 
-    fn take(&self, address: &str, member: &Member, asked: Option<Instant>) {
+    fn take(&self, address: &str, member: Member, asked: Option<Instant>) -> Option<Standing> {
         let mut known = self.lock();
         let last = known.get(address).and_then(|known| known.standing.clone());
-        let standing = later(last, read(member.clone(), &self.authority));
-        remember(&mut known, address, Known { asked, standing });
+        let standing = later(last, read(member, &self.authority));
+        remember(&mut known, address, Known { asked, standing: standing.clone() });
+        standing
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {

@@ -273,8 +273,7 @@ impl Dht {
 
     /// Returns the nodes that lasting links exist to, in the order of their ids.
     pub fn links(&self) -> Vec<Descriptor> {
-        let lasting = self.table.links().values().filter(|link| !link.visited);
-        lasting.map(|link| link.descriptor.clone()).collect()
+        self.table.lasting().map(|(_, link)| link.descriptor.clone()).collect()
     }
 
     /// Returns the ordinary nodes that use the overlay through this one, in the order of their ids.

@@ -143,8 +143,7 @@ impl Dht {
         }
         // What comes of it depends on how many serve, so that is looked at as well.
         self.count_soon(now);
-        let lasting = self.table.links().iter().filter(|(_, link)| !link.visited);
-        let mut neighbours: Vec<NodeId> = lasting.map(|(node, _)| *node).collect();
+        let mut neighbours: Vec<NodeId> = self.table.lasting().map(|(node, _)| *node).collect();
         let mut asked = BTreeSet::new();
         while asked.len() < ASKED && !neighbours.is_empty() {
             let index = self.random_below(neighbours.len());

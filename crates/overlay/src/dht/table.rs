@@ -84,13 +84,18 @@ impl Table {
         &self.links
     }
 
+    /// Returns the links of the mesh: all but those that were opened for a visit.
+    pub(super) fn lasting(&self) -> impl Iterator<Item = (&NodeId, &Link)> {
+        self.links.iter().filter(|(_, link)| !link.visited)
+    }
+
     pub(super) fn link_mut(&mut self, node: NodeId) -> Option<&mut Link> {
         self.links.get_mut(&node)
     }
 
     /// Returns up to `count` linked nodes closest to the place, those that are silent left out.
     pub(super) fn closest(&self, place: Position, count: usize) -> Vec<Descriptor> {
-        let links = self.links.iter().filter(|(_, link)| !link.suspect && !link.visited);
+        let links = self.lasting().filter(|(_, link)| !link.suspect);
         let links = links.map(|(node, link)| (place.distance((*node).into()), &link.descriptor));
         nearest(links.collect(), count).into_iter().cloned().collect()
     }
@@ -112,9 +117,8 @@ impl Table {
     ) -> Option<NodeId> {
         let own = place.distance(self.own);
         let arriving = self.in_neighbourhood(place);
-        let links = self.links.iter().map(|(node, link)| (place.distance((*node).into()), *node, link));
-        let onwards =
-            links.filter(|(distance, node, link)| !link.visited && !excluded(*node) && (anywhere || *distance < own));
+        let links = self.lasting().map(|(node, link)| (place.distance((*node).into()), *node, link));
+        let onwards = links.filter(|(distance, node, _)| !excluded(*node) && (anywhere || *distance < own));
         let next = onwards.min_by_key(|(distance, _, link)| {
             let equals = (!arriving).then(|| (Reverse(distance.bucket()), link.farness()));
             (link.suspect, equals, *distance)
@@ -184,8 +188,7 @@ impl Table {
     }
 
     fn look_for_siblings(&mut self) {
-        let lasting = self.links.iter().filter(|(_, link)| !link.visited);
-        let mut nodes: Vec<NodeId> = lasting.map(|(node, _)| *node).collect();
+        let mut nodes: Vec<NodeId> = self.lasting().map(|(node, _)| *node).collect();
         nodes.sort_by_key(|node| self.own.distance((*node).into()));
         nodes.truncate(SIBLINGS);
         self.farthest_sibling = nodes.iter().map(|node| self.bucket(*node)).min().unwrap_or(0);

@@ -28,11 +28,4 @@ pub use validator::{CertificateValidator, Validator};
 pub use value::StoredValue;
 pub use writer::{CertifiedWriter, Delegated, Writer};
 
-use aws_lc_rs::digest;
-
-/// Returns SHA-256 of the bytes.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
-    hash
-}
+use meshtone_identity::id::sha256;

@@ -1,11 +1,13 @@
 //! Who may speak for what: every storing node asks before it acknowledges, and every reader again before it believes.
 
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use meshtone_identity::{
-    AuthorityCertificate, Delegations, Es256, HomeCertificate, NodeCertificate, UserCertificate, Verifier,
+    AuthorityCertificate, Delegations, Error as IdentityError, Es256, HomeCertificate, NodeCertificate,
+    UserCertificate, Verifier,
 };
 
 use super::value::MAX_AHEAD;
@@ -133,91 +135,56 @@ impl CertificateValidator {
     }
 
     fn node_certificate(&self, now: u64, der: &[u8]) -> Result<Arc<NodeCertificate>, RecordError> {
-        let found = self.cached(der, |entry| match entry {
-            Verified::Node(certificate) => Some(Arc::clone(certificate)),
-            Verified::Home(_) | Verified::User(_) | Verified::List(_) => None,
-        });
-        if let Some(certificate) = found {
-            certificate.check_time(now).map_err(RecordError::Certificate)?;
-            return Ok(certificate);
-        }
-        let certificate = NodeCertificate::verify_with(&*self.verifier, der, &self.authority, now)
-            .map_err(RecordError::Certificate)?;
-        let certificate = Arc::new(certificate);
-        self.remember(der, Verified::Node(Arc::clone(&certificate)));
-        Ok(certificate)
+        let verify = || NodeCertificate::verify_with(&*self.verifier, der, &self.authority, now);
+        self.verified(der, |certificate: &NodeCertificate| certificate.check_time(now), verify)
     }
 
     fn home_certificate(&self, now: u64, der: &[u8]) -> Result<Arc<HomeCertificate>, RecordError> {
-        let found = self.cached(der, |entry| match entry {
-            Verified::Home(certificate) => Some(Arc::clone(certificate)),
-            Verified::Node(_) | Verified::User(_) | Verified::List(_) => None,
-        });
-        if let Some(certificate) = found {
-            certificate.check_time(now).map_err(RecordError::Certificate)?;
-            return Ok(certificate);
-        }
-        let certificate = HomeCertificate::verify_with(&*self.verifier, der, &self.authority, now)
-            .map_err(RecordError::Certificate)?;
-        let certificate = Arc::new(certificate);
-        self.remember(der, Verified::Home(Arc::clone(&certificate)));
-        Ok(certificate)
+        let verify = || HomeCertificate::verify_with(&*self.verifier, der, &self.authority, now);
+        self.verified(der, |certificate: &HomeCertificate| certificate.check_time(now), verify)
     }
 
-    /// The certificate and the list of a person, if they are hers and both hold.
-    fn member(
-        &self,
-        now: u64,
-        name: &str,
-        certificate: &[u8],
-        list: &[u8],
-    ) -> Result<(Arc<UserCertificate>, Arc<Delegations>), RecordError> {
-        let user = match self.cached(certificate, |entry| match entry {
-            Verified::User(certificate) => Some(Arc::clone(certificate)),
-            Verified::Node(_) | Verified::Home(_) | Verified::List(_) => None,
-        }) {
-            Some(user) => {
-                user.check_time(now).map_err(RecordError::Certificate)?;
-                user
-            }
-            None => {
-                let user = UserCertificate::verify(&*self.verifier, certificate, &self.authority, now);
-                let user = Arc::new(user.map_err(RecordError::Certificate)?);
-                self.remember(certificate, Verified::User(Arc::clone(&user)));
-                user
-            }
-        };
+    /// Checks that the certificate and the list of a person are hers, and that both hold; returns the list.
+    fn member(&self, now: u64, name: &str, certificate: &[u8], list: &[u8]) -> Result<Arc<Delegations>, RecordError> {
+        let verify = || UserCertificate::verify(&*self.verifier, certificate, &self.authority, now);
+        let user = self.verified(certificate, |user: &UserCertificate| user.check_time(now), verify)?;
         if user.address() != name {
             return Err(RecordError::NotEntitled("its user certificate is for another address"));
         }
         // A list holds under one certificate only.
         let both = [&sha256(certificate), list].concat();
-        let list = match self.cached(&both, |entry| match entry {
-            Verified::List(list) => Some(Arc::clone(list)),
-            Verified::Node(_) | Verified::Home(_) | Verified::User(_) => None,
-        }) {
-            Some(list) => list,
-            None => {
-                let list = Delegations::verify(&*self.verifier, list, &user).map_err(RecordError::Certificate)?;
-                let list = Arc::new(list);
-                self.remember(&both, Verified::List(Arc::clone(&list)));
-                list
-            }
-        };
+        let verify = || Delegations::verify(&*self.verifier, list, &user);
+        let list = self.verified(&both, |_: &Delegations| Ok(()), verify)?;
         if list.expires() < now {
             return Err(RecordError::NotEntitled("its list of delegations is over"));
         }
-        Ok((user, list))
+        Ok(list)
     }
 
-    fn cached<T>(&self, der: &[u8], pick: impl Fn(&Verified) -> Option<T>) -> Option<T> {
+    /// Returns what was verified before by this key, if it still holds by `check`; else verifies it, and remembers.
+    fn verified<T: Send + Sync + 'static>(
+        &self,
+        key: &[u8],
+        check: impl FnOnce(&T) -> Result<(), IdentityError>,
+        verify: impl FnOnce() -> Result<T, IdentityError>,
+    ) -> Result<Arc<T>, RecordError> {
+        if let Some(found) = self.cached::<T>(key) {
+            check(&found).map_err(RecordError::Certificate)?;
+            return Ok(found);
+        }
+        let verified = Arc::new(verify().map_err(RecordError::Certificate)?);
+        self.remember(key, verified.clone());
+        Ok(verified)
+    }
+
+    fn cached<T: Send + Sync + 'static>(&self, key: &[u8]) -> Option<Arc<T>> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.entries.get(&sha256(der)).and_then(pick)
+        cache.entries.get(&sha256(key)).cloned()?.downcast().ok()
     }
 
-    fn remember(&self, der: &[u8], verified: Verified) {
+    fn remember(&self, key: &[u8], verified: Verified) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let digest = sha256(der);
+        let digest = sha256(key);
         if cache.entries.insert(digest, verified).is_none() {
             cache.order.push_back(digest);
         }
@@ -258,7 +225,7 @@ impl Validator for CertificateValidator {
                 }
             }
             Kind::SipRegistration if let [_, user, list] = certificates => {
-                let (_, list) = self.member(now, &value.name, user, list)?;
+                let list = self.member(now, &value.name, user, list)?;
                 if !list.nodes().contains(&value.signer) {
                     return Err(RecordError::NotEntitled("the person's list does not name it"));
                 }
@@ -294,16 +261,12 @@ impl CertificateValidator {
     }
 }
 
-/// Certificates that were verified, by the SHA-256 of their DER; the oldest goes first.
+/// What was verified, by the SHA-256 of what it was read from; the oldest goes first.
 #[derive(Default)]
 struct Cache {
     entries: BTreeMap<[u8; 32], Verified>,
     order: VecDeque<[u8; 32]>,
 }
 
-enum Verified {
-    Node(Arc<NodeCertificate>),
-    Home(Arc<HomeCertificate>),
-    User(Arc<UserCertificate>),
-    List(Arc<Delegations>),
-}
+/// A certificate of some kind, or a list that holds under one.
+type Verified = Arc<dyn Any + Send + Sync>;

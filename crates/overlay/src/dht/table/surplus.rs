@@ -26,7 +26,7 @@ impl Table {
     /// a subnet that has more than its share are closed sooner, whatever they are; and those opened for a visit, when that is over.
     pub(in crate::dht) fn surplus(&self, now: Instant, config: &Config) -> Vec<NodeId> {
         let mut surplus = self.crowding(config);
-        let left = self.links.iter().filter(|(node, link)| !link.visited && !surplus.contains(node));
+        let left = self.lasting().filter(|(node, _)| !surplus.contains(node));
         let mut left: Vec<(NodeId, &Link)> = left.map(|(node, link)| (*node, link)).collect();
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for (node, _) in &left {
@@ -56,9 +56,8 @@ impl Table {
     /// Returns the links of subnets that have more than their share, the youngest first, as far as there are more links than this
     /// node would open by itself: until then nobody is kept out by them.
     fn crowding(&self, config: &Config) -> Vec<NodeId> {
-        let lasting = || self.links.iter().filter(|(_, link)| !link.visited);
         let mut by_age: Vec<(Instant, NodeId, Subnet)> =
-            lasting().filter_map(|(node, link)| Some((link.up, *node, link.subnet?))).collect();
+            self.lasting().filter_map(|(node, link)| Some((link.up, *node, link.subnet?))).collect();
         by_age.sort_unstable();
         let mut of_subnets: BTreeMap<Subnet, usize> = BTreeMap::new();
         by_age.retain(|(_, _, subnet)| {
@@ -66,7 +65,7 @@ impl Table {
             *of_subnet += 1;
             *of_subnet > config.max_links_per_subnet
         });
-        let too_many = lasting().count().saturating_sub(config.own_links());
+        let too_many = self.lasting().count().saturating_sub(config.own_links());
         by_age.into_iter().rev().take(too_many).map(|(_, node, _)| node).collect()
     }
 }

@@ -27,7 +27,7 @@ impl Table {
             self.failed(now, node);
         }
         let mut dials = self.wanted_siblings(now, config);
-        let lasting = self.links.values().filter(|link| !link.visited).count();
+        let lasting = self.lasting().count();
         if serves {
             let budget = config.own_links().saturating_sub(lasting + dials.len());
             dials.extend(self.wanted_in_buckets(now, config, budget));
@@ -139,7 +139,7 @@ impl Table {
     /// Returns how far the links fill the buckets.
     fn filled(&self, config: &Config) -> Filled {
         let mut filled = Filled::default();
-        for (node, link) in self.links.iter().filter(|(_, link)| !link.visited) {
+        for (node, link) in self.lasting() {
             filled.add(self.bucket(*node), link.subnet, config);
         }
         filled

@@ -1,0 +1,113 @@
+//! Nodes that a test starts in its own process: the founder's, and others that the test itself drives.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use meshtone_identity::{NodeId, Role};
+use meshtone_node::authority::Settings;
+use meshtone_node::enrol::{self, Membership};
+use meshtone_node::policy::Outside;
+use meshtone_node::store::Store;
+use meshtone_node::{Config, Node, RoleChoice};
+use meshtone_overlay::node::{Config as OverlayConfig, Overlay};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+/// The founder's domain.
+pub(crate) const DOMAIN: &str = "mesh.test";
+/// Generous: nothing here is about time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The founder's node, and the data folders of all.
+pub(crate) struct Founder {
+    pub(crate) node: Node,
+    tickets: Vec<String>,
+    folders: Vec<TempDir>,
+}
+
+/// Another node of the overlay, driven by the test.
+pub(crate) struct Guest {
+    pub(crate) overlay: Overlay,
+    pub(crate) membership: Membership,
+}
+
+impl Founder {
+    /// Founds an overlay whose authority works so, with two tickets.
+    pub(crate) async fn start(authority: Settings) -> Founder {
+        // Whoever was first has installed it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let link = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let membership = enrol::establish(&store, Some(DOMAIN), None).await.unwrap();
+        let ticket =
+            || membership.inviter().invite(Role::Home, Duration::from_secs(3600), &[link]).unwrap().to_string();
+        let tickets = vec![ticket(), ticket()];
+        drop((membership, store));
+        let node = Node::start(config(folder.path(), link, authority)).await.unwrap();
+        Founder { node, tickets, folders: vec![folder] }
+    }
+
+    /// Lets another node in.
+    pub(crate) async fn guest(&mut self) -> Guest {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let membership = enrol::establish(&store, None, Some(&self.tickets.pop().unwrap())).await.unwrap();
+        self.folders.push(folder);
+        let mut config = OverlayConfig::new(
+            vec![([127, 0, 0, 1], 0).into()],
+            *membership.link_secret,
+            membership.signer.clone(),
+            membership.authority_certificate.clone(),
+            membership.certificate.clone(),
+        );
+        config.homes = vec![membership.home.clone()];
+        config.bootstrap = membership.bootstrap.clone();
+        let overlay = Overlay::start(config).await.unwrap();
+        let mut events = overlay.subscribe();
+        while overlay.links().is_empty() {
+            timeout(PATIENCE, events.recv()).await.expect("a link").unwrap();
+        }
+        Guest { overlay, membership }
+    }
+
+    /// The founder's id.
+    pub(crate) fn id(&self) -> NodeId {
+        self.node.summary().node.parse().unwrap()
+    }
+}
+
+fn config(data: &Path, link: SocketAddr, authority: Settings) -> Config {
+    Config {
+        data: data.to_owned(),
+        domain: Some(DOMAIN.to_owned()),
+        sip: vec![([127, 0, 0, 1], 0).into()],
+        tls: Vec::new(),
+        ws: Vec::new(),
+        wss: Vec::new(),
+        tls_certificate: None,
+        tls_key: None,
+        tls_authorities: None,
+        ws_origins: Vec::new(),
+        digest: Vec::new(),
+        link: vec![link],
+        rtp_ports: (20_000, 20_100),
+        join: None,
+        peers: Vec::new(),
+        local_network: false,
+        role: RoleChoice::Auto,
+        outside: Outside::default(),
+        trusted_sources: Vec::new(),
+        workers: None,
+        dangerous_open_registration: false,
+        trunks: Vec::new(),
+        first_stage: None,
+        authority: Some(authority),
+    }
+}
+
+/// Now, in unix seconds.
+pub(crate) fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
