@@ -9,7 +9,7 @@ use meshtone_node::policy::Outside;
 use meshtone_node::trunk::settings::Trunk;
 use serde::Deserialize;
 
-use meshtone_node::{DigestRule, Network};
+use meshtone_node::{Callers, DigestRule, Network};
 
 use crate::authority;
 use crate::command::{OverlayRole, PortRange};
@@ -18,7 +18,7 @@ use crate::outside::{self, OutsideKeys};
 use crate::trunk;
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 22] = [
     "data",
     "domain",
     "sip",
@@ -38,6 +38,8 @@ const KEYS: [&str; 20] = [
     "join",
     "log",
     "trusted_sources",
+    "verified_mark",
+    "anonymous",
     "first_stage",
 ];
 
@@ -63,6 +65,7 @@ pub(crate) struct Settings {
     pub(crate) join: Option<String>,
     pub(crate) log: Option<String>,
     pub(crate) outside: Outside,
+    pub(crate) callers: Callers,
     pub(crate) trusted_sources: Vec<Network>,
     pub(crate) trunks: Vec<Trunk>,
     pub(crate) first_stage: Option<first_stage::Settings>,
@@ -91,6 +94,8 @@ struct File {
     join: Option<String>,
     log: Option<String>,
     trusted_sources: Option<Texts>,
+    verified_mark: Option<String>,
+    anonymous: Option<String>,
     first_stage: Option<FirstStageTable>,
 }
 
@@ -233,6 +238,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
             wrong(format!("`trusted_sources`: {why}"), "for example [\"192.0.2.10\", \"198.51.100.0/24\"]")
         })?,
         outside,
+        callers: callers(file.verified_mark, file.anonymous.as_deref()).map_err(|(what, hint)| wrong(what, hint))?,
         trunks,
         first_stage: file
             .first_stage
@@ -241,6 +247,19 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
             .map_err(|(what, hint)| wrong(what, hint))?,
         authority,
     })
+}
+
+/// What phones are shown of callers, or what is wrong with it and a hint.
+fn callers(verified_mark: Option<String>, anonymous: Option<&str>) -> Result<Callers, (String, &'static str)> {
+    if let Some(why) = verified_mark.as_deref().and_then(|mark| Callers::check_mark(mark).err()) {
+        return Err((format!("`verified_mark` is none: {why}"), "for example \"✓\""));
+    }
+    let refuse_anonymous = match anonymous {
+        None | Some("accept") => false,
+        Some("refuse") => true,
+        Some(other) => return Err((format!("`anonymous` is `{other}`"), "it is \"accept\" or \"refuse\"")),
+    };
+    Ok(Callers { verified_mark, refuse_anonymous })
 }
 
 fn line_hint(text: &str, span: Option<std::ops::Range<usize>>) -> String {

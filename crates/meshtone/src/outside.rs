@@ -3,14 +3,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use meshtone_node::Callers;
 use meshtone_node::policy::{CALLS_PER_USER, Emergency, EmergencyRoute, Inbound, Outbound, Outside};
 use serde::Deserialize;
 
 use crate::failure::Failure;
 
 /// The keys, for telling unknown ones.
-pub(crate) const KEYS: [&str; 11] = [
+pub(crate) const KEYS: [&str; 9] = [
     "dns",
     "outbound",
     "outbound_domains",
@@ -20,8 +19,6 @@ pub(crate) const KEYS: [&str; 11] = [
     "max_calls_per_user",
     "emergency_numbers",
     "emergency_route",
-    "verified_mark",
-    "anonymous",
 ];
 
 /// Begins an emergency route that is a trunk's name.
@@ -40,8 +37,6 @@ pub(crate) struct OutsideKeys {
     max_calls_per_user: Option<usize>,
     emergency_numbers: Option<Vec<String>>,
     emergency_route: Option<String>,
-    verified_mark: Option<String>,
-    anonymous: Option<String>,
 }
 
 impl OutsideKeys {
@@ -61,15 +56,6 @@ impl OutsideKeys {
             Some("known") => Inbound::Known(self.known_domains.unwrap_or_default()),
             Some(other) => return Err(wrong(format!("`inbound` is `{other}`"), "it is none, known or any")),
         };
-        if let Some(why) = self.verified_mark.as_deref().and_then(|mark| Callers::check_mark(mark).err()) {
-            return Err(wrong(format!("`verified_mark` is none: {why}"), "for example \"✓\""));
-        }
-        let refuse_anonymous = match self.anonymous.as_deref() {
-            None | Some("accept") => false,
-            Some("refuse") => true,
-            Some(other) => return Err(wrong(format!("`anonymous` is `{other}`"), "it is accept or refuse")),
-        };
-        let callers = Callers { verified_mark: self.verified_mark, refuse_anonymous };
         let mut emergency = Emergency::default();
         if let Some(numbers) = self.emergency_numbers {
             emergency.numbers = numbers;
@@ -96,7 +82,6 @@ impl OutsideKeys {
             allow_private_destinations: self.allow_private_destinations.unwrap_or(false),
             max_calls_per_user: self.max_calls_per_user.unwrap_or(CALLS_PER_USER),
             emergency,
-            callers,
         })
     }
 }

@@ -51,6 +51,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         rtp_ports: (first, last),
         join: options.join.or(settings.join),
         outside: settings.outside,
+        callers: settings.callers,
         trusted_sources: settings.trusted_sources,
         workers: options.workers,
         dangerous_open_registration: options.dangerous_open_registration,

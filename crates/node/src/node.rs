@@ -34,6 +34,7 @@ use crate::exchange::identity::Identities;
 use crate::exchange::networks::Network;
 use crate::exchange::policy::Outside;
 use crate::exchange::shard::Shard;
+use crate::exchange::shown::Callers;
 use crate::exchange::trunk::settings::Trunk;
 use crate::exchange::trunk::{TrunkInput, TrunkWork, Trunks};
 use crate::exchange::worker::{Input, Worker};
@@ -99,6 +100,8 @@ pub struct Config {
     pub role: RoleChoice,
     /// Calls to and from other SIP domains and telephone networks.
     pub outside: Outside,
+    /// What phones here are shown of who calls.
+    pub callers: Callers,
     /// Hosts that speak for many phones, to which the limits by source do not apply as they are.
     pub trusted_sources: Vec<Network>,
     /// How many workers share the calls; one for each processor where nothing is said.
@@ -248,6 +251,7 @@ impl Node {
             allowances: Allowances::default(),
             open_registration: config.dangerous_open_registration,
             trunks: Trunks::new(&config.trunks, &flow_token_key),
+            callers: config.callers.clone(),
             members: members.clone(),
             identities: Identities::new(membership.signer.clone(), &own_host),
             own_host,

@@ -115,7 +115,7 @@ impl Worker {
         let locals = LocalView(self.exchange.transports.clone());
         let is_invite = request.method() == Method::Invite;
         let caller = caller.map(|caller| shown_as(request, caller));
-        let shown = self.exchange.outside.callers.at_phone(caller, request);
+        let shown = self.exchange.callers.at_phone(caller, request);
         let mut phones = Phones::default();
         for choice in choose(bindings, request) {
             phones.add(&choice, &locals, &shown, is_invite);

@@ -54,6 +54,7 @@ use calls::Calls;
 use digest::DigestPolicy;
 use identity::Identities;
 use policy::Outside;
+use shown::Callers;
 use trunk::Trunks;
 
 /// What all workers of a node share.
@@ -77,6 +78,8 @@ pub(crate) struct Exchange {
     /// Whoever names a user of the served domain is believed: nobody needs an account or a password.
     pub(crate) open_registration: bool,
     pub(crate) trunks: Trunks,
+    /// What phones here are shown of who calls.
+    pub(crate) callers: Callers,
     /// People with an address of their own.
     pub(crate) members: Members,
     /// Signs and verifies who calls.

@@ -150,7 +150,7 @@ impl Worker {
 
     /// Turns away who does not want to be shown, where that is the policy (RFC 5079).
     pub(super) fn refuses_anonymous(&mut self, id: RequestId, request: &Message) -> bool {
-        let is_refused = self.exchange.outside.callers.refuse_anonymous && is_private(request);
+        let is_refused = self.exchange.callers.refuse_anonymous && is_private(request);
         if is_refused {
             self.reject(id, 433, "Anonymity Disallowed");
         }

@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 
 use meshtone_sip::message::Uri;
 
-use super::shown::Callers;
-
 /// Calls that one account may have outside at once where the configuration says nothing: a person needs two or three, and a
 /// stolen password is worth no more than this (threat 14).
 pub const CALLS_PER_USER: usize = 8;
@@ -31,8 +29,6 @@ pub struct Outside {
     pub max_calls_per_user: usize,
     /// Where emergency calls go.
     pub emergency: Emergency,
-    /// What phones here are shown of callers, from wherever they call.
-    pub callers: Callers,
 }
 
 impl Default for Outside {
@@ -44,7 +40,6 @@ impl Default for Outside {
             allow_private_destinations: false,
             max_calls_per_user: CALLS_PER_USER,
             emergency: Emergency::default(),
-            callers: Callers::default(),
         }
     }
 }

@@ -11,6 +11,9 @@ use super::phone::{OWN_HEADERS_WITHIN, asserted};
 /// Who calls where it is not to be known (RFC 3323 §4.1.1.3).
 pub(super) const ANONYMOUS: &str = "anonymous@anonymous.invalid";
 
+/// The same as it stands in From.
+pub(super) const ANONYMOUS_FROM: &str = "\"Anonymous\" <sip:anonymous@anonymous.invalid>";
+
 /// Longest mark, in characters: what a phone shows beside a name.
 const MAX_MARK: usize = 8;
 

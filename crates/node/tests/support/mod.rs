@@ -9,7 +9,7 @@ use meshtone_node::authority::Settings;
 use meshtone_node::enrol::{self, Membership};
 use meshtone_node::policy::Outside;
 use meshtone_node::store::Store;
-use meshtone_node::{Config, Node, RoleChoice};
+use meshtone_node::{Callers, Config, Node, RoleChoice};
 use meshtone_overlay::node::{Config as OverlayConfig, Overlay};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -98,6 +98,7 @@ fn config(data: &Path, link: SocketAddr, authority: Settings) -> Config {
         local_network: false,
         role: RoleChoice::Auto,
         outside: Outside::default(),
+        callers: Callers::default(),
         trusted_sources: Vec::new(),
         workers: None,
         dangerous_open_registration: false,

@@ -16,7 +16,7 @@ use crate::exchange::bridge::NearCall;
 use crate::exchange::callee::Callee;
 use crate::exchange::contacts::Phones;
 use crate::exchange::identity::asserted_address;
-use crate::exchange::shown::is_private;
+use crate::exchange::shown::{ANONYMOUS_FROM, is_private};
 use crate::exchange::sips;
 use crate::exchange::worker::Worker;
 
@@ -93,12 +93,12 @@ impl Worker {
         let asserted = request.header(Header::PAssertedIdentity).filter(|_| trunk.settings.trust_identity);
         let asserted = asserted.and_then(|value| NameAddr::parse(value).ok()).filter(|_| !is_private(request));
         let from = request.from().ok();
-        let Some(shown) = asserted.or(from) else { return (anonymous(), Vec::new()) };
+        let Some(shown) = asserted.or(from) else { return (ANONYMOUS_FROM.to_owned(), Vec::new()) };
         let user = Uri::parse(shown.uri).ok().and_then(|uri| Some(uri.user_unescaped()?.into_owned()));
         let user = user.or_else(|| shown.uri.strip_prefix("tel:").map(str::to_owned)).unwrap_or_default();
         let user = user.split(';').next().unwrap_or_default();
         if !is_number(user) {
-            return (anonymous(), Vec::new());
+            return (ANONYMOUS_FROM.to_owned(), Vec::new());
         }
         let display = shown.display.filter(|name| !name.contains(['"', '\\']) && !name.chars().any(char::is_control));
         let display = display.map(|name| format!("\"{name}\" ")).unwrap_or_default();
@@ -169,8 +169,4 @@ fn called<'a>(request: &Message, trunk: &'a TrunkState) -> Option<&'a str> {
         Some(user.split(';').next()?.to_owned())
     });
     trunk.settings.callee(users)
-}
-
-fn anonymous() -> String {
-    "\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned()
 }

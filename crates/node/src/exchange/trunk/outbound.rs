@@ -16,7 +16,7 @@ use super::{TrunkInput, TrunkState};
 use crate::clock::unix_ms;
 use crate::exchange::bridge::{BridgeEvent, BridgeId, NearCall};
 use crate::exchange::policy;
-use crate::exchange::shown::is_private;
+use crate::exchange::shown::{ANONYMOUS_FROM, is_private};
 use crate::exchange::sips;
 use crate::exchange::worker::{Input, Worker};
 use crate::location::dns::{LocateError, Server, Wanted};
@@ -317,7 +317,7 @@ pub(super) fn shown(settings: &Trunk, user: &str, is_anonymous: bool) -> (String
         return (own, headers);
     }
     headers.push((Header::Privacy, "id".to_owned()));
-    ("\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned(), headers)
+    (ANONYMOUS_FROM.to_owned(), headers)
 }
 
 /// What a caller hears of a provider's failure: what concerns the call passes with its words; what concerns this node and the
