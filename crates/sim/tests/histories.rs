@@ -52,6 +52,19 @@ fn histories_that_were_wrong_once_hold_where_nodes_decide_whether_they_serve() {
     }
 }
 
+/// The same of histories in which all reads are made iteratively.
+const WRONG_ONCE_ITERATIVELY: [(u64, &str); 1] = [(
+    222_223,
+    "a writer that crashed forgot that a date had run ahead of its clock, and dated a removal like the value before",
+)];
+
+#[test]
+fn histories_that_were_wrong_once_hold_where_all_reads_are_made_iteratively() {
+    for (seed, what) in WRONG_ONCE_ITERATIVELY {
+        holds(play_iteratively, seed).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+    }
+}
+
 #[test]
 fn no_read_is_older_than_what_was_acknowledged_and_replicas_agree_in_the_end() {
     hold(play, HISTORIES);

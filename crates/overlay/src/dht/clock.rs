@@ -23,7 +23,7 @@ const MIN_CORRECTION_MS: u64 = 1000;
 
 /// Clocks are corrected by this much at most. Certificates are judged by the corrected time, too, so that whoever owns most of our
 /// links must not be able to bring back those that ended long ago.
-const MAX_CORRECTION_MS: u64 = 3_600_000;
+pub(super) const MAX_CORRECTION_MS: u64 = 3_600_000;
 
 /// Neighbours that must have told their time before more than [`MAX_CORRECTION_BY_FEW_MS`] is believed: of three it takes all to move
 /// the median away from this node's own clock, of two as well, and two liars are soon met.

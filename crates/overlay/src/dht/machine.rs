@@ -10,6 +10,7 @@ use meshtone_identity::NodeId;
 use super::absence::Absences;
 use super::clock::Clock;
 use super::config::PROBE;
+use super::dates::Dates;
 use super::evidence::Kept;
 use super::hand_over::HandOver;
 use super::hedge::UsualTime;
@@ -53,8 +54,7 @@ pub struct Dht {
     pub(super) evidence: Kept,
     pub(super) hand_over: HandOver,
     pub(super) refusals: Refusals,
-    /// What was dated ahead of our clock.
-    pub(super) dated_ahead: BTreeMap<(ResourceId, Kind), u64>,
+    pub(super) dates: Dates,
     /// Nodes of a release that does not understand a put.
     pub(super) plain: BTreeSet<NodeId>,
     pub(super) published: BTreeMap<(ResourceId, Kind), Published>,
@@ -92,7 +92,7 @@ impl Dht {
     ) -> Self {
         let position = Position::from(me.node);
         let subnet_of = config.subnet_of;
-        let storage = Storage::new(position, config.persist);
+        let (storage, dates) = (Storage::new(position, config.persist), Dates::new(config.persist));
         let role = Role::new(config.role, now.instant);
         let mut dht = Self {
             config,
@@ -114,7 +114,7 @@ impl Dht {
             evidence: Kept::default(),
             hand_over: HandOver::default(),
             refusals: Refusals::default(),
-            dated_ahead: BTreeMap::new(),
+            dates,
             plain: BTreeSet::new(),
             published: BTreeMap::new(),
             told: BTreeSet::new(),

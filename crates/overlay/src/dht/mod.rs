@@ -24,6 +24,7 @@
 //! | [`evidence`] | two signed statements of one writer that contradict each other |
 //! | `rooms` | who takes how much of the storage, and who makes room |
 //! | `refusals` | what others had no room for |
+//! | `dates` | what this node dated ahead of its clock |
 //! | [`persist`] | what of the storage outlives the process |
 //! | `hand_over` | moving records when neighbours change, and repair |
 //! | `role`, `roles` | whether this node serves, and what follows when that changes |
@@ -73,6 +74,7 @@ mod answers;
 pub mod body;
 mod clock;
 pub mod config;
+mod dates;
 mod doubt;
 pub mod event;
 pub mod evidence;

@@ -1,5 +1,6 @@
 //! What of the storage outlives the process: changes for a store to write, and taking it all back at the next start.
 //!
+//! Beside the values there are [dates](super::dates) that this node ran ahead of its clock with.
 //! Removals are values like any other and are kept as such, or what they removed could come back. What lies in the store is read
 //! again with the checks that need no key: readers verify signatures anyway, and thousands of them would delay the start.
 
@@ -9,7 +10,7 @@ use bytes::Bytes;
 
 use super::body::Handed;
 use super::storage::{Held, Slot};
-use super::{Dht, Now};
+use super::{Dht, Now, dates};
 use crate::record::cbor::{Decoder, Encoder};
 use crate::record::validator::check_form;
 use crate::record::value::Record;
@@ -39,6 +40,13 @@ impl Dht {
         if let Some(key) = self.unreadable.pop() {
             return Some(PersistChange::Remove { key });
         }
+        if let Some(place) = self.dates.pop_change() {
+            let key = dates::encode_key(place);
+            return Some(match self.dates.last(place) {
+                Some(date) => PersistChange::Put { key, value: dates::encode_date(date) },
+                None => PersistChange::Remove { key },
+            });
+        }
         let (resource, slot) = self.storage.pop_change()?;
         let key = encode_key(resource, &slot);
         Some(match self.storage.get(resource, &slot) {
@@ -54,7 +62,7 @@ impl Dht {
         for (key, value) in entries {
             if self.restore_one(now, &key, &value).is_ok() {
                 taken += 1;
-            } else {
+            } else if !self.dates.restore(now, &key, &value) {
                 self.unreadable.push(key);
             }
         }

@@ -14,10 +14,6 @@ use super::{Dht, DhtError, Entry, Event, Now, OperationId, StoreReceipt};
 use crate::record::value::{MAX_AHEAD, Record, next_storage_time};
 use crate::record::{Kind, RecordError, ResourceId, writer};
 
-/// Places in which a value was dated ahead of our clock, remembered until the clock has passed that: no more than a home node that
-/// lost its clock writes within the minutes that it may be behind. Beyond that two values might be dated alike.
-const MAX_DATED_AHEAD: usize = 16_384;
-
 /// A write under way.
 #[derive(Debug)]
 pub(super) struct Writing {
@@ -122,21 +118,8 @@ impl Dht {
         let held = self.storage.at(slot.0).map(|(_, held)| &held.record.value);
         let held =
             held.filter(|value| value.kind == slot.1 && value.signer == self.me.node).map(|value| value.storage_ms);
-        let ahead = self.dated_ahead.get(&slot).copied();
+        let ahead = self.dates.last(slot);
         dated.chain(held).chain(published).chain(ahead).max()
-    }
-
-    /// Remembers a date that is ahead of the clock, which was set back, or which follows one that others had: the next value of that
-    /// place has to be dated later, even when nothing else tells of this one any more, as of a removal. All other dates follow from
-    /// the clock.
-    fn note_dated(&mut self, now: Now, slot: (ResourceId, Kind), storage_ms: u64) {
-        if storage_ms <= now.unix_ms {
-            return;
-        }
-        self.dated_ahead.retain(|_, dated_ms| *dated_ms >= now.unix_ms);
-        if self.dated_ahead.len() < MAX_DATED_AHEAD {
-            self.dated_ahead.insert(slot, storage_ms);
-        }
     }
 
     /// Sends a signed value to its replicas.
@@ -148,7 +131,7 @@ impl Dht {
         let place = record.value.resource().into();
         let slot = (record.value.kind, record.value.resource());
         self.absences.forget(slot.1, slot.0);
-        self.note_dated(now, (slot.1, slot.0), record.value.storage_ms);
+        self.dates.note(now, (slot.1, slot.0), record.value.storage_ms);
         for operation in self.operations.values_mut() {
             if let Purpose::Store(writing) = &mut operation.purpose
                 && (writing.record.value.kind, writing.record.value.resource()) == slot
@@ -234,7 +217,7 @@ impl Dht {
         let value = &mut writing.record.value;
         let last_ms = self.last_dated((value.resource(), value.kind)).unwrap_or_default();
         value.storage_ms = next_storage_time(now.unix_ms, Some(newest_ms.max(value.storage_ms).max(last_ms)));
-        self.note_dated(now, (value.resource(), value.kind), value.storage_ms);
+        self.dates.note(now, (value.resource(), value.kind), value.storage_ms);
         let Ok(signature) = self.writer.sign(&value.signing_input()) else { return false };
         value.signature = signature;
         writing.redated = true;

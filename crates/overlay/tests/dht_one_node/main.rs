@@ -4,6 +4,7 @@
 mod buckets;
 mod budget;
 mod clock;
+mod dates;
 mod evidence;
 mod merge;
 mod newer_programs;
