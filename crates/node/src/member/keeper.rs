@@ -12,6 +12,7 @@ use meshtone_identity::Delegations;
 use tokio::time::{sleep, timeout};
 
 use super::Members;
+use super::standing::Unknown;
 use crate::clock::unix_ms;
 use crate::location::memory::Registrations;
 use crate::location::publisher::Publisher;
@@ -19,7 +20,8 @@ use crate::location::publisher::Publisher;
 /// Half of the minute after which a lost right must be of no use anywhere.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// Where somebody is not known yet, as when an overlay forms: soon again.
+/// Where somebody is awaited, as when an overlay forms, or when an account is made here before its owner names this node: soon
+/// again, and each time later.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// How often what is found is written again. The overlay repairs by itself; this is for when all its holders went at once.
@@ -34,38 +36,65 @@ const CONCURRENT: usize = 8;
 pub(super) async fn run(members: Members, publisher: Publisher, registrations: Arc<Registrations>) {
     let mut handed_on: BTreeMap<String, Instant> = BTreeMap::new();
     let mut changes = members.inner.accounts.subscribe();
+    let mut pause = Pause::default();
     loop {
         let mut people: BTreeSet<String> = members.inner.keys.all().into_iter().map(|(address, _)| address).collect();
         let accounts = members.inner.accounts.list().into_iter().map(|account| account.user);
         people.extend(accounts.filter(|user| user.contains('@')));
         handed_on.retain(|address, _| people.contains(address));
-        let mut unknown = false;
+        let (mut is_awaited, mut is_cut_off) = (false, false);
         let people: Vec<String> = people.into_iter().collect();
         for some in people.chunks(CONCURRENT) {
             let looks = some.iter().map(|address| look(&members, &publisher, &registrations, address));
             let found = futures_util::future::join_all(looks).await;
             for (address, known) in some.iter().zip(found) {
-                unknown |= !known;
+                is_cut_off |= known.is_err();
+                let known = known.unwrap_or_default();
+                is_awaited |= !known || !members.speaks_for(address);
                 let is_due = handed_on.get(address).is_none_or(|last| last.elapsed() >= HAND_ON_EVERY);
                 if is_due && known && hand_on(&members, address).await {
                     handed_on.insert(address.clone(), Instant::now());
                 }
             }
         }
-        let pause = if unknown { LOOK_AGAIN } else { LOOK_EVERY };
+        if is_cut_off {
+            pause = Pause::default();
+        }
         tokio::select! {
-            () = sleep(pause) => {}
-            () = members.inner.wake.notified() => {}
-            _ = changes.recv() => {}
+            () = sleep(pause.next(is_awaited)) => {}
+            () = members.inner.wake.notified() => pause = Pause::default(),
+            _ = changes.recv() => pause = Pause::default(),
         }
         // Several changes at once are one.
         let _ = timeout(Duration::from_millis(50), std::future::pending::<()>()).await;
     }
 }
 
-/// Looks what a person says and acts on it. Returns whether anything is known of her.
-async fn look(members: &Members, publisher: &Publisher, registrations: &Registrations, address: &str) -> bool {
-    let Ok(standing) = members.inner.standings.ask(address).await else { return false };
+/// How long to wait for the next look.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Pause {
+        Pause(LOOK_AGAIN)
+    }
+}
+
+impl Pause {
+    fn next(&mut self, is_awaited: bool) -> Duration {
+        let pause = if is_awaited { self.0 } else { LOOK_EVERY };
+        self.0 = (pause * 2).min(LOOK_EVERY);
+        pause
+    }
+}
+
+/// Looks what a person says and acts on it. Returns whether anything is known of her; an error where nobody could be asked.
+async fn look(
+    members: &Members,
+    publisher: &Publisher,
+    registrations: &Registrations,
+    address: &str,
+) -> Result<bool, Unknown> {
+    let standing = members.inner.standings.ask(address).await?;
     let has_changed = members.apply(address, standing.as_ref());
     if has_changed && members.speaks_for(address) {
         tracing::info!(%address, "this node speaks for a person from now on");
@@ -74,7 +103,7 @@ async fn look(members: &Members, publisher: &Publisher, registrations: &Registra
         tracing::info!(%address, "this node does not speak for a person any longer; her phones are forgotten");
         registrations.remove(address);
     }
-    standing.is_some()
+    Ok(standing.is_some())
 }
 
 /// Writes what she says again, signed anew where it is old and her key is here. Returns whether that was done.
@@ -88,4 +117,17 @@ async fn hand_on(members: &Members, address: &str) -> bool {
         return members.say(address, &nodes).await.is_ok();
     }
     members.hand_on(address, &standing).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_awaited_is_looked_for_soon_and_then_ever_more_seldom() {
+        let mut pause = Pause::default();
+        let waits: Vec<u64> = (0..6).map(|_| pause.next(true).as_secs()).collect();
+        assert_eq!(waits, [2, 4, 8, 16, 30, 30]);
+        assert_eq!(Pause::default().next(false), LOOK_EVERY, "where nobody is awaited");
+    }
 }
