@@ -5,11 +5,14 @@
 //! | [`id`] | [`NodeId`], [`OverlayId`], [`LinkKey`] and their texts |
 //! | [`key`] | P-256 keys and ES256 signatures behind the [`Signer`] and [`Verifier`] traits |
 //! | [`address`] | addresses of people |
+//! | [`backup`] | what stands in a backup |
 //! | [`certificate`] | X.509 certificates of authority, nodes and home nodes, and their verification (RFC 5280, RFC 5922) |
 //! | [`authority`] | the overlay's own authority, which issues them |
 //! | [`enrol`] | the certification requests of new nodes and users (PKCS#10, RFC 2986) |
 //! | [`member`] | people with an address of their own, and which nodes may speak for it |
 //! | [`passport`] | who calls whom, stated and signed (RFC 8225) |
+//! | [`passphrase`] | what a passphrase has to be |
+//! | [`sealed_stream`] | many bytes encrypted under a passphrase, piece by piece |
 //! | [`soft_card`] | a person's key and certificate as one encrypted text |
 //! | [`ticket`] | the text by which a new machine joins |
 //! | [`dangerous_deterministic`] | signatures that anybody can forge, for reproducible simulations |
@@ -20,6 +23,7 @@
 
 pub mod address;
 pub mod authority;
+pub mod backup;
 pub mod certificate;
 pub mod dangerous_deterministic;
 mod der;
@@ -29,7 +33,9 @@ mod error;
 pub mod id;
 pub mod key;
 pub mod member;
+pub mod passphrase;
 pub mod passport;
+pub mod sealed_stream;
 pub mod soft_card;
 pub mod ticket;
 mod x509;

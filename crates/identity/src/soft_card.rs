@@ -7,28 +7,20 @@
 
 use std::fmt;
 
-use argon2::{Algorithm, Argon2, Params, Version};
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use zeroize::Zeroizing;
 
 use crate::Error;
+use crate::passphrase::{SALT, check, sealing_key};
 
 /// Bytes of randomness that sealing takes: a salt and a nonce.
 pub const RANDOM: usize = SALT + NONCE_LEN;
 
-/// Shortest passphrase, in characters: shorter ones are found by trying.
-pub const MIN_PASSPHRASE: usize = 10;
-
-const SALT: usize = 16;
 const VERSION: u8 = 1;
 const HEAD: usize = 1 + SALT + NONCE_LEN;
 
 /// Longer texts are not looked at: a key has 140 bytes and a certificate at most 4 KiB.
 const MAX_TEXT: usize = 8192;
-
-/// RFC 9106 §4, second recommendation: 64 MiB, three passes; four lanes' worth of work in one.
-const MEMORY_KIB: u32 = 64 * 1024;
-const PASSES: u32 = 3;
 
 const BEGIN: &str = "-----BEGIN MESHTONE SOFT-CARD-----";
 const END: &str = "-----END MESHTONE SOFT-CARD-----";
@@ -59,9 +51,7 @@ impl SoftCard {
     /// # Errors
     /// [`Error::NotPermitted`] for a passphrase that is too short, [`Error::Encode`].
     pub fn seal(&self, passphrase: &str, random: &[u8; RANDOM]) -> Result<String, Error> {
-        if passphrase.chars().count() < MIN_PASSPHRASE {
-            return Err(Error::NotPermitted { what: "passphrase", why: "it has fewer than 10 characters" });
-        }
+        check(passphrase)?;
         let encode = |why: &str| Error::Encode { what: CARD, why: why.to_owned() };
         let (salt, nonce) = random.split_first_chunk::<SALT>().ok_or(encode("too little randomness"))?;
         let nonce = nonce.first_chunk::<NONCE_LEN>().ok_or(encode("too little randomness"))?;
@@ -119,14 +109,6 @@ fn read(text: &str) -> Result<Vec<u8>, Error> {
         Some(_) => Err(malformed("a later program wrote it")),
         None => Err(malformed("it is empty")),
     }
-}
-
-fn sealing_key(passphrase: &str, salt: &[u8; SALT]) -> Option<LessSafeKey> {
-    let mut key = Zeroizing::new([0; 32]);
-    let params = Params::new(MEMORY_KIB, PASSES, 1, Some(key.len())).ok()?;
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    argon2.hash_password_into(passphrase.as_bytes(), salt, &mut *key).ok()?;
-    UnboundKey::new(&AES_256_GCM, &*key).ok().map(LessSafeKey::new)
 }
 
 #[cfg(test)]

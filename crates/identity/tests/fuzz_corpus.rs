@@ -1,9 +1,11 @@
-//! Runs the corpora of the fuzz targets `certificate`, `member`, `passport` and `ticket` through the very checks that they run; see
+//! Runs the corpora of the fuzz targets `backup`, `certificate`, `member`, `passport` and `ticket` through the very checks that they run; see
 //! `fuzz/README.md`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::PathBuf;
 
+#[path = "../../../fuzz/checks/backup.rs"]
+mod backup;
 #[path = "../../../fuzz/checks/certificate.rs"]
 mod certificate;
 #[path = "../../../fuzz/checks/member.rs"]
@@ -32,6 +34,11 @@ fn replay(target: &str, check: fn(&[u8])) {
             check(&turned);
         }
     }
+}
+
+#[test]
+fn backups_of_the_corpus_hold() {
+    replay("backup", backup::check);
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn stopped(data: &Path) -> Result<Accounts, Failure> {
     Ok(Accounts::open(store, &domain, node, unix_ms, system_random())?)
 }
 
-fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
@@ -402,7 +402,7 @@ fn section<const N: usize>(name: &str, headings: [&str; N], rows: &[[String; N]]
 }
 
 /// A length of time in its two largest units.
-fn lasting(seconds: u64) -> String {
+pub(crate) fn lasting(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     let parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds % 60, "s")];
     let largest = parts.iter().skip_while(|(count, _)| *count == 0).take(2);

@@ -1,11 +1,11 @@
 //! Speaks to the running node over its administration socket.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use meshtone_node::control::{self, SOCKET};
 use serde::Serialize;
@@ -45,34 +45,68 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, Failure> {
-        let body = body.map(serde_json::to_vec).transpose().map_err(|error| broken(&error))?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("Host", "node")
-            .header("Content-Type", "application/json")
-            .body(Full::new(Bytes::from(body.unwrap_or_default())))
-            .map_err(|error| broken(&error))?;
+        let request = request(method, path, body)?;
         let Client { runtime, stream } = self;
-        let (status, answer) = runtime.block_on(exchange(stream, request)).map_err(|error| broken(&error))?;
+        let exchanged = async {
+            let answer = exchange(stream, request).await?;
+            let status = answer.status();
+            Ok::<_, hyper::Error>((status, answer.into_body().collect().await?.to_bytes()))
+        };
+        let (status, answer) = runtime.block_on(exchanged).map_err(|error| broken(&error))?;
         if status.is_success() {
             let answer = if answer.is_empty() { "null".as_bytes() } else { &answer };
             return serde_json::from_slice(answer).map_err(|error| broken(&error));
         }
-        let failure: control::Failure = serde_json::from_slice(&answer).map_err(|error| broken(&error))?;
-        Err(Failure::new(failure.error, failure.hint))
+        Err(refused(&answer))
+    }
+
+    /// One request whose answer is written as it comes.
+    pub(crate) fn download(self, path: &str, body: &impl Serialize, out: &mut impl Write) -> Result<(), Failure> {
+        let request = request(Method::POST, path, Some(body))?;
+        let Client { runtime, stream } = self;
+        runtime.block_on(async {
+            let answer = exchange(stream, request).await.map_err(|error| broken(&error))?;
+            let is_success = answer.status().is_success();
+            let mut answer = answer.into_body();
+            if !is_success {
+                let failure = answer.collect().await.map_err(|error| broken(&error))?;
+                return Err(refused(&failure.to_bytes()));
+            }
+            while let Some(frame) = answer.frame().await {
+                let ended = |error| Failure::new(format!("the node broke off: {error}"), "look at the node's log");
+                let Ok(bytes) = frame.map_err(ended)?.into_data() else { continue };
+                out.write_all(&bytes).map_err(|error| {
+                    Failure::new(format!("it cannot be written: {error}"), "is there room on the disk?")
+                })?;
+            }
+            Ok(())
+        })
     }
 }
 
-async fn exchange(
-    stream: UnixStream,
-    request: Request<Full<Bytes>>,
-) -> Result<(hyper::StatusCode, Bytes), hyper::Error> {
+fn request(method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Request<Full<Bytes>>, Failure> {
+    let body = body.map(serde_json::to_vec).transpose().map_err(|error| broken(&error))?;
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("Host", "node")
+        .header("Content-Type", "application/json")
+        .body(Full::new(Bytes::from(body.unwrap_or_default())))
+        .map_err(|error| broken(&error))
+}
+
+async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let answer = sender.send_request(request).await?;
-    let status = answer.status();
-    Ok((status, answer.into_body().collect().await?.to_bytes()))
+    sender.send_request(request).await
+}
+
+/// Why the node would not.
+fn refused(answer: &[u8]) -> Failure {
+    match serde_json::from_slice::<control::Failure>(answer) {
+        Ok(failure) => Failure::new(failure.error, failure.hint),
+        Err(error) => broken(&error),
+    }
 }
 
 fn broken(error: &dyn std::fmt::Display) -> Failure {

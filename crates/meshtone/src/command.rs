@@ -47,6 +47,10 @@ pub(crate) enum Command {
     /// Show, export and import the keys of people with addresses of their own
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Write everything that makes this node into one file, encrypted with a passphrase
+    Backup(BackupOptions),
+    /// Make a node's data folder, named by --data, from what `backup` wrote
+    Restore(RestoreOptions),
     /// Show how the running node stands
     Status(StatusOptions),
     /// Show the versions of program, link protocol and data folder
@@ -330,6 +334,38 @@ pub(crate) enum KeyCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupOptions {
+    /// The file to write, which must not exist
+    pub(crate) file: PathBuf,
+
+    /// Only the overlay's authority, and the list of what it has issued
+    #[arg(long)]
+    pub(crate) authority: bool,
+
+    /// A file that holds the passphrase, which is asked for else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreOptions {
+    /// The file to read
+    pub(crate) file: PathBuf,
+
+    /// A file that holds the passphrase, which is asked for else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use std::fmt;
 use meshtone_node::StartError;
 use meshtone_node::account::AccountError;
 use meshtone_node::authority::ServiceError;
+use meshtone_node::backup::BackupError;
 use meshtone_node::enrol::EnrolError;
 use meshtone_node::store::StoreError;
 
@@ -39,6 +40,12 @@ impl From<StoreError> for Failure {
 
 impl From<AccountError> for Failure {
     fn from(error: AccountError) -> Failure {
+        Failure::new(error.to_string(), error.hint())
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Failure {
         Failure::new(error.to_string(), error.hint())
     }
 }

@@ -2,6 +2,7 @@
 
 mod administer;
 mod authority;
+mod backup;
 mod client;
 mod command;
 mod config;
@@ -49,6 +50,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Enroll(options) => people::enroll(&data, options),
         Command::Delegate(options) => people::delegate(&data, &options),
         Command::Key(command) => people::key(&data, command),
+        Command::Backup(options) => backup::backup(&data, &options),
+        Command::Restore(options) => backup::restore(&data, &options),
         Command::Status(options) => administer::status(&data, options.json),
         Command::Version => {
             output::print(&command::long_version());

@@ -136,7 +136,7 @@ fn write_new(file: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// A passphrase typed twice; once, where nobody types.
-fn new_passphrase() -> Result<String, Failure> {
+pub(crate) fn new_passphrase() -> Result<String, Failure> {
     let first = passphrase("New passphrase (10 characters at least): ")?;
     if std::io::stdin().is_terminal() && passphrase("Once more: ")? != first {
         return Err(Failure::new("the two passphrases differ", "type the same one twice"));
@@ -145,7 +145,7 @@ fn new_passphrase() -> Result<String, Failure> {
 }
 
 /// A passphrase, without showing it; from a pipe its first line.
-fn passphrase(prompt: &str) -> Result<String, Failure> {
+pub(crate) fn passphrase(prompt: &str) -> Result<String, Failure> {
     let unread =
         |error: std::io::Error| Failure::new(format!("no passphrase could be read: {error}"), "type it, or pipe it in");
     if std::io::stdin().is_terminal() {

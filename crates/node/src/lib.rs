@@ -13,11 +13,13 @@
 //! | [`account`] | who may register here, replicated among home nodes |
 //! | [`authority`] | certifying people who prove a mailbox, and asking for it |
 //! | [`enrol`] | how a node comes by its identity, and tickets for others |
+//! | [`backup`] | a node, or the authority alone, in one encrypted file |
 //! | [`control`] | administration over a unix socket |
 //! | [`store`] | the data folder |
 
 pub mod account;
 pub mod authority;
+pub mod backup;
 pub mod bootstrap;
 mod clock;
 pub mod control;

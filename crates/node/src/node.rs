@@ -331,8 +331,9 @@ impl Node {
         let certificate = membership.authority_certificate.clone();
         let enroller = authority::Client::new(overlay.clone(), domain, certificate, authority.clone());
         let inviter = membership.inviter();
-        let control = control::Control::new(accounts, inviter, members, enroller, overlay.clone(), Arc::new(view))
-            .with_authority(authority);
+        let control =
+            control::Control::new(accounts, inviter, members, store.clone(), enroller, overlay.clone(), Arc::new(view))
+                .with_authority(authority);
         let listener = control::bind(&summary.data).map_err(StartError::Control)?;
         tasks.spawn(control::serve(listener, control));
         Ok(Node { summary, store, overlay, publisher, transports, registrations, tasks, workers: inboxes })

@@ -98,6 +98,16 @@ pub struct MailStatus {
     pub refused_ago_s: Option<u64>,
 }
 
+/// What to back up.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct NewBackup {
+    /// Whether the overlay's authority alone.
+    #[serde(default)]
+    pub authority: bool,
+    /// What it is encrypted with.
+    pub passphrase: String,
+}
+
 /// What the authority has certified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateList {

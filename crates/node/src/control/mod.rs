@@ -12,6 +12,7 @@
 //! | `PATCH /users/{name}` [`UserChanges`] | [`UserRow`] |
 //! | `DELETE /users/{name}` | 204 |
 //! | `POST /invites` [`NewInvite`] | 201, [`Invite`] |
+//! | `POST /backup` [`NewBackup`] | the backup's bytes, as they are made |
 //! | `GET /authority/certificates` | [`CertificateList`], where the authority is |
 //! | `POST /enrolments` [`Enrolment`] | 202, [`Mailed`]; with a code 201, [`UserCredentials`] |
 //! | `GET /keys` | [`KeyList`] |
@@ -22,15 +23,16 @@
 //! What fails is answered with [`Failure`] and the HTTP status that fits.
 
 mod api;
+mod backup;
 mod people;
 mod routes;
 mod socket;
 
 pub use api::{
     AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
-    Failure, Invite, KeyList, KeyRow, Link, MailStatus, Mailed, NewInvite, NewKey, NewUser, Passphrase, Reached,
-    Registration, Role, Search, ServerStatus, Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserRow,
-    Warning,
+    Failure, Invite, KeyList, KeyRow, Link, MailStatus, Mailed, NewBackup, NewInvite, NewKey, NewUser, Passphrase,
+    Reached, Registration, Role, Search, ServerStatus, Status, TrunkStatus, UserChanges, UserCredentials, UserList,
+    UserRow, Warning,
 };
 pub use socket::{SOCKET, bind, remove};
 
@@ -46,6 +48,7 @@ use crate::account::{Account, Accounts};
 use crate::authority::{self, Client};
 use crate::enrol::Inviter;
 use crate::member::Members;
+use crate::store::Store;
 
 /// What the rest of the node knows of itself.
 pub trait StatusSource: Send + Sync {
@@ -65,6 +68,7 @@ pub struct Control {
     accounts: Accounts,
     inviter: Arc<Inviter>,
     members: Members,
+    store: Store,
     enroller: Client,
     node: NodeId,
     /// The addresses of our link, real ones.
@@ -79,13 +83,14 @@ impl Control {
         accounts: Accounts,
         inviter: Arc<Inviter>,
         members: Members,
+        store: Store,
         enroller: Client,
         overlay: Overlay,
         status: Arc<dyn StatusSource>,
     ) -> Control {
         let node = overlay.node_id();
         let links = Arc::new(move || overlay.addresses());
-        Control { accounts, inviter, members, enroller, node, links, status, authority: None }
+        Control { accounts, inviter, members, store, enroller, node, links, status, authority: None }
     }
 
     /// The same, of the node that has the overlay's authority.

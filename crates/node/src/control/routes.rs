@@ -16,7 +16,7 @@ use meshtone_sip::digest::Algorithm;
 use super::api::{
     CertificateList, Failure, Invite, NewInvite, NewUser, UserChanges, UserCredentials, UserList, UserRow,
 };
-use super::{Control, people};
+use super::{Control, backup, people};
 use crate::account::{AccountError, Accounts, Changes, Credentials};
 use crate::enrol::{InviteError, Inviter};
 
@@ -30,6 +30,7 @@ pub(super) fn router(control: Control) -> Router {
         .route("/users/{name}", patch(change_user).delete(remove_user))
         .route("/users/{name}/password", post(change_password))
         .route("/invites", post(invite))
+        .route("/backup", post(backup::make))
         .route("/authority/certificates", get(list_certificates))
         .route("/enrolments", post(people::enroll))
         .route("/keys", get(people::list).post(people::import))

@@ -80,6 +80,7 @@ async fn node() -> Node {
     let control = Control {
         accounts,
         members,
+        store: store.clone(),
         enroller,
         node: membership.node(),
         inviter: membership.inviter(),

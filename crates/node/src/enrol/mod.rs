@@ -142,7 +142,14 @@ async fn establish_at(
     }
     match ticket {
         Some(ticket) => join::join(store, &ticket, now, random).await,
-        None => found(store, &domain.unwrap_or_else(default_domain), now, random),
+        None => {
+            // An authority that was restored alone is looked for under the domain that it had.
+            let known = store.setting(Setting::AuthorityDomain)?.and_then(|domain| String::from_utf8(domain).ok());
+            match (domain, known) {
+                (Some(asked), Some(ours)) if asked != ours => Err(EnrolError::OtherDomain { ours, asked }),
+                (asked, known) => found(store, &asked.or(known).unwrap_or_else(default_domain), now, random),
+            }
+        }
     }
 }
 
@@ -152,7 +159,24 @@ async fn establish_at(
 /// # Errors
 /// [`EnrolError`].
 pub fn enrolled(store: &Store) -> Result<Option<(String, NodeId)>, EnrolError> {
-    Ok(load(store, unix_s)?.map(|membership| (membership.domain.clone(), membership.node())))
+    Ok(identity(store)?.map(|identity| (identity.domain, identity.node)))
+}
+
+/// Who the node of a data folder is.
+pub(crate) struct Identity {
+    pub(crate) node: NodeId,
+    pub(crate) overlay: OverlayId,
+    pub(crate) domain: String,
+}
+
+/// The same with its overlay.
+pub(crate) fn identity(store: &Store) -> Result<Option<Identity>, EnrolError> {
+    let of = |membership: Membership| Identity {
+        node: membership.node(),
+        overlay: membership.overlay(),
+        domain: membership.domain.clone(),
+    };
+    Ok(load(store, unix_s)?.map(of))
 }
 
 fn load(store: &Store, now: fn() -> u64) -> Result<Option<Membership>, EnrolError> {
@@ -183,7 +207,9 @@ fn found(store: &Store, domain: &str, now: fn() -> u64, random: &dyn Random) -> 
     let node = authority.certify_node(key, link_key, salt, now(), NODE_LIFETIME)?;
     let home = authority.issue_home(&node, domain, now(), NODE_LIFETIME)?;
     let certificates = Certificates { authority: authority.certificate().clone(), node, home };
-    keys.keep(store, certificates, Some(Arc::new(authority)), now, &[], domain)
+    // Who restored an authority knows nodes of its overlay.
+    let bootstrap = known_peers(store)?;
+    keys.keep(store, certificates, Some(Arc::new(authority)), now, &bootstrap, domain)
 }
 
 /// The authority that an interrupted first run may have left, or a new one.

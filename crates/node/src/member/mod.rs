@@ -36,6 +36,11 @@ use crate::location::memory::Registrations;
 use crate::location::publisher::Publisher;
 use crate::store::Store;
 
+/// Reads every key that a store keeps of people.
+pub(crate) fn check_kept(store: &Store, authority: &AuthorityCertificate) -> Result<(), MemberError> {
+    Keys::open(store.clone(), authority).map(drop)
+}
+
 /// How long a list holds that nobody renews: as long as a machine with a key may be off.
 const LIST_LIFETIME_S: u64 = 30 * 86_400;
 

@@ -26,6 +26,17 @@ pub enum KeyFile {
 }
 
 impl KeyFile {
+    /// In the order in which they are written: the last of a node's own completes it.
+    pub(crate) const ALL: [KeyFile; 7] = [
+        KeyFile::Link,
+        KeyFile::Node,
+        KeyFile::Authority,
+        KeyFile::AuthorityCertificate,
+        KeyFile::Tls,
+        KeyFile::NodeCertificate,
+        KeyFile::HomeCertificate,
+    ];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             KeyFile::Link => "link.key",

@@ -64,7 +64,11 @@ impl Table {
     ];
 
     const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
-        TableDefinition::new(match self {
+        TableDefinition::new(self.name())
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
             Table::Accounts => "accounts",
             Table::Bindings => "bindings",
             Table::Tickets => "tickets",
@@ -73,7 +77,7 @@ impl Table {
             Table::Issued => "issued",
             Table::People => "people",
             Table::Delegated => "delegated",
-        })
+        }
     }
 }
 
@@ -95,7 +99,7 @@ pub enum Setting {
 }
 
 impl Setting {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Setting::FlowTokenKey => "flow-token-key",
             Setting::GruuKey => "gruu-key",
@@ -231,6 +235,25 @@ impl Store {
             Ok(rows)
         };
         read().map_err(|error| self.corrupt(&error))
+    }
+
+    /// Shows the rows of these tables as they are at one moment, whatever is written meanwhile. Flushes first.
+    pub(crate) fn snapshot<E: From<StoreError>>(
+        &self,
+        tables: &[Table],
+        mut visit: impl FnMut(Table, &str, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.flush()?;
+        let corrupt = |error: redb::Error| self.corrupt(&error);
+        let moment = self.database.begin_read().map_err(|error| corrupt(error.into()))?;
+        for table in tables {
+            let rows = moment.open_table(table.definition()).map_err(|error| corrupt(error.into()))?;
+            for row in rows.iter().map_err(|error| corrupt(error.into()))? {
+                let (key, value) = row.map_err(|error| corrupt(error.into()))?;
+                visit(*table, key.value(), value.value())?;
+            }
+        }
+        Ok(())
     }
 
     fn corrupt(&self, error: &redb::Error) -> StoreError {
