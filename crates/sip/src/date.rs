@@ -1,7 +1,5 @@
 //! The Date header field (RFC 3261 §20.17): RFC 1123 dates, in GMT.
 
-use crate::text::{push_number, push_two_digits};
-
 const DAY: u64 = 86_400;
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -12,24 +10,45 @@ const ERA_DAYS: u64 = 146_097;
 /// From 1 March of the year 0 to 1 January 1970.
 const EPOCH_DAYS: u64 = 719_468;
 
-/// Writes seconds since 1970 as a date.
-pub fn http_date(unix_s: u64) -> String {
-    let (days, seconds) = (unix_s / DAY, unix_s % DAY);
-    let (year, month, day) = year_month_day(days);
-    let name = |names: &[&'static str], index: u64| {
-        usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
-    };
-    let mut text = String::with_capacity("Thu, 01 Jan 1970 00:00:00 GMT".len());
-    text.extend([name(&WEEKDAYS, days % 7), ", "]);
-    push_two_digits(&mut text, day);
-    text.extend([" ", name(&MONTHS, month), " "]);
-    push_number(&mut text, year);
-    for (before, number) in [(' ', seconds / 3600), (':', seconds / 60 % 60), (':', seconds % 60)] {
-        text.push(before);
-        push_two_digits(&mut text, number);
+/// A date as it is written, without allocation: every 200 to a REGISTER has one.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpDate([u8; 29]);
+
+impl HttpDate {
+    /// The date that is so many seconds after the beginning of 1970; years from 9999 on are written as that one.
+    pub fn new(unix_s: u64) -> HttpDate {
+        let (days, seconds) = (unix_s / DAY, unix_s % DAY);
+        let (year, month, day) = year_month_day(days);
+        let year = year.min(9999);
+        let mut date = HttpDate(*b"Thu, 01 Jan 1970 00:00:00 GMT");
+        date.put(0, name(&WEEKDAYS, days % 7).as_bytes());
+        date.put(8, name(&MONTHS, month).as_bytes());
+        let numbers = [day, year / 100, year % 100, seconds / 3600, seconds / 60 % 60, seconds % 60];
+        for (at, number) in [5, 12, 14, 17, 20, 23].into_iter().zip(numbers) {
+            date.put(at, &two_digits(number));
+        }
+        date
     }
-    text.push_str(" GMT");
-    text
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // All of it is ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    fn put(&mut self, at: usize, text: &[u8]) {
+        self.0.iter_mut().skip(at).zip(text).for_each(|(place, byte)| *place = *byte);
+    }
+}
+
+fn name(names: &[&'static str], index: u64) -> &'static str {
+    usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
+}
+
+/// A number below 100.
+fn two_digits(number: u64) -> [u8; 2] {
+    let digit = |number: u64| u8::try_from(number % 10).map_or(b'0', |digit| b'0' + digit);
+    [digit(number / 10), digit(number)]
 }
 
 /// Year, month from 0 and day from 1 of a day since 1970, by counting from a March, so that a leap day is the last of its year
@@ -47,7 +66,11 @@ fn year_month_day(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::http_date;
+    use super::HttpDate;
+
+    fn http_date(unix_s: u64) -> String {
+        HttpDate::new(unix_s).as_str().to_owned()
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

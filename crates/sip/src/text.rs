@@ -45,12 +45,7 @@ pub(crate) fn push_number(text: &mut String, number: impl Into<u64>) {
     }
 }
 
-/// Writes a number below 100 in two digits.
-pub(crate) fn push_two_digits(text: &mut String, number: u64) {
-    text.extend([digit(number / 10), digit(number)]);
-}
-
-/// Most numbers in messages are parts of addresses and dates.
+/// Most numbers in messages are parts of addresses.
 fn push_octet(text: &mut String, number: u8) {
     let number = u64::from(number);
     if number >= 100 {
@@ -100,9 +95,5 @@ mod tests {
             push_address(&mut text, address.parse().unwrap());
             assert_eq!(text, address);
         }
-        let mut text = String::new();
-        push_two_digits(&mut text, 7);
-        push_two_digits(&mut text, 59);
-        assert_eq!(text, "0759");
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use meshtone_identity::passport::{Claims, Kind, MediaKey, Party, SignedPassport};
 use meshtone_identity::{Error, Es256, Signer};
 use meshtone_media::sdp::fingerprints;
-use meshtone_sip::date::http_date;
+use meshtone_sip::date::HttpDate;
 use meshtone_sip::message::{Header, Identity, Message, Method, NameAddr, Uri};
 use meshtone_sip::transport::PeerHost;
 
@@ -64,7 +64,7 @@ impl Identities {
         let passport = passport.inspect_err(|error| tracing::error!(%error, "a request leaves unsigned")).ok()?;
         let mut edit = request.edit();
         // A phone's own clock may be wrong (RFC 8224 §4.1 step 3).
-        edit.set(Header::Date, &http_date(now_s));
+        edit.set(Header::Date, HttpDate::new(now_s).as_str());
         edit.set(Header::Identity, &Identity::write(&passport, &self.info, claims.kind.ppt()));
         Some(edit.finish())
     }

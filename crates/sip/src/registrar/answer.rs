@@ -30,7 +30,9 @@ pub fn ok(now_ms: u64, bindings: &[Binding], request: &Message, grants: Grants<'
     if let Some(tag) = grants.to_tag {
         builder.put_to_tag(tag);
     }
-    let gruu = grants.gruu.filter(|_| supports(request, "gruu"));
+    // A GRUU is an instance's, and few contacts name theirs.
+    let has_instance = bindings.iter().any(|binding| binding.instance.is_some());
+    let gruu = grants.gruu.filter(|_| has_instance && supports(request, "gruu"));
     for binding in bindings.iter().filter(|binding| binding.expires_ms > now_ms) {
         let mut value = contact(now_ms, binding);
         if let Some((address, key)) = gruu
@@ -56,7 +58,7 @@ pub fn ok(now_ms: u64, bindings: &[Binding], request: &Message, grants: Grants<'
         }
     }
     builder.put(Header::Supported, "path, outbound, gruu");
-    builder.put(Header::Date, &date::http_date(now_ms / 1000));
+    builder.put(Header::Date, date::HttpDate::new(now_ms / 1000).as_str());
     builder.finish()
 }
 
@@ -84,7 +86,7 @@ fn contact(now_ms: u64, binding: &Binding) -> String {
 
 /// `sips` where the phone registers a `sips` address.
 fn scheme(request: &Message) -> &'static str {
-    let is_sips = request.to().ok().and_then(|to| Uri::parse(to.uri).ok()).is_some_and(|to| to.is_sips());
+    let is_sips = request.to().is_ok_and(|to| Uri::parse(to.uri).is_ok_and(|to| to.is_sips()));
     if is_sips { "sips" } else { "sip" }
 }
 

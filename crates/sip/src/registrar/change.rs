@@ -1,16 +1,51 @@
 //! What a REGISTER asks for one contact, and how it is carried out on the bindings (RFC 3261 §10.3 item 7).
 
 use super::{
-    Binding, Limits, Rejection, checked_uri, features, granted, instance, outbound_flow, preference, user_agent,
+    Binding, INSTANCE_LEN_MAX, Limits, Rejection, checked_uri, features, granted, outbound_flow, preference, user_agent,
 };
 use crate::message::{Message, NameAddr, Uri};
 use crate::transport::Flow;
 
+/// The parameters of a contact that a registrar goes by, each as it is written where it comes first; read in one pass.
+#[derive(Default)]
+pub(super) struct ContactParams<'a> {
+    pub(super) expires: Option<Option<&'a str>>,
+    pub(super) q: Option<&'a str>,
+    pub(super) reg_id: Option<Option<&'a str>>,
+    /// `None` also where it is longer than what is kept.
+    pub(super) instance: Option<&'a str>,
+    /// Whether there are others, which may say what the phone can do.
+    has_others: bool,
+}
+
+impl<'a> ContactParams<'a> {
+    pub(super) fn read(contact: &NameAddr<'a>) -> ContactParams<'a> {
+        let mut read = ContactParams::default();
+        let (mut q, mut instance) = (None, None);
+        for (name, value) in contact.params.iter() {
+            if name.eq_ignore_ascii_case("expires") {
+                read.expires.get_or_insert(value);
+            } else if name.eq_ignore_ascii_case("q") {
+                q.get_or_insert(value);
+            } else if name.eq_ignore_ascii_case("reg-id") {
+                read.reg_id.get_or_insert(value);
+            } else if name.eq_ignore_ascii_case("+sip.instance") {
+                instance.get_or_insert(value);
+            } else {
+                read.has_others = true;
+            }
+        }
+        read.q = q.flatten();
+        read.instance = instance.flatten().filter(|instance| instance.len() <= INSTANCE_LEN_MAX);
+        read
+    }
+}
+
 /// What one contact of a REGISTER asks for, checked.
 pub(super) struct Change<'a> {
     contact: NameAddr<'a>,
+    params: ContactParams<'a>,
     uri: Uri<'a>,
-    instance: Option<&'a str>,
     /// Only where a flow is kept.
     pub(super) reg_id: Option<u32>,
     /// The interval granted; 0 removes the binding.
@@ -25,15 +60,15 @@ impl<'a> Change<'a> {
         request: &Message,
     ) -> Result<Change<'a>, Rejection> {
         let uri = checked_uri(contact, request)?;
-        let seconds = granted(limits, contact, expires)?;
-        let instance = instance(contact);
-        let reg_id = if instance.is_some() { outbound_flow(contact, request)? } else { None };
-        Ok(Change { contact: *contact, uri, instance, reg_id, seconds })
+        let params = ContactParams::read(contact);
+        let seconds = granted(limits, params.expires, expires)?;
+        let reg_id = outbound_flow(&params, request)?;
+        Ok(Change { contact: *contact, params, uri, reg_id, seconds })
     }
 
     /// Whether this is the binding that the contact replaces.
     pub(super) fn is_for(&self, binding: &Binding) -> bool {
-        match (self.instance, self.reg_id) {
+        match (self.params.instance, self.reg_id) {
             (Some(instance), Some(_)) => binding.reg_id == self.reg_id && binding.is_of_instance(instance),
             // Nearly always it is spelled as before.
             _ if binding.contact == self.contact.uri => true,
@@ -84,12 +119,12 @@ impl Update<'_> {
         change.contact.uri.clone_into(&mut binding.contact);
         self.request.call_id().clone_into(&mut binding.call_id);
         user_agent(self.request).clone_into(&mut binding.user_agent);
-        if binding.instance.as_deref() != change.instance {
-            binding.instance = change.instance.map(str::to_owned);
+        if binding.instance.as_deref() != change.params.instance {
+            binding.instance = change.params.instance.map(str::to_owned);
         }
         self.path.clone_into(&mut binding.path);
-        binding.features = features(&change.contact);
-        binding.q = preference(&change.contact);
+        binding.features = if change.params.has_others { features(&change.contact) } else { Vec::new() };
+        binding.q = preference(change.params.q);
         binding.expires_ms = self.now_ms.saturating_add(u64::from(change.seconds) * 1000);
         binding.cseq = self.cseq;
         binding.flow.clone_from(self.flow);

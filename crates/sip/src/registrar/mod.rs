@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 use crate::message::{Header, Message, NameAddr, Uri};
 use crate::transport::Flow;
-use change::{Change, Update};
+use change::{Change, ContactParams, Update};
 
 pub use answer::{Grants, ok};
 pub use binding::{Binding, Feature};
@@ -174,11 +174,11 @@ pub fn register(
 
 /// Whether the REGISTER made or refreshed a flow of RFC 5626, as the phone asked for.
 pub fn is_outbound(request: &Message) -> bool {
-    supports(request, "outbound")
-        && request
-            .contacts()
-            .flatten()
-            .any(|contact| instance(&contact).is_some() && matches!(outbound_flow(&contact, request), Ok(Some(_))))
+    let is_flow = |contact: NameAddr<'_>| matches!(outbound_flow(&ContactParams::read(&contact), request), Ok(Some(_)));
+    // Few phones name their instance, which takes a `+`.
+    request.fields(Header::Contact).any(|field| memchr::memchr(b'+', field.as_bytes()).is_some())
+        && supports(request, "outbound")
+        && request.contacts().flatten().any(is_flow)
 }
 
 /// Whether the phone is directly behind us, with no proxy in between (RFC 5626 §6: told by the Vias).
@@ -222,8 +222,8 @@ fn path(request: &Message) -> Result<Vec<String>, Rejection> {
 }
 
 /// The `reg-id` of a contact that names its instance, where a flow can be kept: `None` means an ordinary contact.
-fn outbound_flow(contact: &NameAddr<'_>, request: &Message) -> Result<Option<u32>, Rejection> {
-    let Some(reg_id) = contact.param("reg-id") else { return Ok(None) };
+fn outbound_flow(contact: &ContactParams<'_>, request: &Message) -> Result<Option<u32>, Rejection> {
+    let Some(reg_id) = contact.reg_id.filter(|_| contact.instance.is_some()) else { return Ok(None) };
     // From 1 to 2^31-1 (RFC 5626 §9).
     let reg_id = reg_id.and_then(|text| text.parse::<u32>().ok()).filter(|id| (1..=0x7fff_ffff).contains(id));
     let reg_id = reg_id.ok_or(Rejection::new(400, "Malformed reg-id"))?;
@@ -263,9 +263,9 @@ fn checked_uri<'a>(contact: &NameAddr<'a>, request: &Message) -> Result<Uri<'a>,
     Ok(uri)
 }
 
-/// The interval that a contact gets, in seconds; 0 removes it.
-fn granted(limits: &Limits, contact: &NameAddr<'_>, expires: Option<u32>) -> Result<u32, Rejection> {
-    let own = contact.param("expires").map(|value| match value.map(str::parse::<u64>) {
+/// The interval that a contact gets, in seconds, by its own `expires` parameter or that of all; 0 removes it.
+fn granted(limits: &Limits, own: Option<Option<&str>>, expires: Option<u32>) -> Result<u32, Rejection> {
+    let own = own.map(|value| match value.map(str::parse::<u64>) {
         Some(Ok(seconds)) => u32::try_from(seconds).unwrap_or(u32::MAX),
         // RFC 3261 §20.10: malformed values count as an hour.
         Some(Err(_)) | None => NEVER_TOO_BRIEF,
@@ -279,18 +279,14 @@ fn granted(limits: &Limits, contact: &NameAddr<'_>, expires: Option<u32>) -> Res
 }
 
 /// `q` in thousandths (RFC 3261 §25.1: `0` or `1` with up to three digits behind the point).
-fn preference(contact: &NameAddr<'_>) -> u16 {
-    let Some(q) = contact.param("q").flatten() else { return FULL_PREFERENCE };
+fn preference(q: Option<&str>) -> u16 {
+    let Some(q) = q else { return FULL_PREFERENCE };
     let (whole, fraction) = q.split_once('.').unwrap_or((q, ""));
     let digits = format!("{fraction:0<3}");
     match (whole, digits.get(..3).and_then(|digits| digits.parse::<u16>().ok())) {
         ("0" | "", Some(thousandths)) => thousandths,
         _ => FULL_PREFERENCE,
     }
-}
-
-fn instance<'a>(contact: &NameAddr<'a>) -> Option<&'a str> {
-    contact.param("+sip.instance").flatten().filter(|instance| instance.len() <= INSTANCE_LEN_MAX)
 }
 
 fn user_agent(request: &Message) -> &str {
