@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flows::{FirstStage, Phone, Proxy, Registrar};
-use meshtone_sip::message::{Header, Message};
+use meshtone_sip::message::{Header, Message, Parsed};
 
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;
@@ -83,7 +83,7 @@ fn main() -> std::process::ExitCode {
 /// Parses a message and reads what a proxy looks at.
 #[inline(never)]
 fn touch(datagram: &Bytes) {
-    let message = Message::parse(black_box(datagram.clone())).expect("the message is a good one");
+    let message = Parsed::parse(black_box(datagram.clone())).expect("the message is a good one");
     black_box(message.from().expect("a good From").tag());
     black_box(message.to().expect("a good To").uri);
     black_box(message.call_id());

@@ -201,7 +201,7 @@ fn bye_during_a_reinvite_ends_both() {
     let (mut caller, _) = talking(&mut net, &alice);
     net.send(&alice, &caller.next("INVITE"));
     net.send(&alice, &caller.next("BYE"));
-    let mut heard: Vec<u16> = net.received(&alice).iter().map(Message::status).collect();
+    let mut heard: Vec<u16> = net.received(&alice).iter().map(|message| message.status()).collect();
     heard.sort_unstable();
     assert_eq!(heard, [200, 487]);
 }

@@ -123,7 +123,7 @@ fn a_call_that_rings_here_can_be_cancelled_or_ended_by_an_early_bye() {
             caller.learn(&ringing);
             net.send(&alice, &caller.next("BYE"));
         }
-        let mut heard: Vec<u16> = net.received(&alice).iter().map(Message::status).collect();
+        let mut heard: Vec<u16> = net.received(&alice).iter().map(|message| message.status()).collect();
         heard.sort_unstable();
         assert_eq!(heard, [200, 487], "{method}");
         let mut ended = false;

@@ -25,7 +25,7 @@ pub(crate) struct CallKey {
 impl CallKey {
     /// The call that an INVITE outside of any dialog may become.
     pub(crate) fn of_invite(invite: &Message) -> CallKey {
-        let caller_tag = invite.from().ok().and_then(|from| from.tag().map(str::to_owned)).unwrap_or_default();
+        let caller_tag = invite.from_tag().unwrap_or_default().to_owned();
         CallKey { call_id: invite.call_id().to_owned(), caller_tag }
     }
 

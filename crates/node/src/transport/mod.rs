@@ -179,7 +179,7 @@ impl Transports {
             Destination::Address { transport: Transport::Tls, addr, listener } => match next_hop::name(&message) {
                 Some(name) => {
                     let target = Target { transport: Transport::Tls, remote: addr, name: Some(name) };
-                    let is_within_dialog = message.is_request() && message.to().is_ok_and(|to| to.tag().is_some());
+                    let is_within_dialog = message.is_request() && message.to_tag().is_some();
                     let target = if is_within_dialog { self.connections().as_proven(target) } else { target };
                     self.send_by_connection(listener, target, Outgoing { bytes, report });
                 }

@@ -134,10 +134,10 @@ impl Agent {
             return Err(Refusal { status: 405, extra: vec![(Header::Allow, allow(&answer.handles))] });
         }
         check_required(request)?;
-        if request.to().is_ok_and(|to| to.tag().is_some()) {
+        if request.to_tag().is_some() {
             return Err(Refusal::plain(481));
         }
-        let remote = request.from().ok().and_then(|from| from.tag());
+        let remote = request.from_tag();
         if self.keys.contains_key(key(request.call_id(), asked.tag, remote).as_str()) {
             // It came by another way before (RFC 3261 §8.2.2.2).
             return Err(Refusal::plain(482));

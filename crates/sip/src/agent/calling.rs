@@ -158,7 +158,7 @@ impl Agent {
     }
 
     fn begin_dialog(&mut self, call: DialogId, request: &Message, response: &Message) -> Option<DialogId> {
-        response.to().ok()?.tag()?;
+        response.to_tag()?;
         if self.attempts.get(&call)?.dialogs.len() >= FORKS_MAX {
             return None;
         }
@@ -204,7 +204,7 @@ impl Agent {
         if known.is_some_and(|id| self.repeat_ack(stack, id, number)) {
             return;
         }
-        let tag = response.to().ok().and_then(|to| to.tag()).unwrap_or_default().to_owned();
+        let tag = response.to_tag().unwrap_or_default().to_owned();
         let Some(attempt) = self.attempts.get_mut(&call) else { return };
         let until = stack.now + self.settings.patience();
         let is_repeated = attempt.answered.contains(&tag);

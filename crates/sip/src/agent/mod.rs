@@ -159,16 +159,16 @@ impl Agent {
 
     /// The dialog that a request belongs to.
     fn find(&self, request: &Message, flow: &Flow) -> Option<DialogId> {
-        let local = request.to().ok()?.tag()?;
-        let remote = request.from().ok()?.tag();
+        let local = request.to_tag()?;
+        let remote = request.from_tag();
         let id = *self.keys.get(key(request.call_id(), local, remote).as_str())?;
         self.sessions.get(&id)?.dialog.is_from_peer(request, flow).then_some(id)
     }
 
     /// The dialog that a request names by its tags though it does not come from there, and whose it is.
     pub(crate) fn find_moved(&self, request: &Message, flow: &Flow) -> Option<(DialogId, String)> {
-        let local = request.to().ok()?.tag()?;
-        let remote = request.from().ok()?.tag()?;
+        let local = request.to_tag()?;
+        let remote = request.from_tag()?;
         let id = *self.keys.get(key(request.call_id(), local, Some(remote)).as_str())?;
         let dialog = &self.sessions.get(&id)?.dialog;
         // What is at the other end of a peer link comes over it, wherever its phone is.
@@ -185,8 +185,8 @@ impl Agent {
 
     /// The dialog of a response to a request of ours.
     fn find_by_response(&self, response: &Message) -> Option<DialogId> {
-        let local = response.from().ok()?.tag()?;
-        let remote = response.to().ok()?.tag()?;
+        let local = response.from_tag()?;
+        let remote = response.to_tag()?;
         self.keys.get(key(response.call_id(), local, Some(remote)).as_str()).copied()
     }
 

@@ -14,7 +14,7 @@ impl Agent {
     /// Takes a NOTIFY that belongs to no dialog yet: it may make that of a subscription of ours, or one beside it with a further
     /// notifier.
     pub(super) fn handle_first_notify(&mut self, stack: &mut Stack<'_>, notify: &Message, flow: &Flow) -> Option<u16> {
-        let tag = notify.to().ok()?.tag()?;
+        let tag = notify.to_tag()?;
         let id = *self.awaited.get(&format!("{}\n{tag}", notify.call_id()))?;
         let watching = self.watching.get_mut(&id)?;
         let is_first = watching.dialog.is_none();

@@ -140,7 +140,7 @@ impl Agent {
         let dialog = match asked.dialog {
             Some(dialog) => dialog,
             None => {
-                let remote = asked.request.from().ok().and_then(|from| from.tag());
+                let remote = asked.request.from_tag();
                 if self.keys.contains_key(key(asked.request.call_id(), asked.tag, remote).as_str()) {
                     return Err(Refusal::plain(482));
                 }

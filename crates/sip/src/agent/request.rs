@@ -266,8 +266,8 @@ impl Agent {
 
     /// The CSeq after that of a request, in its dialog where there is one.
     fn next_number(&mut self, request: &Message) -> Option<u32> {
-        let dialog = request.to().ok()?.tag().and_then(|remote| {
-            let local = request.from().ok()?.tag()?;
+        let dialog = request.to_tag().and_then(|remote| {
+            let local = request.from_tag()?;
             self.keys.get(super::key(request.call_id(), local, Some(remote)).as_str()).copied()
         });
         let session = dialog.and_then(|id| self.sessions.get_mut(&id));

@@ -98,7 +98,7 @@ impl Agent {
             expires: order.expires,
             dialog: None,
             call_id: request.call_id().to_owned(),
-            local_tag: request.from().ok().and_then(|from| from.tag()).unwrap_or_default().to_owned(),
+            local_tag: request.from_tag().unwrap_or_default().to_owned(),
             contact: order.contact,
             destination: order.destination,
             request,

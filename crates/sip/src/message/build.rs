@@ -1,14 +1,17 @@
 //! New messages, written and indexed at once.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::classes::is_token;
 use super::edit::single_line;
+use super::known::Known;
 use super::list::trim;
 use super::octets::Octets;
 use super::scan::{Span, StartLine, offset};
 use super::slots::{Slot, Slots};
-use super::{Header, Message, Method};
+use super::{Header, Message, Method, Parsed};
 use crate::text::Decimal;
 
 /// Room for what is added to a response beside the fields of its request: Server, Contact, Allow and the like.
@@ -46,22 +49,23 @@ impl Builder {
         let copied = request.slots.iter().filter(|slot| is_copied(slot));
         let copied_len: usize = copied.map(|slot| slot.value().end.saturating_sub(slot.start) as usize + 2).sum();
         let mut writer = Writer::with_capacity(copied_len + RESPONSE_ROOM);
-        let reason = if reason.is_empty() { reason_phrase(status) } else { reason };
-        writer.status_line(status.clamp(100, 699), &single_line(reason));
+        let reason = if reason.is_empty() { Cow::Borrowed(reason_phrase(status)) } else { single_line(reason) };
+        writer.status_line(status.clamp(100, 699), &reason);
         let (mut has_to, mut untagged) = (false, None);
-        for (index, slot) in request.slots.iter().enumerate().filter(|(_, slot)| is_copied(slot)) {
+        for slot in request.slots.iter().filter(|slot| is_copied(slot)) {
             if slot.header != Header::To {
-                writer.copy_fields(request, index, index + 1);
+                writer.copy_field(request, slot);
             } else if !has_to {
                 has_to = true;
-                if status == 100 || request.to().is_ok_and(|to| to.tag().is_some()) {
-                    writer.copy_fields(request, index, index + 1);
+                if status == 100 || request.to_tag().is_some() {
+                    writer.copy_field(request, slot);
                 } else {
-                    untagged = Some(single_line(request.text(slot.value())));
+                    untagged = Some(slot);
                 }
             }
         }
-        let open_to = untagged.and_then(|to| writer.open_field(Header::To, "", &to));
+        let open_to = untagged.and_then(|to| writer.open_copy(request, to));
+        writer.known = request.known();
         Builder { writer, body: Vec::new(), open_to }
     }
 
@@ -74,8 +78,12 @@ impl Builder {
     /// As [`Builder::to_tag`], in place: a builder is large.
     pub(crate) fn put_to_tag(&mut self, tag: &str) {
         if let Some(to) = self.open_to.take() {
+            let tag = single_line(tag);
+            let tag = trim(&tag);
+            let len = self.writer.out.len().saturating_sub(to.value_start as usize);
+            self.writer.known.to = self.writer.known.to.and_then(|known| known.tagged(len, tag));
             self.writer.put(";tag=");
-            self.writer.put(trim(&single_line(tag)));
+            self.writer.put(tag);
             self.writer.close_field(to);
         }
     }
@@ -131,6 +139,8 @@ pub(super) struct Writer {
     out: String,
     slots: Slots,
     start_line: StartLine,
+    /// What is known of the fields that are copied, for who gives it.
+    pub(super) known: Known,
 }
 
 /// A field whose value may still grow.
@@ -145,7 +155,7 @@ pub(super) struct OpenField {
 impl Writer {
     pub(super) fn with_capacity(capacity: usize) -> Writer {
         let start_line = StartLine::Response { status: 0, reason: Span::default() };
-        Writer { out: String::with_capacity(capacity), slots: Slots::new(), start_line }
+        Writer { out: String::with_capacity(capacity), slots: Slots::new(), start_line, known: Known::default() }
     }
 
     pub(super) fn request_line(&mut self, method: Method, name: &str, uri: &str) {
@@ -186,6 +196,23 @@ impl Writer {
             let moved = |at: u32| at.saturating_sub(first.start).saturating_add(start);
             self.slots.extend(run.iter().map(|slot| slot.moved_to(moved(slot.start))));
         }
+    }
+
+    /// Copies a field with its line break as it is.
+    fn copy_field(&mut self, message: &Message, slot: &Slot) {
+        if let Some(copy) = self.open_copy(message, slot) {
+            self.close_field(copy);
+        }
+    }
+
+    /// Copies a field as it is, but its line break; what is put next belongs to its value, until [`Writer::close_field`].
+    fn open_copy(&mut self, message: &Message, slot: &Slot) -> Option<OpenField> {
+        let start = offset(self.out.len());
+        // Each of them was seen to be text.
+        let line = message.text(Span { start: slot.start, end: slot.value().end });
+        self.out.push_str(line);
+        let value_start = start.saturating_add(slot.value().start.saturating_sub(slot.start));
+        (!line.is_empty()).then_some(OpenField { header: slot.header, name_len: slot.name().len(), start, value_start })
     }
 
     /// Writes a field; `name` counts where the header is [`Header::Other`]. A name that is no token is left out.
@@ -235,7 +262,8 @@ impl Writer {
             }
             Err(_) => Octets::Mixed(Bytes::from([self.out.as_bytes(), body].concat())),
         };
-        Message { octets, start_line: self.start_line, slots: self.slots, body: head }
+        let known = self.known.into();
+        Parsed { octets, start_line: self.start_line, slots: self.slots, body: head, known }.into()
     }
 
     fn put(&mut self, text: &str) -> Span {

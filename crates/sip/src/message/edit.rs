@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::build::Writer;
+use super::known::Known;
 use super::list::{cut, find_separator, trim};
-use super::scan::{Span, offset};
+use super::scan::{Span, find_break, offset};
 use super::{Header, Message, StartLine};
 
 /// Collects edits of a message; [`Editor::finish`] writes the copy. Edits apply in the order they are made, each seeing
@@ -167,7 +168,22 @@ impl<'a> Editor<'a> {
                 }
             }
         }
+        writer.known = self.still_known();
         writer.finish(body)
+    }
+
+    /// What is known of the message, and true of the copy.
+    fn still_known(&self) -> Known {
+        let mut known = self.message.known();
+        for piece in &self.pieces {
+            match piece {
+                Piece::New { header: Header::From, .. } => known.from = None,
+                Piece::New { header: Header::To, .. } => known.to = None,
+                Piece::New { header: Header::CSeq, .. } => known.cseq = None,
+                Piece::New { .. } | Piece::Kept { .. } => {}
+            }
+        }
+        known
     }
 
     /// How long the copy becomes: exactly, but for white space behind values and a Content-Length of another length.
@@ -327,7 +343,7 @@ fn behind_first(list: &str) -> &str {
 
 /// Takes away what would end a line or a text early: a line break of a folded value, or of an attack.
 pub(super) fn single_line(value: &str) -> Cow<'_, str> {
-    if memchr::memchr3(b'\r', b'\n', 0, value.as_bytes()).is_some() {
+    if find_break(value.as_bytes(), 0).is_some() {
         Cow::Owned(value.replace(|c: char| u8::try_from(c).is_ok_and(is_break), ""))
     } else {
         Cow::Borrowed(value)

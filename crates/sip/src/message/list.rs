@@ -173,6 +173,11 @@ impl<'a> Params<'a> {
         Params { raw, is_quoted: false }
     }
 
+    /// Takes parameters that were checked already; whether there may be quotes or white space.
+    pub(super) fn checked(raw: &'a str, is_quoted: bool) -> Params<'a> {
+        Params { raw, is_quoted }
+    }
+
     /// Whether there may be quotes, or white space that is no part of a name or value.
     pub(super) fn may_be_spaced(&self) -> bool {
         self.is_quoted

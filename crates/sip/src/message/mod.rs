@@ -1,8 +1,9 @@
 //! SIP messages (RFC 3261 §7): a zero-copy parser, typed views of what a proxy needs, and a byte-exact editor.
 //!
 //! Parsing is one pass ([`scan`]) that finds framing and header index together and allocates nothing for up to 32 header
-//! fields. Values are read when they are asked for; [`Message::validate`] reads all that a proxy relies on. What is not
-//! edited is forwarded byte for byte, unknown methods and headers included.
+//! fields ([`Parsed`]); what goes through the engine is shared ([`Message`]). Values are read when they are asked for;
+//! [`Parsed::validate`] reads all that a proxy relies on, and what everybody asks for again stays `known`. What is not edited is
+//! forwarded byte for byte, unknown methods and headers included.
 //!
 //! Not here: bodies (they are bytes), transactions, and any opinion about what a message should cause.
 
@@ -14,6 +15,7 @@ mod edit;
 mod error;
 mod header;
 mod identity;
+mod known;
 mod list;
 mod method;
 mod name_addr;
@@ -30,6 +32,8 @@ mod validate;
 mod via;
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf, Bytes};
 
@@ -44,6 +48,7 @@ pub use name_addr::NameAddr;
 pub use uri::{MAX_COMPARED, Uri};
 pub use via::{COOKIE, Via};
 
+use known::Known;
 use octets::Octets;
 pub(crate) use scan::{BareBreaks, Progress, Scanner};
 use scan::{Span, StartLine};
@@ -70,47 +75,29 @@ pub const MAX_URI_LEN: usize = 1024;
 /// Via values in one message, at most: as many as the hops that Max-Forwards usually allows (RFC 3261 §8.1.1.6). Beyond: 400.
 pub const MAX_VIAS: usize = 70;
 
-/// A SIP message: its bytes and an index of its header fields. Cloning shares the bytes.
+/// A SIP message. It goes through many hands: moving it moves a pointer, cloning it counts.
 #[derive(Clone)]
-pub struct Message {
+pub struct Message(Arc<Parsed>);
+
+/// What a message is: its bytes and an index of its header fields.
+#[derive(Clone)]
+pub struct Parsed {
     octets: Octets,
     start_line: StartLine,
     slots: Slots,
     body: u32,
+    /// What was read as it was checked.
+    known: OnceLock<Known>,
 }
 
 impl Message {
-    /// Parses a datagram. Octets behind Content-Length are discarded (RFC 3261 §18.3); line breaks before the start line
-    /// are skipped (§7.5); without Content-Length the body is the rest of the datagram.
+    /// Parses a datagram; see [`Parsed::parse`].
     ///
     /// # Errors
     ///
-    /// What keeps the message from being read in one way only. A request that is refused can be answered with the help of
-    /// [`Message::parse_lenient`]. That the fields are those a request must have is for [`Message::validate`].
-    pub fn parse(mut datagram: Bytes) -> Result<Message, ParseError> {
-        skip_line_breaks(&mut datagram);
-        if datagram.len() > MAX_MESSAGE_LEN {
-            return Err(ParseError::MessageTooLarge);
-        }
-        let mut scanner = Scanner::new(BareBreaks::Refuse);
-        let body = match scanner.scan(&datagram) {
-            Progress::Head(body) => body,
-            Progress::Incomplete => return Err(ParseError::Unfinished),
-            Progress::Lost(error) => return Err(error),
-        };
-        if let Some(fault) = scanner.length_fault {
-            return Err(fault);
-        }
-        if let Some(length) = scanner.content_length {
-            let end = body.saturating_add(length);
-            if end > datagram.len() {
-                return Err(ParseError::BodyTruncated);
-            }
-            if end < datagram.len() {
-                datagram.truncate(end);
-            }
-        }
-        Message::from_scan(datagram, &mut scanner, body)
+    /// As [`Parsed::parse`].
+    pub fn parse(datagram: Bytes) -> Result<Message, ParseError> {
+        Parsed::parse(datagram).map(Message::from)
     }
 
     /// Reads what can be read of a request that [`Message::parse`] refused, so that it can be answered.
@@ -133,18 +120,7 @@ impl Message {
 
     /// Takes what a scan found; with an error the scan keeps it, for [`Message::partial`].
     pub(crate) fn from_scan(bytes: Bytes, scanner: &mut Scanner, body: usize) -> Result<Message, ParseError> {
-        if let Some(defect) = scanner.defect {
-            return Err(defect);
-        }
-        let start_line = scanner.start_line.ok_or(ParseError::StartLine)?;
-        crate::effort::spend(2 * bytes.len());
-        let octets = Octets::from(bytes);
-        if let Octets::Mixed(bytes) = &octets {
-            let head = bytes.get(..body).unwrap_or_default();
-            std::str::from_utf8(head).map_err(|_| ParseError::NotUtf8)?;
-        }
-        let slots = std::mem::take(&mut scanner.slots);
-        Ok(Message { octets, start_line, slots, body: scan::offset(body) })
+        Parsed::from_scan(bytes, scanner, body).map(Message::from)
     }
 
     /// Takes what a scan found of a request that is refused, to answer it.
@@ -160,9 +136,79 @@ impl Message {
                     std::str::from_utf8(line).is_ok()
                 };
                 let slots = scanner.slots.iter().filter(is_text).copied().collect();
-                Some(Message { octets: Octets::from(bytes), start_line, slots, body: scan::offset(body) })
+                let (octets, body) = (Octets::from(bytes), scan::offset(body));
+                Some(Parsed { octets, start_line, slots, body, known: OnceLock::new() }.into())
             }
         }
+    }
+
+    /// Starts an edited copy of this message.
+    pub fn edit(&self) -> Editor<'_> {
+        Editor::new(self)
+    }
+}
+
+impl From<Parsed> for Message {
+    fn from(parsed: Parsed) -> Message {
+        Message(Arc::new(parsed))
+    }
+}
+
+impl Deref for Message {
+    type Target = Parsed;
+
+    fn deref(&self) -> &Parsed {
+        &self.0
+    }
+}
+
+impl Parsed {
+    /// Parses a datagram. Octets behind Content-Length are discarded (RFC 3261 §18.3); line breaks before the start line
+    /// are skipped (§7.5); without Content-Length the body is the rest of the datagram.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the message from being read in one way only. A request that is refused can be answered with the help of
+    /// [`Message::parse_lenient`]. That the fields are those a request must have is for [`Message::validate`].
+    pub fn parse(mut datagram: Bytes) -> Result<Parsed, ParseError> {
+        skip_line_breaks(&mut datagram);
+        if datagram.len() > MAX_MESSAGE_LEN {
+            return Err(ParseError::MessageTooLarge);
+        }
+        let mut scanner = Scanner::new(BareBreaks::Refuse);
+        let body = match scanner.scan(&datagram) {
+            Progress::Head(body) => body,
+            Progress::Incomplete => return Err(ParseError::Unfinished),
+            Progress::Lost(error) => return Err(error),
+        };
+        if let Some(fault) = scanner.length_fault {
+            return Err(fault);
+        }
+        if let Some(length) = scanner.content_length {
+            let end = body.saturating_add(length);
+            if end > datagram.len() {
+                return Err(ParseError::BodyTruncated);
+            }
+            if end < datagram.len() {
+                datagram.truncate(end);
+            }
+        }
+        Parsed::from_scan(datagram, &mut scanner, body)
+    }
+
+    fn from_scan(bytes: Bytes, scanner: &mut Scanner, body: usize) -> Result<Parsed, ParseError> {
+        if let Some(defect) = scanner.defect {
+            return Err(defect);
+        }
+        let start_line = scanner.start_line.ok_or(ParseError::StartLine)?;
+        crate::effort::spend(2 * bytes.len());
+        let octets = Octets::from(bytes);
+        if let Octets::Mixed(bytes) = &octets {
+            let head = bytes.get(..body).unwrap_or_default();
+            std::str::from_utf8(head).map_err(|_| ParseError::NotUtf8)?;
+        }
+        let slots = std::mem::take(&mut scanner.slots);
+        Ok(Parsed { octets, start_line, slots, body: scan::offset(body), known: OnceLock::new() })
     }
 
     /// Returns the whole message as it came, without what followed it.
@@ -270,7 +316,7 @@ impl Message {
     ///
     /// [`ParseError::Missing`] or [`ParseError::Malformed`].
     pub fn from(&self) -> Result<NameAddr<'_>, ParseError> {
-        self.name_addr(Header::From)
+        self.name_addr(Header::From, self.known().from)
     }
 
     /// Reads To.
@@ -279,12 +325,31 @@ impl Message {
     ///
     /// [`ParseError::Missing`] or [`ParseError::Malformed`].
     pub fn to(&self) -> Result<NameAddr<'_>, ParseError> {
-        self.name_addr(Header::To)
+        self.name_addr(Header::To, self.known().to)
     }
 
-    fn name_addr(&self, name: Header) -> Result<NameAddr<'_>, ParseError> {
+    fn name_addr(&self, name: Header, known: Option<known::Address>) -> Result<NameAddr<'_>, ParseError> {
         let value = self.header(name).ok_or(ParseError::Missing(name))?;
-        NameAddr::parse(value).map_err(|_| ParseError::Malformed(name))
+        match known.and_then(|known| known.of(value)) {
+            Some(address) => Ok(address),
+            None => NameAddr::parse(value).map_err(|_| ParseError::Malformed(name)),
+        }
+    }
+
+    /// Returns the tag of From; `None` also where From is missing or malformed.
+    pub fn from_tag(&self) -> Option<&str> {
+        match self.known().from {
+            Some(known) => known.tag_of(self.header(Header::From)?),
+            None => self.from().ok()?.tag(),
+        }
+    }
+
+    /// Returns the tag of To; `None` also where To is missing or malformed.
+    pub fn to_tag(&self) -> Option<&str> {
+        match self.known().to {
+            Some(known) => known.tag_of(self.header(Header::To)?),
+            None => self.to().ok()?.tag(),
+        }
     }
 
     /// Reads CSeq.
@@ -294,7 +359,8 @@ impl Message {
     /// [`ParseError::Missing`], or [`ParseError::Malformed`] when the number does not fit 32 bits.
     pub fn cseq(&self) -> Result<CSeq<'_>, ParseError> {
         let value = self.header(Header::CSeq).ok_or(ParseError::Missing(Header::CSeq))?;
-        CSeq::parse(value).ok_or(ParseError::Malformed(Header::CSeq))
+        let known = self.known().cseq.and_then(|known| known.of(value));
+        known.or_else(|| CSeq::parse(value)).ok_or(ParseError::Malformed(Header::CSeq))
     }
 
     /// Returns the Call-ID; `""` when it is missing, which [`Message::validate`] refuses.
@@ -342,14 +408,15 @@ impl Message {
         validate::read(self).map(|_| ())
     }
 
-    /// Validates the message, and gives what was read for that.
+    /// Validates the message, and gives what was read for that; the message keeps a part of it.
     pub(crate) fn read_essentials(&self) -> Result<Essentials<'_>, ParseError> {
-        validate::read(self)
+        let (essentials, known) = validate::read(self)?;
+        let _ = self.known.set(known);
+        Ok(essentials)
     }
 
-    /// Starts an edited copy of this message.
-    pub fn edit(&self) -> Editor<'_> {
-        Editor::new(self)
+    fn known(&self) -> Known {
+        self.known.get().copied().unwrap_or_default()
     }
 
     /// The head was checked to be UTF-8 as a whole, and spans begin and end at ASCII; a span of a partial message may not be
@@ -377,6 +444,12 @@ impl Message {
 }
 
 impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl fmt::Debug for Parsed {
     /// Prints the start line only: headers and bodies hold addresses and secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.start_line {

@@ -273,7 +273,7 @@ fn may_be_content_length(line: &[u8]) -> bool {
 }
 
 /// The first CR, LF or NUL from `from` on.
-fn find_break(bytes: &[u8], from: usize) -> Option<usize> {
+pub(super) fn find_break(bytes: &[u8], from: usize) -> Option<usize> {
     let mut from = from;
     loop {
         // What else is as low is hardly ever there: tabs.

@@ -7,7 +7,7 @@ use super::classes::is_space;
 use super::edit::single_line;
 use super::scan::{Span, offset};
 use super::slots::Slot;
-use super::{Header, Message, list};
+use super::{Header, Message, Parsed, list};
 
 impl Message {
     /// A copy with another first value of this name; a message without such a field is copied as it is.
@@ -69,6 +69,14 @@ impl Message {
             Slot::new(slot.start, slot.header, slot.name().len(), Span { start, end: moved(end) })
         });
         slots.splice(index, spliced, moved);
-        Message { octets: self.octets.with(part, text), start_line: self.start_line, slots, body: moved(self.body) }
+        let mut known = self.known();
+        match self.slots.get(index).map(|slot| slot.header) {
+            Some(Header::From) => known.from = None,
+            Some(Header::To) => known.to = None,
+            Some(Header::CSeq) => known.cseq = None,
+            _ => {}
+        }
+        let octets = self.octets.with(part, text);
+        Parsed { octets, start_line: self.start_line, slots, body: moved(self.body), known: known.into() }.into()
     }
 }

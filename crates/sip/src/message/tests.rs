@@ -509,3 +509,54 @@ fn a_body_that_is_no_text_changes_nothing_in_how_a_message_is_read_and_edited() 
     let no_text = [head, &[0xff], b"\r\n\r\n"].concat();
     assert_eq!(Message::parse(Bytes::from(no_text)).unwrap_err(), ParseError::NotUtf8);
 }
+
+#[test]
+fn what_is_known_of_a_message_is_what_would_be_read_of_it() {
+    let bodies = [
+        ("sip:a@b", "<sip:c@d>"),
+        ("\"A, \\\"B\\\"\" <sip:a@b;x=y>;p=\"q;r\"", "sip:c@d"),
+        ("A <sip:a@b> ; p ", "<sip:c@d>;x=y"),
+    ];
+    for ((from, to), to_tag) in bodies.into_iter().flat_map(|body| [(body, ""), (body, ";tag=t1")]) {
+        let text = format!(
+            "INVITE sip:c@d SIP/2.0\r\nv: SIP/2.0/UDP h;branch=z9hG4bKx\r\nf: {from};tag=f1\r\nt: {to}{to_tag}\r\n\
+             i: c\r\nCSeq:  7\tINVITE\r\nMax-Forwards: 70\r\n\r\n"
+        );
+        let request = Message::parse(text.into()).unwrap();
+        request.read_essentials().unwrap();
+        let flow = |message: &Message| message.with_first_value(Header::From, "<sip:new@b>;tag=other");
+        let edited = |edit: &mut dyn FnMut(&mut Editor<'_>)| {
+            let mut editor = request.edit();
+            edit(&mut editor);
+            editor.finish()
+        };
+        let response = |tag: Option<&str>| {
+            let builder = Builder::response(&request, 200, "");
+            tag.into_iter().fold(builder, Builder::to_tag).header(Header::Server, "s").finish()
+        };
+        let messages = [
+            request.clone(),
+            request.with_insertion(Header::Via, 3, "x"),
+            flow(&request),
+            request.with_to_tag("t2"),
+            edited(&mut |editor| {
+                editor.set(Header::MaxForwards, "69").prepend(Header::RecordRoute, "<sip:p>");
+            }),
+            edited(&mut |editor| {
+                editor
+                    .set(Header::From, "<sip:new@b>")
+                    .set(Header::To, "X <sip:new@d>;tag=n")
+                    .set(Header::CSeq, "8 INVITE");
+            }),
+            response(None),
+            response(Some(" t3 ")),
+        ];
+        for message in messages {
+            let again = Message::parse(message.bytes().clone()).unwrap();
+            assert_eq!(message.from(), again.from(), "{from}");
+            assert_eq!(message.to(), again.to(), "{to}{to_tag}");
+            assert_eq!(message.cseq(), again.cseq());
+            assert_eq!((message.from_tag(), message.to_tag()), (again.from_tag(), again.to_tag()));
+        }
+    }
+}

@@ -1,8 +1,9 @@
 //! What a message must satisfy before anybody acts upon it (RFC 3261 §8.1.1, §16.3; cases of RFC 4475 §3.1.2, §3.3).
 
 use super::classes::holds_space;
+use super::known::{Address, Known, Sequence};
 use super::slots::{Names, bit};
-use super::{CSeq, Header, MAX_VIAS, Message, Method, NameAddr, ParseError, Uri, Via, list};
+use super::{CSeq, Header, MAX_VIAS, Method, NameAddr, ParseError, Parsed, Uri, Via, list};
 
 /// Fields that appear exactly once.
 const MANDATORY: [Header; 4] = [Header::From, Header::To, Header::CallId, Header::CSeq];
@@ -58,7 +59,7 @@ pub(crate) struct Essentials<'a> {
     pub(crate) request_uri: Option<Uri<'a>>,
 }
 
-impl Message {
+impl Parsed {
     /// Whether this is a request that may be answered, as far as it can be read: it has what an answer repeats (RFC 3261
     /// §8.2.6.2). An ACK is never answered (§17.1.1.3).
     pub(crate) fn is_answerable(&self) -> bool {
@@ -68,13 +69,13 @@ impl Message {
     }
 }
 
-/// Checks all that somebody acts upon.
-pub(super) fn read(message: &Message) -> Result<Essentials<'_>, ParseError> {
+/// Checks all that somebody acts upon, and says what is known by that.
+pub(super) fn read(message: &Parsed) -> Result<(Essentials<'_>, Known), ParseError> {
     check_counts(message)?;
     let (via, was_forwarded) = read_vias(message)?;
     let cseq = read_numbers(message)?;
-    read_tag(message, Header::From)?;
-    let to_tag = read_tag(message, Header::To)?;
+    let (_, from) = read_tag(message, Header::From)?;
+    let (to_tag, to) = read_tag(message, Header::To)?;
     for header in ADDRESSES {
         check_addresses(message, header)?;
     }
@@ -83,11 +84,12 @@ pub(super) fn read(message: &Message) -> Result<Essentials<'_>, ParseError> {
         return Err(ParseError::Malformed(Header::CallId));
     }
     let request_uri = if message.is_request() { Some(read_request_uri(message, cseq)?) } else { None };
-    Ok(Essentials { via, was_forwarded, to_tag, request_uri })
+    let number = message.header(Header::CSeq).and_then(|value| Sequence::note(value, cseq));
+    Ok((Essentials { via, was_forwarded, to_tag, request_uri }, Known { from, to, cseq: number }))
 }
 
 /// Whether no field is missing, or there too often.
-fn check_counts(message: &Message) -> Result<(), ParseError> {
+fn check_counts(message: &Parsed) -> Result<(), ParseError> {
     let is_missing = |header: &Header| !message.slots.contains(*header);
     let repeated = message.slots.repeated() & (bits(&MANDATORY) | bits(&SINGLE));
     if repeated == 0 && !MANDATORY.iter().any(is_missing) {
@@ -105,7 +107,7 @@ fn check_counts(message: &Message) -> Result<(), ParseError> {
 }
 
 /// The topmost Via, and whether there are others.
-fn read_vias(message: &Message) -> Result<(Via<'_>, bool), ParseError> {
+fn read_vias(message: &Parsed) -> Result<(Via<'_>, bool), ParseError> {
     let (mut top, mut count) = (None, 0);
     for mut list in message.fields(Header::Via) {
         while let Some(via) = Via::take_from(&mut list) {
@@ -123,7 +125,7 @@ fn read_vias(message: &Message) -> Result<(Via<'_>, bool), ParseError> {
     top.map(|via| (via, count > 1)).ok_or(ParseError::Missing(Header::Via))
 }
 
-fn read_numbers(message: &Message) -> Result<CSeq<'_>, ParseError> {
+fn read_numbers(message: &Parsed) -> Result<CSeq<'_>, ParseError> {
     let cseq = message.cseq()?;
     message.max_forwards()?;
     message.expires()?;
@@ -135,8 +137,8 @@ fn read_numbers(message: &Message) -> Result<CSeq<'_>, ParseError> {
     Ok(cseq)
 }
 
-/// The tag of From or To, which are addresses with one tag at most.
-fn read_tag(message: &Message, header: Header) -> Result<Option<&str>, ParseError> {
+/// The tag of From or To, which are addresses with one tag at most, and what is to be known of it.
+fn read_tag(message: &Parsed, header: Header) -> Result<(Option<&str>, Option<Address>), ParseError> {
     let value = message.header(header).ok_or(ParseError::Missing(header))?;
     let address = NameAddr::parse_checked(value).map_err(|_| ParseError::Malformed(header))?;
     let mut tags = address.params.iter().filter(|(name, _)| name.eq_ignore_ascii_case("tag"));
@@ -144,10 +146,10 @@ fn read_tag(message: &Message, header: Header) -> Result<Option<&str>, ParseErro
     if tags.next().is_some() || address.is_wildcard() {
         return Err(ParseError::Malformed(header));
     }
-    Ok(tag)
+    Ok((tag, Address::note(value, &address, tag)))
 }
 
-fn check_addresses(message: &Message, header: Header) -> Result<(), ParseError> {
+fn check_addresses(message: &Parsed, header: Header) -> Result<(), ParseError> {
     for field in message.fields(header) {
         let mut list = field;
         while let Some(address) = NameAddr::take_checked(&mut list) {
@@ -166,7 +168,7 @@ fn has_overlarge_expires(address: &NameAddr<'_>) -> bool {
 }
 
 /// The Request-URI of a request whose CSeq is this.
-fn read_request_uri<'a>(message: &'a Message, cseq: CSeq<'a>) -> Result<Uri<'a>, ParseError> {
+fn read_request_uri<'a>(message: &'a Parsed, cseq: CSeq<'a>) -> Result<Uri<'a>, ParseError> {
     if cseq.method != message.method_name() {
         return Err(ParseError::CSeqMethod);
     }

@@ -30,8 +30,8 @@ pub(crate) fn loop_hash(request: &Message, locals: &dyn Locals) -> u64 {
         }
     }
     request.call_id().hash(&mut hasher);
-    request.from().ok().and_then(|from| from.tag()).hash(&mut hasher);
-    request.to().ok().and_then(|to| to.tag()).hash(&mut hasher);
+    request.from_tag().hash(&mut hasher);
+    request.to_tag().hash(&mut hasher);
     request.cseq().ok().map(|cseq| cseq.number).hash(&mut hasher);
     hasher.finish()
 }

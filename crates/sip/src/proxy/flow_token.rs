@@ -96,7 +96,7 @@ impl TokenKey {
 
     /// The To tag of every response of our own to this request: the same for its retransmissions and for its CANCEL.
     pub(crate) fn tag_for(&self, request: &Message) -> String {
-        let from_tag = request.from().ok().and_then(|from| from.tag()).unwrap_or_default();
+        let from_tag = request.from_tag().unwrap_or_default();
         let number = request.cseq().map_or(0, |cseq| cseq.number);
         self.to_tag(request.call_id(), from_tag, number)
     }

@@ -104,7 +104,7 @@ fn judge(
 ) -> Result<Routing, Forged> {
     let undecided = || next_route.map_or(Routing::Initial, |route| Routing::Foreign(route.to_owned()));
     // A token vouches for nothing but the dialog it was made for; a request outside is judged by the node's policy.
-    let is_in_dialog = request.to().is_ok_and(|to| to.tag().is_some());
+    let is_in_dialog = request.to_tag().is_some();
     let Some(token) = ours.last_token.filter(|_| is_in_dialog) else {
         return Ok(undecided());
     };

@@ -17,11 +17,8 @@ const BAD_GATEWAY: u16 = 502;
 impl Server {
     /// Takes a response; one that is not for us, or answers nothing, is dropped (RFC 3261 §18.1.2, RFC 6026 §7.3).
     pub(super) fn handle_response(&mut self, now: Instant, response: Message) {
-        if response.validate().is_err() {
-            return;
-        }
-        let is_ours = response.top_via().is_ok_and(|via| self.locals.is_local(via.host, via.port));
-        if is_ours {
+        let Ok(read) = response.read_essentials() else { return };
+        if self.locals.is_local(read.via.host, read.via.port) {
             self.layer.handle_response(now, response);
         }
     }

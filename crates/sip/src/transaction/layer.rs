@@ -440,7 +440,7 @@ impl TransactionLayer {
 
     fn room_for(&self, request: &Message) -> usize {
         let method = request.method();
-        let is_in_dialog = || request.to().is_ok_and(|to| to.tag().is_some());
+        let is_in_dialog = || request.to_tag().is_some();
         let ends_something = method == Method::Cancel || (method == Method::Bye && is_in_dialog());
         if ends_something { self.limit + self.limit / RESERVE_SHARE + 1 } else { self.limit }
     }
