@@ -15,5 +15,7 @@ pub mod record;
 pub use link::enrol;
 pub use link::enrol::EnrolHandler;
 pub use link::{IncomingStream, LinkEvent, LinkStatus, Path, PeerAddress, Protocol, RecvStream, SendStream};
-pub use node::{Config, Entry, Error, Overlay, ReachTest, RecordStore, RoleChoice, RoleReason, RoleStatus, Search};
+pub use node::{
+    Config, Entry, Error, Listener, Overlay, ReachTest, RecordStore, RoleChoice, RoleReason, RoleStatus, Search,
+};
 pub use record::{Kind, ResourceId};

@@ -8,6 +8,7 @@ mod driver;
 mod error;
 mod hearsay;
 mod keeper;
+mod listen;
 mod own;
 mod records;
 mod search;
@@ -38,6 +39,7 @@ use records::Committer;
 
 pub use config::{Config, DEFAULT_REPLICAS};
 pub use error::Error;
+pub use listen::Listener;
 pub use records::RecordStore;
 pub use search::Search;
 
@@ -258,6 +260,16 @@ impl Overlay {
     pub async fn fetch_first(&self, kind: Kind, name: &str) -> Result<Vec<Entry>, Error> {
         let name = name.to_owned();
         self.ask(|reply| Command::Fetch { kind, name, first: true, reply }).await?
+    }
+
+    /// Listens to what stands under a name: what does now, and soon after each change what does then, verified, the newest of each
+    /// writer, removals left out. A change that nobody could tell of is found within some minutes.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when this node listens to as many names as it may; [`Error::Stopped`].
+    pub async fn listen(&self, kind: Kind, name: &str) -> Result<Listener, Error> {
+        let name = name.to_owned();
+        self.ask(|reply| Command::Listen { kind, name, reply }).await?
     }
 
     /// Returns the links that are up, by node id.

@@ -221,6 +221,7 @@ impl Play {
                 self.disagreements.push(format!("an honest writer contradicts itself: {}", in_short(&evidence)));
             }
             Event::Found { .. }
+            | Event::Changed { .. }
             | Event::ClockOff { .. }
             | Event::Dial { .. }
             | Event::Unlink { .. }

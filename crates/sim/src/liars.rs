@@ -96,8 +96,10 @@ fn hijacker(me: NodeId, lie: Lie, liars: Arc<[Descriptor]>) -> Hijacker {
             (Lie::Misroute | Lie::DenyStorage, Ask::Fetch { .. }) => Reply::Values(Vec::new()),
             // As if it were 1970.
             (Lie::Misroute | Lie::DenyStorage | Lie::Forge, Ask::Clock) => Reply::Time(0),
-            // Offers and what a storing liar is given: as if honest.
-            (_, Ask::Store(_) | Ask::Put(_) | Ask::Offer(_)) => return None,
+            // Nobody is told by a liar.
+            (_, Ask::Listen { .. }) => Reply::Listening { promised: true, held: Vec::new() },
+            // Offers, what a storing liar is given and what it is told: as if honest.
+            (_, Ask::Store(_) | Ask::Put(_) | Ask::Offer(_) | Ask::Changed(_)) => return None,
         };
         Some(Transmit { to: from, bytes: answer(me, &request, &liars, &reply) })
     })

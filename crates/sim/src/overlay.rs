@@ -94,6 +94,11 @@ impl OverlayNode {
         self.hijacker = hijacker;
     }
 
+    /// Sends what the node itself would not.
+    pub fn send(&mut self, lie: Transmit) {
+        self.hijacked.push_back(lie);
+    }
+
     /// Makes a liar of the node.
     pub fn set_forger(&mut self, forger: Forger) {
         self.forger = Some(forger);
@@ -190,6 +195,7 @@ impl Driver for OverlayNode {
                 event @ (Event::Fetched { .. }
                 | Event::Stored { .. }
                 | Event::Found { .. }
+                | Event::Changed { .. }
                 | Event::ClockOff { .. }
                 | Event::Contradiction { .. }
                 | Event::PeerMisbehaved { .. }) => {

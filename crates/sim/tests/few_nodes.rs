@@ -341,7 +341,8 @@ fn change_stores(transmit: Transmit, change: &dyn Fn(&mut Record)) -> Transmit {
             change(&mut handed.record);
             Ask::Put(handed)
         }
-        Ok(Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Clock) | Err(_) => return transmit,
+        Ok(Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Clock | Ask::Listen { .. } | Ask::Changed(_))
+        | Err(_) => return transmit,
     };
     request.body = ask.encode().into();
     Transmit { bytes: Message::Request(request).encode(), ..transmit }

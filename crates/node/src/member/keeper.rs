@@ -1,6 +1,7 @@
 //! Keeps this node's right to speak for its users true, and what people said in the overlay.
 //!
-//! Every half minute, and when something changed, each account of a person is looked up: a right that was given begins to be used, one
+//! Every half minute, and when something changed, each account of a person is looked up, and what somebody says anew is heard of
+//! at once where it can be: a right that was given begins to be used, one
 //! that was taken back ends, with the phones that registered by it. What is found is written again now and then, so that it outlives the
 //! nodes that hold it; where a key is here, the list is renewed before it runs out.
 
@@ -11,8 +12,9 @@ use std::time::{Duration, Instant};
 use meshtone_identity::Delegations;
 use tokio::time::{sleep, timeout};
 
-use super::Members;
+use super::hearing::Hearing;
 use super::standing::Unknown;
+use super::{Members, Standing};
 use crate::clock::unix_ms;
 use crate::location::memory::Registrations;
 use crate::location::publisher::Publisher;
@@ -37,11 +39,13 @@ pub(super) async fn run(members: Members, publisher: Publisher, registrations: A
     let mut handed_on: BTreeMap<String, Instant> = BTreeMap::new();
     let mut changes = members.inner.accounts.subscribe();
     let mut pause = Pause::default();
+    let mut hearing = Hearing::new(members.inner.overlay.clone());
     loop {
         let mut people: BTreeSet<String> = members.inner.keys.all().into_iter().map(|(address, _)| address).collect();
         let accounts = members.inner.accounts.list().into_iter().map(|account| account.user);
         people.extend(accounts.filter(|user| user.contains('@')));
         handed_on.retain(|address, _| people.contains(address));
+        hearing.listen_to(&people);
         let (mut is_awaited, mut is_cut_off) = (false, false);
         let people: Vec<String> = people.into_iter().collect();
         for some in people.chunks(CONCURRENT) {
@@ -60,10 +64,20 @@ pub(super) async fn run(members: Members, publisher: Publisher, registrations: A
         if is_cut_off {
             pause = Pause::default();
         }
-        tokio::select! {
-            () = sleep(pause.next(is_awaited)) => {}
-            () = members.inner.wake.notified() => pause = Pause::default(),
-            _ = changes.recv() => pause = Pause::default(),
+        let next_look = sleep(pause.next(is_awaited));
+        tokio::pin!(next_look);
+        loop {
+            tokio::select! {
+                () = &mut next_look => {}
+                () = members.inner.wake.notified() => pause = Pause::default(),
+                _ = changes.recv() => pause = Pause::default(),
+                Some((address, entries)) = hearing.next() => {
+                    let standing = members.inner.standings.heard(&address, entries);
+                    act(&members, &publisher, &registrations, &address, standing.as_ref());
+                    continue;
+                }
+            }
+            break;
         }
         // Several changes at once are one.
         let _ = timeout(Duration::from_millis(50), std::future::pending::<()>()).await;
@@ -95,7 +109,19 @@ async fn look(
     address: &str,
 ) -> Result<bool, Unknown> {
     let standing = members.inner.standings.ask(address).await?;
-    let has_changed = members.apply(address, standing.as_ref());
+    act(members, publisher, registrations, address, standing.as_ref());
+    Ok(standing.is_some())
+}
+
+/// Acts on what a person says.
+fn act(
+    members: &Members,
+    publisher: &Publisher,
+    registrations: &Registrations,
+    address: &str,
+    standing: Option<&Standing>,
+) {
+    let has_changed = members.apply(address, standing);
     if has_changed && members.speaks_for(address) {
         tracing::info!(%address, "this node speaks for a person from now on");
         publisher.changed(address, registrations.announcement(address).is_some());
@@ -103,7 +129,6 @@ async fn look(
         tracing::info!(%address, "this node does not speak for a person any longer; her phones are forgotten");
         registrations.remove(address);
     }
-    Ok(standing.is_some())
 }
 
 /// Writes what she says again, signed anew where it is old and her key is here. Returns whether that was done.

@@ -5,11 +5,13 @@
 //! | --- | --- |
 //! | [`keys`] | keeps keys and certificates of the people who enrolled here, and signs whom they let speak for them |
 //! | [`standing`] | asks the overlay what a person says, at most a minute old |
+//! | [`hearing`] | hears at once when somebody says something new |
 //! | [`keeper`] | keeps this node's right to speak for its users true, and what people said in the overlay |
 //!
 //! An account whose name is a whole address is such a person's. Its phones are served only while her list names this node.
 
 mod error;
+mod hearing;
 mod keeper;
 mod keys;
 mod standing;

@@ -82,20 +82,23 @@ impl Standings {
     /// Asks the overlay, whatever is known.
     pub(super) async fn ask(&self, address: &str) -> Result<Option<Standing>, Unknown> {
         match self.overlay.fetch(Kind::Member, address).await {
-            Ok(entries) => {
-                let found = newest(entries, &self.authority);
-                let mut known = self.lock();
-                let last = known.get(address).and_then(|known| known.standing.clone());
-                // What she signed cannot be unsaid: a list that is missing now is one that was not found.
-                let standing = later(last, found);
-                remember(&mut known, address, Known { asked: Some(Instant::now()), standing: standing.clone() });
-                Ok(standing)
-            }
+            Ok(entries) => Ok(self.heard(address, entries)),
             Err(error) => {
                 tracing::debug!(%error, "who may speak for a person could not be asked");
                 self.lock().get(address).map(|known| known.standing.clone()).ok_or(Unknown)
             }
         }
+    }
+
+    /// Takes what the overlay has, and returns what counts.
+    pub(super) fn heard(&self, address: &str, entries: Vec<Entry>) -> Option<Standing> {
+        let found = newest(entries, &self.authority);
+        let mut known = self.lock();
+        let last = known.get(address).and_then(|known| known.standing.clone());
+        // What she signed cannot be unsaid: a list that is missing now is one that was not found.
+        let standing = later(last, found);
+        remember(&mut known, address, Known { asked: Some(Instant::now()), standing: standing.clone() });
+        standing
     }
 
     /// Takes what was signed here just now, and returns what counts.

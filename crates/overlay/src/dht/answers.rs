@@ -43,6 +43,10 @@ impl Dht {
             }
         };
         match pending.purpose {
+            PendingPurpose::Listen(place, node) if node == answer.responder => {
+                self.on_promised(now, place, node, reply)
+            }
+            PendingPurpose::Notice(place, node) if node == answer.responder => self.on_heard(place, node, &reply),
             PendingPurpose::Path(id) => {
                 self.usual_time.note(took);
                 if let Some(operation) = self.operations.get_mut(&id) {
@@ -75,7 +79,10 @@ impl Dht {
                 self.step(now, id);
             }
             // Somebody answers in another's name.
-            PendingPurpose::Node(..) | PendingPurpose::Visit(..) => self.on_pending_failed(now, pending),
+            PendingPurpose::Node(..)
+            | PendingPurpose::Visit(..)
+            | PendingPurpose::Listen(..)
+            | PendingPurpose::Notice(..) => self.on_pending_failed(now, pending),
             PendingPurpose::Offer(node, offers) => self.on_offer_answered(now, node, &offers, reply),
             PendingPurpose::Hand(node, handed) => self.on_handed(now, node, &handed, &reply),
             // Each neighbour has a word for itself alone.
@@ -219,7 +226,9 @@ impl Dht {
             // The repair comes round again.
             PendingPurpose::Offer(..) | PendingPurpose::Hand(..) => {}
             // It is asked again when its turn comes.
-            PendingPurpose::Clock(_) => {}
+            PendingPurpose::Clock(_) | PendingPurpose::Listen(..) => {}
+            // It finds out when it asks again.
+            PendingPurpose::Notice(..) => {}
         }
     }
 
@@ -248,7 +257,11 @@ impl Dht {
                 self.note_missed(id);
                 id
             }
-            PendingPurpose::Offer(..) | PendingPurpose::Hand(..) | PendingPurpose::Clock(_) => return,
+            PendingPurpose::Offer(..)
+            | PendingPurpose::Hand(..)
+            | PendingPurpose::Clock(_)
+            | PendingPurpose::Listen(..)
+            | PendingPurpose::Notice(..) => return,
         };
         self.step(now, id);
     }

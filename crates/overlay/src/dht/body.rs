@@ -13,6 +13,8 @@ const STORE: u64 = 2;
 const OFFER: u64 = 3;
 const PUT: u64 = 4;
 const CLOCK: u64 = 5;
+const LISTEN: u64 = 6;
+const CHANGED: u64 = 7;
 
 const FAILED: u64 = 0;
 const NODES: u64 = 1;
@@ -21,6 +23,8 @@ const STORED: u64 = 3;
 const OFFERED: u64 = 4;
 const MERGED: u64 = 5;
 const TIME: u64 = 6;
+const LISTENING: u64 = 7;
+const HEARD: u64 = 8;
 
 /// Most values in one message; the size of a message is the tighter bound for all but removals.
 pub const MAX_VALUES: usize = 128;
@@ -30,6 +34,9 @@ pub const MAX_NEWER: usize = 8;
 
 /// Most entries in one offer: 256 of at most 128 bytes are half a message.
 pub const MAX_OFFERS: usize = 256;
+
+/// Most changes that one message tells of: as many values as a name has of any kind.
+pub const MAX_CHANGES: usize = 16;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +58,17 @@ pub enum Ask {
     Put(Box<Handed>),
     /// What time is it there?
     Clock,
+    /// Tell the asker from now on when a value of this kind changes at this resource.
+    Listen {
+        /// The resource.
+        resource: ResourceId,
+        /// The kind.
+        kind: Kind,
+        /// For how long, in seconds.
+        lifetime_s: u32,
+    },
+    /// These values, all of one kind at one resource, have changed. At most [`MAX_CHANGES`].
+    Changed(Vec<Offer>),
 }
 
 /// A value with how long it is still to be kept.
@@ -105,6 +123,18 @@ pub enum Reply {
     },
     /// What the answerer's clock shows, uncorrected, in unix milliseconds.
     Time(u64),
+    /// Whether the asker will be told of changes, and what is held there now, at most [`MAX_CHANGES`].
+    Listening {
+        /// Whether it will.
+        promised: bool,
+        /// What is held.
+        held: Vec<Offer>,
+    },
+    /// Whether what was told is of any interest.
+    Heard {
+        /// Whether it is.
+        wanted: bool,
+    },
 }
 
 /// Why a request did not get where it was sent.
@@ -164,11 +194,8 @@ impl Ask {
                 encode_handed(values, &mut out);
             }
             Self::Offer(offers) => {
-                out.array(2).unsigned(OFFER).array(offers.len());
-                for offer in offers {
-                    out.array(5).bytes(offer.resource.as_bytes()).unsigned(offer.kind.number()).bytes(&offer.key);
-                    out.unsigned(offer.storage_ms).bytes(&offer.digest);
-                }
+                out.array(2).unsigned(OFFER);
+                encode_offers(offers, &mut out);
             }
             Self::Put(handed) => {
                 out.array(2).unsigned(PUT);
@@ -176,6 +203,14 @@ impl Ask {
             }
             Self::Clock => {
                 out.array(1).unsigned(CLOCK);
+            }
+            Self::Listen { resource, kind, lifetime_s } => {
+                out.array(4).unsigned(LISTEN).bytes(resource.as_bytes()).unsigned(kind.number());
+                out.unsigned((*lifetime_s).into());
+            }
+            Self::Changed(offers) => {
+                out.array(2).unsigned(CHANGED);
+                encode_offers(offers, &mut out);
             }
         }
         out.finish()
@@ -195,14 +230,15 @@ impl Ask {
                 (Self::Fetch { resource, kind: decode_kind(&mut input)? }, 3)
             }
             (STORE, 2..) => (Self::Store(decode_handed(&mut input)?), 2),
-            (OFFER, 2..) => {
-                let count = input.array(MAX_OFFERS)?;
-                let offers = (0..count).map(|_| decode_offer(&mut input)).collect::<Result<_, MessageError>>()?;
-                (Self::Offer(offers), 2)
-            }
+            (OFFER, 2..) => (Self::Offer(decode_offers(&mut input, MAX_OFFERS)?), 2),
             (PUT, 2..) => (Self::Put(Box::new(decode_one(decode_handed(&mut input)?)?)), 2),
             (CLOCK, 1..) => (Self::Clock, 1),
-            (FIND | FETCH | STORE | OFFER | PUT, _) => return Err(CborError("too few items").into()),
+            (LISTEN, 4..) => {
+                let resource = ResourceId::from_bytes(input.fixed()?);
+                (Self::Listen { resource, kind: decode_kind(&mut input)?, lifetime_s: input.narrow()? }, 4)
+            }
+            (CHANGED, 2..) => (Self::Changed(decode_offers(&mut input, MAX_CHANGES)?), 2),
+            (FIND | FETCH | STORE | OFFER | PUT | LISTEN | CHANGED, _) => return Err(CborError("too few items").into()),
             (other, _) => return Err(MessageError::UnknownType(other)),
         };
         input.skip_rest(items, read)?;
@@ -210,12 +246,13 @@ impl Ask {
         Ok(ask)
     }
 
-    /// Returns how many values a body wants to be held, without reading them. What cannot be read carries none: it is refused by
-    /// whoever it is for.
+    /// Returns how many values a body wants to be held, or places to be listened at, without reading them. What cannot be read carries
+    /// none: it is refused by whoever it is for.
     pub(super) fn values_carried(bytes: &[u8]) -> usize {
         let mut input = Decoder::new(bytes);
         match input.array(MAX_ITEMS).and_then(|_| input.unsigned()) {
             Ok(STORE | PUT) => input.array(MAX_VALUES).unwrap_or_default(),
+            Ok(LISTEN) => 1,
             Ok(_) | Err(_) => 0,
         }
     }
@@ -227,7 +264,7 @@ impl Ask {
             Self::Fetch { resource, .. } => Some((*resource).into()),
             Self::Store(values) => values.first().map(|value| value.record.value.resource().into()),
             Self::Put(handed) => Some(handed.record.value.resource().into()),
-            Self::Offer(_) | Self::Clock => None,
+            Self::Offer(_) | Self::Clock | Self::Listen { .. } | Self::Changed(_) => None,
         }
     }
 }
@@ -280,6 +317,13 @@ impl Reply {
             Self::Time(unix_ms) => {
                 out.array(2).unsigned(TIME).unsigned(*unix_ms);
             }
+            Self::Listening { promised, held } => {
+                out.array(3).unsigned(LISTENING).boolean(*promised);
+                encode_offers(held, &mut out);
+            }
+            Self::Heard { wanted } => {
+                out.array(2).unsigned(HEARD).boolean(*wanted);
+            }
         }
         out.finish()
     }
@@ -322,7 +366,12 @@ impl Reply {
                 (Self::Merged { result, newer }, 3)
             }
             (TIME, 2..) => (Self::Time(input.unsigned()?), 2),
-            (FAILED | NODES | VALUES | STORED | OFFERED | MERGED | TIME, _) => {
+            (LISTENING, 3..) => {
+                let promised = input.boolean()?;
+                (Self::Listening { promised, held: decode_offers(&mut input, MAX_CHANGES)? }, 3)
+            }
+            (HEARD, 2..) => (Self::Heard { wanted: input.boolean()? }, 2),
+            (FAILED | NODES | VALUES | STORED | OFFERED | MERGED | TIME | LISTENING | HEARD, _) => {
                 return Err(CborError("too few items").into());
             }
             (other, _) => return Err(MessageError::UnknownType(other)),
@@ -351,6 +400,19 @@ impl RefusalReason {
 fn decode_kind(input: &mut Decoder<'_>) -> Result<Kind, MessageError> {
     let number = input.unsigned()?;
     Kind::from_number(number).ok_or_else(|| RecordError::UnknownKind(number).into())
+}
+
+fn encode_offers(offers: &[Offer], out: &mut Encoder) {
+    out.array(offers.len());
+    for offer in offers {
+        out.array(5).bytes(offer.resource.as_bytes()).unsigned(offer.kind.number()).bytes(&offer.key);
+        out.unsigned(offer.storage_ms).bytes(&offer.digest);
+    }
+}
+
+fn decode_offers(input: &mut Decoder<'_>, max: usize) -> Result<Vec<Offer>, MessageError> {
+    let count = input.array(max)?;
+    (0..count).map(|_| decode_offer(input)).collect()
 }
 
 fn decode_offer(input: &mut Decoder<'_>) -> Result<Offer, MessageError> {

@@ -119,6 +119,16 @@ pub enum Event {
         /// Who asks.
         asker: NodeId,
     },
+    /// What stands where this node [listens](super::Dht::listen), for the first time and whenever that has changed: verified values that
+    /// exist, newest of each writer.
+    Changed {
+        /// The kind.
+        kind: Kind,
+        /// The name.
+        name: String,
+        /// The values.
+        entries: Vec<Entry>,
+    },
     /// The neighbourhood is known for the first time since there was a link.
     Joined,
     /// This node's clock is off by more than half a minute, as most neighbours see it, or no longer.
@@ -239,6 +249,15 @@ pub enum Timer {
         /// Which.
         number: u64,
     },
+    /// A place that this node listens at may be due to be read.
+    Listen {
+        /// The resource.
+        resource: ResourceId,
+        /// The kind.
+        kind: Kind,
+    },
+    /// Listeners are told of what has changed.
+    Tell,
     /// Who was to dial a neighbour that is tested has not said how it went.
     Errand {
         /// That neighbour.

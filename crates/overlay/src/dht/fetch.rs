@@ -7,6 +7,7 @@ use meshtone_identity::NodeId;
 use super::absence::Absence;
 use super::body::{Ask, Handed};
 use super::config::MAX_VALUES_READ;
+use super::listen::Place;
 use super::operation::{Operation, Purpose, State};
 use super::{Dht, DhtError, Entry, Event, Fetched, Now, OperationId};
 use crate::record::value::Record;
@@ -25,6 +26,8 @@ pub(super) struct Reading {
     answers: BTreeMap<NodeId, BTreeMap<Vec<u8>, u64>>,
     /// That there was nothing was confirmed shortly before this read began.
     absent: Option<Absence>,
+    /// It is for listening: nobody waits for it.
+    listens: bool,
 }
 
 impl Reading {
@@ -40,9 +43,15 @@ impl Reading {
         self.first
     }
 
-    /// Says whether what these replicas say was confirmed a moment ago, as long as they say that there is nothing.
+    /// Returns the newest value of each key, removals included.
+    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.newest.values()
+    }
+
+    /// Says whether what these replicas say needs no check as long as they say that there is nothing: it was confirmed a moment ago, or
+    /// is asked for again and again.
     pub(super) fn was_absent(&self, operation: &Operation) -> bool {
-        self.newest.is_empty() && self.absent.as_ref().is_some_and(|absence| absence.is_of(operation))
+        self.newest.is_empty() && (self.listens || self.absent.as_ref().is_some_and(|absence| absence.is_of(operation)))
     }
 
     /// Takes a verified value, if it is newer than what was found.
@@ -79,8 +88,16 @@ impl Dht {
         let now = self.corrected(now);
         let resource = ResourceId::of_name(name);
         let absent = self.absences.get(now.instant, resource, kind);
-        let reading = Reading { resource, kind, first, newest: BTreeMap::new(), answers: BTreeMap::new(), absent };
+        let (newest, answers, listens) = (BTreeMap::new(), BTreeMap::new(), false);
+        let reading = Reading { resource, kind, first, newest, answers, absent, listens };
         self.start(now, resource.into(), self.config.replicas, Purpose::Fetch(reading), iterative)
+    }
+
+    /// Reads for [listening](super::listen).
+    pub(super) fn read_to_listen(&mut self, now: Now, (resource, kind): Place) {
+        let (newest, answers, absent) = (BTreeMap::new(), BTreeMap::new(), None);
+        let reading = Reading { resource, kind, first: false, newest, answers, absent, listens: true };
+        self.start(now, resource.into(), self.config.replicas, Purpose::Fetch(reading), false);
     }
 
     /// Enough was read: a value where the first one is enough, else something from as many replicas as a write overlaps with; and
@@ -191,8 +208,12 @@ impl Dht {
             None if replicas == 0 && nothing => Err(DhtError::Timeout { answered: 0, needed: 1 }),
             None => Ok(fetched),
         };
+        let place = reading.listens.then_some((reading.resource, reading.kind));
         self.mend_replicas(now, operation);
-        self.emit(Event::Fetched { id, result });
+        match place {
+            Some(place) => self.on_listened(now, place, operation, result.is_err()),
+            None => self.emit(Event::Fetched { id, result }),
+        }
     }
 
     /// Why a read whose time is over shall not end with "nothing": somebody who may know more has not answered yet, or it would have

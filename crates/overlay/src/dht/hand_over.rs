@@ -125,7 +125,9 @@ impl Dht {
             PendingPurpose::Path(_)
             | PendingPurpose::Node(..)
             | PendingPurpose::Visit(..)
-            | PendingPurpose::Clock(_) => false,
+            | PendingPurpose::Clock(_)
+            | PendingPurpose::Listen(..)
+            | PendingPurpose::Notice(..) => false,
         };
         let under_way = self.pending.values().filter(aside).count();
         let mut room = MAX_HAND_OVERS.saturating_sub(under_way);
@@ -206,6 +208,7 @@ impl Dht {
     /// The repair begins: everything is offered to the neighbours who should hold it too. Where this node is the closest, or has no
     /// business, the replicas are looked up, since they need not all be our neighbours.
     pub(super) fn on_repair_due(&mut self, now: Now) {
+        self.listeners.expire(now.instant);
         let period = self.tuned(now, self.config.repair);
         self.set_jittered(now.instant, period, Timer::Repair);
         let resources: Vec<ResourceId> = self.storage.resources().collect();

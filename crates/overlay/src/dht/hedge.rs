@@ -71,7 +71,11 @@ impl Dht {
             PendingPurpose::Path(id) => (id, self.usual_time.of_path()),
             PendingPurpose::Node(id, _) => (id, self.usual_time.of_node()),
             PendingPurpose::Visit(id, ..) => (id, self.usual_time.of_path().max(VISIT)),
-            PendingPurpose::Offer(..) | PendingPurpose::Hand(..) | PendingPurpose::Clock(_) => return None,
+            PendingPurpose::Offer(..)
+            | PendingPurpose::Hand(..)
+            | PendingPurpose::Clock(_)
+            | PendingPurpose::Listen(..)
+            | PendingPurpose::Notice(..) => return None,
         };
         let operation = self.operations.get(id)?;
         matches!(&operation.purpose, Purpose::Fetch(reading) if reading.ends_with_first()).then_some(patience)

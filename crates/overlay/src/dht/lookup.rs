@@ -169,7 +169,11 @@ impl Dht {
     pub(super) fn may_still_come(&self, id: OperationId) -> bool {
         self.pending.values().any(|pending| match &pending.purpose {
             PendingPurpose::Path(of) | PendingPurpose::Node(of, _) | PendingPurpose::Visit(of, ..) => *of == id,
-            PendingPurpose::Offer(..) | PendingPurpose::Hand(..) | PendingPurpose::Clock(_) => false,
+            PendingPurpose::Offer(..)
+            | PendingPurpose::Hand(..)
+            | PendingPurpose::Clock(_)
+            | PendingPurpose::Listen(..)
+            | PendingPurpose::Notice(..) => false,
         })
     }
 

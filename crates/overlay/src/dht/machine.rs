@@ -14,6 +14,8 @@ use super::dates::Dates;
 use super::evidence::Kept;
 use super::hand_over::HandOver;
 use super::hedge::UsualTime;
+use super::listen::{Listening, Place};
+use super::listeners::Listeners;
 use super::message::{Message, MessageError};
 use super::operation::{Operation, Pending};
 use super::publish::Published;
@@ -55,6 +57,9 @@ pub struct Dht {
     pub(super) hand_over: HandOver,
     pub(super) refusals: Refusals,
     pub(super) dates: Dates,
+    /// Where this node listens, and who listens here.
+    pub(super) listening: BTreeMap<Place, Listening>,
+    pub(super) listeners: Listeners,
     /// Nodes of a release that does not understand a put.
     pub(super) plain: BTreeSet<NodeId>,
     pub(super) published: BTreeMap<(ResourceId, Kind), Published>,
@@ -115,6 +120,8 @@ impl Dht {
             hand_over: HandOver::default(),
             refusals: Refusals::default(),
             dates,
+            listening: BTreeMap::new(),
+            listeners: Listeners::default(),
             plain: BTreeSet::new(),
             published: BTreeMap::new(),
             told: BTreeSet::new(),
@@ -218,6 +225,8 @@ impl Dht {
                 Timer::Test => self.on_test_due(now),
                 Timer::TestEnd { number } => self.on_test_end_due(now, number),
                 Timer::Errand { tested, number } => self.on_errand_timeout(now, tested, number),
+                Timer::Listen { resource, kind } => self.on_listen_due(now, (resource, kind)),
+                Timer::Tell => self.on_tell_due(now),
             }
         }
     }

@@ -91,6 +91,7 @@ impl Dht {
         self.forget_clock(node);
         self.reroute(now, node);
         self.replace_replica(now, node);
+        self.replace_teller(now, node);
         self.mend_links_soon(now);
     }
 
@@ -189,6 +190,7 @@ impl Dht {
         // What was published before there was anybody to store it has to get to its place now.
         if own && !closest.is_empty() && std::mem::take(&mut self.newly_linked) {
             self.publish_all_soon(now);
+            self.listen_anew(now);
         }
         self.mend_links_soon(now);
     }

@@ -21,6 +21,7 @@
 //! | `visit` | what is done when doubts do not help |
 //! | `publish` | what this node keeps stored as its owner |
 //! | `serve`, `storage` | what others ask of it, and what it holds for them |
+//! | `listen`, `listeners` | hearing of changes, and telling those who want to hear of them |
 //! | [`evidence`] | two signed statements of one writer that contradict each other |
 //! | `rooms` | who takes how much of the storage, and who makes room |
 //! | `refusals` | what others had no room for |
@@ -55,6 +56,7 @@
 //!             Event::Fetched { id, result } => drop((id, result)), // answer of the command that returned this id
 //!             Event::Stored { id, result } => drop((id, result)),
 //!             Event::Found { id, result } => drop((id, result)),
+//!             Event::Changed { kind, name, entries } => drop((kind, name, entries)), // for whoever listens there
 //!             Event::Joined => {}
 //!             Event::Role { serves } => { let _ = serves; } // say so in the hellos from now on
 //!             Event::DialBack { peer, asker } => drop((peer, asker)), // dial without making a link, then handle_dialled_back
@@ -82,6 +84,8 @@ mod fetch;
 mod hand_over;
 mod hedge;
 pub mod id;
+mod listen;
+mod listeners;
 mod lookup;
 pub mod machine;
 mod membership;

@@ -9,9 +9,11 @@ use super::body::{Ask, Handed, Offer};
 use super::config::MAX_SHORTLIST;
 use super::doubt::MAX_ASKED;
 use super::fetch::Reading;
+use super::listen::Place;
 use super::store::Writing;
 use super::visit::Visits;
 use super::{Descriptor, Distance, OperationId, Position};
+use crate::record::value::Record;
 
 #[derive(Debug)]
 pub(super) enum Purpose {
@@ -115,6 +117,10 @@ pub(super) enum PendingPurpose {
     Hand(NodeId, Vec<Offer>),
     /// A neighbour's time.
     Clock(NodeId),
+    /// That a node shall tell of changes at a place.
+    Listen(Place, NodeId),
+    /// That a listener shall hear of changes at a place.
+    Notice(Place, NodeId),
 }
 
 impl State {
@@ -191,6 +197,14 @@ impl Operation {
         known.or_insert_with(new);
         if self.shortlist.len() > MAX_SHORTLIST {
             self.shortlist.pop_last();
+        }
+    }
+
+    /// Returns what a read has found, removals included.
+    pub(super) fn read(&self) -> Option<impl Iterator<Item = &Record>> {
+        match &self.purpose {
+            Purpose::Fetch(reading) => Some(reading.records()),
+            Purpose::Find | Purpose::Refresh { .. } | Purpose::Repair | Purpose::Store(_) => None,
         }
     }
 

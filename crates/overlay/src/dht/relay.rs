@@ -6,7 +6,7 @@ use bytes::Bytes;
 use meshtone_identity::NodeId;
 
 use super::body::{Failure, Reply};
-use super::config::{MAX_HOPS, MAX_NODES, MAX_RELAYS, MAX_RELAYS_PER_LINK, MAX_TRIES, RELAY_LIFETIME};
+use super::config::{HOP_TIMEOUT, MAX_HOPS, MAX_NODES, MAX_RELAYS, MAX_RELAYS_PER_LINK, MAX_TRIES, RELAY_LIFETIME};
 use super::message::{Answer, Message, Request};
 use super::{Dht, Now, Position, Timer};
 
@@ -39,7 +39,11 @@ impl Dht {
     ) -> bool {
         let origin = self.me.node;
         let request = Request { origin, request: number, target, exact, hops: 0, body: Bytes::from(body) };
-        let first = first.filter(|node| self.table.links().contains_key(node));
+        // An ordinary node is asked over the link to it, or not at all.
+        let is_there = |node: &NodeId| {
+            self.table.links().contains_key(node) || self.table.is_client(*node) && target == Position::from(*node)
+        };
+        let first = first.filter(is_there);
         let Some(next) = first.or_else(|| self.pick(&request, None, &[])) else { return false };
         let relay = Relay { from: None, request, tried: Vec::new(), sent: now.instant, acknowledged: false };
         self.relays.insert((origin, number), relay);
@@ -180,7 +184,7 @@ impl Dht {
             return self.pass_on(now, key, next);
         }
         let (from, request) = (relay.from, relay.request.clone());
-        let late = silent.is_some_and(|node| self.table.links().contains_key(&node));
+        let late = silent.is_some_and(|node| self.table.is_linked(node));
         match from {
             // Our own is only late, as long as there is the link: others are asked, and the answer counts if it still comes.
             None if late => self.on_slow(now, request.request),
@@ -225,7 +229,7 @@ impl Dht {
         relay.acknowledged = false;
         let tries = relay.tried.len();
         let bytes = Message::Request(relay.request.clone()).encode();
-        let patience = self.table.links().get(&next).map_or(Duration::ZERO, |link| link.soft_timeout());
+        let patience = self.table.links().get(&next).map_or(HOP_TIMEOUT.1, |link| link.soft_timeout());
         self.timers.set(now.instant + patience, Timer::Hop { origin: key.0, request: key.1, tries });
         self.send_bytes(next, bytes);
     }

@@ -54,6 +54,7 @@ impl Dht {
     /// Takes note that this machine stood still for so long, as while it slept.
     pub fn handle_absence(&mut self, now: Now, away: Duration) {
         self.role.note_absence(away);
+        self.listen_anew(self.corrected(now));
         self.look_at_role(self.corrected(now));
     }
 
@@ -99,7 +100,7 @@ impl Dht {
     }
 
     fn begin_to_serve(&mut self, now: Now) {
-        self.tell_role(true);
+        self.tell_role(now, true);
         self.shedding = false;
         self.refreshes = 0;
         self.told.clear();
@@ -108,20 +109,21 @@ impl Dht {
     }
 
     fn stop_to_serve(&mut self, now: Now) {
-        self.tell_role(false);
+        self.tell_role(now, false);
         self.shedding = true;
         self.told.clear();
         // What is still here has to go, and what went is not needed here.
         self.timers.set_by(now.instant + DRAIN_DELAY, Timer::Repair);
     }
 
-    fn tell_role(&mut self, serves: bool) {
+    fn tell_role(&mut self, now: Now, serves: bool) {
         self.role_changed = true;
         let linked: Vec<NodeId> = self.table.links().keys().copied().chain(self.table.clients()).collect();
         for node in linked {
             self.send(node, &Message::Role { serves });
         }
         self.emit(Event::Role { serves });
+        self.listen_anew(now);
     }
 
     /// The hello of a new link may have been written before the role changed.

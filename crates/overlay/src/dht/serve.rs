@@ -19,7 +19,12 @@ impl Dht {
                 if !self.may_be_checked(now, from, &ask) {
                     return self.answer(from, request, None, &Reply::Failed(Failure::Busy));
                 }
-                let reply = self.reply(now, ask);
+                let reply = if let Ask::Listen { resource, kind, .. } = ask {
+                    self.storage.expire(now.instant);
+                    self.reply_to_listener(now, from, request.origin, (resource, kind))
+                } else {
+                    self.reply(now, ask)
+                };
                 self.answer(from, request, place, &reply);
             }
             Err(MessageError::Record(error)) => {
@@ -35,9 +40,16 @@ impl Dht {
     /// Says whether the link may have as many signatures checked as this takes. What is held already takes none.
     fn may_be_checked(&mut self, now: Now, from: NodeId, ask: &Ask) -> bool {
         let values = match ask {
+            // Nothing is checked for it, but it takes room, and counts like a value.
+            Ask::Listen { .. } => {
+                return self
+                    .table
+                    .allowance(from)
+                    .is_none_or(|allowance| allowance.checks.take(now.instant, 1, CHECKS));
+            }
             Ask::Store(values) => values.as_slice(),
             Ask::Put(handed) => std::slice::from_ref(&**handed),
-            Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Clock => return true,
+            Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Clock | Ask::Changed(_) => return true,
         };
         let wanted = values.iter().filter(|handed| !self.is_held(&handed.record.value)).count();
         self.table.allowance(from).is_none_or(|allowance| allowance.checks.take(now.instant, wanted, CHECKS))
@@ -69,6 +81,13 @@ impl Dht {
                 Reply::Merged { result: self.take(now, *handed), newer }
             }
             Ask::Clock => Reply::Time(self.uncorrected_ms(now)),
+            Ask::Changed(offers) => {
+                let place = offers.first().map(|offer| (offer.resource, offer.kind));
+                let of_one_place = offers.iter().all(|offer| Some((offer.resource, offer.kind)) == place);
+                Reply::Heard { wanted: of_one_place && place.is_some_and(|place| self.on_told(now, place, &offers)) }
+            }
+            // Who asks has to be known (`serve`): this node does not ask itself.
+            Ask::Listen { .. } => Reply::Failed(Failure::NotUnderstood),
         }
     }
 
@@ -110,14 +129,19 @@ impl Dht {
             self.note_contradiction(now, &held, &handed.record);
         }
         self.absences.forget(resource, value.kind);
+        let slot = (value.kind, value.key.clone());
+        let before = self.storage.get(resource, &slot).map(|held| held.digest);
         self.storage.put(now, &self.config, resource, handed)?;
         self.set_expiry_timer();
+        if self.storage.get(resource, &slot).map(|held| held.digest) != before {
+            self.on_change(now, resource, &slot);
+        }
         Ok(())
     }
 
     /// Whether a value at this place may be held here: unless many linked nodes are closer. Twice the replicas, since no two
     /// nodes see exactly the same neighbours.
-    fn responsible(&self, place: Position) -> bool {
+    pub(super) fn responsible(&self, place: Position) -> bool {
         self.role.serves() && self.table.rank(place, self.position) < 2 * self.config.replicas
     }
 

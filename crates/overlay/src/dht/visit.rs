@@ -144,7 +144,9 @@ impl Dht {
             | PendingPurpose::Node(..)
             | PendingPurpose::Offer(..)
             | PendingPurpose::Hand(..)
-            | PendingPurpose::Clock(_) => None,
+            | PendingPurpose::Clock(_)
+            | PendingPurpose::Listen(..)
+            | PendingPurpose::Notice(..) => None,
         });
         visits.filter(|(number, _)| !self.relays.contains_key(&(self.me.node, *number))).collect()
     }

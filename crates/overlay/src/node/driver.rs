@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::hearsay::Hearsay;
 use super::keeper::Keeper;
+use super::listen::{Listener, Listeners};
 use super::own::OwnRecords;
 use super::records::Committer;
 use super::search::{Search, Searching, Wakefulness};
@@ -50,6 +51,8 @@ pub(super) enum Command {
     Remove { kind: Kind, name: String, reply: oneshot::Sender<Result<(), Error>> },
     /// Read.
     Fetch { kind: Kind, name: String, first: bool, reply: oneshot::Sender<Result<Vec<Entry>, Error>> },
+    /// Read, and tell of changes from then on.
+    Listen { kind: Kind, name: String, reply: oneshot::Sender<Result<Listener, Error>> },
     /// Where a node was seen last, if it was.
     Seen { node: NodeId, reply: oneshot::Sender<Option<PeerAddress>> },
     /// Dial these until there are links enough.
@@ -131,6 +134,7 @@ pub(super) struct Driver {
     searching: Searching,
     wakefulness: Wakefulness,
     waiting: BTreeMap<OperationId, Waiting>,
+    listeners: Listeners,
     keys: BTreeMap<NodeId, LinkKey>,
     events: broadcast::Sender<LinkEvent>,
     snapshot: Arc<Mutex<Snapshot>>,
@@ -170,6 +174,7 @@ impl Driver {
             searching,
             wakefulness: Wakefulness::new(self::now()),
             waiting: BTreeMap::new(),
+            listeners: Listeners::default(),
             keys: BTreeMap::new(),
             events,
             snapshot,
@@ -228,6 +233,11 @@ impl Driver {
             Command::Fetch { kind, name, first, reply } => {
                 let id = if first { self.dht.fetch_first(now, kind, &name) } else { self.dht.fetch(now, kind, &name) };
                 self.waiting.insert(id, Waiting::Fetch(reply));
+            }
+            Command::Listen { kind, name, reply } => {
+                let begun = self.listeners.listen(&mut self.dht, now, kind, name);
+                // Whoever asked may have given up.
+                let _ = reply.send(begun);
             }
             Command::Seen { node, reply } => {
                 let seen = self.dht.known_peers().into_iter().find(|peer| peer.node == node);
@@ -340,6 +350,7 @@ impl Driver {
         }
         if self.address_check_at <= now.instant {
             self.address_check_at = now.instant + ADDRESS_CHECK;
+            self.listeners.drop_unused(&mut self.dht);
             if self.own.update(&self.links.addresses()) {
                 self.dht.set_address(self.own.address().encode());
                 self.publish_own();
@@ -399,6 +410,9 @@ impl Driver {
                 self.on_stored(id, result.map(drop));
             }
             Event::Found { .. } => {}
+            Event::Changed { kind, name, entries } => {
+                self.listeners.on_changed(&mut self.dht, kind, name, entries);
+            }
             Event::Joined => info!("the neighbourhood in the overlay is known"),
             Event::Role { serves } => self.on_role(serves),
             Event::DialBack { peer, asker } => self.dial_back(&peer, asker),

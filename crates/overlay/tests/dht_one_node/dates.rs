@@ -42,7 +42,12 @@ fn dates_written(lone: &mut Lone, disk: &mut BTreeMap<Bytes, Bytes>, newest_ms: 
                     Reply::Merged { result: if old { Err(refusal) } else { Ok(()) }, newer: Vec::new() }
                 }
                 Ask::Clock => Reply::Time(lone.now.unix_ms),
-                Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Store(_) => Reply::Nodes,
+                Ask::Find(_)
+                | Ask::Fetch { .. }
+                | Ask::Offer(_)
+                | Ask::Store(_)
+                | Ask::Listen { .. }
+                | Ask::Changed(_) => Reply::Nodes,
             };
             lone.answer(to, &request, &reply);
         }

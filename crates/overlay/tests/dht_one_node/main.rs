@@ -6,6 +6,7 @@ mod budget;
 mod clock;
 mod dates;
 mod evidence;
+mod listening;
 mod merge;
 mod newer_programs;
 mod reach;

@@ -36,7 +36,7 @@ fn settle(lone: &mut Lone, mut answer: impl FnMut(NodeId, &Ask) -> Reply) {
             let reply = match &ask {
                 Ask::Store(_) | Ask::Put(_) => answer(to, &ask),
                 Ask::Clock => Reply::Time(lone.now.unix_ms),
-                Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) => Reply::Nodes,
+                Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Listen { .. } | Ask::Changed(_) => Reply::Nodes,
             };
             lone.answer(to, &request, &reply);
         }
