@@ -30,7 +30,6 @@ struct UnderWay {
 
 /// What the time asks for.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "carried out at once")]
 pub(crate) enum Due {
     Repeat(Message),
     /// Nobody acknowledged it: the INVITE fails (RFC 3262 §3).

@@ -12,7 +12,6 @@ use crate::transport::{Destination, Locals, Randomness};
 
 /// A response to a request of the server's table, which only the server can send.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a few at a time, carried out at once")]
 pub(crate) enum Answer {
     /// One made of a status and further fields.
     Status(u16, Vec<(Header, String)>),

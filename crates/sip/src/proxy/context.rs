@@ -24,7 +24,6 @@ const REDIRECT_CONTACTS_MAX: usize = 8;
 
 /// What follows from an input.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a few at a time, carried out at once")]
 pub(crate) enum Action {
     /// Forward the request to this target, then say so by [`ResponseContext::add_branch`] or
     /// [`ResponseContext::handle_unsent`].

@@ -25,7 +25,6 @@ impl Default for SessionTimers {
 
 /// What to do with a request.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "taken apart at once")]
 pub(crate) enum Judged {
     /// Forward it as it is.
     Unchanged,

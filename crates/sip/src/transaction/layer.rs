@@ -53,7 +53,6 @@ pub enum Arrival {
 
 /// What happened to a transaction.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "drained at once; a box would cost every response an allocation")]
 pub enum LayerEvent {
     /// A response for the owner of a client transaction.
     Response {

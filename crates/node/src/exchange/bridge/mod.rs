@@ -44,7 +44,6 @@ pub(crate) struct NearCall {
 
 /// What becomes of a bridge.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a few at a time, dealt with at once")]
 pub(crate) enum BridgeEvent {
     /// The far call failed: place another one, or refuse the caller.
     Unanswered {

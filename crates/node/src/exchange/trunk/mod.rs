@@ -92,7 +92,6 @@ pub(crate) struct TrunkWork {
 }
 
 /// What a worker is told of trunks.
-#[expect(clippy::large_enum_variant, reason = "a few at a time, and no larger than other inputs")]
 pub(crate) enum TrunkInput {
     /// Where a trunk's servers are, for its registration.
     Located { trunk: usize, servers: Result<Vec<Server>, LocateError>, addresses: Vec<IpAddr> },
