@@ -20,7 +20,7 @@ use crate::id::{SALT_LENGTH, sha256};
 use crate::x509::{X509Signer, X509Subject};
 use crate::{
     AuthorityCertificate, EnrolRequest, Error, Es256, HomeCertificate, LinkKey, NodeCertificate, NodeId, PublicKey,
-    Signer, SigningKey, UserCertificate, Verifier, address, domain,
+    Signature, Signer, SigningKey, UserCertificate, Verifier, address, domain,
 };
 
 /// How long an authority's certificate is valid: an overlay cannot change it without becoming another.
@@ -151,6 +151,11 @@ impl Authority {
         let address = address::normalise(address)?;
         let der = self.issue(USER, key, &address, &[format!("{USER_URI}{address}")], now, lifetime)?;
         UserCertificate::verify(&*self.verifier, &der, &self.certificate, now)
+    }
+
+    /// Signs what is no certificate.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Signature, Error> {
+        self.signer.sign(message)
     }
 
     fn issue(

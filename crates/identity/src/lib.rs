@@ -12,6 +12,7 @@
 //! | [`member`] | people with an address of their own, and which nodes may speak for it |
 //! | [`passport`] | who calls whom, stated and signed (RFC 8225) |
 //! | [`passphrase`] | what a passphrase has to be |
+//! | [`revocation`] | that a node is one no longer |
 //! | [`sealed_stream`] | many bytes encrypted under a passphrase, piece by piece |
 //! | [`soft_card`] | a person's key and certificate as one encrypted text |
 //! | [`ticket`] | the text by which a new machine joins |
@@ -35,6 +36,7 @@ pub mod key;
 pub mod member;
 pub mod passphrase;
 pub mod passport;
+pub mod revocation;
 pub mod sealed_stream;
 pub mod soft_card;
 pub mod ticket;
@@ -47,5 +49,6 @@ pub use error::Error;
 pub use id::{LinkKey, NodeId, OverlayId};
 pub use key::{Es256, PublicKey, Signature, Signer, SigningKey, Verifier};
 pub use member::{Delegations, UserCertificate};
+pub use revocation::Revocation;
 pub use soft_card::SoftCard;
 pub use ticket::{Role, Ticket};

@@ -259,6 +259,13 @@ fn status_text(status: &Status) -> String {
         ]
         .join("\n"),
     ];
+    if status.revoked {
+        sections.push(
+            "revoked   the overlay's authority has taken this node's certificates back: no other node speaks to it\n\
+             hint: ask whoever runs the overlay; with a fresh ticket the machine joins again, with a fresh folder named by --data"
+                .to_owned(),
+        );
+    }
     if let Some(search) = &status.search {
         let (since, attempts) = (lasting(search.since_s), search.attempts);
         sections.push(format!(
@@ -441,6 +448,7 @@ mod tests {
                 expires_s: 600,
                 q: 1.0,
             }],
+            revoked: true,
             calls: vec![],
             trunks: vec![TrunkStatus {
                 name: "provider".to_owned(),

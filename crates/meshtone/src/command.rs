@@ -40,6 +40,9 @@ pub(crate) enum Command {
     /// Look after the overlay's authority, at the node that founded the overlay
     #[command(subcommand)]
     Authority(AuthorityCommand),
+    /// List the nodes that the overlay's authority has certified, and revoke one, at the node that founded the overlay
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Prove that an address, your mailbox, is yours, so that it can be called and call; the key stays on this node
     Enroll(EnrollOptions),
     /// Let another node speak for a person with an address of her own, whose key is here
@@ -209,6 +212,25 @@ pub(crate) enum AuthorityCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List the nodes whose certificates have not run out
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a node's certificates back, such as a stolen one's: no other node speaks to it any more. This cannot be undone; the
+    /// machine may join again by a fresh ticket
+    Revoke {
+        /// The node's id, as `node list` says it
+        node: String,
+        /// Why, for the list
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        because: String,
     },
 }
 

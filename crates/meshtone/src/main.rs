@@ -7,6 +7,7 @@ mod client;
 mod command;
 mod config;
 mod failure;
+mod nodes;
 mod output;
 mod outside;
 mod people;
@@ -47,6 +48,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::User(command) => administer::user(&data, command),
         Command::Invite(options) => administer::invite(&data, &options),
         Command::Authority(command) => administer::authority(&data, &command),
+        Command::Node(command) => nodes::node(&data, command),
         Command::Enroll(options) => people::enroll(&data, options),
         Command::Delegate(options) => people::delegate(&data, &options),
         Command::Key(command) => people::key(&data, command),

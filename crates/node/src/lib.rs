@@ -15,6 +15,7 @@
 //! | [`enrol`] | how a node comes by its identity, and tickets for others |
 //! | [`backup`] | a node, or the authority alone, in one encrypted file |
 //! | [`control`] | administration over a unix socket |
+//! | `revocation` | which nodes the authority has revoked |
 //! | [`store`] | the data folder |
 
 pub mod account;
@@ -28,6 +29,7 @@ mod exchange;
 mod location;
 mod member;
 mod node;
+mod revocation;
 mod status;
 pub mod store;
 mod transport;

@@ -213,6 +213,7 @@ impl Node {
         let (first, last) = config.rtp_ports;
         let ports = PortRange::new(first..=last, MAX_ECHO_CALLS).map_err(|_| StartError::RtpPorts)?;
         let overlay_config = overlay_config(&config, &membership, &store);
+        let revocations = membership.inviter().revocations();
         let delegated = overlay_config.delegated.clone();
         let overlay = Overlay::start(overlay_config).await?;
 
@@ -303,6 +304,7 @@ impl Node {
         tasks.spawn(members.clone().run(publisher.clone(), registrations.clone()));
         tasks.spawn(follow_accounts(exchange.clone()));
         tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
+        tasks.spawn(revocations.clone().run(overlay.clone()));
         tasks.spawn(remember_peers(store.clone(), overlay.clone()));
         let tried = Arc::new(Tried::new(membership.bootstrap.len()));
         let (peers, local) = (config.peers.clone(), config.local_network);
@@ -326,7 +328,8 @@ impl Node {
             first_run: membership.first_run,
             users: accounts.users(),
         };
-        let view = StatusView::new(summary.clone(), exchange, first_stage, tried, authority.clone());
+        let view =
+            StatusView::new(summary.clone(), exchange, first_stage, tried, authority.clone(), revocations.clone());
         let domain = &membership.authority_domain;
         let certificate = membership.authority_certificate.clone();
         let enroller = authority::Client::new(overlay.clone(), domain, certificate, authority.clone());
@@ -425,6 +428,7 @@ fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> Ov
     overlay.homes = vec![membership.home.clone()];
     overlay.bootstrap = membership.bootstrap.clone();
     overlay.enrol = membership.enrol_handler();
+    overlay.revoked = membership.inviter().revocations().revoked();
     overlay.records = Some(Arc::new(store.clone()));
     overlay
 }

@@ -23,6 +23,7 @@ use crate::exchange::Exchange;
 use crate::exchange::first_stage::FirstStage;
 use crate::exchange::trunk::TrunkState;
 use crate::node::Summary;
+use crate::revocation::Revocations;
 
 /// What `status` is read from.
 pub(crate) struct StatusView {
@@ -31,6 +32,7 @@ pub(crate) struct StatusView {
     first_stage: Option<Arc<FirstStage>>,
     tried: Arc<Tried>,
     authority: Option<Arc<Service>>,
+    revocations: Revocations,
     started: Instant,
 }
 
@@ -41,8 +43,9 @@ impl StatusView {
         first_stage: Option<Arc<FirstStage>>,
         tried: Arc<Tried>,
         authority: Option<Arc<Service>>,
+        revocations: Revocations,
     ) -> Self {
-        Self { summary, exchange, first_stage, tried, authority, started: Instant::now() }
+        Self { summary, exchange, first_stage, tried, authority, revocations, started: Instant::now() }
     }
 
     fn authority(&self, now_ms: u64) -> Option<AuthorityStatus> {
@@ -163,6 +166,7 @@ impl StatusSource for StatusView {
                 tried: self.tried.sentence(),
             }),
             contradictions: overlay.evidence().iter().map(contradiction).collect(),
+            revoked: self.revocations.of_own(),
             authority: self.authority(now_ms),
         }
     }

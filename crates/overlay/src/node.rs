@@ -131,7 +131,7 @@ impl Overlay {
             config.homes.clone(),
             config.delegated.clone(),
         );
-        let validator = CertificateValidator::new(config.authority.clone());
+        let validator = CertificateValidator::new(config.authority.clone()).without(config.revoked.clone());
         Self::dangerous_start_with(config, Arc::new(writer), Arc::new(validator)).await
     }
 
@@ -158,6 +158,7 @@ impl Overlay {
             incarnation: randomness.next_u64(),
             serves: config.role != RoleChoice::Ordinary,
             enrol: config.enrol,
+            revoked: config.revoked,
         })
         .await
         .map_err(|error| Error::Socket(error.to_string()))?;
@@ -333,6 +334,14 @@ impl Overlay {
     /// [`Error::Stopped`].
     pub async fn heard_of(&self, link_key: LinkKey, place: SocketAddr) -> Result<(), Error> {
         self.inner.commands.send(Command::Heard { link_key, place }).await.map_err(|_| Error::Stopped)
+    }
+
+    /// Forgets what this node wrote, which is none any longer.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn forget_writer(&self, node: NodeId) -> Result<(), Error> {
+        self.inner.commands.send(Command::ForgetWriter { node }).await.map_err(|_| Error::Stopped)
     }
 
     /// Tells of links that come and go from now on.

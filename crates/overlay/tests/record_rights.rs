@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use meshtone_identity::{Authority, HomeCertificate, LinkKey, NodeCertificate, Signature, Signer, SigningKey};
+use meshtone_identity::{
+    Authority, Delegations, HomeCertificate, LinkKey, NodeCertificate, Revocation, Signature, Signer, SigningKey,
+};
 use meshtone_overlay::record::value::Record;
 use meshtone_overlay::record::{
-    CertificateValidator, CertifiedWriter, Delegated, Kind, NodeAddress, RecordError, ResourceId, Role,
-    SipRegistration, Validator, writer,
+    CertificateValidator, CertifiedWriter, Delegated, Kind, Member, NodeAddress, RecordError, ResourceId, Revoked,
+    Role, SipRegistration, Validator, writer,
 };
 
 const NOW_S: u64 = 1_800_000_000;
@@ -67,6 +69,26 @@ fn a_home_node_speaks_for_its_domain() {
     judge(&validator, &record).unwrap();
     let removal = writer::write(&home.writer, Kind::SipRegistration, "alice@example.org", None, HOUR, NOW_MS).unwrap();
     judge(&validator, &removal).unwrap();
+}
+
+#[test]
+fn a_revoked_node_speaks_for_nobody_but_what_others_signed_within_stays_good() {
+    let (authority, validator) = overlay();
+    let home = node(&authority, 1, &["example.org"]);
+    let record = registered(&home, "alice@example.org");
+    judge(&validator, &record).unwrap();
+    let revoked = Revoked::default();
+    let validator = validator.without(revoked.clone());
+    let id = home.certificate.node_id();
+    revoked.insert(Revocation::sign(&authority, id, NOW_S, NOW_S + 1000).unwrap());
+    assert_eq!(judge(&validator, &record), Err(RecordError::Revoked));
+    judge(&validator, &registered(&node(&authority, 2, &["example.org"]), "alice@example.org")).unwrap();
+    let key = SigningKey::generate().unwrap();
+    let user = authority.issue_user("alice@example.net", key.public_key(), NOW_S, YEAR).unwrap();
+    let list = Delegations::sign(&key, &user, &[id], NOW_MS, NOW_S + 3600).unwrap();
+    let said = Member { certificate: Bytes::copy_from_slice(user.der()), delegations: list.into() }.encode();
+    let handed_on = writer::write(&home.writer, Kind::Member, "alice@example.net", Some(said), HOUR, NOW_MS).unwrap();
+    judge(&validator, &handed_on).unwrap();
 }
 
 #[test]

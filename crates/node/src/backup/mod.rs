@@ -203,15 +203,30 @@ fn files(scope: Scope) -> &'static [KeyFile] {
 fn tables(scope: Scope) -> &'static [Table] {
     match scope {
         Scope::Node => {
-            &[Table::Accounts, Table::Settings, Table::Records, Table::Issued, Table::People, Table::Delegated]
+            const ALL: [Table; 7] = [
+                Table::Accounts,
+                Table::Settings,
+                Table::Records,
+                Table::Issued,
+                Table::Nodes,
+                Table::People,
+                Table::Delegated,
+            ];
+            &ALL
         }
-        Scope::Authority => &[Table::Settings, Table::Issued],
+        Scope::Authority => &[Table::Settings, Table::Issued, Table::Nodes],
     }
 }
 
-/// Of a node's settings an authority needs whom it has admitted, the domain it is known by, and where the overlay is.
+/// Of a node's settings an authority needs whom it has admitted and revoked, the domain it is known by, and where the overlay is.
 fn is_kept(scope: Scope, table: Table, key: &str) -> bool {
-    let of_authority = [Setting::AdmittedNodes, Setting::AdmittedMembers, Setting::AuthorityDomain, Setting::HostCache];
+    let of_authority = [
+        Setting::AdmittedNodes,
+        Setting::AdmittedMembers,
+        Setting::AuthorityDomain,
+        Setting::HostCache,
+        Setting::Revocations,
+    ];
     scope == Scope::Node || table != Table::Settings || of_authority.iter().any(|setting| setting.name() == key)
 }
 

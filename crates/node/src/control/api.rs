@@ -58,6 +58,9 @@ pub struct Status {
     /// The overlay's authority; only at the node that has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<AuthorityStatus>,
+    /// Whether the overlay's authority has revoked this node: no other node speaks to it.
+    #[serde(default)]
+    pub revoked: bool,
 }
 
 /// How the overlay's authority stands.
@@ -96,6 +99,40 @@ pub struct MailStatus {
     /// How many seconds ago that was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_ago_s: Option<u64>,
+}
+
+/// The nodes that the authority has certified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeList {
+    /// Those whose certificates have not run out, by id.
+    pub nodes: Vec<NodeRow>,
+}
+
+/// A node's certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// The node's id.
+    pub node: String,
+    /// The domain that it serves.
+    pub domain: String,
+    /// When they were issued, in unix seconds.
+    pub issued: u64,
+    /// Their last second, in unix seconds.
+    pub expires: u64,
+    /// When they were revoked, in unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<u64>,
+    /// Why, in the words of who did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub because: String,
+}
+
+/// That a node shall be one no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewRevocation {
+    /// Why; kept for the list, and told to nobody else.
+    #[serde(default)]
+    pub because: String,
 }
 
 /// What to back up.

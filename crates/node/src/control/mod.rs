@@ -14,6 +14,8 @@
 //! | `POST /invites` [`NewInvite`] | 201, [`Invite`] |
 //! | `POST /backup` [`NewBackup`] | the backup's bytes, as they are made |
 //! | `GET /authority/certificates` | [`CertificateList`], where the authority is |
+//! | `GET /authority/nodes` | [`NodeList`], where the authority is |
+//! | `POST /authority/nodes/{id}/revocation` [`NewRevocation`] | 204 |
 //! | `POST /enrolments` [`Enrolment`] | 202, [`Mailed`]; with a code 201, [`UserCredentials`] |
 //! | `GET /keys` | [`KeyList`] |
 //! | `POST /keys` [`NewKey`] | 201, [`UserCredentials`] |
@@ -24,15 +26,16 @@
 
 mod api;
 mod backup;
+mod nodes;
 mod people;
 mod routes;
 mod socket;
 
 pub use api::{
     AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
-    Failure, Invite, KeyList, KeyRow, Link, MailStatus, Mailed, NewBackup, NewInvite, NewKey, NewUser, Passphrase,
-    Reached, Registration, Role, Search, ServerStatus, Status, TrunkStatus, UserChanges, UserCredentials, UserList,
-    UserRow, Warning,
+    Failure, Invite, KeyList, KeyRow, Link, MailStatus, Mailed, NewBackup, NewInvite, NewKey, NewRevocation, NewUser,
+    NodeList, NodeRow, Passphrase, Reached, Registration, Role, Search, ServerStatus, Status, TrunkStatus, UserChanges,
+    UserCredentials, UserList, UserRow, Warning,
 };
 pub use socket::{SOCKET, bind, remove};
 

@@ -9,6 +9,7 @@ use meshtone_identity::NodeId;
 
 use super::Control;
 use super::api::{Card, Delegation, Enrolment, KeyList, KeyRow, Mailed, NewKey, Passphrase};
+use super::nodes::node_id;
 use super::routes::{Failed, blocking, credentials, parse};
 use crate::account::{AccountError, Credentials};
 use crate::authority::{AskError, Asked};
@@ -55,11 +56,7 @@ pub(super) async fn delegate(
     body: Bytes,
 ) -> Result<Response, Failed> {
     let Delegation { node, may } = parse(&body)?;
-    let node: NodeId = node.parse().map_err(|error: meshtone_identity::Error| Failed {
-        status: StatusCode::BAD_REQUEST,
-        error: error.to_string(),
-        hint: "the id of a node is what `meshtone status` says there",
-    })?;
+    let node = node_id(&node)?;
     control.members.delegate(&address, node, may).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

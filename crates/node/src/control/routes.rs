@@ -16,7 +16,7 @@ use meshtone_sip::digest::Algorithm;
 use super::api::{
     CertificateList, Failure, Invite, NewInvite, NewUser, UserChanges, UserCredentials, UserList, UserRow,
 };
-use super::{Control, backup, people};
+use super::{Control, backup, nodes, people};
 use crate::account::{AccountError, Accounts, Changes, Credentials};
 use crate::enrol::{InviteError, Inviter};
 
@@ -32,6 +32,8 @@ pub(super) fn router(control: Control) -> Router {
         .route("/invites", post(invite))
         .route("/backup", post(backup::make))
         .route("/authority/certificates", get(list_certificates))
+        .route("/authority/nodes", get(nodes::list))
+        .route("/authority/nodes/{id}/revocation", post(nodes::revoke))
         .route("/enrolments", post(people::enroll))
         .route("/keys", get(people::list).post(people::import))
         .route("/keys/{address}/nodes", post(people::delegate))

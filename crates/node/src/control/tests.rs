@@ -41,6 +41,7 @@ impl StatusSource for FixedStatus {
             search: None,
             contradictions: vec![],
             authority: None,
+            revoked: false,
         }
     }
 

@@ -177,3 +177,38 @@ impl InviteError {
         }
     }
 }
+
+/// Why a node was not revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// Only the node that founded the overlay holds its authority.
+    #[error("this node does not hold the overlay's authority")]
+    NoAuthority,
+    /// Nobody would be there to say it.
+    #[error("this is the authority's own node")]
+    Own,
+    /// Every node keeps all of them.
+    #[error("as many nodes are revoked as may be at a time")]
+    TooMany,
+    /// It could not be signed.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// It could not be kept.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl RevokeError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            RevokeError::NoAuthority => "run it on the node that was started first",
+            RevokeError::Own => "bring the authority to another machine first: `meshtone backup --authority`",
+            RevokeError::TooMany => {
+                "wait until the certificates of some of them have run out; `meshtone node list` says when"
+            }
+            RevokeError::Identity(_) => "restore the data folder from a backup",
+            RevokeError::Store(error) => error.hint(),
+        }
+    }
+}

@@ -17,9 +17,11 @@ use meshtone_identity::{Authority, EnrolRequest, Error as IdentityError, LinkKey
 
 use super::error::{InviteError, Refusal};
 use super::join::domain_for;
+use super::nodes;
 use super::wire::{Reply, Request, encode_refusal};
 use super::{Certificates, EnrolError};
 use crate::account::Random;
+use crate::revocation::Revocations;
 use crate::store::cbor::{Blob, Octets, to_cbor};
 use crate::store::{Setting, Store, StoreError, Table};
 
@@ -45,6 +47,7 @@ pub struct Inviter {
     domain: String,
     random: Box<dyn Random>,
     now: fn() -> u64,
+    revocations: Revocations,
     /// By the hash of the token.
     invitations: Mutex<BTreeMap<[u8; 32], Invitation>>,
     /// When the certificates of the home nodes that were admitted end, in unix seconds. The founder is not among them.
@@ -99,6 +102,7 @@ impl Inviter {
             // The node itself is one of its domain.
             homes: Admitted::open(&store, Setting::AdmittedNodes, MAX_NODES - 1)?,
             members: Admitted::open(&store, Setting::AdmittedMembers, MAX_MEMBER_NODES)?,
+            revocations: Revocations::open(store.clone(), certificates.authority.clone(), certificates.node.node_id())?,
             store,
             authority,
             overlay: certificates.authority.overlay(),
@@ -118,6 +122,19 @@ impl Inviter {
     /// The authority, where this node has it.
     pub fn authority(&self) -> Option<Arc<Authority>> {
         self.authority.clone()
+    }
+
+    /// Which nodes are none any longer.
+    pub(crate) fn revocations(&self) -> Revocations {
+        self.revocations.clone()
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        (self.now)()
     }
 
     /// Makes a ticket that admits one machine: as a home node of our domain, or as a member's. Durable on return.
@@ -239,6 +256,7 @@ impl Inviter {
             let node = authority.issue_node(certification, salt, now, NODE_LIFETIME)?;
             let domain = domain_for(invitation.role, &invitation.domain, &node);
             let home = authority.issue_home(&node, &domain, now, NODE_LIFETIME)?;
+            nodes::list(&self.store, &node, &home, now);
             let authority = authority.certificate().der().to_vec();
             Ok(Reply { authority, node: node.der().to_vec(), home: home.der().to_vec() }.encode())
         };

@@ -10,11 +10,12 @@ mod domain;
 mod error;
 mod invite;
 mod join;
+mod nodes;
 mod peers;
 mod wire;
 
 pub use domain::default_domain;
-pub use error::{EnrolError, InviteError};
+pub use error::{EnrolError, InviteError, RevokeError};
 pub use invite::{Inviter, MAX_VALIDITY};
 pub use peers::{encode_host_cache, known_peers};
 
@@ -206,6 +207,7 @@ fn found(store: &Store, domain: &str, now: fn() -> u64, random: &dyn Random) -> 
     let (key, link_key) = (keys.signer.public_key(), keys.link_key()?);
     let node = authority.certify_node(key, link_key, salt, now(), NODE_LIFETIME)?;
     let home = authority.issue_home(&node, domain, now(), NODE_LIFETIME)?;
+    nodes::list(store, &node, &home, now());
     let certificates = Certificates { authority: authority.certificate().clone(), node, home };
     // Who restored an authority knows nodes of its overlay.
     let bootstrap = known_peers(store)?;

@@ -45,6 +45,8 @@ pub(crate) enum Table {
     Records,
     /// Certificates that the authority here has issued to people.
     Issued,
+    /// Nodes that the authority here has certified.
+    Nodes,
     /// Keys and certificates of the people who enrolled here.
     People,
     /// What the people said for whom this node speaks.
@@ -52,13 +54,14 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    const ALL: [Table; 8] = [
+    const ALL: [Table; 9] = [
         Table::Accounts,
         Table::Bindings,
         Table::Tickets,
         Table::Settings,
         Table::Records,
         Table::Issued,
+        Table::Nodes,
         Table::People,
         Table::Delegated,
     ];
@@ -75,6 +78,7 @@ impl Table {
             Table::Settings => "settings",
             Table::Records => "records",
             Table::Issued => "issued",
+            Table::Nodes => "nodes",
             Table::People => "people",
             Table::Delegated => "delegated",
         }
@@ -94,6 +98,8 @@ pub enum Setting {
     AdmittedNodes,
     /// The same for nodes of members.
     AdmittedMembers,
+    /// Which nodes the authority has revoked, in its words.
+    Revocations,
     /// The domain of the node that holds the overlay's authority, where that is another one than ours.
     AuthorityDomain,
 }
@@ -106,6 +112,7 @@ impl Setting {
             Setting::HostCache => "host-cache",
             Setting::AdmittedNodes => "admitted-nodes",
             Setting::AdmittedMembers => "admitted-members",
+            Setting::Revocations => "revocations",
             Setting::AuthorityDomain => "authority-domain",
         }
     }

@@ -168,8 +168,8 @@ impl Dht {
             }
             match self.validator.validate(now.unix_ms, reading.resource, value, &record.certificates) {
                 Ok(()) => {}
-                // Clocks differ a little: not a lie, and no value either.
-                Err(RecordError::Expired) => continue,
+                // Clocks differ a little, and so does what nodes have heard of a writer: not a lie, and no value either.
+                Err(RecordError::Expired | RecordError::Revoked) => continue,
                 Err(_) => return false,
             }
             self.absences.forget(reading.resource, reading.kind);

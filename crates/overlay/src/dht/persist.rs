@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use meshtone_identity::NodeId;
 
 use super::body::Handed;
 use super::storage::{Held, Slot};
@@ -73,6 +74,11 @@ impl Dht {
         self.storage.settle_changes();
         self.set_expiry_timer();
         taken
+    }
+
+    /// Forgets what a node wrote of its own, which is none any longer.
+    pub fn forget_writer(&mut self, node: NodeId) {
+        self.storage.forget_writer(node);
     }
 
     fn restore_one(&mut self, now: Now, key: &[u8], value: &[u8]) -> Result<(), RecordError> {

@@ -187,6 +187,7 @@ fn refusal_of(error: &RecordError) -> Refusal {
         RecordError::MissingCertificate(_)
         | RecordError::Certificate(_)
         | RecordError::NotEntitled(_)
+        | RecordError::Revoked
         | RecordError::Signature
         | RecordError::Signing(_) => (RefusalReason::NotEntitled, 0),
         RecordError::FromTheFuture { .. } => (RefusalReason::FromTheFuture, 0),

@@ -180,6 +180,17 @@ impl Storage {
         }
     }
 
+    /// Forgets what a node wrote of its own.
+    pub(super) fn forget_writer(&mut self, node: NodeId) {
+        let written =
+            |(_, held): &(&Slot, &Held)| held.record.value.signer == node && !held.record.value.kind.dates_itself();
+        let of = |(resource, slots): (&ResourceId, &BTreeMap<Slot, Held>)| {
+            slots.iter().filter(written).map(|(slot, _)| (*resource, slot.clone())).collect::<Vec<_>>()
+        };
+        let all: Vec<(ResourceId, Slot)> = self.resources.iter().flat_map(of).collect();
+        all.iter().for_each(|(resource, slot)| self.remove(*resource, slot));
+    }
+
     /// Forgets what has expired, and certificates that nothing needs any more.
     pub(super) fn expire(&mut self, now: Instant) {
         let mut any = false;

@@ -161,6 +161,9 @@ async fn read_hello(
     if peer.node == shared.own_node {
         return Err(HelloError::OtherNode(peer.node).into());
     }
+    if shared.revoked.contains(&peer.node) {
+        return Err(HelloError::Revoked(peer.node).into());
+    }
     Ok(peer)
 }
 
@@ -213,6 +216,7 @@ mod tests {
             incarnation: u64::from(number),
             serves: true,
             enrol: None,
+            revoked: Default::default(),
         };
         let (links, inputs) = Links::start(config).await.unwrap();
         (links, inputs, link_key)

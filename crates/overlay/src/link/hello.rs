@@ -84,6 +84,9 @@ pub enum HelloError {
     /// The peer: it shows the certificate of another link key than it proved.
     #[error("its certificate names another link key than the one it proved")]
     LinkKey,
+    /// The peer: the authority has taken its certificates back.
+    #[error("the authority has revoked node {}", .0.short())]
+    Revoked(NodeId),
     /// Another node answers under the link key that was dialled, or we dialled ourselves.
     #[error("it is node {}, not the one dialled", .0.short())]
     OtherNode(NodeId),
@@ -96,6 +99,7 @@ impl HelloError {
             Self::Malformed(_) => code::MALFORMED,
             Self::Version(_) => code::VERSION,
             Self::OtherOverlay(_) => code::OTHER_OVERLAY,
+            Self::Revoked(_) => code::REVOKED,
             Self::Certificate(_) | Self::LinkKey | Self::OtherNode(_) => code::CERTIFICATE,
         }
     }

@@ -150,6 +150,9 @@ pub mod code {
     /// The link is not wanted any more; others are closer.
     pub const UNWANTED: u32 = 10;
 
+    /// The authority has taken the other side's certificates back.
+    pub const REVOKED: u32 = 11;
+
     impl fmt::Display for Code {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let words = match u32::try_from(self.0) {
@@ -163,6 +166,7 @@ pub mod code {
                 Ok(BUSY) => "it has no room for more",
                 Ok(SILENT) => "it heard nothing from us",
                 Ok(PROTOCOL) => "it does not speak that protocol",
+                Ok(REVOKED) => "it has heard that the authority revoked this node",
                 Ok(UNWANTED) => "it needs no link to us",
                 Ok(_) | Err(_) => return write!(f, "for reason {}", self.0),
             };

@@ -90,7 +90,7 @@ pub(super) async fn run(
     let reason = tokio::select! {
         reason = write(send, queue) => reason,
         reason = read(&shared, &link, recv, &hearing) => reason,
-        reason = watch(&link, &hearing) => reason,
+        reason = watch(&shared, &link, &hearing) => reason,
         reason = accept(&shared, &link) => reason,
         _ = link.connection.closed() => code::GOODBYE,
     };
@@ -148,8 +148,8 @@ async fn read(shared: &Shared, link: &Link, mut recv: iroh::endpoint::RecvStream
     }
 }
 
-/// Pings the peer, and gives it up when nothing is heard for too long or its certificate runs out.
-async fn watch(link: &Link, hearing: &Hearing) -> u32 {
+/// Pings the peer, and gives it up when nothing is heard for too long, or its certificate runs out or is taken back.
+async fn watch(shared: &Shared, link: &Link, hearing: &Hearing) -> u32 {
     let mut ticks = interval(PING_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -159,6 +159,9 @@ async fn watch(link: &Link, hearing: &Hearing) -> u32 {
         }
         if link.peer.certificate.check_time(unix_ms() / 1000).is_err() {
             return code::CERTIFICATE;
+        }
+        if shared.revoked.contains(&link.peer.node) {
+            return code::REVOKED;
         }
         link.outbound.signal(Frame::Ping);
     }

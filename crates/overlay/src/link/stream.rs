@@ -22,11 +22,13 @@ pub enum Protocol {
     Accounts = 3,
     /// Requests to the overlay's authority: certificates for people.
     Authority = 4,
+    /// Which nodes the authority has revoked, told from neighbour to neighbour.
+    Revocations = 5,
 }
 
 impl Protocol {
     /// The protocols that users of the overlay open streams for.
-    pub(crate) const FOR_USERS: [Self; 3] = [Self::Sip, Self::Accounts, Self::Authority];
+    pub(crate) const FOR_USERS: [Self; 4] = [Self::Sip, Self::Accounts, Self::Authority, Self::Revocations];
 
     /// Returns the first byte of a stream of this protocol.
     pub const fn number(self) -> u8 {
@@ -35,6 +37,7 @@ impl Protocol {
             Self::Sip => 2,
             Self::Accounts => 3,
             Self::Authority => 4,
+            Self::Revocations => 5,
         }
     }
 
@@ -45,6 +48,7 @@ impl Protocol {
             2 => Some(Self::Sip),
             3 => Some(Self::Accounts),
             4 => Some(Self::Authority),
+            5 => Some(Self::Revocations),
             _ => None,
         }
     }

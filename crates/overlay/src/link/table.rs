@@ -25,6 +25,7 @@ use super::{
     ALPN, IncomingStream, JOIN_ALPN, LinkError, LinkStatus, PeerAddress, Protocol, RecvStream, SendStream, code,
     endpoint, handshake,
 };
+use crate::record::Revoked;
 
 /// What links need to start.
 pub(crate) struct LinkConfig {
@@ -36,6 +37,7 @@ pub(crate) struct LinkConfig {
     pub(crate) incarnation: u64,
     pub(crate) serves: bool,
     pub(crate) enrol: Option<EnrolHandler>,
+    pub(crate) revoked: Revoked,
 }
 
 /// What links tell their owner.
@@ -65,6 +67,8 @@ pub(super) struct Shared {
     /// Whether we serve, as new hellos say.
     serves: AtomicBool,
     pub(super) enrol: Option<enrol::Desk>,
+    /// Who gets no link any more.
+    pub(super) revoked: Revoked,
     table: Mutex<Table>,
     /// Held while a link enters or leaves and while that is told, so that it is told in the order it happened.
     admission: tokio::sync::Mutex<()>,
@@ -125,6 +129,7 @@ impl Links {
             incarnation: config.incarnation,
             serves: AtomicBool::new(config.serves),
             enrol: config.enrol.map(enrol::Desk::new),
+            revoked: config.revoked,
             table: Mutex::default(),
             admission: tokio::sync::Mutex::default(),
             inputs,

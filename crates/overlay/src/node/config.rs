@@ -10,7 +10,7 @@ use super::{Error, RecordStore};
 use crate::dht::RoleChoice;
 use crate::link::PeerAddress;
 use crate::link::enrol::EnrolHandler;
-use crate::record::Delegated;
+use crate::record::{Delegated, Revoked};
 
 /// What an overlay node needs to start.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub homes: Vec<HomeCertificate>,
     /// For which people we may speak, beside those domains.
     pub delegated: Delegated,
+    /// Which nodes are none any longer; more may be put in while the node runs.
+    pub revoked: Revoked,
     /// Peers to keep links with: who invited us, and the host cache of the last run.
     pub bootstrap: Vec<PeerAddress>,
     /// How many nodes hold a value: 2 to 8, 5 by default.
@@ -63,6 +65,7 @@ impl Config {
             certificate,
             homes: Vec::new(),
             delegated: Delegated::default(),
+            revoked: Revoked::default(),
             bootstrap: Vec::new(),
             replicas: DEFAULT_REPLICAS,
             role: RoleChoice::Auto,

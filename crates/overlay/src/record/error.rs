@@ -57,6 +57,9 @@ pub enum RecordError {
     /// The writer's fault: it may not write here.
     #[error("the writer may not write this: {0}")]
     NotEntitled(&'static str),
+    /// The writer's fault: the authority has taken its certificates back.
+    #[error("the writer's certificates were revoked")]
+    Revoked,
     /// The writer's or a forger's fault: the signature is not the writer's over this value.
     #[error("the signature is not the writer's")]
     Signature,

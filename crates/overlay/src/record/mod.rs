@@ -6,6 +6,7 @@
 //! | [`value`] | [`StoredValue`]: encoding, signing input, which of two values is the newer one |
 //! | [`typed`] | what is inside a value of each kind |
 //! | [`validator`] | who may speak for what: the [`Validator`] seam and the one that believes certificates |
+//! | [`revoked`] | the nodes that are none any longer |
 //! | [`writer`] | the writing side: the [`Writer`] seam and the one that signs with a node's key |
 //! | [`cbor`] | deterministic CBOR (RFC 8949 §4.2), the subset that the overlay uses |
 //!
@@ -15,6 +16,7 @@ pub mod cbor;
 mod error;
 pub mod kind;
 pub mod resource;
+pub mod revoked;
 pub mod typed;
 pub mod validator;
 pub mod value;
@@ -23,6 +25,7 @@ pub mod writer;
 pub use error::RecordError;
 pub use kind::{DataModel, Kind, KindRules};
 pub use resource::ResourceId;
+pub use revoked::Revoked;
 pub use typed::{Member, NodeAddress, Role, SipRegistration};
 pub use validator::{CertificateValidator, Validator};
 pub use value::StoredValue;

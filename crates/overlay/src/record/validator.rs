@@ -11,7 +11,9 @@ use meshtone_identity::{
 };
 
 use super::value::MAX_AHEAD;
-use super::{DataModel, Kind, Member, NodeAddress, RecordError, ResourceId, SipRegistration, StoredValue, sha256};
+use super::{
+    DataModel, Kind, Member, NodeAddress, RecordError, ResourceId, Revoked, SipRegistration, StoredValue, sha256,
+};
 
 /// Certificates kept once verified. A storing node meets the same few writers again and again; 4096 of them take about
 /// 6 MiB, and whoever floods it with others only costs us their verification.
@@ -36,6 +38,7 @@ pub trait Validator: Send + Sync {
 pub struct CertificateValidator {
     authority: AuthorityCertificate,
     verifier: Box<dyn Verifier>,
+    revoked: Revoked,
     cache: Mutex<Cache>,
 }
 
@@ -131,7 +134,12 @@ impl CertificateValidator {
 
     /// As [`new`](Self::new), with another judge of signatures, for simulations.
     pub fn with_verifier(authority: AuthorityCertificate, verifier: Box<dyn Verifier>) -> Self {
-        Self { authority, verifier, cache: Mutex::new(Cache::default()) }
+        Self { authority, verifier, revoked: Revoked::default(), cache: Mutex::new(Cache::default()) }
+    }
+
+    /// The same, but for these writers.
+    pub fn without(self, revoked: Revoked) -> Self {
+        Self { revoked, ..self }
     }
 
     fn node_certificate(&self, now: u64, der: &[u8]) -> Result<Arc<NodeCertificate>, RecordError> {
@@ -214,6 +222,10 @@ impl Validator for CertificateValidator {
         let node = self.node_certificate(now, der)?;
         if node.node_id() != value.signer {
             return Err(RecordError::NotEntitled("the certificate is another node's"));
+        }
+        // What somebody else signed within is as good whoever hands it on.
+        if !value.kind.dates_itself() && self.revoked.contains(&value.signer) {
+            return Err(RecordError::Revoked);
         }
         match value.kind {
             Kind::NodeAddress => {

@@ -1,0 +1,79 @@
+//! The nodes that the authority here has certified, and taking that back.
+
+use meshtone_identity::authority::NODE_LIFETIME;
+use meshtone_identity::{HomeCertificate, NodeCertificate, NodeId, Revocation};
+
+use super::error::RevokeError;
+use super::invite::Inviter;
+use crate::control::NodeRow;
+use crate::store::cbor::to_cbor;
+use crate::store::{Store, StoreError, Table};
+
+/// Longest reason that is kept, in characters: a line.
+const MAX_REASON: usize = 200;
+
+/// (domain, issued, ends, when it was revoked or 0, why)
+type Stored = (String, u64, u64, u64, String);
+
+/// Lists a node's certificates before they leave. Durable with the next flush.
+pub(super) fn list(store: &Store, node: &NodeCertificate, home: &HomeCertificate, now: u64) {
+    let stored: Stored = (home.domain().to_owned(), now, node.not_after(), 0, String::new());
+    store.put(Table::Nodes, &node.node_id().to_string(), Some(to_cbor(&stored)));
+}
+
+impl Inviter {
+    /// The nodes whose certificates have not run out, by id.
+    ///
+    /// # Errors
+    /// [`RevokeError::NoAuthority`], [`RevokeError::Store`].
+    pub(crate) fn nodes(&self) -> Result<Vec<NodeRow>, RevokeError> {
+        self.authority().ok_or(RevokeError::NoAuthority)?;
+        let row = |(node, bytes): (String, Vec<u8>)| {
+            let (domain, issued, expires, revoked, because) = decode(&bytes)?;
+            let revoked = Some(revoked).filter(|revoked| *revoked > 0);
+            Some(NodeRow { node, domain, issued, expires, revoked, because })
+        };
+        let rows = self.store().load(Table::Nodes)?;
+        Ok(rows.into_iter().filter_map(row).filter(|row| row.expires >= self.now()).collect())
+    }
+
+    /// Revokes a node: says so where all nodes hear it, and keeps why. A node that is revoked already stays so. Durable on return.
+    ///
+    /// # Errors
+    /// [`RevokeError`].
+    pub(crate) fn revoke(&self, node: NodeId, because: &str) -> Result<(), RevokeError> {
+        let authority = self.authority().ok_or(RevokeError::NoAuthority)?;
+        let revocations = self.revocations();
+        if node == revocations.own() {
+            return Err(RevokeError::Own);
+        }
+        if revocations.revoked().contains(&node) {
+            return Ok(());
+        }
+        if !revocations.has_room() {
+            return Err(RevokeError::TooMany);
+        }
+        let now = self.now();
+        let listed = self.store().value(Table::Nodes, &node.to_string())?.and_then(|bytes| decode(&bytes));
+        // One that was certified before there was a list has no longer than this.
+        let (domain, issued, ends) = match listed {
+            Some((domain, issued, ends, ..)) => (domain, issued, ends),
+            None => (String::new(), 0, now.saturating_add(NODE_LIFETIME.as_secs())),
+        };
+        let said = Revocation::sign(&authority, node, now, ends)?;
+        let because: String = because.chars().filter(|character| !character.is_control()).take(MAX_REASON).collect();
+        let stored: Stored = (domain, issued, ends, now, because);
+        self.store().put(Table::Nodes, &node.to_string(), Some(to_cbor(&stored)));
+        Ok(revocations.take(&[*said.encoded()])?)
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Stored> {
+    ciborium::from_reader::<Stored, _>(bytes).ok()
+}
+
+impl From<StoreError> for RevokeError {
+    fn from(error: StoreError) -> RevokeError {
+        RevokeError::Store(error)
+    }
+}
