@@ -220,7 +220,7 @@ impl Exchange {
 
     /// The address of an account: of the served domain, but for a person who has one of her own.
     pub(crate) fn address_of(&self, user: &str) -> String {
-        if user.contains('@') { user.to_owned() } else { format!("{user}@{}", self.domain) }
+        if user.contains('@') { user.to_owned() } else { [user, "@", &self.domain].concat() }
     }
 
     /// The account that an address would be of: [`address_of`](Self::address_of) undone.

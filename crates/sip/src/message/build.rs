@@ -66,6 +66,7 @@ impl Builder {
         }
         let open_to = untagged.and_then(|to| writer.open_copy(request, to));
         writer.known = request.known();
+        writer.known.forget(Header::Contact);
         Builder { writer, body: Vec::new(), open_to }
     }
 

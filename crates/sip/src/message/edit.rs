@@ -176,11 +176,8 @@ impl<'a> Editor<'a> {
     fn still_known(&self) -> Known {
         let mut known = self.message.known();
         for piece in &self.pieces {
-            match piece {
-                Piece::New { header: Header::From, .. } => known.from = None,
-                Piece::New { header: Header::To, .. } => known.to = None,
-                Piece::New { header: Header::CSeq, .. } => known.cseq = None,
-                Piece::New { .. } | Piece::Kept { .. } => {}
+            if let Piece::New { header, .. } = piece {
+                known.forget(*header);
             }
         }
         known

@@ -10,7 +10,7 @@ macro_rules! headers {
         #[non_exhaustive]
         pub enum Header {
             $(#[doc = concat!("`", $name, "`")] $variant,)*
-            /// Any name that this list does not hold; see [`Message::header_named`](super::Message::header_named).
+            /// Any name that this list does not hold; see [`Parsed::header_named`](super::Parsed::header_named).
             Other,
         }
 

@@ -4,14 +4,28 @@
 //! Kept as places within the values of these fields, which stay right wherever the fields are moved to.
 
 use super::list::Params;
-use super::{CSeq, NameAddr};
+use super::{CSeq, Header, NameAddr};
 
-/// What is known of From, To and CSeq; each is there as long as its field is as it was read.
+/// What is known of From, To, CSeq and an only Contact; each is there as long as its field is as it was read.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Known {
     pub(super) from: Option<Address>,
     pub(super) to: Option<Address>,
+    pub(super) contact: Option<Address>,
     pub(super) cseq: Option<Sequence>,
+}
+
+impl Known {
+    /// What is known still when a field of this name has become another one.
+    pub(super) fn forget(&mut self, header: Header) {
+        match header {
+            Header::From => self.from = None,
+            Header::To => self.to = None,
+            Header::Contact => self.contact = None,
+            Header::CSeq => self.cseq = None,
+            _ => {}
+        }
+    }
 }
 
 /// A part of a value, from the value's start.

@@ -169,7 +169,7 @@ impl Parsed {
     /// # Errors
     ///
     /// What keeps the message from being read in one way only. A request that is refused can be answered with the help of
-    /// [`Message::parse_lenient`]. That the fields are those a request must have is for [`Message::validate`].
+    /// [`Message::parse_lenient`]. That the fields are those a request must have is for [`Parsed::validate`].
     pub fn parse(mut datagram: Bytes) -> Result<Parsed, ParseError> {
         skip_line_breaks(&mut datagram);
         if datagram.len() > MAX_MESSAGE_LEN {
@@ -289,7 +289,7 @@ impl Parsed {
 
     /// Iterates over the comma-separated values of all fields of this name, commas in quotes and `<>` respected.
     ///
-    /// Not for fields whose grammar has no list of values, such as Date or Authorization; see [`Message::fields`].
+    /// Not for fields whose grammar has no list of values, such as Date or Authorization; see [`Parsed::fields`].
     pub fn values(&self, name: Header) -> impl Iterator<Item = &str> {
         self.fields(name).flat_map(split_values)
     }
@@ -363,7 +363,7 @@ impl Parsed {
         known.or_else(|| CSeq::parse(value)).ok_or(ParseError::Malformed(Header::CSeq))
     }
 
-    /// Returns the Call-ID; `""` when it is missing, which [`Message::validate`] refuses.
+    /// Returns the Call-ID; `""` when it is missing, which [`Parsed::validate`] refuses.
     pub fn call_id(&self) -> &str {
         self.header(Header::CallId).unwrap_or_default()
     }
@@ -396,7 +396,9 @@ impl Parsed {
 
     /// Reads the contacts one by one; `*` is a value too, see [`NameAddr::is_wildcard`].
     pub fn contacts(&self) -> impl Iterator<Item = Result<NameAddr<'_>, ParseError>> {
-        self.values(Header::Contact).map(NameAddr::parse)
+        let known = self.known().contact.and_then(|known| known.of(self.header(Header::Contact)?));
+        let others = known.is_none().then(|| self.values(Header::Contact).map(NameAddr::parse));
+        known.map(Ok).into_iter().chain(others.into_iter().flatten())
     }
 
     /// Checks what every request or response must satisfy before it is acted upon; what RFC 4475 answers with 400.

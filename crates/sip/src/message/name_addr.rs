@@ -1,5 +1,7 @@
 //! Addresses in headers: From, To, Contact, Route and their like (RFC 3261 §20.10).
 
+use std::ops::Range;
+
 use super::classes::{URI, is_space, run};
 use super::list::{Params, quoted_end, read_next, trim, walk_plain};
 use super::{Header, ParseError, uri};
@@ -27,36 +29,52 @@ impl<'a> NameAddr<'a> {
     /// without a name.
     pub fn parse(value: &'a str) -> Result<NameAddr<'a>, ParseError> {
         let value = trim(value);
-        match NameAddr::read_plain(value, uri_end) {
+        match NameAddr::read_plain(value, uri_end, |_, _| ()) {
             Some((address, len)) if len == value.len() => Ok(address),
             Some(_) | None => NameAddr::read(value).ok_or(ParseError::Malformed(Header::Contact)),
         }
     }
 
     /// Reads one value, and checks that its URI is one, or `*`.
-    pub(super) fn parse_checked(value: &'a str) -> Result<NameAddr<'a>, ParseError> {
-        let value = trim(value);
-        match NameAddr::read_plain(value, uri::plain_end) {
-            Some((address, len)) if len == value.len() => Ok(address),
-            Some(_) | None => {
-                let address = NameAddr::read(value).ok_or(ParseError::Malformed(Header::Contact))?;
-                if !address.is_wildcard() {
-                    // Other schemes than ours are no fault in themselves (RFC 4475 §3.3.4), but every URI has one.
-                    uri::Uri::parse(address.uri)?;
-                }
-                Ok(address)
-            }
+    fn read_checked(value: &'a str) -> Result<NameAddr<'a>, ParseError> {
+        let address = NameAddr::read(trim(value)).ok_or(ParseError::Malformed(Header::Contact))?;
+        if !address.is_wildcard() {
+            // Other schemes than ours are no fault in themselves (RFC 4475 §3.3.4), but every URI has one.
+            uri::Uri::parse(address.uri)?;
         }
+        Ok(address)
     }
 
-    /// Takes the next value off a field, as [`NameAddr::parse_checked`] reads it.
+    /// Reads one value, checks that its URI is one, and finds its tags.
+    pub(super) fn parse_tagged(value: &'a str) -> Result<(NameAddr<'a>, Tags<'a>), ParseError> {
+        let mut tags = Tags::default();
+        let plain = NameAddr::read_plain(value, uri::plain_end, |name, text| {
+            tags.note(value.get(name).unwrap_or_default(), text.and_then(|text| value.get(text)));
+        });
+        if let Some((address, len)) = plain
+            && len == value.len()
+        {
+            return Ok((address, tags));
+        }
+        let address = NameAddr::read_checked(value)?;
+        let mut tags = Tags::default();
+        address.params.iter().for_each(|(name, text)| tags.note(name, text));
+        Ok((address, tags))
+    }
+
+    /// Takes the next value off a field; its URI is one, or `*`.
     pub(super) fn take_checked(list: &mut &'a str) -> Option<Result<NameAddr<'a>, ParseError>> {
-        read_next(list, |text| NameAddr::read_plain(text, uri::plain_end), NameAddr::parse_checked)
+        read_next(list, |text| NameAddr::read_plain(text, uri::plain_end, |_, _| ()), NameAddr::read_checked)
     }
 
     /// Reads the value that a text begins with, if it is written as nearly all are, in one pass; tells how long it is. `uri_end` tells
-    /// where the URI ends that begins at a place. What this does not read, [`NameAddr::read`] may.
-    fn read_plain(text: &'a str, uri_end: impl Fn(&[u8], usize) -> Option<usize>) -> Option<(NameAddr<'a>, usize)> {
+    /// where the URI ends that begins at a place; `each` is told where the name of a parameter is, and its value. What this does not
+    /// read, [`NameAddr::read`] may.
+    fn read_plain(
+        text: &'a str,
+        uri_end: impl Fn(&[u8], usize) -> Option<usize>,
+        each: impl FnMut(Range<usize>, Option<Range<usize>>),
+    ) -> Option<(NameAddr<'a>, usize)> {
         let bytes = text.as_bytes();
         let (display, open) = match bytes.first()? {
             b'<' => (None, 0),
@@ -73,7 +91,7 @@ impl<'a> NameAddr<'a> {
         }
         let close = uri_end(bytes, uri).filter(|close| *close > uri && bytes.get(*close) == Some(&b'>'))?;
         let params = close + 1;
-        let end = walk_plain(bytes, params, |_, _| ())?;
+        let end = walk_plain(bytes, params, each)?;
         let params = Params::unchecked(text.get(params..end)?);
         Some((NameAddr { display, uri: text.get(uri..close)?, params }, end))
     }
@@ -134,6 +152,25 @@ impl<'a> NameAddr<'a> {
     /// Finds a header parameter, in any case: `Some(None)` when it has no value.
     pub fn param(&self, name: &str) -> Option<Option<&'a str>> {
         self.params.find(name)
+    }
+}
+
+/// The tags of an address, of which there may be one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tags<'a> {
+    /// The first one; `None` also where it has no value.
+    pub(super) first: Option<&'a str>,
+    pub(super) count: usize,
+}
+
+impl<'a> Tags<'a> {
+    fn note(&mut self, name: &str, value: Option<&'a str>) {
+        if name.eq_ignore_ascii_case("tag") {
+            if self.count == 0 {
+                self.first = value;
+            }
+            self.count += 1;
+        }
     }
 }
 

@@ -70,11 +70,8 @@ impl Message {
         });
         slots.splice(index, spliced, moved);
         let mut known = self.known();
-        match self.slots.get(index).map(|slot| slot.header) {
-            Some(Header::From) => known.from = None,
-            Some(Header::To) => known.to = None,
-            Some(Header::CSeq) => known.cseq = None,
-            _ => {}
+        if let Some(slot) = self.slots.get(index) {
+            known.forget(slot.header);
         }
         let octets = self.octets.with(part, text);
         Parsed { octets, start_line: self.start_line, slots, body: moved(self.body), known: known.into() }.into()

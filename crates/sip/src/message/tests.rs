@@ -520,7 +520,7 @@ fn what_is_known_of_a_message_is_what_would_be_read_of_it() {
     for ((from, to), to_tag) in bodies.into_iter().flat_map(|body| [(body, ""), (body, ";tag=t1")]) {
         let text = format!(
             "INVITE sip:c@d SIP/2.0\r\nv: SIP/2.0/UDP h;branch=z9hG4bKx\r\nf: {from};tag=f1\r\nt: {to}{to_tag}\r\n\
-             i: c\r\nCSeq:  7\tINVITE\r\nMax-Forwards: 70\r\n\r\n"
+             i: c\r\nm: {to};q=0.5\r\nCSeq:  7\tINVITE\r\nMax-Forwards: 70\r\n\r\n"
         );
         let request = Message::parse(text.into()).unwrap();
         request.read_essentials().unwrap();
@@ -556,7 +556,29 @@ fn what_is_known_of_a_message_is_what_would_be_read_of_it() {
             assert_eq!(message.from(), again.from(), "{from}");
             assert_eq!(message.to(), again.to(), "{to}{to_tag}");
             assert_eq!(message.cseq(), again.cseq());
+            assert!(message.contacts().eq(again.contacts()), "{to}");
             assert_eq!((message.from_tag(), message.to_tag()), (again.from_tag(), again.to_tag()));
         }
+    }
+}
+
+#[test]
+fn contacts_are_the_same_before_and_after_a_message_was_checked() {
+    for contacts in [
+        "m: <sip:a@b>\r\n",
+        "m: \r\nm: <sip:a@b>\r\n",
+        "m: , sip:a@b ,\r\n",
+        "m: <sip:a@b>, <sip:c@d>\r\n",
+        "m: *\r\n",
+        "",
+    ] {
+        let text = format!(
+            "REGISTER sip:b SIP/2.0\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: c\r\n\
+             CSeq: 1 REGISTER\r\n{contacts}\r\n"
+        );
+        let request = Message::parse(text.into()).unwrap();
+        let before: Vec<_> = request.contacts().collect();
+        request.read_essentials().unwrap();
+        assert_eq!(request.contacts().collect::<Vec<_>>(), before, "{contacts}");
     }
 }

@@ -33,9 +33,9 @@ const SINGLE: [Header; 20] = [
     Header::Timestamp,
 ];
 
-/// Fields whose values are addresses.
-const ADDRESSES: [Header; 6] =
-    [Header::Contact, Header::Route, Header::RecordRoute, Header::Path, Header::ReferTo, Header::ServiceRoute];
+/// Fields whose values are addresses, beside Contact.
+const ADDRESSES: [Header; 5] =
+    [Header::Route, Header::RecordRoute, Header::Path, Header::ReferTo, Header::ServiceRoute];
 
 const fn bits(headers: &[Header]) -> Names {
     let (mut set, mut index) = (0, 0);
@@ -76,6 +76,7 @@ pub(super) fn read(message: &Parsed) -> Result<(Essentials<'_>, Known), ParseErr
     let cseq = read_numbers(message)?;
     let (_, from) = read_tag(message, Header::From)?;
     let (to_tag, to) = read_tag(message, Header::To)?;
+    let contact = check_addresses(message, Header::Contact)?;
     for header in ADDRESSES {
         check_addresses(message, header)?;
     }
@@ -85,7 +86,7 @@ pub(super) fn read(message: &Parsed) -> Result<(Essentials<'_>, Known), ParseErr
     }
     let request_uri = if message.is_request() { Some(read_request_uri(message, cseq)?) } else { None };
     let number = message.header(Header::CSeq).and_then(|value| Sequence::note(value, cseq));
-    Ok((Essentials { via, was_forwarded, to_tag, request_uri }, Known { from, to, cseq: number }))
+    Ok((Essentials { via, was_forwarded, to_tag, request_uri }, Known { from, to, contact, cseq: number }))
 }
 
 /// Whether no field is missing, or there too often.
@@ -140,25 +141,29 @@ fn read_numbers(message: &Parsed) -> Result<CSeq<'_>, ParseError> {
 /// The tag of From or To, which are addresses with one tag at most, and what is to be known of it.
 fn read_tag(message: &Parsed, header: Header) -> Result<(Option<&str>, Option<Address>), ParseError> {
     let value = message.header(header).ok_or(ParseError::Missing(header))?;
-    let address = NameAddr::parse_checked(value).map_err(|_| ParseError::Malformed(header))?;
-    let mut tags = address.params.iter().filter(|(name, _)| name.eq_ignore_ascii_case("tag"));
-    let tag = tags.next().and_then(|(_, value)| value);
-    if tags.next().is_some() || address.is_wildcard() {
+    let (address, tags) = NameAddr::parse_tagged(value).map_err(|_| ParseError::Malformed(header))?;
+    if tags.count > 1 || address.is_wildcard() {
         return Err(ParseError::Malformed(header));
     }
-    Ok((tag, Address::note(value, &address, tag)))
+    Ok((tags.first, Address::note(value, &address, tags.first)))
 }
 
-fn check_addresses(message: &Parsed, header: Header) -> Result<(), ParseError> {
+/// Checks all addresses in the fields of this name; says what is to be known of the only one.
+fn check_addresses(message: &Parsed, header: Header) -> Result<Option<Address>, ParseError> {
+    let (mut only, mut count) = (None, 0);
     for field in message.fields(header) {
         let mut list = field;
         while let Some(address) = NameAddr::take_checked(&mut list) {
-            if address.map_or(true, |address| has_overlarge_expires(&address)) {
+            let address = address.map_err(|_| ParseError::Malformed(header))?;
+            if has_overlarge_expires(&address) {
                 return Err(ParseError::Malformed(header));
             }
+            only = Some((field, address));
+            count += 1;
         }
     }
-    Ok(())
+    let is_only = count == 1 && message.slots.repeated() & bit(header) == 0;
+    Ok(only.filter(|_| is_only).and_then(|(field, address)| Address::note(field, &address, None)))
 }
 
 /// A value that is no number counts as an hour (RFC 3261 §20.10); a number that does not fit has no meaning.
