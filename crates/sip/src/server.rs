@@ -178,7 +178,7 @@ pub fn opens_something(message: &Message) -> bool {
     use crate::message::Method;
     message.is_request()
         && !matches!(message.method(), Method::Ack | Method::Cancel | Method::Bye | Method::Prack)
-        && message.to().is_ok_and(|to| to.tag().is_none())
+        && message.to_tag().is_none()
 }
 
 /// Transactions, proxy core and agent of one worker.

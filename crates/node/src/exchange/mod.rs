@@ -162,7 +162,7 @@ impl Exchange {
         }
         let begins = message.is_request()
             && !matches!(message.method(), Method::Ack | Method::Cancel)
-            && message.to().is_ok_and(|to| to.tag().is_none());
+            && message.to_tag().is_none();
         let claims =
             [Header::Authorization, Header::ProxyAuthorization].iter().any(|header| message.header(*header).is_some());
         !begins || self.guard.admit(unix_ms(), remote, claims)

@@ -101,7 +101,9 @@ impl Worker {
 
     /// Whether a URI is at the served domain, or at an address of this node.
     pub(super) fn is_own_host(&self, uri: &Uri<'_>) -> bool {
-        uri.host.eq_ignore_ascii_case(&self.exchange.domain)
+        // Nearly all write it as it is.
+        uri.host == self.exchange.domain
+            || uri.host.eq_ignore_ascii_case(&self.exchange.domain)
             || LocalView(self.exchange.transports.clone()).is_local(uri.host, uri.port)
     }
 }

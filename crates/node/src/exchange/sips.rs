@@ -15,7 +15,7 @@ pub(crate) fn is_protected(transport: Transport) -> bool {
 
 /// Whether a URI asks for protection.
 pub(crate) fn is_sips(uri: &str) -> bool {
-    uri.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("sips"))
+    uri.get(.."sips:".len()).is_some_and(|start| start.eq_ignore_ascii_case("sips:"))
 }
 
 /// What a 480 says when somebody is there, but not over protected hops (RFC 5630 §5.3).

@@ -3,13 +3,14 @@
 //! when the node stops.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meshtone_sip::message::Message;
 use meshtone_sip::registrar::reg_info::Removal;
 use meshtone_sip::registrar::{self, Binding, Grants, Limits, Rejection};
 use meshtone_sip::transport::Flow;
+use rustc_hash::FxBuildHasher;
 
 use super::compact;
 use super::persist;
@@ -57,7 +58,6 @@ impl Kept {
 /// The bindings of every address registered here.
 pub(crate) struct Registrations {
     shards: Vec<Mutex<Shard>>,
-    hasher: RandomState,
     limits: Limits,
     store: Store,
     publisher: Publisher,
@@ -70,7 +70,6 @@ impl Registrations {
     pub(crate) fn restore(store: Store, publisher: Publisher, limits: Limits, now_ms: u64) -> Arc<Self> {
         let registrations = Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
             limits,
             store,
             publisher,
@@ -206,7 +205,8 @@ impl Registrations {
 
     fn shard(&self, address: &str) -> MutexGuard<'_, Shard> {
         let count = u64::try_from(self.shards.len()).unwrap_or(1).max(1);
-        let index = usize::try_from(self.hasher.hash_one(address) % count).unwrap_or(0);
+        // Which lock it is decides nothing but who waits for whom; the tables behind have keys of their own.
+        let index = usize::try_from(FxBuildHasher.hash_one(address) % count).unwrap_or(0);
         #[allow(clippy::indexing_slicing, reason = "index < shards.len() by the remainder above")]
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }

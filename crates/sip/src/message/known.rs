@@ -18,12 +18,14 @@ pub(super) struct Known {
 impl Known {
     /// What is known still when a field of this name has become another one.
     pub(super) fn forget(&mut self, header: Header) {
-        match header {
-            Header::From => self.from = None,
-            Header::To => self.to = None,
-            Header::Contact => self.contact = None,
-            Header::CSeq => self.cseq = None,
-            _ => {}
+        let Known { from, to, contact, cseq } = self;
+        for (name, known) in [(Header::From, from), (Header::To, to), (Header::Contact, contact)] {
+            if header == name {
+                *known = None;
+            }
+        }
+        if header == Header::CSeq {
+            *cseq = None;
         }
     }
 }

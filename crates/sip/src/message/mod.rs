@@ -348,7 +348,11 @@ impl Parsed {
     pub fn to_tag(&self) -> Option<&str> {
         match self.known().to {
             Some(known) => known.tag_of(self.header(Header::To)?),
-            None => self.to().ok()?.tag(),
+            None => {
+                // Whoever begins something has no tag, and then mostly no parameter of any kind.
+                let has_value = memchr::memchr(b'=', self.header(Header::To)?.as_bytes()).is_some();
+                has_value.then(|| self.to().ok()?.tag()).flatten()
+            }
         }
     }
 
@@ -477,8 +481,8 @@ impl<'a> CSeq<'a> {
         let space = value.bytes().position(classes::is_space)?;
         let (number, method) = value.split_at_checked(space)?;
         let method = list::trim(method);
-        (!method.is_empty() && method.bytes().all(classes::is_token))
-            .then(|| list::decimal(number).map(|number| CSeq { number, method }))?
+        let is_token = !method.is_empty() && classes::run(method.as_bytes(), 0, classes::TOKEN) == method.len();
+        list::decimal(number).filter(|_| is_token).map(|number| CSeq { number, method })
     }
 }
 

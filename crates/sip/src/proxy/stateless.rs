@@ -14,7 +14,7 @@ use siphasher::sip::SipHasher13;
 use super::flow_token::TokenKey;
 use super::outgoing::{next_max_forwards, wants_record_route};
 use super::route::OwnRoutes;
-use super::via::{reply_flow, stamp};
+use super::via::{reply_flow, stamp, stamped};
 use crate::message::{Builder, Editor, Header, Message, Method, Uri, Via};
 use crate::short::Short;
 use crate::text::Decimal;
@@ -94,11 +94,9 @@ impl StatelessProxy {
         let Some(max_forwards) = next_max_forwards(message) else {
             return self.refuse(flow, message, 483, "");
         };
-        let stamped = stamp(message, &read.via, flow);
-        let request = stamped.as_ref().unwrap_or(message);
         let mut ours = OwnRoutes::default();
-        let next_route = ours.take(request.values(Header::Route), locals);
-        let side = match self.side(&ours, request, flow) {
+        let next_route = ours.take(message.values(Header::Route), locals);
+        let side = match self.side(&ours, message, flow) {
             Ok(side) => side,
             // Somebody made up a flow token (RFC 5626 §5.3).
             Err(()) => return self.refuse(flow, message, 403, ""),
@@ -108,27 +106,30 @@ impl StatelessProxy {
             Some(phone) => (Destination::Flow(phone.clone()), phone),
             None => {
                 let named = next_route.and_then(|next| self.named_target(next));
-                let Some(target) = named.or_else(|| self.target_of(request, is_alive)) else {
+                let Some(target) = named.or_else(|| self.target_of(message, is_alive)) else {
                     return self.refuse(flow, message, 503, "");
                 };
                 (target.clone(), flow.clone())
             }
         };
-        let mut editor = request.edit();
+        let mut editor = message.edit();
+        if let Some(via) = stamped(message, &read.via, flow) {
+            editor.replace_first_value(Header::Via, &via);
+        }
         for _ in 0..ours.count {
             editor.pop_value(Header::Route);
         }
         editor.set(Header::MaxForwards, Decimal::from(max_forwards).as_str());
         let phone = Destination::Flow(phone);
         let sent_by = locals.sent_by(&destination);
-        if request.method() == Method::Register {
+        if message.method() == Method::Register {
             // `ob`: the flow stays, and the registrar may take several of one phone (RFC 5626 §5.1).
             editor.prepend(Header::Path, &format!("<{};ob>", self.way_to(&phone, PATH, locals)));
-        } else if wants_record_route(request) {
-            self.record_route(&mut editor, request, &phone, &destination, flow, locals);
+        } else if wants_record_route(message) {
+            self.record_route(&mut editor, message, &phone, &destination, flow, locals);
         }
         let reply = Destination::Flow(reply_flow(flow, &read.via));
-        let branch = self.branch(&read.via, &reply, request.call_id());
+        let branch = self.branch(&read.via, &reply, message.call_id());
         let transport = destination.transport().via_token();
         editor.prepend_parts(Header::Via, &["SIP/2.0/", transport, " ", &sent_by, ";branch=", branch.as_str()]);
         Some(Transmit { destination, message: editor.finish(), origin: None })

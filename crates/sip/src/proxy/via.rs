@@ -17,6 +17,30 @@ const NOTE_LEN: usize = "=65535;received=".len() + 39;
 /// What the client wrote there itself is thrown away: responses follow it. A peer link needs neither, since its
 /// responses go back over the link.
 pub(crate) fn stamp(request: &Message, via: &Via<'_>, flow: &Flow) -> Option<Message> {
+    let note = note(via, flow)?;
+    match place_of_note(via) {
+        Some(at) => Some(request.with_insertion(Header::Via, at, &note)),
+        None => Some(request.with_first_value(Header::Via, &rewritten(via, &note))),
+    }
+}
+
+/// The top Via, which is `via`, as [`stamp`] writes it; `None` when there is nothing to note.
+pub(crate) fn stamped(request: &Message, via: &Via<'_>, flow: &Flow) -> Option<String> {
+    let note = note(via, flow)?;
+    let whole = request.values(Header::Via).next()?;
+    match place_of_note(via).and_then(|at| whole.split_at_checked(at)) {
+        Some((before, behind)) => Some([before, &note, behind].concat()),
+        None => Some(rewritten(via, &note)),
+    }
+}
+
+/// Behind how many bytes of a Via a note may be put as it is: its client wrote nothing of its own address there.
+fn place_of_note(via: &Via<'_>) -> Option<usize> {
+    via.behind_rport().filter(|_| via.received().is_none()).map(|behind| via.len().saturating_sub(behind))
+}
+
+/// What is to be noted in a Via: the port, where that is asked for, and `received`.
+fn note(via: &Via<'_>, flow: &Flow) -> Option<String> {
     let remote = flow.remote()?;
     let asks_for_port = via.rport().is_some();
     let address = remote.ip().to_canonical();
@@ -32,12 +56,7 @@ pub(crate) fn stamp(request: &Message, via: &Via<'_>, flow: &Flow) -> Option<Mes
     // RFC 3581 §4 wants it wherever there is an rport, even if it says the same as sent-by.
     note.push_str(";received=");
     push_address(&mut note, address);
-    match via.behind_rport() {
-        Some(behind) if via.received().is_none() => {
-            Some(request.with_insertion(Header::Via, via.len().saturating_sub(behind), &note))
-        }
-        Some(_) | None => Some(request.with_first_value(Header::Via, &rewritten(via, &note))),
-    }
+    Some(note)
 }
 
 /// A Via without what its client wrote of its own address, and with this note.
@@ -108,7 +127,10 @@ mod tests {
         );
         let request = Message::parse(text.into()).unwrap();
         let flow = Flow::Udp { listener: 0, remote: "192.0.2.9:4711".parse().unwrap() };
-        let noted = stamp(&request, &request.top_via().unwrap(), &flow)?;
+        let top = request.top_via().unwrap();
+        let value = stamped(&request, &top, &flow);
+        let noted = stamp(&request, &top, &flow)?;
+        assert_eq!(noted.values(Header::Via).next(), value.as_deref(), "{via}");
         assert_eq!(noted.values(Header::Via).nth(1), Some("SIP/2.0/UDP z;rport"), "{via}");
         assert_eq!((noted.call_id(), noted.cseq().unwrap().number), ("c", 1), "{via}");
         let top = noted.top_via().unwrap();
