@@ -36,6 +36,8 @@ fn check_encodings(data: &[u8]) {
             | Message::DialBack(_)
             | Message::DialledBack { .. }
             | Message::Report { .. }
+            | Message::Introduce { .. }
+            | Message::Meet(_)
             | Message::Visit => {}
         }
     }
@@ -67,6 +69,8 @@ fn check_core(data: &[u8]) {
     dht.handle_link_up(now, peer(2), true);
     dht.handle_link_up(now, peer(3), true);
     dht.fetch(now, Kind::SipRegistration, "bob@example.org");
+    assert_eq!(dht.listen(now, Kind::SipRegistration, "bob@example.org"), Ok(()));
+    dht.introduce(now, NodeId::from_bytes([4; 32]), vec![peer(2)]);
     for _ in 0..2 {
         dht.handle_input(now, peer(2).node, data);
         dht.handle_input(now, peer(3).node, data);

@@ -78,6 +78,24 @@ impl Host {
         ip(Some(self), &arguments);
     }
 
+    /// Puts a box before the host, as routers at home are: what is sent from one of its UDP ports leaves from another one, which is not
+    /// the one that the host says of itself, and over UDP nobody comes in to whom nothing was sent before (RFC 4787: mapping independent
+    /// of the endpoint, filtering by address and port). The test's own process, with its phones, is on the host's side of the box.
+    #[track_caller]
+    pub fn put_behind_a_box(&self, port: u16, seen_as: u16) {
+        need("nft", "nftables");
+        let rules = format!(
+            "table ip box {{ chain input {{ type filter hook input priority 0; policy accept; \
+             ip saddr != {OWN_ADDRESS} meta l4proto udp ct state new drop; }}; \
+             chain output {{ type nat hook postrouting priority 100; policy accept; \
+             udp sport {port} masquerade to :{seen_as}; }}; }}"
+        );
+        let namespace = format!("--net={}", self.namespace().display());
+        let mut command = Command::new("nsenter");
+        command.env("PATH", crate::command::path_with_servers()).args([&namespace, "nft", &rules]);
+        assert!(command.status().expect("nft").success(), "{rules}");
+    }
+
     /// Names the host's namespace, for `nsenter`.
     pub fn namespace(&self) -> PathBuf {
         Path::new("/proc").join(self.holder.id().to_string()).join("ns/net")

@@ -61,6 +61,7 @@ impl StatusView {
         let link = |link: meshtone_overlay::LinkStatus| Link {
             node: link.node.to_string(),
             path: match link.path {
+                Path::Direct(address) if link.introduced => format!("introduced {address}"),
                 Path::Direct(address) => format!("direct {address}"),
                 Path::Relayed => "relayed".to_owned(),
             },

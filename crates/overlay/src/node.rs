@@ -7,6 +7,7 @@ mod config;
 mod driver;
 mod error;
 mod hearsay;
+mod introduction;
 mod keeper;
 mod listen;
 mod own;
@@ -30,7 +31,7 @@ use crate::link::{
     IncomingStream, LinkConfig, LinkError, LinkEvent, LinkStatus, Links, PeerAddress, Protocol, RecvStream, SendStream,
     subnet_of,
 };
-use crate::record::{CertificateValidator, CertifiedWriter, Kind, NodeAddress, Validator, Writer};
+use crate::record::{CertificateValidator, CertifiedWriter, Kind, Validator, Writer};
 
 use driver::{Command, Driver, Snapshot};
 use keeper::Keeper;
@@ -48,9 +49,6 @@ const MAX_COMMANDS: usize = 256;
 
 /// Link events that a slow listener may be behind before it misses some; every link twice.
 const MAX_EVENTS: usize = 256;
-
-/// How long the overlay is asked where a node is before it is dialled where it was seen last.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a node may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -349,22 +347,6 @@ impl Overlay {
         self.inner.events.subscribe()
     }
 
-    /// Makes sure that there is a link to this node: finds its addresses in the overlay and dials it if need be.
-    ///
-    /// # Errors
-    /// [`Error::NoAddress`], [`Error::Unreachable`], [`Error::Busy`], [`Error::Stopped`].
-    pub async fn connect(&self, node: NodeId) -> Result<(), Error> {
-        if self.inner.links.is_linked(node) {
-            return Ok(());
-        }
-        let address = self.resolve(node).await?;
-        match self.inner.links.dial(&address).await {
-            Ok(found) if found == node => Ok(()),
-            Ok(found) => Err(Error::Unreachable { node, why: format!("node {} answers there", found.short()) }),
-            Err(error) => Err(Error::unreachable(node, &error)),
-        }
-    }
-
     /// Opens a stream to this node, over a link that is made if need be.
     ///
     /// # Errors
@@ -405,31 +387,6 @@ impl Overlay {
         let stopped = self.ask(|reply| Command::Stop { reply });
         // A node that has stopped already, or does not come to an end, is as good as stopped.
         let _ = timeout(STOP_TIMEOUT, stopped).await;
-    }
-
-    /// Finds out where a node is: what the overlay says, and where it was seen last.
-    async fn resolve(&self, node: NodeId) -> Result<PeerAddress, Error> {
-        let name = node.to_string();
-        let asked = timeout(RESOLVE_TIMEOUT, self.fetch_first(Kind::NodeAddress, &name)).await;
-        let entries = match asked {
-            Ok(Err(Error::Stopped)) => return Err(Error::Stopped),
-            Ok(Ok(entries)) => entries,
-            Ok(Err(_)) | Err(_) => Vec::new(),
-        };
-        let seen = self.ask(|reply| Command::Seen { node, reply }).await?;
-        let told = entries
-            .iter()
-            .filter(|entry| entry.writer == node)
-            .find_map(|entry| NodeAddress::decode(&entry.value).ok())
-            .map(|address| PeerAddress { link_key: address.link_key, addrs: address.addresses });
-        match (told, seen) {
-            (Some(mut told), Some(seen)) if told.link_key == seen.link_key => {
-                told.merge(&seen.addrs);
-                Ok(told)
-            }
-            (Some(address), _) | (None, Some(address)) => Ok(address),
-            (None, None) => Err(Error::NoAddress(node)),
-        }
     }
 
     /// Sends a command and waits for its answer.

@@ -227,6 +227,7 @@ impl Play {
             | Event::Unlink { .. }
             | Event::Role { .. }
             | Event::DialBack { .. }
+            | Event::Meet { .. }
             | Event::Joined => {}
         }
     }

@@ -63,6 +63,11 @@ pub enum Action<E> {
         /// That node.
         to: usize,
     },
+    /// Dial a node that is told to dial this one at the same time.
+    Meet {
+        /// That node.
+        to: usize,
+    },
     /// Close the link to a node.
     Close {
         /// That node.

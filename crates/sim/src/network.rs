@@ -54,6 +54,10 @@ pub struct Network<D: Driver> {
     queue: Queue<Happening>,
     links_opened: u64,
     reachable: Reachable,
+    /// Who gets a link to whom where both dial.
+    punchable: Reachable,
+    /// Who dials whom that is to dial back, and until when.
+    meetings: BTreeMap<(usize, usize), Duration>,
     told: VecDeque<(usize, D::Event)>,
 }
 
@@ -118,6 +122,8 @@ impl<D: Driver> Network<D> {
             queue: Queue::default(),
             links_opened: 0,
             reachable: Box::new(|_, _| true),
+            punchable: Box::new(|_, _| true),
+            meetings: BTreeMap::new(),
             told: VecDeque::new(),
         }
     }
@@ -190,6 +196,11 @@ impl<D: Driver> Network<D> {
         self.reachable = reachable;
     }
 
+    /// Says between whom a link comes up where both dial at once, as [`Nat`](crate::Nat) boxes decide.
+    pub fn set_punchable(&mut self, punchable: Reachable) {
+        self.punchable = punchable;
+    }
+
     /// Says whether a node can dial another one, dead or alive.
     pub fn reaches(&self, from: usize, to: usize) -> bool {
         (self.reachable)(from, to)
@@ -203,6 +214,17 @@ impl<D: Driver> Network<D> {
         } else {
             self.push(DIAL_PATIENCE, Happening::DialFailed { from, to });
         }
+    }
+
+    /// A dial of a node that dials back: who is dialled in vain opens the way for the other one.
+    fn meet(&mut self, from: usize, to: usize) {
+        let met = self.meetings.get(&(to, from)).is_some_and(|until| *until >= self.elapsed);
+        let trip = self.latency(from, to) * 3;
+        if self.connected(from, to) && (self.reaches(from, to) || met && (self.punchable)(from, to)) {
+            return self.push(trip, Happening::Dialled { from, to });
+        }
+        self.meetings.retain(|_, until| *until >= self.elapsed);
+        self.meetings.insert((from, to), self.elapsed + DIAL_PATIENCE);
     }
 
     fn probe(&mut self, from: usize, to: usize) {
@@ -381,6 +403,7 @@ impl<D: Driver> Network<D> {
                 Action::Send { to, bytes } => self.carry(node, to, bytes),
                 Action::Dial { to } => self.dial(node, to),
                 Action::Probe { to } => self.probe(node, to),
+                Action::Meet { to } => self.meet(node, to),
                 Action::Close { to } => {
                     if self.unlink(node, to) {
                         let trip = self.latency(node, to);

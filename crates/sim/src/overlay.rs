@@ -185,6 +185,12 @@ impl Driver for OverlayNode {
                         return Some(Action::Close { to: *to });
                     }
                 }
+                Event::Meet { peer, .. } => {
+                    if let Some(to) = number_in(&peer.address) {
+                        self.note(peer.node, to);
+                        return Some(Action::Meet { to });
+                    }
+                }
                 Event::DialBack { peer, .. } => {
                     if let Some(to) = number_in(&peer.address) {
                         self.note(peer.node, to);

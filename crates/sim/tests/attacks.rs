@@ -51,6 +51,8 @@ fn poisoner(seed: u64) -> Forger {
             | Message::DialBack(_)
             | Message::DialledBack { .. }
             | Message::Report { .. }
+            | Message::Introduce { .. }
+            | Message::Meet(_)
             | Message::Visit) => message,
         };
         Some(Transmit { bytes: message.encode(), ..transmit })

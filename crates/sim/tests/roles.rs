@@ -133,6 +133,8 @@ fn contradict(transmit: Transmit) -> Transmit {
         }
         message @ (Message::Request(_)
         | Message::Answer(_)
+        | Message::Introduce { .. }
+        | Message::Meet(_)
         | Message::Visit
         | Message::Acknowledge { .. }
         | Message::Neighbours(_)

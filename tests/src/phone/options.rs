@@ -1,7 +1,7 @@
 //! Setting a phone up: an account, a tone, a configuration for baresip.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -66,6 +66,8 @@ pub struct PhoneOptions {
     pub(super) answer: Answer,
     pub(super) tone_hz: f64,
     pub(super) registers: bool,
+    /// Where it is, elsewhere than on loopback.
+    pub(super) host: Option<IpAddr>,
 }
 
 impl PhoneOptions {
@@ -81,7 +83,14 @@ impl PhoneOptions {
             answer: Answer::Auto,
             tone_hz,
             registers: true,
+            host: None,
         }
+    }
+
+    /// Is at this address of the machine, and not on loopback.
+    pub fn living_at(mut self, host: impl Into<IpAddr>) -> PhoneOptions {
+        self.host = Some(host.into());
+        self
     }
 
     /// Uses another transport.
@@ -153,7 +162,9 @@ impl PhoneOptions {
         std::fs::create_dir(&recordings).expect("a folder for recordings");
         tone::write_wav(&folder.join("tone.wav"), self.tone_hz, TONE_SECONDS);
         let (here, recordings) = (folder.display(), recordings.display());
-        let (sip, control) = (ports.address(0), ports.address(2));
+        let (mut sip, control) = (ports.address(0), ports.address(2));
+        let host = self.host.unwrap_or(sip.ip());
+        sip.set_ip(host);
         let (first_rtp, last_rtp) = (ports.port(4), ports.port(19));
         let configuration = format!(
             "poll_method epoll\nsip_listen {sip}\nsip_trans_def {transport}\ncall_local_timeout 60\ncall_max_calls 4\n\
@@ -161,7 +172,7 @@ impl PhoneOptions {
              audio_alert aufile,{here}/tone.wav\nausrc_format s16\nauplay_format s16\nauenc_format s16\naudec_format s16\n\
              ausrc_srate 48000\nauplay_srate 48000\nausrc_channels 1\nauplay_channels 1\naudio_buffer 20-160\n\
              rtp_ports {first_rtp}-{last_rtp}\nrtcp_mux no\njitter_buffer_type fixed\njitter_buffer_delay 2-10\nrtp_timeout 60\n\
-             net_interface 127.0.0.1\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule aufile.so\n\
+             net_interface {host}\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule aufile.so\n\
              module sndfile.so\nsnd_path {recordings}\nmodule_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n\
              ctrl_tcp_listen {control}\n",
             transport = self.transport.name(),

@@ -232,7 +232,7 @@ pub struct Search {
 pub struct Link {
     /// The other node's id.
     pub node: String,
-    /// `direct <address>` or `relayed`.
+    /// `direct <address>`; `introduced <address>`, as direct as that, where the one side could not dial the other; or `relayed`.
     pub path: String,
     /// Round trip, in milliseconds.
     pub rtt_ms: f64,

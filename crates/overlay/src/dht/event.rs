@@ -129,6 +129,14 @@ pub enum Event {
         /// The values.
         entries: Vec<Entry>,
     },
+    /// A node that this one wants a link to, or that wants one to this one, is said to be there, by a node that both are linked with.
+    /// It is dialled there now, as it dials this one; nothing has to be told of the end.
+    Meet {
+        /// Whom to dial.
+        peer: Descriptor,
+        /// Who says so.
+        through: NodeId,
+    },
     /// The neighbourhood is known for the first time since there was a link.
     Joined,
     /// This node's clock is off by more than half a minute, as most neighbours see it, or no longer.

@@ -14,6 +14,7 @@ use super::dates::Dates;
 use super::evidence::Kept;
 use super::hand_over::HandOver;
 use super::hedge::UsualTime;
+use super::introduce::Introductions;
 use super::listen::{Listening, Place};
 use super::listeners::Listeners;
 use super::message::{Message, MessageError};
@@ -78,6 +79,7 @@ pub struct Dht {
     /// This node serves no more, and closes links when it holds nothing any more.
     pub(super) shedding: bool,
     pub(super) reach: Reach,
+    pub(super) introductions: Introductions,
     /// Keys of the store whose values could not be taken back.
     pub(super) unreadable: Vec<Bytes>,
     events: VecDeque<Event>,
@@ -134,6 +136,7 @@ impl Dht {
             role_changed: false,
             shedding: false,
             reach: Reach::default(),
+            introductions: Introductions::default(),
             unreadable: Vec::new(),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -170,6 +173,8 @@ impl Dht {
                 self.on_test_report(now, from, number, dialler, reached);
             }
             Ok(Message::Visit) => self.on_visitor(now, from),
+            Ok(Message::Introduce { node }) => self.on_introduce(now, from, node),
+            Ok(Message::Meet(peer)) => self.on_meet(now, from, peer),
             // What only newer programs know was not meant for this one.
             Err(MessageError::UnknownType(_)) => {}
             Err(error) => self.misbehaved(from, error),

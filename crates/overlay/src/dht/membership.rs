@@ -34,6 +34,7 @@ impl Dht {
         }
         let first = self.table.links().is_empty();
         self.table.link_up(now.instant, peer);
+        self.ask_for_introductions(now, node);
         if self.table.links().get(&node).is_some_and(|link| link.visited) {
             self.send(node, &Message::Visit);
             self.timers.set_by(now.instant + VISIT_LASTS, Timer::Links);

@@ -29,6 +29,8 @@ const DIAL_BACK: u64 = 6;
 const DIALLED_BACK: u64 = 7;
 const REPORT: u64 = 8;
 const VISIT: u64 = 9;
+const INTRODUCE: u64 = 10;
+const MEET: u64 = 11;
 
 /// Most items in a message or body: twice what any has today, for what newer programs may add.
 pub(super) const MAX_ITEMS: usize = 16;
@@ -80,6 +82,13 @@ pub enum Message {
     /// The sender has opened this link to ask something, and closes it soon: it is no part of the mesh. Nodes of the first release
     /// pass over it and take the link for one like all others.
     Visit,
+    /// The sender wants a link to a neighbour of the receiver that it cannot dial.
+    Introduce {
+        /// That neighbour.
+        node: NodeId,
+    },
+    /// That node wants a link, and is where the sender sees its packets come from.
+    Meet(Descriptor),
 }
 
 /// A dial that is asked for.
@@ -173,6 +182,12 @@ impl Message {
             Self::Visit => {
                 out.array(1).unsigned(VISIT);
             }
+            Self::Introduce { node } => {
+                out.array(2).unsigned(INTRODUCE).bytes(node.as_bytes());
+            }
+            Self::Meet(peer) => {
+                out.array(3).unsigned(MEET).bytes(peer.node.as_bytes()).bytes(&peer.address);
+            }
         }
         out.finish().into()
     }
@@ -216,6 +231,11 @@ impl Message {
             }
             (NEIGHBOURS, 2..) => (Self::Neighbours(decode_nodes(&mut input)?), 2),
             (VISIT, _) => (Self::Visit, 1),
+            (INTRODUCE, 2..) => (Self::Introduce { node: NodeId::from_bytes(input.fixed()?) }, 2),
+            (MEET, 3..) => {
+                let node = NodeId::from_bytes(input.fixed()?);
+                (Self::Meet(Descriptor { node, address: Bytes::copy_from_slice(input.bytes(MAX_ADDRESS)?) }), 3)
+            }
             (ROLE, 2..) => (Self::Role { serves: input.boolean()? }, 2),
             (TEST, 2..) => (Self::Test { number: input.unsigned()? }, 2),
             (DIAL_BACK, 4..) => {
@@ -233,7 +253,11 @@ impl Message {
                 let reached = if input.null() { None } else { Some(Bytes::copy_from_slice(input.bytes(MAX_ADDRESS)?)) };
                 (Self::Report { number, dialler, reached }, 4)
             }
-            (REQUEST | ANSWER | ACKNOWLEDGE | NEIGHBOURS | ROLE | TEST | DIAL_BACK | DIALLED_BACK | REPORT, _) => {
+            (
+                REQUEST | ANSWER | ACKNOWLEDGE | NEIGHBOURS | ROLE | TEST | DIAL_BACK | DIALLED_BACK | REPORT
+                | INTRODUCE | MEET,
+                _,
+            ) => {
                 return Err(CborError("too few items").into());
             }
             (other, _) => return Err(MessageError::UnknownType(other)),

@@ -30,6 +30,7 @@
 //! | `hand_over` | moving records when neighbours change, and repair |
 //! | `role`, `roles` | whether this node serves, and what follows when that changes |
 //! | `reach` | whether others reach this node |
+//! | `introduce` | reaching those who cannot be dialled, through nodes that they have links to |
 //! | `tuning` | how often all that is looked after, by the churn seen |
 //! | [`config`] | every bound and period, with its reason |
 //! | [`event`] | commands' answers, wishes to the link layer, timers |
@@ -60,6 +61,7 @@
 //!             Event::Joined => {}
 //!             Event::Role { serves } => { let _ = serves; } // say so in the hellos from now on
 //!             Event::DialBack { peer, asker } => drop((peer, asker)), // dial without making a link, then handle_dialled_back
+//!             Event::Meet { peer, through } => drop((peer, through)), // dial, a link it is to be
 //!             Event::ClockOff { behind_ms } => { let _ = behind_ms; } // tell the operator
 //!             Event::Contradiction { evidence } => drop(evidence), // show it
 //!             Event::PeerMisbehaved { node, error } => drop((node, error)), // log it; closing the link is the runtime's choice
@@ -84,6 +86,7 @@ mod fetch;
 mod hand_over;
 mod hedge;
 pub mod id;
+mod introduce;
 mod listen;
 mod listeners;
 mod lookup;

@@ -139,7 +139,7 @@ impl Dht {
             return;
         }
         let Some(peer) = self.table.linked(from) else { return };
-        let allowed = self.table.allowance(from).is_some_and(|allowance| allowance.roles.take(now.instant, 1, CHANGES));
+        let allowed = self.table.rare(from).is_some_and(|rare| rare.roles.take(now.instant, 1, CHANGES));
         if !allowed {
             return self.emit(Event::Unlink { node: from });
         }

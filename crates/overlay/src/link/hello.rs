@@ -13,11 +13,15 @@ use super::limits::{MAX_HELLO, MAX_HOMES};
 use crate::record::cbor::{CborError, Decoder, Encoder};
 
 /// The oldest and the newest version of the link protocol that this program speaks. They differ in nothing that the link itself says:
-/// nodes that speak the second sign the SIP requests that they send, those that speak the third hear when a neighbour changes its role.
-pub(crate) const VERSIONS: (u16, u16) = (1, HEARS_ROLES);
+/// nodes that speak the second sign the SIP requests that they send, those that speak the third hear when a neighbour changes its role,
+/// those that speak the fourth introduce others to their neighbours.
+pub(crate) const VERSIONS: (u16, u16) = (1, INTRODUCES);
 
 /// The first version whose nodes hear when a neighbour changes its role.
 pub(crate) const HEARS_ROLES: u16 = 3;
+
+/// The first version whose nodes introduce others to their neighbours.
+pub(crate) const INTRODUCES: u16 = 4;
 
 /// Set in the newest version by a node that only uses the overlay. Programs that know no such nodes read it as a version that is
 /// newer than all they know, which is nothing to them, and take the node for one like any other.
@@ -310,7 +314,7 @@ mod tests {
         let authority = authority();
         let mut bytes = hello(&authority, &[]).encode();
         for (oldest, newest, understood) in
-            [(1, 1, true), (1, 9, true), (0, 1, true), (3, 9, true), (4, 9, false), (0, 0, false)]
+            [(1, 1, true), (1, 9, true), (0, 1, true), (4, 9, true), (5, 9, false), (0, 0, false)]
         {
             bytes[..4].copy_from_slice(&[0, oldest, 0, newest]);
             let decoded = Hello::decode(&bytes);

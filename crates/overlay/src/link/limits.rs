@@ -102,3 +102,6 @@ pub(crate) const MAX_ENROLMENT_SOURCES: usize = 256;
 /// How long shutting down waits for peers to hear our goodbye: a round trip round the world. Dials that have not reached
 /// anybody would hold it up for seconds.
 pub(crate) const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Peers that we dial since somebody has introduced us: more than may be dialled at once. Of more it is forgotten how they came.
+pub(crate) const MAX_INTRODUCED: usize = 256;

@@ -62,6 +62,8 @@ pub struct LinkStatus {
     pub node: NodeId,
     /// How its packets travel.
     pub path: Path,
+    /// Both sides were introduced to each other: one at least could not be dialled.
+    pub introduced: bool,
     /// Round trip, in milliseconds.
     pub rtt_ms: f64,
     /// The domains that node may speak for.

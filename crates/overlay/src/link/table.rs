@@ -17,8 +17,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
 use super::enrol::{self, EnrolHandler};
-use super::hello::{HEARS_ROLES, Hello, Peer, VERSIONS};
-use super::limits::{GOODBYE_TIMEOUT, MAX_ARRIVALS, MAX_DIALS, MAX_FRAME, MAX_INPUTS, MAX_LINKS};
+use super::hello::{HEARS_ROLES, Hello, INTRODUCES, Peer, VERSIONS};
+use super::limits::{GOODBYE_TIMEOUT, MAX_ARRIVALS, MAX_DIALS, MAX_FRAME, MAX_INPUTS, MAX_INTRODUCED, MAX_LINKS};
 use super::rules::{Standing, existing_stays};
 use super::session::{self, Outbound};
 use super::{
@@ -88,6 +88,8 @@ struct Table {
     dials: BTreeMap<(LinkKey, Vec<SocketAddr>), Ending>,
     /// To whose holder one of our dials got through that has not come to its end yet.
     introducing: BTreeSet<LinkKey>,
+    /// Whom we were introduced to: how their links came about.
+    introduced: BTreeSet<LinkKey>,
     closed: bool,
 }
 
@@ -107,6 +109,7 @@ pub(super) struct Link {
     said_to_serve: bool,
     pub(super) outbound: Outbound,
     pub(super) since_ms: u64,
+    introduced: bool,
 }
 
 impl Links {
@@ -160,6 +163,32 @@ impl Links {
         };
         let ended = result.wait_for(Option::is_some).await.map_err(|_| LinkError::Stopped)?;
         ended.clone().unwrap_or(Err(LinkError::Stopped))
+    }
+
+    /// As [`dial`](Self::dial), of a peer that somebody has introduced us to.
+    pub(crate) async fn dial_introduced(&self, peer: &PeerAddress) -> Result<NodeId, LinkError> {
+        {
+            let mut table = self.0.table();
+            if table.introduced.len() < MAX_INTRODUCED {
+                table.introduced.insert(peer.link_key);
+            }
+        }
+        let result = self.dial(peer).await;
+        self.0.table().introduced.remove(&peer.link_key);
+        result
+    }
+
+    /// Waits until there is a link to the holder of this key, whoever dials.
+    pub(crate) async fn link_to(&self, key: LinkKey) -> NodeId {
+        self.0.link_to(key).await
+    }
+
+    /// Returns the linked nodes that serve and introduce others to their neighbours, those that were linked first at first.
+    pub(crate) fn introducers(&self) -> Vec<NodeId> {
+        let table = self.0.table();
+        let mut able: Vec<_> = table.links.values().filter(|link| link.peer.version >= INTRODUCES).collect();
+        able.sort_by_key(|link| (link.since_ms, link.id));
+        able.into_iter().map(|link| link.peer.node).collect()
     }
 
     /// Queues a message for a node; `false` when there is no link to it or no room.
@@ -239,7 +268,7 @@ impl Links {
         let status = |link: &Arc<Link>| {
             let (path, rtt_ms) = endpoint::path(&link.connection);
             let (node, domains) = (link.peer.node, link.peer.domains.clone());
-            LinkStatus { node, path, rtt_ms, domains, since_ms: link.since_ms }
+            LinkStatus { node, path, introduced: link.introduced, rtt_ms, domains, since_ms: link.since_ms }
         };
         links.iter().map(status).collect()
     }
@@ -354,7 +383,8 @@ impl Shared {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let new = Standing { incarnation: peer.incarnation, dialled, ended: false };
         let since_ms = unix_ms();
-        let link = Arc::new(Link { id, peer, connection, dialled, said_to_serve, outbound, since_ms });
+        let introduced = self.table().introduced.remove(&peer.link_key);
+        let link = Arc::new(Link { id, peer, connection, dialled, said_to_serve, outbound, since_ms, introduced });
         let replaced = {
             let mut table = self.table();
             let existing = table.links.get(&node).cloned();

@@ -33,6 +33,10 @@ const SNAPSHOT_AGE: Duration = Duration::from_millis(200);
 /// How often it is looked whether our addresses have changed.
 const ADDRESS_CHECK: Duration = Duration::from_secs(15);
 
+/// How long changes of the links are gathered before others are named as super-nodes: a newcomer is called soon, and its first links
+/// come one after the other.
+const SUPER_NODES_DELAY: Duration = Duration::from_millis(500);
+
 /// Pause between links that are made anew to say our role: a dial and a hello, with a retry.
 const REMAKE_PACE: Duration = Duration::from_secs(2);
 
@@ -55,6 +59,8 @@ pub(super) enum Command {
     Listen { kind: Kind, name: String, reply: oneshot::Sender<Result<Listener, Error>> },
     /// Where a node was seen last, if it was.
     Seen { node: NodeId, reply: oneshot::Sender<Option<PeerAddress>> },
+    /// Ask a super-node of that node to introduce us.
+    Introduce { node: NodeId, through: NodeId, place: PeerAddress },
     /// Dial these until there are links enough.
     AddPeers { peers: Vec<PeerAddress> },
     /// Dial this one there once, if that seems worth it.
@@ -129,6 +135,8 @@ pub(super) struct Driver {
     dialled_back: (mpsc::Sender<DialledBack>, mpsc::Receiver<DialledBack>),
     /// When the next link is made anew that says another role of ours, while there are any.
     remake_at: Option<Instant>,
+    /// When it is looked whom to name as super-nodes, while links have changed.
+    super_nodes_at: Option<Instant>,
     keeper: Keeper,
     hearsay: Hearsay,
     own: OwnRecords,
@@ -169,6 +177,7 @@ impl Driver {
             // There is one at a time.
             dialled_back: mpsc::channel(4),
             remake_at: None,
+            super_nodes_at: None,
             keeper,
             hearsay: Hearsay::default(),
             own,
@@ -246,6 +255,9 @@ impl Driver {
                 // Whoever asked may have given up.
                 let _ = reply.send(seen.and_then(|peer| PeerAddress::decode(&peer.address).ok()));
             }
+            Command::Introduce { node, through, place } => {
+                self.dht.introduce(now, node, vec![Descriptor { node: through, address: place.encode() }]);
+            }
             Command::AddPeers { peers } => peers.iter().for_each(|peer| self.keeper.add(now.instant, peer)),
             Command::Heard { link_key, place } => self.on_heard(now.instant, link_key, place),
             Command::ForgetWriter { node } => self.dht.forget_writer(node),
@@ -288,6 +300,7 @@ impl Driver {
                     self.remake_at.get_or_insert(now.instant);
                 }
                 info!(node = %node.short(), "linked");
+                self.super_nodes_at.get_or_insert(now.instant + SUPER_NODES_DELAY);
                 self.keeper.on_up(now.instant, &address);
                 self.searching.on_up();
                 // A node that is stopped at once remembers whom it met.
@@ -299,6 +312,7 @@ impl Driver {
             }
             LinkInput::Down { node } => {
                 info!(node = %node.short(), "link lost");
+                self.super_nodes_at.get_or_insert(now.instant + SUPER_NODES_DELAY);
                 if let Some(key) = self.keys.remove(&node) {
                     self.keeper.on_down(now.instant, key);
                 }
@@ -350,6 +364,9 @@ impl Driver {
         }
         if self.remake_at.is_some_and(|at| at <= now.instant) {
             self.remake_link(now.instant);
+        }
+        if self.super_nodes_at.take_if(|at| *at <= now.instant).is_some() {
+            self.look_at_super_nodes();
         }
         if self.address_check_at <= now.instant {
             self.address_check_at = now.instant + ADDRESS_CHECK;
@@ -419,6 +436,7 @@ impl Driver {
             Event::Joined => info!("the neighbourhood in the overlay is known"),
             Event::Role { serves } => self.on_role(serves),
             Event::DialBack { peer, asker } => self.dial_back(&peer, asker),
+            Event::Meet { peer, through } => self.meet(&peer, through),
             Event::ClockOff { behind_ms: 0 } => info!("this machine's clock agrees with its neighbours' again"),
             Event::ClockOff { behind_ms } => warn!(
                 behind_s = behind_ms / 1000,
@@ -502,10 +520,36 @@ impl Driver {
         });
     }
 
+    /// Dials a node that dials us, or will not be found, where it is said to be.
+    fn meet(&self, peer: &Descriptor, through: NodeId) {
+        let said = PeerAddress::decode(&peer.address).ok();
+        let place = self.links.place_of(through).and_then(|place| said?.for_dial_back(place.ip()));
+        let Some(place) = place else { return };
+        let (links, node) = (self.links.clone(), peer.node);
+        tokio::spawn(async move {
+            let result = links.dial_introduced(&place).await;
+            debug!(node = %node.short(), through = %through.short(), ?result, "a node was dialled that we were introduced to");
+        });
+    }
+
+    /// Names others as super-nodes where too few of those named are left.
+    fn look_at_super_nodes(&mut self) {
+        let serving: Vec<NodeId> = self.dht.links().into_iter().map(|link| link.node).collect();
+        let mut able = self.links.introducers();
+        able.retain(|node| serving.contains(node));
+        if self.own.update_super_nodes(&able) {
+            self.publish_own_of(Some(Kind::NodeAddress));
+        }
+    }
+
     /// Publishes what every node says of itself. The DHT stores it again by itself.
     fn publish_own(&mut self) {
+        self.publish_own_of(None);
+    }
+
+    fn publish_own_of(&mut self, kind: Option<Kind>) {
         let now = now();
-        for record in self.own.records() {
+        for record in self.own.records().into_iter().filter(|record| kind.is_none_or(|kind| record.kind == kind)) {
             match self.dht.publish(now, record.kind, &record.name, record.content, record.lifetime) {
                 Ok(id) => {
                     self.waiting.insert(id, Waiting::Own(record.kind));
@@ -521,6 +565,7 @@ impl Driver {
             dht,
             self.keeper.poll_timeout(self.keys.len()),
             self.remake_at,
+            self.super_nodes_at,
             Some(self.snapshot_at),
             Some(self.address_check_at),
         ];

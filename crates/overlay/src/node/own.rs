@@ -7,7 +7,11 @@ use bytes::Bytes;
 use meshtone_identity::{HomeCertificate, LinkKey, NodeId};
 
 use crate::link::PeerAddress;
+use crate::record::super_nodes::{self, MAX_SUPER_NODES};
 use crate::record::{Kind, NodeAddress, Role};
+
+/// As long as so many of the super-nodes named are there, the record stays as it is: one may be gone when it is needed.
+const ENOUGH_SUPER_NODES: usize = 2;
 
 /// One of our own records.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub(super) struct OwnRecords {
     address: PeerAddress,
     homes: Vec<HomeCertificate>,
     version: String,
+    /// Who can introduce others to us.
+    super_nodes: Vec<NodeId>,
 }
 
 impl OwnRecords {
@@ -37,7 +43,7 @@ impl OwnRecords {
     ) -> Self {
         let mut address = PeerAddress { link_key, addrs: Vec::new() };
         address.merge(addrs);
-        Self { node, address, homes, version }
+        Self { node, address, homes, version, super_nodes: Vec::new() }
     }
 
     /// Returns whom and where to dial to reach us.
@@ -54,13 +60,31 @@ impl OwnRecords {
         changed
     }
 
+    /// Takes note of who could introduce others to us, the best first; `true` when the address record has to say something else. Those
+    /// that are named stay so while two of them are there.
+    pub(super) fn update_super_nodes(&mut self, able: &[NodeId]) -> bool {
+        let mut named = self.super_nodes.clone();
+        named.retain(|node| able.contains(node));
+        if named.len() >= able.len().min(ENOUGH_SUPER_NODES) && !named.is_empty() || able.is_empty() {
+            return false;
+        }
+        for node in able {
+            if named.len() < MAX_SUPER_NODES && !named.contains(node) {
+                named.push(*node);
+            }
+        }
+        let changed = named != self.super_nodes;
+        self.super_nodes = named;
+        changed
+    }
+
     /// Returns the records as they have to stand in the overlay.
     pub(super) fn records(&self) -> Vec<OwnRecord> {
         let role = if self.homes.is_empty() { Role::Member } else { Role::Home };
         let address = NodeAddress {
             link_key: self.address.link_key,
             addresses: self.address.addrs.clone(),
-            relay: None,
+            relay: super_nodes::encode(&self.super_nodes),
             role,
             version: self.version.clone(),
         };
@@ -74,5 +98,27 @@ impl OwnRecords {
             lifetime: Kind::Certificate.rules().default_lifetime,
         }));
         records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes<const N: usize>(numbers: [u8; N]) -> Vec<NodeId> {
+        numbers.map(|number| NodeId::from_bytes([number; 32])).into()
+    }
+
+    #[test]
+    fn the_super_nodes_named_change_only_when_too_few_of_them_are_left() {
+        let mut own =
+            OwnRecords::new(NodeId::from_bytes([0; 32]), LinkKey::from_bytes([0; 32]), &[], Vec::new(), String::new());
+        let mut named_after = |able: &[NodeId]| own.update_super_nodes(able).then(|| own.super_nodes.clone());
+        assert_eq!(named_after(&[]), None);
+        assert_eq!(named_after(&nodes([1])), Some(nodes([1])));
+        assert_eq!(named_after(&nodes([1, 2, 3, 4, 5])), Some(nodes([1, 2, 3, 4])));
+        assert_eq!(named_after(&nodes([9, 8, 2, 4])), None, "two of them are there");
+        assert_eq!(named_after(&nodes([9, 8, 4])), Some(nodes([4, 9, 8])));
+        assert_eq!(named_after(&[]), None, "nobody could be told");
     }
 }

@@ -5,6 +5,7 @@
 //! | [`kind`] | the table of kinds: data model, who may write, sizes, lifetimes |
 //! | [`value`] | [`StoredValue`]: encoding, signing input, which of two values is the newer one |
 //! | [`typed`] | what is inside a value of each kind |
+//! | [`super_nodes`] | whom a node names that can introduce others to it |
 //! | [`validator`] | who may speak for what: the [`Validator`] seam and the one that believes certificates |
 //! | [`revoked`] | the nodes that are none any longer |
 //! | [`writer`] | the writing side: the [`Writer`] seam and the one that signs with a node's key |
@@ -17,6 +18,7 @@ mod error;
 pub mod kind;
 pub mod resource;
 pub mod revoked;
+pub mod super_nodes;
 pub mod typed;
 pub mod validator;
 pub mod value;

@@ -6,6 +6,7 @@ mod budget;
 mod clock;
 mod dates;
 mod evidence;
+mod introductions;
 mod listening;
 mod merge;
 mod newer_programs;

@@ -150,6 +150,8 @@ impl Lone {
             | Message::DialBack(_)
             | Message::DialledBack { .. }
             | Message::Report { .. }
+            | Message::Introduce { .. }
+            | Message::Meet(_)
             | Message::Visit => None,
         });
         requests.map(|(to, request)| (to, request.clone(), Ask::decode(&request.body).expect("a question"))).collect()

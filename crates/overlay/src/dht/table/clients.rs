@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use meshtone_identity::NodeId;
 
-use super::link::Allowance;
+use super::link::{Allowance, Rare};
 use super::{GRACE, Table};
+use crate::dht::introduce::Courtesies;
 use crate::dht::reach::Favours;
 use crate::dht::{Config, Descriptor};
 
@@ -70,9 +71,19 @@ impl Table {
         client.or(self.links.get_mut(&node).map(|link| &mut link.allowance))
     }
 
-    /// Returns what a linked node may still ask for.
+    /// Returns what a linked node may still make this one do that is seldom asked for.
+    pub(in crate::dht) fn rare(&mut self, node: NodeId) -> Option<&mut Rare> {
+        self.allowance(node).map(|allowance| &mut **allowance.rare.get_or_insert_default())
+    }
+
+    /// Returns the tests and dials that a linked node may still ask for.
     pub(in crate::dht) fn favours(&mut self, node: NodeId) -> Option<&mut Favours> {
-        self.allowance(node).map(|allowance| &mut allowance.favours)
+        self.rare(node).map(|rare| &mut rare.favours)
+    }
+
+    /// Returns the introductions that a linked node may still ask for.
+    pub(in crate::dht) fn courtesies(&mut self, node: NodeId) -> Option<&mut Courtesies> {
+        self.rare(node).map(|rare| &mut rare.courtesies)
     }
 
     pub(in crate::dht) fn is_client(&self, node: NodeId) -> bool {

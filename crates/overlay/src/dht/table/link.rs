@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
 use crate::dht::config::HOP_TIMEOUT;
+use crate::dht::introduce::Courtesies;
 use crate::dht::reach::Favours;
 use crate::dht::{Descriptor, Subnet};
 
@@ -17,10 +18,19 @@ pub(in crate::dht) struct Allowance {
     pub(in crate::dht) checks: Bucket,
     /// Values that are passed on for it.
     pub(in crate::dht) forwards: Bucket,
+    /// What is seldom asked for; nothing was before the first time.
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+/// What a linked node seldom makes this one do.
+#[derive(Debug, Default)]
+pub(in crate::dht) struct Rare {
     /// Times that it may change its role.
     pub(in crate::dht) roles: Bucket,
     /// Tests and dials that it may ask for.
     pub(in crate::dht) favours: Favours,
+    /// Introductions that it may ask for, and dials for others that it may bring about.
+    pub(in crate::dht) courtesies: Courtesies,
 }
 
 /// A link that is up.
