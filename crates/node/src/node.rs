@@ -277,7 +277,11 @@ impl Node {
             server.server_name = format!("Meshtone/{}", env!("CARGO_PKG_VERSION"));
             let worker = Worker {
                 exchange: exchange.clone(),
-                server: Server::new(server, Box::new(LocalView(transports.clone())), Box::new(SystemRandomness)),
+                server: Server::new(
+                    server,
+                    Box::new(LocalView(transports.clone())),
+                    Box::new(SystemRandomness::default()),
+                ),
                 index,
                 answers,
                 overload: Default::default(),
@@ -533,24 +537,65 @@ fn kept_key(store: &Store, setting: Setting) -> Result<[u8; 32], StoreError> {
 
 fn random_key() -> [u8; 32] {
     let mut key = [0; 32];
-    SystemRandomness.fill(&mut key);
+    SystemRandomness::default().fill(&mut key);
     key
 }
 
+/// Bytes that are asked for at once: a branch takes ten, and a request to the generator as long as for two hundred.
+const RANDOM_POOL: usize = 256;
+
 /// The operating system's randomness, for the engine's tags, branches and keys.
-struct SystemRandomness;
+struct SystemRandomness {
+    pool: [u8; RANDOM_POOL],
+    /// So many at the end were not given to anybody.
+    left: usize,
+}
+
+impl Default for SystemRandomness {
+    fn default() -> SystemRandomness {
+        SystemRandomness { pool: [0; RANDOM_POOL], left: 0 }
+    }
+}
 
 impl Randomness for SystemRandomness {
     fn fill(&mut self, bytes: &mut [u8]) {
-        #[allow(clippy::expect_used, reason = "without randomness every key and tag would be guessable: stop")]
-        rand::fill(bytes).expect("the system's random number generator works");
+        if self.left < bytes.len() {
+            generate(&mut self.pool);
+            self.left = RANDOM_POOL;
+        }
+        let from = RANDOM_POOL - self.left;
+        match self.pool.get_mut(from..from.saturating_add(bytes.len())) {
+            Some(given) => {
+                bytes.copy_from_slice(given);
+                // What was given is not to be found here.
+                given.fill(0);
+                self.left -= bytes.len();
+            }
+            None => generate(bytes),
+        }
     }
+}
+
+fn generate(bytes: &mut [u8]) {
+    #[allow(clippy::expect_used, reason = "without randomness every key and tag would be guessable: stop")]
+    rand::fill(bytes).expect("the system's random number generator works");
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn no_random_bytes_are_given_twice_however_many_are_asked_for() {
+        let mut randomness = SystemRandomness::default();
+        let mut seen = std::collections::BTreeSet::new();
+        for len in [8, 10, 250, 256, 300, 17].into_iter().cycle().take(600) {
+            let mut bytes = vec![0; len];
+            randomness.fill(&mut bytes);
+            assert!(bytes.chunks_exact(8).all(|chunk| seen.insert(chunk.to_vec())), "{len} bytes");
+        }
+    }
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()

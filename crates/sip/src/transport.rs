@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::message::Message;
+use crate::text::{push_address, push_number};
 use crate::transaction::TransactionId;
 
 /// Ending of every peer host name (RFC 9476 reserves `.alt` for names that are not in the DNS).
@@ -248,10 +249,32 @@ pub trait Randomness: Send {
     fn fill(&mut self, buffer: &mut [u8]);
 }
 
+/// An address and port as they stand in a Via, and in a URI: an IPv6 address in brackets (RFC 3261 §18.1.1, §25.1).
+pub fn host_port(address: SocketAddr) -> String {
+    let mut text = String::with_capacity("[]:65535".len() + 39);
+    if address.is_ipv6() {
+        text.push('[');
+    }
+    push_address(&mut text, address.ip());
+    if address.is_ipv6() {
+        text.push(']');
+    }
+    text.push(':');
+    push_number(&mut text, address.port());
+    text
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+
+    #[test]
+    fn an_address_is_written_as_in_a_uri() {
+        for address in ["192.0.2.1:5060", "[2001:db8::1]:65535"] {
+            assert_eq!(host_port(address.parse().unwrap()), address);
+        }
+    }
 
     #[test]
     fn a_peer_host_is_one_label_under_peer_alt() {

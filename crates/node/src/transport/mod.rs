@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 use meshtone_overlay::node::Overlay;
-use meshtone_sip::transport::{Destination, Flow, Locals, Transmit, Transport};
+use meshtone_sip::transport::{Destination, Flow, Locals, Transmit, Transport, host_port};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -324,13 +324,13 @@ impl Locals for LocalView {
     fn sent_by(&self, destination: &Destination) -> String {
         match destination {
             Destination::Flow(Flow::Udp { listener, remote }) => {
-                self.0.own_address(*listener, Transport::Udp, remote.ip()).to_string()
+                host_port(self.0.own_address(*listener, Transport::Udp, remote.ip()))
             }
             Destination::Flow(Flow::Stream { transport, listener, remote, .. }) => {
-                self.0.own_address(*listener, *transport, remote.ip()).to_string()
+                host_port(self.0.own_address(*listener, *transport, remote.ip()))
             }
             Destination::Address { transport, listener, addr } => {
-                self.0.own_address(*listener, *transport, addr.ip()).to_string()
+                host_port(self.0.own_address(*listener, *transport, addr.ip()))
             }
             Destination::Flow(Flow::Peer { .. }) | Destination::Peer(_) => self.0.peers.own_host().to_owned(),
         }

@@ -77,7 +77,7 @@ pub(super) fn read(message: &Parsed) -> Result<(Essentials<'_>, Known), ParseErr
     let (_, from) = read_tag(message, Header::From)?;
     let (to_tag, to) = read_tag(message, Header::To)?;
     let contact = check_addresses(message, Header::Contact)?;
-    for header in ADDRESSES {
+    for header in ADDRESSES.into_iter().filter(|header| message.slots.contains(*header)) {
         check_addresses(message, header)?;
     }
     let call_id = message.call_id();
@@ -131,7 +131,8 @@ fn read_numbers(message: &Parsed) -> Result<CSeq<'_>, ParseError> {
     message.max_forwards()?;
     message.expires()?;
     for header in [Header::MinExpires, Header::MaxBreadth] {
-        if message.header(header).is_some_and(|value| list::decimal(value).is_none()) {
+        if message.slots.contains(header) && message.header(header).is_some_and(|value| list::decimal(value).is_none())
+        {
             return Err(ParseError::Malformed(header));
         }
     }

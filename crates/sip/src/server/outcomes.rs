@@ -18,8 +18,10 @@ impl Server {
     /// Takes a response; one that is not for us, or answers nothing, is dropped (RFC 3261 §18.1.2, RFC 6026 §7.3).
     pub(super) fn handle_response(&mut self, now: Instant, response: Message) {
         let Ok(read) = response.read_essentials() else { return };
-        if self.locals.is_local(read.via.host, read.via.port) {
-            self.layer.handle_response(now, response);
+        if self.locals.is_local(read.via.host, read.via.port)
+            && let Some(key) = self.layer.key_of_response(&response, &read.via)
+        {
+            self.layer.take_response(now, key, response);
         }
     }
 

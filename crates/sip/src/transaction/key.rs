@@ -22,7 +22,7 @@ pub(super) enum As {
 /// Stands for all that a transaction is found by: 128 bits of a keyed hash, so that a table holds no texts, and nobody who does
 /// not know the keys finds two messages with one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key(u64, u64);
+pub(crate) struct Key(u64, u64);
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -67,9 +67,12 @@ impl Keys {
 
     /// Key of the client transaction that a response belongs to; also of a request that we are about to send.
     pub(super) fn client(&self, message: &Message) -> Result<Key, ParseError> {
-        let via = message.top_via()?;
-        let cseq = message.cseq()?;
-        Ok(self.hash((via.branch().unwrap_or_default(), cseq.method)))
+        Ok(self.of_branch(&message.top_via()?, message.cseq()?.method))
+    }
+
+    /// The same, of a topmost Via and the method that CSeq names.
+    pub(super) fn of_branch(&self, via: &Via<'_>, method: &str) -> Key {
+        self.hash((via.branch().unwrap_or_default(), method))
     }
 
     fn hash(&self, what: impl Hash) -> Key {
