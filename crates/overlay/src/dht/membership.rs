@@ -151,7 +151,7 @@ impl Dht {
     /// Dials one of the nodes that were lost: a partition may have ended.
     pub(super) fn on_probe_due(&mut self, now: Now) {
         self.set_jittered(now.instant, PROBE, Timer::Probe);
-        if !self.role.serves() && self.table.links().len() >= CLIENT_LINKS {
+        if !self.role.serves() && self.table.lasting().count() >= CLIENT_LINKS {
             return;
         }
         let choice = self.randomness.next_u64();

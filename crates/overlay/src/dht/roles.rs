@@ -64,7 +64,7 @@ impl Dht {
             return;
         }
         let replicas = u64::try_from(self.config.replicas).unwrap_or(u64::MAX);
-        let (links, chance) = (self.table.links().len(), self.randomness.next_u64());
+        let (links, chance) = (self.table.lasting().count(), self.randomness.next_u64());
         let step = match self.role.look(now.instant, links, replicas, chance) {
             None if self.role.is_leaving() && self.has_handed_over() => Some(self.role.step_down(now.instant, chance)),
             step => step,

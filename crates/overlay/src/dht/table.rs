@@ -100,10 +100,11 @@ impl Table {
         nearest(links.collect(), count).into_iter().cloned().collect()
     }
 
-    /// Returns how many linked nodes are closer to the place than `node` is.
+    /// Returns how many linked nodes are closer to the place than `node` is. Visitors do not count: they are gone in a moment, and
+    /// nothing is stored with them.
     pub(super) fn rank(&self, place: Position, node: Position) -> usize {
         let own = place.distance(node);
-        self.links.values().filter(|link| !link.suspect && place.distance(link.descriptor.node.into()) < own).count()
+        self.lasting().filter(|(_, link)| !link.suspect && place.distance(link.descriptor.node.into()) < own).count()
     }
 
     /// Returns the next hop towards a place: of the links that are not excluded, silent ones last, the one that shares most leading

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meshtone_identity::NodeId;
-use meshtone_overlay::dht::body::{Ask, Reply};
+use meshtone_overlay::dht::body::{Ask, Handed, Reply};
 use meshtone_overlay::dht::message::{Answer, Message, Request};
 use meshtone_overlay::dht::{Config, Event, OperationId};
-use meshtone_overlay::record::Kind;
+use meshtone_overlay::record::{Kind, ResourceId};
 
 use crate::support::{Lone, OWN, descriptor, neighbour, registration};
 
@@ -137,4 +137,22 @@ fn a_visitor_is_no_part_of_the_mesh() {
         .map(|node| node.node)
         .collect();
     assert!(!named.is_empty() && !named.contains(&hearsay(1)), "{named:?}");
+}
+
+#[test]
+fn visitors_near_a_place_keep_nobody_from_holding_what_belongs_there() {
+    let mut lone = Lone::new(Config { replicas: 2, ..Config::default() });
+    (1..=9).for_each(|number| lone.link(neighbour(number)));
+    // At a place that this node is the closest to of its neighbours.
+    let is_near = |name: &String| matches!(ResourceId::of_name(name).as_bytes()[0].trailing_zeros(), 4..8);
+    let name = (0..).map(|number| format!("user{number}@example.org")).find(is_near).unwrap();
+    let mut near = *ResourceId::of_name(&name).as_bytes();
+    for number in 0..8 {
+        near[31] = number;
+        lone.link(NodeId::from_bytes(near));
+        lone.hear(NodeId::from_bytes(near), &Message::Visit.encode());
+    }
+    let record = registration(&name, neighbour(3), lone.now.unix_ms, 1);
+    let store = Ask::Store(vec![Handed { remaining_s: 600, record }]).encode();
+    assert_eq!(lone.ask(neighbour(1), 7, store), Reply::Stored(vec![Ok(())]));
 }
