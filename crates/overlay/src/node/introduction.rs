@@ -62,13 +62,16 @@ impl Overlay {
 
     /// Asks the super-nodes of a node to introduce us. Whether that came to a link.
     async fn introduce(&self, node: NodeId, found: &Found) -> bool {
-        if found.super_nodes.is_empty() {
+        // It may name us alone: whom we cannot reach ourselves we do not reach through ourselves.
+        let others = found.super_nodes.iter().copied().filter(|through| *through != self.node_id());
+        let others: Vec<NodeId> = others.collect();
+        if others.is_empty() {
             return false;
         }
         sleep(HEAD_START).await;
         // They are dropped, and so ended, with this.
         let mut asking = JoinSet::new();
-        for through in found.super_nodes.iter().copied() {
+        for through in others {
             let this = self.clone();
             asking.spawn(async move { this.ask_super_node(through, node).await });
         }
