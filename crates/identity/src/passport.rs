@@ -207,6 +207,12 @@ impl SignedPassport {
         &self.x5u
     }
 
+    /// The signature's first number, r (RFC 7518 §3.4): no two that one key made have the same, though anybody can write a signature in
+    /// two ways.
+    pub fn nonce(&self) -> [u8; 32] {
+        self.signature.as_bytes().first_chunk().copied().unwrap_or_default()
+    }
+
     /// The claims, once the signature is found to be `key`'s.
     ///
     /// # Errors

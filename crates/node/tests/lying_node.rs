@@ -73,6 +73,7 @@ async fn a_home_node_is_believed_by_a_fresh_statement_of_its_own_for_this_very_c
     let fresh = pair.statement(ALICE, NOBODY, now_s(), &own);
     // It is believed: what it hears is that nobody is there.
     assert_eq!(pair.call("true", &fresh).await, 404);
+    assert_eq!(pair.call("copy", &fresh).await, 403, "it was for another call");
     assert_eq!(pair.call("silent", "").await, 428);
     assert_eq!(pair.call("stale", &pair.statement(ALICE, NOBODY, now_s() - 300, &own)).await, 403);
     assert_eq!(pair.call("early", &pair.statement(ALICE, NOBODY, now_s() + 300, &own)).await, 403);

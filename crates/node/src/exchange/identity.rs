@@ -7,6 +7,8 @@
 //! Whom a request is for stands in its Request-URI, since To may say anything at all ("201", an address of the node): both are
 //! signed, so that nobody can send it to somebody else.
 
+mod replays;
+
 use std::sync::Arc;
 
 use meshtone_identity::passport::{Claims, Kind, MediaKey, Party, SignedPassport};
@@ -17,15 +19,17 @@ use meshtone_sip::message::{Header, Identity, Message, Method, NameAddr, Uri};
 use meshtone_sip::transport::PeerHost;
 
 use crate::transport::Proven;
+use replays::{Nonce, Replays};
 
 /// How old or how early a statement may be, in seconds (RFC 8224 §6.2.3).
 const FRESH_S: u64 = 60;
 
-/// What this node needs to sign.
+/// What this node needs to sign, and what it has believed lately.
 pub(crate) struct Identities {
     signer: Arc<dyn Signer>,
     /// Where others find the certificate of this node's key.
     info: String,
+    replays: Replays,
 }
 
 /// Why a request is refused (RFC 8224 §6.2.2).
@@ -39,12 +43,13 @@ const MISSING: Refusal = Refusal { status: 428, reason: "Use Identity Header" };
 const BAD_INFO: Refusal = Refusal { status: 436, reason: "Bad Identity Info" };
 const UNSUPPORTED: Refusal = Refusal { status: 437, reason: "Unsupported Credential" };
 const INVALID: Refusal = Refusal { status: 438, reason: "Invalid Identity Header" };
+const REPLAYED: Refusal = Refusal { status: 403, reason: "Identity Of Another Call" };
 const STALE: Refusal = Refusal { status: 403, reason: "Stale Date" };
 
 impl Identities {
     /// Signs with the key of this node's certificate.
     pub(crate) fn new(signer: Arc<dyn Signer>, own_host: &PeerHost) -> Self {
-        Self { signer, info: info_of(own_host) }
+        Self { signer, info: info_of(own_host), replays: Replays::default() }
     }
 
     /// The request with a statement of who makes it, or nothing where that is said of nobody, or needs no word of its own: an ACK and
@@ -68,22 +73,36 @@ impl Identities {
         edit.set(Header::Identity, &Identity::write(&passport, &self.info, claims.kind.ppt()));
         Some(edit.finish())
     }
+
+    /// Judges a request that came from the node `host`, which has proved this much, and which asserts that `caller` makes it. A request
+    /// of which nothing is asserted states nothing. A statement is good for one call.
+    pub(crate) fn verify(
+        &self,
+        request: &Message,
+        caller: Option<&str>,
+        host: &PeerHost,
+        proven: &Proven,
+        now_s: u64,
+    ) -> Result<(), Refusal> {
+        let Some(nonce) = verify(request, caller, host, proven, now_s)? else { return Ok(()) };
+        let call_id = request.call_id();
+        if self.replays.admit(nonce, call_id, now_s) { Ok(()) } else { Err(REPLAYED) }
+    }
 }
 
-/// Judges a request that came from the node `host`, which has proved this much, and which asserts that `caller` makes it. A request of
-/// which nothing is asserted states nothing.
-pub(crate) fn verify(
+/// As [`Identities::verify`], of this request alone; returns what tells its statement from all others, where there is one.
+fn verify(
     request: &Message,
     caller: Option<&str>,
     host: &PeerHost,
     proven: &Proven,
     now_s: u64,
-) -> Result<(), Refusal> {
-    let Some(caller) = caller else { return Ok(()) };
+) -> Result<Option<Nonce>, Refusal> {
+    let Some(caller) = caller else { return Ok(None) };
     let mut fields = request.fields(Header::Identity);
     let field = match (fields.next(), fields.next()) {
         (Some(field), None) => Identity::parse(field).map_err(|_| INVALID)?,
-        (None, _) if !proven.signs => return Ok(()),
+        (None, _) if !proven.signs => return Ok(None),
         (None, _) => return Err(MISSING),
         // One alone can be the word of this node.
         (Some(_), Some(_)) => return Err(INVALID),
@@ -112,7 +131,7 @@ pub(crate) fn verify(
     if claims.iat.abs_diff(now_s) > FRESH_S {
         return Err(STALE);
     }
-    Ok(())
+    Ok(Some(passport.nonce()))
 }
 
 fn info_of(host: &PeerHost) -> String {

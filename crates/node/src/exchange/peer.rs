@@ -8,7 +8,7 @@ use meshtone_sip::transport::{Flow, PeerHost};
 
 use super::callee::Callee;
 use super::contacts::Phones;
-use super::identity::{self, asserted_address};
+use super::identity::asserted_address;
 use super::shown::ANONYMOUS;
 use super::worker::{Input, Worker};
 use crate::account::name::is_address;
@@ -82,8 +82,8 @@ impl Worker {
         proven: &Proven,
         caller: Option<String>,
     ) {
-        if let Err(refusal) = identity::verify(request, caller.as_deref(), host, proven, self.exchange.agreed_unix_s())
-        {
+        let (exchange, now_s) = (&self.exchange, self.exchange.agreed_unix_s());
+        if let Err(refusal) = exchange.identities.verify(request, caller.as_deref(), host, proven, now_s) {
             tracing::warn!(%host, refusal.status, refusal.reason, "a request of another node was refused");
             self.reject(id, refusal.status, refusal.reason);
             return;

@@ -44,7 +44,12 @@ impl Node {
     }
 
     fn verdict(&self, request: &Message, now_s: u64) -> Result<(), Refusal> {
-        verify(request, asserted_address(request).as_deref(), &self.host, &self.proven, now_s)
+        verify(request, asserted_address(request).as_deref(), &self.host, &self.proven, now_s).map(drop)
+    }
+
+    /// What `other` makes of a request of this node.
+    fn verdict_of(&self, other: &Node, request: &Message, now_s: u64) -> Result<(), Refusal> {
+        other.identities.verify(request, asserted_address(request).as_deref(), &self.host, &self.proven, now_s)
     }
 }
 
@@ -89,6 +94,17 @@ fn a_copied_statement_is_good_for_no_other_caller_callee_media_or_node() {
     // Another node passes it on, as it is and as its own.
     assert_eq!(m.verdict(&signed, NOW), Err(BAD_INFO));
     assert_eq!(m.verdict(&altered(&signed, "info=<sip:a.", "info=<sip:m."), NOW), Err(BAD_INFO));
+}
+
+#[test]
+fn a_statement_is_good_for_one_call_and_the_same_words_are_signed_anew_for_the_next() {
+    let (a, b) = (node("a"), node("b"));
+    let signed = a.signs(INVITE);
+    assert_eq!(a.verdict_of(&b, &signed, NOW), Ok(()));
+    assert_eq!(a.verdict_of(&b, &signed, NOW), Ok(()), "the same request by another way");
+    let copied = altered(&signed, "Call-ID: c1", "Call-ID: c2");
+    assert_eq!(a.verdict_of(&b, &copied, NOW), Err(REPLAYED));
+    assert_eq!(a.verdict_of(&b, &a.signs(&INVITE.replace("Call-ID: c1", "Call-ID: c2")), NOW), Ok(()));
 }
 
 #[test]

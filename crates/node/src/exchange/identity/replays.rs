@@ -1,0 +1,83 @@
+//! Statements that were believed lately, so that none is believed for a second call (RFC 8224 §12.1).
+//!
+//! Two statements say the same where one calls another twice in a second, but no two signatures have the same r (FIPS 186-5 §6.4):
+//! that number is what a statement is told by. Not the whole signature, of which anybody can make another valid one.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use meshtone_identity::id::sha256;
+
+use super::FRESH_S;
+
+/// For how long one is remembered at least: what is as early as may be stays fresh for that long.
+const REMEMBERED_S: u64 = 2 * FRESH_S;
+
+/// Statements in a generation, of 100 bytes each: 500 calls a second for as long as they are fresh. With more, the oldest are forgotten
+/// early, and could be used twice by the certified node alone that signed them.
+const MAX_STATEMENTS: usize = 64 * 1024;
+
+/// What tells a statement from all others.
+pub(super) type Nonce = [u8; 32];
+
+/// Two generations of statements, with the call that each was for.
+#[derive(Default)]
+pub(super) struct Replays(Mutex<Generations>);
+
+#[derive(Default)]
+struct Generations {
+    since_s: u64,
+    young: HashMap<Nonce, [u8; 32]>,
+    old: HashMap<Nonce, [u8; 32]>,
+}
+
+impl Replays {
+    /// Whether a statement that is fresh at this time is for this call, and was for no other one before.
+    pub(super) fn admit(&self, nonce: Nonce, call_id: &str, now_s: u64) -> bool {
+        let call = sha256(call_id.as_bytes());
+        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that was set back makes them last longer, not shorter.
+        let is_full = generations.young.len() >= MAX_STATEMENTS;
+        if is_full || now_s.saturating_sub(generations.since_s) > REMEMBERED_S {
+            generations.old = std::mem::take(&mut generations.young);
+            generations.since_s = now_s;
+        }
+        if let Some(before) = generations.old.get(&nonce) {
+            return *before == call;
+        }
+        *generations.young.entry(nonce).or_insert(call) == call
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn nonce(number: usize) -> Nonce {
+        sha256(&number.to_be_bytes())
+    }
+
+    #[test]
+    fn a_statement_is_good_for_one_call_however_often_that_is_sent() {
+        let replays = Replays::default();
+        for later_s in [0, 0, 30, REMEMBERED_S] {
+            assert!(replays.admit(nonce(1), "one", NOW + later_s));
+            assert!(!replays.admit(nonce(1), "other", NOW + later_s), "after {later_s} s");
+        }
+        assert!(replays.admit(nonce(2), "other", NOW));
+    }
+
+    #[test]
+    fn what_is_not_fresh_any_more_is_forgotten_and_the_rest_is_bounded() {
+        let replays = Replays::default();
+        assert!(replays.admit(nonce(0), "one", NOW));
+        for number in 1..=2 * MAX_STATEMENTS {
+            assert!(replays.admit(nonce(number), "many", NOW));
+        }
+        let generations = replays.0.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(generations.young.len() <= MAX_STATEMENTS && generations.old.len() <= MAX_STATEMENTS);
+        assert!(!generations.old.contains_key(&nonce(0)));
+    }
+}
