@@ -120,6 +120,14 @@ impl Authority {
         NodeCertificate::verify_with(&*self.verifier, &der, &self.certificate, now)
     }
 
+    /// Issues a node's certificate anew: for the same keys and the same id.
+    ///
+    /// # Errors
+    /// Those of [`issue_node`](Self::issue_node).
+    pub fn renew_node(&self, old: &NodeCertificate, now: u64, lifetime: Duration) -> Result<NodeCertificate, Error> {
+        self.certify_node(old.public_key(), old.link_key(), old.salt(), now, lifetime)
+    }
+
     /// Issues the certificate by which a node may speak for a domain.
     ///
     /// # Errors

@@ -116,6 +116,7 @@ pub struct NodeCertificate {
     node_id: NodeId,
     public_key: PublicKey,
     link_key: LinkKey,
+    salt: [u8; SALT_LENGTH],
     not_before: u64,
     not_after: u64,
 }
@@ -154,6 +155,7 @@ impl NodeCertificate {
             node_id: NodeId::derive(&parsed.public_key, &salt_bytes),
             public_key: parsed.public_key,
             link_key: link_key.parse().map_err(|_| malformed("its link key cannot be read"))?,
+            salt: salt_bytes,
             not_before: parsed.not_before,
             not_after: parsed.not_after,
         })
@@ -167,6 +169,11 @@ impl NodeCertificate {
     /// Returns the node's id.
     pub fn node_id(&self) -> NodeId {
         self.node_id
+    }
+
+    /// Returns what the authority added to the key, so that nobody chooses an id.
+    pub(crate) fn salt(&self) -> [u8; SALT_LENGTH] {
+        self.salt
     }
 
     /// Returns the key that signs the node's records.

@@ -266,6 +266,14 @@ fn status_text(status: &Status) -> String {
                 .to_owned(),
         );
     }
+    if let Some(reason) = &status.renewal_failing {
+        let left = lasting(status.certified_until.saturating_sub(unix_ms() / 1000));
+        sections.push(format!(
+            "renewal   this node's certificates end in {left} and could not be renewed: {}\n\
+             hint: the node that founded the overlay has to run; without certificates no other node speaks to this one",
+            printable(reason)
+        ));
+    }
     if let Some(search) = &status.search {
         let (since, attempts) = (lasting(search.since_s), search.attempts);
         sections.push(format!(
@@ -449,6 +457,8 @@ mod tests {
                 q: 1.0,
             }],
             revoked: true,
+            certified_until: unix_ms() / 1000 + 86_400,
+            renewal_failing: Some("the authority's node is not reached".to_owned()),
             calls: vec![],
             trunks: vec![TrunkStatus {
                 name: "provider".to_owned(),

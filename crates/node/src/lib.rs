@@ -15,6 +15,7 @@
 //! | [`enrol`] | how a node comes by its identity, and tickets for others |
 //! | [`backup`] | a node, or the authority alone, in one encrypted file |
 //! | [`control`] | administration over a unix socket |
+//! | `renewal` | this node's certificates, before they run out |
 //! | `revocation` | which nodes the authority has revoked |
 //! | [`store`] | the data folder |
 
@@ -29,6 +30,7 @@ mod exchange;
 mod location;
 mod member;
 mod node;
+mod renewal;
 mod revocation;
 mod status;
 pub mod store;

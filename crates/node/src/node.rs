@@ -23,6 +23,7 @@ use crate::authority::{self, ServiceError};
 use crate::bootstrap::{Bootstrap, Peer, Tried};
 use crate::clock::{unix_ms, unix_s};
 use crate::control;
+use crate::enrol::renew::Pair;
 use crate::enrol::{self, Membership};
 use crate::exchange::Exchange;
 use crate::exchange::allowance::Allowances;
@@ -42,6 +43,7 @@ use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
 use crate::location::publisher::Publisher;
 use crate::member::{MemberError, Members};
+use crate::renewal::{self, Validity};
 use crate::status::StatusView;
 use crate::store::{Setting, Store, StoreError};
 use crate::transport::dispatch::{Dispatch, INBOX};
@@ -215,6 +217,7 @@ impl Node {
         let overlay_config = overlay_config(&config, &membership, &store);
         let revocations = membership.inviter().revocations();
         let delegated = overlay_config.delegated.clone();
+        let renewed = overlay_config.renewed.clone();
         let overlay = Overlay::start(overlay_config).await?;
 
         let accounts = Accounts::open(store.clone(), &domain, overlay.node_id(), unix_ms, account::system_random())?;
@@ -332,11 +335,25 @@ impl Node {
             first_run: membership.first_run,
             users: accounts.users(),
         };
-        let view =
-            StatusView::new(summary.clone(), exchange, first_stage, tried, authority.clone(), revocations.clone());
+        let validity = Validity::of(&membership);
+        let (own, until) = (authority.clone(), validity.clone());
+        let view = StatusView::new(summary.clone(), exchange, first_stage, tried, own, revocations, until);
         let domain = &membership.authority_domain;
         let certificate = membership.authority_certificate.clone();
         let enroller = authority::Client::new(overlay.clone(), domain, certificate, authority.clone());
+        let validity = Validity::of(&membership);
+        let keeper = renewal::Keeper {
+            store: store.clone(),
+            overlay: overlay.clone(),
+            client: enroller.clone(),
+            authority: membership.authority_certificate.clone(),
+            signer: membership.signer.clone(),
+            link_key: membership.link_key(),
+            pair: Pair { node: membership.certificate.clone(), home: membership.home.clone() },
+            renewed,
+            validity,
+        };
+        tasks.spawn(keeper.run());
         let inviter = membership.inviter();
         let control =
             control::Control::new(accounts, inviter, members, store.clone(), enroller, overlay.clone(), Arc::new(view))
@@ -453,7 +470,8 @@ fn authority(
     };
     let settings = config.authority.clone().unwrap_or_default();
     let (domain, random) = (&membership.domain, account::system_random());
-    authority::Service::open(store.clone(), authority, domain, &settings, unix_s, random).map(Arc::new).map(Some)
+    let service = authority::Service::open(store.clone(), authority, domain, &settings, unix_s, random)?;
+    Ok(Some(Arc::new(service.renewing(membership.inviter()))))
 }
 
 /// The addresses to tell a person: where we listen on all of them, those of this machine that the links know.

@@ -23,6 +23,7 @@ use crate::exchange::Exchange;
 use crate::exchange::first_stage::FirstStage;
 use crate::exchange::trunk::TrunkState;
 use crate::node::Summary;
+use crate::renewal::Validity;
 use crate::revocation::Revocations;
 
 /// What `status` is read from.
@@ -33,6 +34,7 @@ pub(crate) struct StatusView {
     tried: Arc<Tried>,
     authority: Option<Arc<Service>>,
     revocations: Revocations,
+    validity: Validity,
     started: Instant,
 }
 
@@ -44,8 +46,9 @@ impl StatusView {
         tried: Arc<Tried>,
         authority: Option<Arc<Service>>,
         revocations: Revocations,
+        validity: Validity,
     ) -> Self {
-        Self { summary, exchange, first_stage, tried, authority, revocations, started: Instant::now() }
+        Self { summary, exchange, first_stage, tried, authority, revocations, validity, started: Instant::now() }
     }
 
     fn authority(&self, now_ms: u64) -> Option<AuthorityStatus> {
@@ -139,6 +142,7 @@ impl StatusSource for StatusView {
     fn status(&self) -> Status {
         let now_ms = unix_ms();
         let overlay = &self.exchange.overlay;
+        let (certified_until, renewal_failing) = self.validity.now();
         Status {
             node: self.summary.node.clone(),
             overlay: self.summary.overlay.clone(),
@@ -168,6 +172,8 @@ impl StatusSource for StatusView {
             }),
             contradictions: overlay.evidence().iter().map(contradiction).collect(),
             revoked: self.revocations.of_own(),
+            certified_until,
+            renewal_failing,
             authority: self.authority(now_ms),
         }
     }

@@ -128,7 +128,8 @@ impl Overlay {
             config.certificate.clone(),
             config.homes.clone(),
             config.delegated.clone(),
-        );
+        )
+        .renewed(config.renewed.clone());
         let validator = CertificateValidator::new(config.authority.clone()).without(config.revoked.clone());
         Self::dangerous_start_with(config, Arc::new(writer), Arc::new(validator)).await
     }
@@ -157,10 +158,11 @@ impl Overlay {
             serves: config.role != RoleChoice::Ordinary,
             enrol: config.enrol,
             revoked: config.revoked,
+            renewed: config.renewed.clone(),
         })
         .await
         .map_err(|error| Error::Socket(error.to_string()))?;
-        let own = OwnRecords::new(node, link_key, &links.addresses(), config.homes, config.version);
+        let own = OwnRecords::new(node, link_key, &links.addresses(), (config.homes, config.renewed), config.version);
         let persist = config.records.is_some();
         let mut dht = Dht::new(
             dht::Config { replicas: config.replicas, role: config.role, persist, subnet_of, ..dht::Config::default() },
@@ -332,6 +334,14 @@ impl Overlay {
     /// [`Error::Stopped`].
     pub async fn heard_of(&self, link_key: LinkKey, place: SocketAddr) -> Result<(), Error> {
         self.inner.commands.send(Command::Heard { link_key, place }).await.map_err(|_| Error::Stopped)
+    }
+
+    /// Writes anew what this node says of itself, since its certificates have been renewed. Links show them when they are made.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn say_again(&self) -> Result<(), Error> {
+        self.inner.commands.send(Command::SayAgain).await.map_err(|_| Error::Stopped)
     }
 
     /// Forgets what this node wrote, which is none any longer.

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshtone_identity::{AuthorityCertificate, Es256, NodeId, Signer, UserCertificate, UserRequest, address};
+use meshtone_identity::{
+    AuthorityCertificate, EnrolRequest, Es256, LinkKey, NodeId, Signer, UserCertificate, UserRequest, address,
+};
 use meshtone_overlay::{Kind, Overlay, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -14,6 +16,7 @@ use tokio::time::timeout;
 use super::error::AskError;
 use super::wire::{Answer, MAX_MESSAGE, Request};
 use super::{NAME, Service};
+use crate::enrol::renew::{Pair, Renewal};
 
 /// How long an authority's node may take: a link to it, a signature, and a disk.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -52,7 +55,7 @@ impl Client {
             (_, Answer::Mailed { is_closed: false }) => Ok(Asked::Mailed),
             (_, Answer::Mailed { is_closed: true }) => Ok(Asked::MailedIfEnrolled),
             (_, Answer::Refused(refusal)) => Err(AskError::Refused(refusal)),
-            (node, Answer::Certificate(_)) => Err(AskError::Misbehaved { node }),
+            (node, Answer::Certificate(_) | Answer::Renewed { .. }) => Err(AskError::Misbehaved { node }),
         }
     }
 
@@ -73,7 +76,7 @@ impl Client {
         let (node, der) = match self.ask(Request::Prove { certification, code: code.to_owned() }).await? {
             (node, Answer::Certificate(der)) => (node, der),
             (_, Answer::Refused(refusal)) => return Err(AskError::Refused(refusal)),
-            (node, Answer::Mailed { .. }) => return Err(AskError::Misbehaved { node }),
+            (node, Answer::Mailed { .. } | Answer::Renewed { .. }) => return Err(AskError::Misbehaved { node }),
         };
         let wrong = |why: String| AskError::WrongCertificate { node, why };
         let certificate =
@@ -84,19 +87,46 @@ impl Client {
         Ok(certificate)
     }
 
+    /// Asks for this node's own certificates anew; nothing of what comes back is verified yet.
+    pub(crate) async fn renew(
+        &self,
+        signer: &dyn Signer,
+        link_key: LinkKey,
+        pair: &Pair,
+    ) -> Result<(Vec<u8>, Vec<u8>), AskError> {
+        let certification = EnrolRequest::encode(signer, link_key).map_err(AskError::Request)?;
+        let shown = Renewal { certification, node: pair.node.der().to_vec(), home: pair.home.der().to_vec() };
+        let request = Request::Renew(shown);
+        let (node, answer) = match &self.own {
+            Some(_) => self.ask(request).await?,
+            // An authority that sends no mails is not announced; but it is one of these.
+            None => self.ask_nodes_of(Kind::Certificate, &self.domain, &request).await?,
+        };
+        match answer {
+            Answer::Renewed { node, home } => Ok((node, home)),
+            Answer::Refused(refusal) => Err(AskError::Refused(refusal)),
+            Answer::Mailed { .. } | Answer::Certificate(_) => Err(AskError::Misbehaved { node }),
+        }
+    }
+
     /// Asks this node's own authority, or the nodes that say that they have it, until one answers.
     async fn ask(&self, request: Request) -> Result<(NodeId, Answer), AskError> {
         if let Some(own) = &self.own {
             let node = self.overlay.node_id();
             return Ok((node, Service::answer_on_thread(own.clone(), node, request).await));
         }
+        self.ask_nodes_of(Kind::SipRegistration, &format!("{NAME}@{}", self.domain), &request).await
+    }
+
+    /// Asks the writers of what stands under a name, until one answers.
+    async fn ask_nodes_of(&self, kind: Kind, name: &str, request: &Request) -> Result<(NodeId, Answer), AskError> {
         let domain = || self.domain.clone();
-        let found = self.overlay.fetch(Kind::SipRegistration, &format!("{NAME}@{}", self.domain)).await;
+        let found = self.overlay.fetch(kind, name).await;
         let found = found.map_err(|why| AskError::Overlay { domain: domain(), why })?;
         let mut failed = AskError::NoAuthority { domain: domain() };
         for entry in found {
             let node = entry.writer;
-            match timeout(WITHIN, self.exchange(node, &request)).await {
+            match timeout(WITHIN, self.exchange(node, request)).await {
                 Ok(Ok(answer)) => return Ok((node, answer)),
                 Ok(Err(error)) => failed = error,
                 Err(_) => failed = AskError::Unreachable { node, why: "it does not answer in time".to_owned() },

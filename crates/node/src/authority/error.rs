@@ -30,6 +30,12 @@ pub enum Refusal {
     /// 7
     #[error("addresses of that domain are given by who runs its nodes, not proved by mail")]
     HomeDomain,
+    /// 8
+    #[error("the authority has revoked this node")]
+    Revoked,
+    /// 9
+    #[error("these certificates cannot be renewed, or not yet")]
+    NotRenewable,
     /// What a later release says.
     #[error("{0}")]
     Other(String),
@@ -45,6 +51,8 @@ impl Refusal {
             Refusal::Malformed => 5,
             Refusal::Failed => 6,
             Refusal::HomeDomain => 7,
+            Refusal::Revoked => 8,
+            Refusal::NotRenewable => 9,
             Refusal::Other(_) => u8::MAX,
         }
     }
@@ -58,6 +66,8 @@ impl Refusal {
             5 => Refusal::Malformed,
             6 => Refusal::Failed,
             7 => Refusal::HomeDomain,
+            8 => Refusal::Revoked,
+            9 => Refusal::NotRenewable,
             _ => Refusal::Other(text.chars().filter(|character| !character.is_control()).take(MAX_TEXT).collect()),
         }
     }
@@ -76,6 +86,9 @@ impl Refusal {
             }
             Refusal::Malformed => "run the same version of meshtone as the authority's node",
             Refusal::HomeDomain => "ask who runs it for an account: `meshtone user add` there",
+            Refusal::Revoked | Refusal::NotRenewable => {
+                "ask who runs the authority; with a fresh ticket the machine joins anew"
+            }
             Refusal::Failed => "try again; who runs the authority finds the reason in its log",
             Refusal::Other(_) => "a newer version of meshtone may know what to do",
         }

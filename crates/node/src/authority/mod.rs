@@ -34,6 +34,8 @@ use meshtone_overlay::Overlay;
 
 use crate::account::Random;
 use crate::control::CertificateRow;
+use crate::enrol::renew::{Pair, Renewal};
+use crate::enrol::{Inviter, RenewError};
 use crate::location::publisher::{Announcement, Publisher};
 use crate::store::cbor::{Octets, to_cbor};
 use crate::store::{Store, StoreError, Table};
@@ -106,6 +108,7 @@ pub struct Service {
     random: Box<dyn Random>,
     now: fn() -> u64,
     mailbox: Mutex<Mailbox>,
+    inviter: Option<Arc<Inviter>>,
 }
 
 /// Why the authority does not start.
@@ -145,7 +148,22 @@ impl Service {
             }
         }
         let (domain, policy) = (domain.to_owned(), settings.policy);
-        Ok(Service { authority, domain, policy, store, mailer, random, now, mailbox: Mutex::new(mailbox) })
+        Ok(Service {
+            authority,
+            domain,
+            policy,
+            store,
+            mailer,
+            random,
+            now,
+            mailbox: Mutex::new(mailbox),
+            inviter: None,
+        })
+    }
+
+    /// The same, which renews the certificates of nodes, too.
+    pub(crate) fn renewing(self, inviter: Arc<Inviter>) -> Service {
+        Service { inviter: Some(inviter), ..self }
     }
 
     /// Tells the overlay where people are enrolled.
@@ -193,6 +211,7 @@ impl Service {
         let answer = match request {
             Request::Ask { certification } => self.ask(source, certification),
             Request::Prove { certification, code } => self.prove(certification, code),
+            Request::Renew(shown) => self.renew(source, shown),
         };
         answer.unwrap_or_else(|refusal| {
             tracing::debug!(peer = %source.short(), %refusal, "a request to the authority was refused");
@@ -258,6 +277,24 @@ impl Service {
         mailbox.certified(address, certified, der.clone());
         tracing::info!(domain = address.rsplit_once('@').map_or("", |(_, domain)| domain), "an address was certified");
         Ok(Answer::Certificate(der))
+    }
+
+    fn renew(&self, source: NodeId, shown: &Renewal) -> Result<Answer, Refusal> {
+        let inviter = self.inviter.as_ref().ok_or(Refusal::Failed)?;
+        match inviter.renew(source, shown) {
+            Ok(Pair { node, home }) => {
+                tracing::info!(node = %source, "a node's certificates were renewed");
+                Ok(Answer::Renewed { node: node.der().to_vec(), home: home.der().to_vec() })
+            }
+            Err(error) => {
+                tracing::warn!(node = %source, %error, "a node's certificates were not renewed");
+                Err(match error {
+                    RenewError::Revoked => Refusal::Revoked,
+                    RenewError::NotTheirs | RenewError::TooEarly | RenewError::Identity(_) => Refusal::NotRenewable,
+                    RenewError::NoAuthority | RenewError::Store(_) => Refusal::Failed,
+                })
+            }
+        }
     }
 
     fn mailbox(&self) -> std::sync::MutexGuard<'_, Mailbox> {

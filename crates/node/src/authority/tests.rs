@@ -72,7 +72,7 @@ impl Office {
 fn der(answer: Answer) -> Vec<u8> {
     match answer {
         Answer::Certificate(der) => der,
-        Answer::Mailed { .. } | Answer::Refused(_) => panic!("{answer:?}"),
+        Answer::Mailed { .. } | Answer::Renewed { .. } | Answer::Refused(_) => panic!("{answer:?}"),
     }
 }
 

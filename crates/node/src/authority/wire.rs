@@ -4,15 +4,18 @@
 //! | --- | --- |
 //! | ask for a code | 1, 1, certification request |
 //! | prove | 1, 2, certification request, code |
+//! | renew | 1, 3, certification request, node and home certificate |
 //! | a mail is on its way, if that is allowed | 1, 0, whether only people who are enrolled already get one |
 //! | certificate | 1, 1, certificate |
 //! | refusal | 1, 2, number, text |
+//! | renewed | 1, 3, node and home certificate |
 //!
 //! The first number is the version. A later one adds fields at the end, which are passed over. Requests and certificates are DER.
 
 use serde::de::DeserializeOwned;
 
 use super::error::Refusal;
+use crate::enrol::renew::Renewal;
 use crate::store::cbor::{Blob, to_cbor};
 
 /// The version that both sides write, and the only one they read.
@@ -23,10 +26,12 @@ pub(super) const MAX_MESSAGE: usize = 8 << 10;
 
 const ASK: u8 = 1;
 const PROVE: u8 = 2;
+const RENEW: u8 = 3;
 
 const MAILED: u8 = 0;
 const CERTIFICATE: u8 = 1;
 const REFUSED: u8 = 2;
+const RENEWED: u8 = 3;
 
 /// What a node asks for, for one of its people.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub(super) enum Request {
     Ask { certification: Vec<u8> },
     /// A certificate for the code.
     Prove { certification: Vec<u8>, code: String },
+    /// Its own certificates anew.
+    Renew(Renewal),
 }
 
 /// What the authority says.
@@ -47,6 +54,8 @@ pub(super) enum Answer {
     },
     /// The certificate.
     Certificate(Vec<u8>),
+    /// The asking node's own certificates.
+    Renewed { node: Vec<u8>, home: Vec<u8> },
     /// No.
     Refused(Refusal),
 }
@@ -56,6 +65,10 @@ impl Request {
         match self {
             Request::Ask { certification } => to_cbor(&(VERSION, ASK, Blob(certification.clone()))),
             Request::Prove { certification, code } => to_cbor(&(VERSION, PROVE, Blob(certification.clone()), code)),
+            Request::Renew(Renewal { certification, node, home }) => {
+                let [certification, node, home] = [certification, node, home].map(|der| Blob(der.clone()));
+                to_cbor(&(VERSION, RENEW, certification, node, home))
+            }
         }
     }
 
@@ -70,6 +83,10 @@ impl Request {
                 let (_, _, Blob(certification), code) = read::<(u8, u8, Blob, String)>(bytes)?;
                 Some(Request::Prove { certification, code })
             }
+            RENEW => {
+                let (_, _, Blob(certification), Blob(node), Blob(home)) = read::<(u8, u8, Blob, Blob, Blob)>(bytes)?;
+                Some(Request::Renew(Renewal { certification, node, home }))
+            }
             _ => None,
         }
     }
@@ -80,6 +97,7 @@ impl Answer {
         match self {
             Answer::Mailed { is_closed } => to_cbor(&(VERSION, MAILED, is_closed)),
             Answer::Certificate(certificate) => to_cbor(&(VERSION, CERTIFICATE, Blob(certificate.clone()))),
+            Answer::Renewed { node, home } => to_cbor(&(VERSION, RENEWED, Blob(node.clone()), Blob(home.clone()))),
             Answer::Refused(refusal) => to_cbor(&(VERSION, REFUSED, refusal.number(), refusal.to_string())),
         }
     }
@@ -94,6 +112,10 @@ impl Answer {
             CERTIFICATE => {
                 let (_, _, Blob(certificate)) = read::<(u8, u8, Blob)>(bytes)?;
                 Some(Answer::Certificate(certificate))
+            }
+            RENEWED => {
+                let (_, _, Blob(node), Blob(home)) = read::<(u8, u8, Blob, Blob)>(bytes)?;
+                Some(Answer::Renewed { node, home })
             }
             REFUSED => {
                 let (_, _, number, text) = read::<(u8, u8, u8, String)>(bytes)?;
@@ -120,13 +142,15 @@ mod tests {
     fn messages_read_back() {
         let certification = vec![0x30, 0x82, 1, 2];
         let ask = Request::Ask { certification: certification.clone() };
-        let prove = Request::Prove { certification, code: "ABCD-EFGH".to_owned() };
-        for request in [ask, prove] {
+        let prove = Request::Prove { certification: certification.clone(), code: "ABCD-EFGH".to_owned() };
+        let renew = Request::Renew(Renewal { certification: certification.clone(), node: vec![1], home: vec![2] });
+        for request in [ask, prove, renew] {
             assert!(Request::decode(&request.encode()) == Some(request));
         }
         for answer in [
             Answer::Mailed { is_closed: true },
             Answer::Certificate(vec![1, 2, 3]),
+            Answer::Renewed { node: vec![1], home: vec![2, 3] },
             Answer::Refused(Refusal::WrongCode),
             Answer::Refused(Refusal::Other("a later release says this".to_owned())),
         ] {

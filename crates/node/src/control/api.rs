@@ -61,6 +61,12 @@ pub struct Status {
     /// Whether the overlay's authority has revoked this node: no other node speaks to it.
     #[serde(default)]
     pub revoked: bool,
+    /// The last second of this node's certificates, in unix seconds; it renews them by itself before.
+    #[serde(default)]
+    pub certified_until: u64,
+    /// Why it could not, where less than a month is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_failing: Option<String>,
 }
 
 /// How the overlay's authority stands.

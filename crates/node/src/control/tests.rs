@@ -42,6 +42,8 @@ impl StatusSource for FixedStatus {
             contradictions: vec![],
             authority: None,
             revoked: false,
+            certified_until: 0,
+            renewal_failing: None,
         }
     }
 

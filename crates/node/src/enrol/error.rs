@@ -212,3 +212,26 @@ impl RevokeError {
         }
     }
 }
+
+/// Why a node's certificates were not renewed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// Only the node that founded the overlay holds its authority.
+    #[error("this node does not hold the overlay's authority")]
+    NoAuthority,
+    /// The node: it shows the certificates of another one.
+    #[error("the certificates are another node's")]
+    NotTheirs,
+    /// The node: the authority has taken its certificates back.
+    #[error("the node was revoked")]
+    Revoked,
+    /// The node: half of their life is not over yet.
+    #[error("they last long enough")]
+    TooEarly,
+    /// The node: what it shows does not verify; or they could not be written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// They could not be listed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -57,7 +57,7 @@ pub struct Inviter {
 }
 
 /// When the certificates of the nodes end that were admitted in one role.
-struct Admitted {
+pub(super) struct Admitted {
     ends: Mutex<Vec<u64>>,
     setting: Setting,
     max: usize,
@@ -263,7 +263,7 @@ impl Inviter {
         Ok(issue()?)
     }
 
-    fn admitted(&self, role: Role) -> &Admitted {
+    pub(super) fn admitted(&self, role: Role) -> &Admitted {
         match role {
             Role::Home => &self.homes,
             Role::Member => &self.members,
@@ -294,6 +294,15 @@ impl Admitted {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         ends.retain(|end| *end >= now);
         ends.len() >= self.max
+    }
+
+    /// Counts a node longer, whose certificate was to end then.
+    pub(super) fn renew(&self, store: &Store, old_end: u64, end: u64) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counted) = ends.iter_mut().find(|counted| **counted == old_end) {
+            *counted = end;
+            store.put_setting(self.setting, to_cbor(&*ends));
+        }
     }
 
     /// Counts a node whose certificate ends then.

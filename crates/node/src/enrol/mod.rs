@@ -12,10 +12,11 @@ mod invite;
 mod join;
 mod nodes;
 mod peers;
+pub(crate) mod renew;
 mod wire;
 
 pub use domain::default_domain;
-pub use error::{EnrolError, InviteError, RevokeError};
+pub use error::{EnrolError, InviteError, RenewError, RevokeError};
 pub use invite::{Inviter, MAX_VALIDITY};
 pub use peers::{encode_host_cache, known_peers};
 

@@ -282,3 +282,38 @@ async fn a_node_does_not_change_its_domain_or_overlay_by_mistake() {
     assert!(matches!(ask(None, Some("mt1-xyz")).await, Err(EnrolError::Ticket(_))));
     assert!(matches!(ask(Some("a b"), None).await, Err(EnrolError::Identity(_))));
 }
+
+#[test]
+fn certificates_are_renewed_for_the_same_node_when_half_of_their_life_is_over_and_for_nobody_else() {
+    const LATER: fn() -> u64 = || AT + 200 * 86_400;
+    let (founder, folder) = (founder(), folder());
+    let ticket = ticket(&founder);
+    let (keys, link_key, request) = joiner(&folder, &ticket);
+    let reply = founder.inviter.handle(link_key, &request);
+    let joined = accept(&folder, keys, &ticket, &reply).unwrap();
+    let shown = renew::Renewal {
+        certification: meshtone_identity::EnrolRequest::encode(&*joined.signer, link_key).unwrap(),
+        node: joined.certificate.der().to_vec(),
+        home: joined.home.der().to_vec(),
+    };
+    assert!(matches!(founder.inviter.renew(joined.node(), &shown), Err(RenewError::TooEarly)));
+
+    let later = load(&founder.folder.store, LATER).unwrap().unwrap().inviter();
+    assert!(matches!(later.renew(founder.identity.node(), &shown), Err(RenewError::NotTheirs)), "over another's link");
+    let thief = SigningKey::generate().unwrap();
+    let certification = meshtone_identity::EnrolRequest::encode(&thief, link_key).unwrap();
+    let stolen = renew::Renewal { certification, ..shown.clone() };
+    assert!(matches!(later.renew(joined.node(), &stolen), Err(RenewError::NotTheirs)), "without the key");
+    let foreign = renew::Renewal { home: founder.identity.home.der().to_vec(), ..shown.clone() };
+    assert!(matches!(later.renew(joined.node(), &foreign), Err(RenewError::Identity(_))), "another's domain");
+
+    let renew::Pair { node, home } = later.renew(joined.node(), &shown).unwrap();
+    assert_eq!((node.node_id(), node.link_key()), (joined.node(), link_key));
+    assert_eq!((home.domain(), node.not_after()), ("example.org", LATER() + NODE_LIFETIME.as_secs()));
+    let listed = later.nodes().unwrap().into_iter().find(|row| row.node == joined.node().to_string()).unwrap();
+    assert_eq!(listed.expires, node.not_after());
+    later.revoke(joined.node(), "stolen").unwrap();
+    assert!(matches!(later.renew(joined.node(), &shown), Err(RenewError::Revoked)));
+    let listed = later.nodes().unwrap().into_iter().find(|row| row.node == joined.node().to_string()).unwrap();
+    assert_eq!((listed.revoked, listed.because.as_str()), (Some(LATER()), "stolen"));
+}

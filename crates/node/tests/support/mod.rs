@@ -1,5 +1,7 @@
 //! Nodes that a test starts in its own process: the founder's, and others that the test itself drives.
 
+#![allow(dead_code, reason = "each of the tests needs a part")]
+
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -72,13 +74,24 @@ impl Founder {
         Guest { overlay, membership }
     }
 
+    /// A ticket that nobody has used yet.
+    pub(crate) fn ticket(&mut self) -> String {
+        self.tickets.pop().unwrap()
+    }
+
+    /// The founder's data folder.
+    pub(crate) fn data(&self) -> &Path {
+        self.folders[0].path()
+    }
+
     /// The founder's id.
     pub(crate) fn id(&self) -> NodeId {
         self.node.summary().node.parse().unwrap()
     }
 }
 
-fn config(data: &Path, link: SocketAddr, authority: Settings) -> Config {
+/// What a node is told that listens on loopback alone.
+pub(crate) fn config(data: &Path, link: SocketAddr, authority: Settings) -> Config {
     Config {
         data: data.to_owned(),
         domain: Some(DOMAIN.to_owned()),

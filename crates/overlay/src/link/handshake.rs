@@ -217,6 +217,7 @@ mod tests {
             serves: true,
             enrol: None,
             revoked: Default::default(),
+            renewed: Default::default(),
         };
         let (links, inputs) = Links::start(config).await.unwrap();
         (links, inputs, link_key)

@@ -25,7 +25,7 @@ use super::{
     ALPN, IncomingStream, JOIN_ALPN, LinkError, LinkStatus, PeerAddress, Protocol, RecvStream, SendStream, code,
     endpoint, handshake,
 };
-use crate::record::Revoked;
+use crate::record::{Renewed, Revoked};
 
 /// What links need to start.
 pub(crate) struct LinkConfig {
@@ -38,6 +38,7 @@ pub(crate) struct LinkConfig {
     pub(crate) serves: bool,
     pub(crate) enrol: Option<EnrolHandler>,
     pub(crate) revoked: Revoked,
+    pub(crate) renewed: Renewed,
 }
 
 /// What links tell their owner.
@@ -69,6 +70,7 @@ pub(super) struct Shared {
     pub(super) enrol: Option<enrol::Desk>,
     /// Who gets no link any more.
     pub(super) revoked: Revoked,
+    renewed: Renewed,
     table: Mutex<Table>,
     /// Held while a link enters or leaves and while that is told, so that it is told in the order it happened.
     admission: tokio::sync::Mutex<()>,
@@ -133,6 +135,7 @@ impl Links {
             serves: AtomicBool::new(config.serves),
             enrol: config.enrol.map(enrol::Desk::new),
             revoked: config.revoked,
+            renewed: config.renewed,
             table: Mutex::default(),
             admission: tokio::sync::Mutex::default(),
             inputs,
@@ -319,12 +322,16 @@ impl Shared {
 
     /// Returns the hello that we show now, with the role that it is to say.
     pub(super) fn hello(&self, serves: bool) -> Hello {
+        let renewed = self.renewed.get().map(|(certificate, homes)| {
+            (certificate.der().to_vec(), homes.iter().map(|home| home.der().to_vec()).collect())
+        });
+        let (certificate, homes) = renewed.unwrap_or_else(|| (self.certificate.clone(), self.homes.clone()));
         Hello {
             newest: VERSIONS.1,
             serves,
             overlay: self.authority.overlay(),
-            certificate: self.certificate.clone(),
-            homes: self.homes.clone(),
+            certificate,
+            homes,
             incarnation: self.incarnation,
             addresses: endpoint::addresses(&self.endpoint),
         }

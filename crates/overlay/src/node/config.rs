@@ -10,7 +10,7 @@ use super::{Error, RecordStore};
 use crate::dht::RoleChoice;
 use crate::link::PeerAddress;
 use crate::link::enrol::EnrolHandler;
-use crate::record::{Delegated, Revoked};
+use crate::record::{Delegated, Renewed, Revoked};
 
 /// What an overlay node needs to start.
 #[derive(Clone)]
@@ -31,6 +31,8 @@ pub struct Config {
     pub delegated: Delegated,
     /// Which nodes are none any longer; more may be put in while the node runs.
     pub revoked: Revoked,
+    /// Certificates that take the place of ours while the node runs, see [`Overlay::say_again`](super::Overlay::say_again).
+    pub renewed: Renewed,
     /// Peers to keep links with: who invited us, and the host cache of the last run.
     pub bootstrap: Vec<PeerAddress>,
     /// How many nodes hold a value: 2 to 8, 5 by default.
@@ -66,6 +68,7 @@ impl Config {
             homes: Vec::new(),
             delegated: Delegated::default(),
             revoked: Revoked::default(),
+            renewed: Renewed::default(),
             bootstrap: Vec::new(),
             replicas: DEFAULT_REPLICAS,
             role: RoleChoice::Auto,

@@ -65,6 +65,8 @@ pub(super) enum Command {
     AddPeers { peers: Vec<PeerAddress> },
     /// Dial this one there once, if that seems worth it.
     Heard { link_key: LinkKey, place: SocketAddr },
+    /// Write our own records anew.
+    SayAgain,
     /// Hold nothing any more that this node wrote.
     ForgetWriter { node: NodeId },
     /// Say goodbye and end.
@@ -260,6 +262,7 @@ impl Driver {
             }
             Command::AddPeers { peers } => peers.iter().for_each(|peer| self.keeper.add(now.instant, peer)),
             Command::Heard { link_key, place } => self.on_heard(now.instant, link_key, place),
+            Command::SayAgain => self.publish_own(),
             Command::ForgetWriter { node } => self.dht.forget_writer(node),
             Command::Stop { reply } => drop(reply),
         }

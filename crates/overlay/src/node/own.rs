@@ -8,7 +8,7 @@ use meshtone_identity::{HomeCertificate, LinkKey, NodeId};
 
 use crate::link::PeerAddress;
 use crate::record::super_nodes::{self, MAX_SUPER_NODES};
-use crate::record::{Kind, NodeAddress, Role};
+use crate::record::{Kind, NodeAddress, Renewed, Role};
 
 /// As long as so many of the super-nodes named are there, the record stays as it is: one may be gone when it is needed.
 const ENOUGH_SUPER_NODES: usize = 2;
@@ -28,6 +28,7 @@ pub(super) struct OwnRecords {
     node: NodeId,
     address: PeerAddress,
     homes: Vec<HomeCertificate>,
+    renewed: Renewed,
     version: String,
     /// Who can introduce others to us.
     super_nodes: Vec<NodeId>,
@@ -38,12 +39,12 @@ impl OwnRecords {
         node: NodeId,
         link_key: LinkKey,
         addrs: &[SocketAddr],
-        homes: Vec<HomeCertificate>,
+        (homes, renewed): (Vec<HomeCertificate>, Renewed),
         version: String,
     ) -> Self {
         let mut address = PeerAddress { link_key, addrs: Vec::new() };
         address.merge(addrs);
-        Self { node, address, homes, version, super_nodes: Vec::new() }
+        Self { node, address, homes, renewed, version, super_nodes: Vec::new() }
     }
 
     /// Returns whom and where to dial to reach us.
@@ -91,7 +92,8 @@ impl OwnRecords {
         let kind = Kind::NodeAddress;
         let lifetime = kind.rules().default_lifetime;
         let mut records = vec![OwnRecord { kind, name: self.node.to_string(), content: address.encode(), lifetime }];
-        records.extend(self.homes.iter().map(|home| OwnRecord {
+        let renewed = self.renewed.get().map(|(_, homes)| homes);
+        records.extend(renewed.as_ref().unwrap_or(&self.homes).iter().map(|home| OwnRecord {
             kind: Kind::Certificate,
             name: home.domain().to_owned(),
             content: Bytes::copy_from_slice(home.der()),
@@ -112,7 +114,7 @@ mod tests {
     #[test]
     fn the_super_nodes_named_change_only_when_too_few_of_them_are_left() {
         let mut own =
-            OwnRecords::new(NodeId::from_bytes([0; 32]), LinkKey::from_bytes([0; 32]), &[], Vec::new(), String::new());
+            OwnRecords::new(NodeId::from_bytes([0; 32]), LinkKey::from_bytes([0; 32]), &[], Default::default(), String::new());
         let mut named_after = |able: &[NodeId]| own.update_super_nodes(able).then(|| own.super_nodes.clone());
         assert_eq!(named_after(&[]), None);
         assert_eq!(named_after(&nodes([1])), Some(nodes([1])));

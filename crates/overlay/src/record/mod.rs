@@ -7,6 +7,7 @@
 //! | [`typed`] | what is inside a value of each kind |
 //! | [`super_nodes`] | whom a node names that can introduce others to it |
 //! | [`validator`] | who may speak for what: the [`Validator`] seam and the one that believes certificates |
+//! | [`renewed`] | a node's certificates while it runs |
 //! | [`revoked`] | the nodes that are none any longer |
 //! | [`writer`] | the writing side: the [`Writer`] seam and the one that signs with a node's key |
 //! | [`cbor`] | deterministic CBOR (RFC 8949 §4.2), the subset that the overlay uses |
@@ -16,6 +17,7 @@
 pub mod cbor;
 mod error;
 pub mod kind;
+pub mod renewed;
 pub mod resource;
 pub mod revoked;
 pub mod super_nodes;
@@ -26,6 +28,7 @@ pub mod writer;
 
 pub use error::RecordError;
 pub use kind::{DataModel, Kind, KindRules};
+pub use renewed::Renewed;
 pub use resource::ResourceId;
 pub use revoked::Revoked;
 pub use typed::{Member, NodeAddress, Role, SipRegistration};

@@ -9,7 +9,7 @@ use meshtone_identity::{HomeCertificate, NodeCertificate, NodeId, Signature, Sig
 
 use super::validator::domain_of;
 use super::value::Record;
-use super::{DataModel, Kind, Member, RecordError, StoredValue};
+use super::{DataModel, Kind, Member, RecordError, Renewed, StoredValue};
 
 /// Whoever this node writes as. A seam, so that simulations can write without real keys.
 pub trait Writer: Send + Sync {
@@ -105,6 +105,7 @@ pub struct CertifiedWriter {
     certificate: NodeCertificate,
     homes: Vec<HomeCertificate>,
     delegated: Delegated,
+    renewed: Renewed,
 }
 
 impl CertifiedWriter {
@@ -115,7 +116,12 @@ impl CertifiedWriter {
         homes: Vec<HomeCertificate>,
         delegated: Delegated,
     ) -> Self {
-        Self { signer, certificate, homes, delegated }
+        Self { signer, certificate, homes, delegated, renewed: Renewed::default() }
+    }
+
+    /// The same, but with what takes their place.
+    pub fn renewed(self, renewed: Renewed) -> Self {
+        Self { renewed, ..self }
     }
 }
 
@@ -129,12 +135,15 @@ impl Writer for CertifiedWriter {
     }
 
     fn certificates(&self, kind: Kind, name: &str) -> Result<Vec<Bytes>, RecordError> {
-        let mut certificates = vec![Bytes::copy_from_slice(self.certificate.der())];
+        let renewed = self.renewed.get();
+        let (certificate, homes) =
+            renewed.as_ref().map_or((&self.certificate, &self.homes), |(certificate, homes)| (certificate, homes));
+        let mut certificates = vec![Bytes::copy_from_slice(certificate.der())];
         match kind {
             Kind::NodeAddress | Kind::Member => {}
             Kind::SipRegistration | Kind::Certificate => {
                 let domain = domain_of(kind, name)?;
-                let home = self.homes.iter().find(|home| home.domain() == domain);
+                let home = homes.iter().find(|home| home.domain() == domain);
                 match (home, kind) {
                     // Of kind Certificate the home certificate is the content itself.
                     (Some(_), Kind::Certificate) => {}
