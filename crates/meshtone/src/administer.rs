@@ -266,6 +266,14 @@ fn status_text(status: &Status) -> String {
                 .to_owned(),
         );
     }
+    for change in &status.key_changes {
+        let ago = lasting((unix_ms() / 1000).saturating_sub(change.changed));
+        sections.push(format!(
+            "new key   {} proved the mailbox anew {ago} ago, and has another key since\n\
+             hint: if that person did not, somebody else reads those mails: tell them by another way",
+            printable(&change.address)
+        ));
+    }
     if let Some(reason) = &status.renewal_failing {
         let left = lasting(status.certified_until.saturating_sub(unix_ms() / 1000));
         sections.push(format!(
@@ -430,7 +438,7 @@ pub(crate) fn lasting(seconds: u64) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use meshtone_node::control::{AccountsStatus, MailStatus, Registration, Search, ServerStatus};
+    use meshtone_node::control::{AccountsStatus, KeyChange, MailStatus, Registration, Search, ServerStatus};
 
     use super::*;
 
@@ -457,6 +465,7 @@ mod tests {
                 q: 1.0,
             }],
             revoked: true,
+            key_changes: vec![KeyChange { address: "al\u{1b}ice@example.net".to_owned(), changed: unix_ms() / 1000 }],
             certified_until: unix_ms() / 1000 + 86_400,
             renewal_failing: Some("the authority's node is not reached".to_owned()),
             calls: vec![],

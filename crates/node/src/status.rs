@@ -16,8 +16,8 @@ use crate::authority::mail::MailStanding;
 use crate::bootstrap::{Peer, Tried};
 use crate::clock::unix_ms;
 use crate::control::{
-    AccountsStatus, AuthorityStatus, Call, Contradiction, Link, MailStatus, Registration, Search, ServerStatus, Status,
-    StatusSource, TrunkStatus,
+    AccountsStatus, AuthorityStatus, Call, Contradiction, KeyChange, Link, MailStatus, Registration, Search,
+    ServerStatus, Status, StatusSource, TrunkStatus,
 };
 use crate::exchange::Exchange;
 use crate::exchange::first_stage::FirstStage;
@@ -142,6 +142,8 @@ impl StatusSource for StatusView {
     fn status(&self) -> Status {
         let now_ms = unix_ms();
         let overlay = &self.exchange.overlay;
+        let changes = self.exchange.members.key_changes().into_iter();
+        let key_changes = changes.map(|(address, changed)| KeyChange { address, changed }).collect();
         let (certified_until, renewal_failing) = self.validity.now();
         Status {
             node: self.summary.node.clone(),
@@ -172,6 +174,7 @@ impl StatusSource for StatusView {
             }),
             contradictions: overlay.evidence().iter().map(contradiction).collect(),
             revoked: self.revocations.of_own(),
+            key_changes,
             certified_until,
             renewal_failing,
             authority: self.authority(now_ms),

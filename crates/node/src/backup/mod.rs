@@ -203,13 +203,14 @@ fn files(scope: Scope) -> &'static [KeyFile] {
 fn tables(scope: Scope) -> &'static [Table] {
     match scope {
         Scope::Node => {
-            const ALL: [Table; 7] = [
+            const ALL: [Table; 8] = [
                 Table::Accounts,
                 Table::Settings,
                 Table::Records,
                 Table::Issued,
                 Table::Nodes,
                 Table::People,
+                Table::Met,
                 Table::Delegated,
             ];
             &ALL

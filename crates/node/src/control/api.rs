@@ -61,6 +61,9 @@ pub struct Status {
     /// Whether the overlay's authority has revoked this node: no other node speaks to it.
     #[serde(default)]
     pub revoked: bool,
+    /// People met here who got another key in the last month.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_changes: Vec<KeyChange>,
     /// The last second of this node's certificates, in unix seconds; it renews them by itself before.
     #[serde(default)]
     pub certified_until: u64,
@@ -105,6 +108,15 @@ pub struct MailStatus {
     /// How many seconds ago that was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_ago_s: Option<u64>,
+}
+
+/// Somebody who has proved a mailbox anew, and has another key since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChange {
+    /// The address.
+    pub address: String,
+    /// When that was seen here, in unix seconds.
+    pub changed: u64,
 }
 
 /// The nodes that the authority has certified.

@@ -42,6 +42,7 @@ impl StatusSource for FixedStatus {
             contradictions: vec![],
             authority: None,
             revoked: false,
+            key_changes: Vec::new(),
             certified_until: 0,
             renewal_failing: None,
         }

@@ -14,6 +14,7 @@ mod error;
 mod hearing;
 mod keeper;
 mod keys;
+mod pins;
 mod standing;
 
 pub use error::MemberError;
@@ -31,6 +32,7 @@ use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use self::keys::{Keys, Person};
+use self::pins::Pins;
 use self::standing::Standings;
 use crate::account::{Accounts, Random};
 use crate::clock::{unix_ms, unix_s};
@@ -55,6 +57,7 @@ pub(crate) struct Members {
 struct Inner {
     keys: Keys,
     standings: Standings,
+    pins: Pins,
     /// For whom this node may speak: what its records prove.
     delegated: Delegated,
     authority: AuthorityCertificate,
@@ -93,8 +96,19 @@ impl Members {
     ) -> Result<Self, MemberError> {
         let keys = Keys::open(store.clone(), &authority)?;
         let standings = Standings::new(overlay.clone(), authority.clone());
-        let inner =
-            Inner { keys, standings, delegated, authority, overlay, accounts, store, random, wake: Notify::new() };
+        let pins = Pins::open(store.clone())?;
+        let inner = Inner {
+            keys,
+            standings,
+            pins,
+            delegated,
+            authority,
+            overlay,
+            accounts,
+            store,
+            random,
+            wake: Notify::new(),
+        };
         let members = Self { inner: Arc::new(inner) };
         members.restore();
         Ok(members)
@@ -115,7 +129,16 @@ impl Members {
     /// # Errors
     /// [`Unknown`] where it cannot be asked and was not before.
     pub(crate) async fn standing(&self, address: &str) -> Result<Option<Standing>, Unknown> {
-        self.inner.standings.of(address).await
+        let standing = self.inner.standings.of(address).await?;
+        if let Some(standing) = &standing {
+            self.inner.pins.meet(standing, unix_s());
+        }
+        Ok(standing)
+    }
+
+    /// Whose key changed lately, and when, in unix seconds.
+    pub(crate) fn key_changes(&self) -> Vec<(String, u64)> {
+        self.inner.pins.changes(unix_s())
     }
 
     /// Keeps what this node may do in line with what people say, until the node stops.

@@ -49,12 +49,14 @@ pub(crate) enum Table {
     Nodes,
     /// Keys and certificates of the people who enrolled here.
     People,
+    /// By which keys people were known here.
+    Met,
     /// What the people said for whom this node speaks.
     Delegated,
 }
 
 impl Table {
-    const ALL: [Table; 9] = [
+    const ALL: [Table; 10] = [
         Table::Accounts,
         Table::Bindings,
         Table::Tickets,
@@ -63,6 +65,7 @@ impl Table {
         Table::Issued,
         Table::Nodes,
         Table::People,
+        Table::Met,
         Table::Delegated,
     ];
 
@@ -80,6 +83,7 @@ impl Table {
             Table::Issued => "issued",
             Table::Nodes => "nodes",
             Table::People => "people",
+            Table::Met => "met",
             Table::Delegated => "delegated",
         }
     }
