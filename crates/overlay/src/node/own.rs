@@ -113,8 +113,13 @@ mod tests {
 
     #[test]
     fn the_super_nodes_named_change_only_when_too_few_of_them_are_left() {
-        let mut own =
-            OwnRecords::new(NodeId::from_bytes([0; 32]), LinkKey::from_bytes([0; 32]), &[], Default::default(), String::new());
+        let mut own = OwnRecords::new(
+            NodeId::from_bytes([0; 32]),
+            LinkKey::from_bytes([0; 32]),
+            &[],
+            Default::default(),
+            String::new(),
+        );
         let mut named_after = |able: &[NodeId]| own.update_super_nodes(able).then(|| own.super_nodes.clone());
         assert_eq!(named_after(&[]), None);
         assert_eq!(named_after(&nodes([1])), Some(nodes([1])));
