@@ -63,7 +63,7 @@ pub fn write(store: &Store, scope: Scope, passphrase: &str, out: &mut impl Write
             sealing.push(&Entry::File { name: file.name().to_owned(), contents })?;
         }
     }
-    store.snapshot(tables(scope), |table, key, value| {
+    store.snapshot(&tables(scope), |table, key, value| {
         if !is_kept(scope, table, key) {
             return Ok(());
         }
@@ -174,11 +174,12 @@ fn read(
                 Restored::File(*file, contents)
             }
             Entry::Row { table: name, key, value } => {
-                let table = tables(scope).iter().find(|table| table.name() == name).ok_or_else(|| unknown(&name))?;
-                if !is_kept(scope, *table, &key) {
+                let table = tables(scope).into_iter().find(|table| table.name() == name);
+                let table = table.ok_or_else(|| unknown(&name))?;
+                if !is_kept(scope, table, &key) {
                     return Err(unknown(&key));
                 }
-                Restored::Row(*table, key, value)
+                Restored::Row(table, key, value)
             }
         };
         match &restored {
@@ -200,23 +201,14 @@ fn files(scope: Scope) -> &'static [KeyFile] {
     }
 }
 
-fn tables(scope: Scope) -> &'static [Table] {
-    match scope {
-        Scope::Node => {
-            const ALL: [Table; 8] = [
-                Table::Accounts,
-                Table::Settings,
-                Table::Records,
-                Table::Issued,
-                Table::Nodes,
-                Table::People,
-                Table::Met,
-                Table::Delegated,
-            ];
-            &ALL
-        }
-        Scope::Authority => &[Table::Settings, Table::Issued, Table::Nodes],
-    }
+/// Of a node all is kept that is not named here, so that nobody forgets what comes later: phones register anew, and tickets may have
+/// been used since.
+fn tables(scope: Scope) -> Vec<Table> {
+    let is_kept = |table: &Table| match scope {
+        Scope::Node => !matches!(table, Table::Bindings | Table::Tickets),
+        Scope::Authority => matches!(table, Table::Settings | Table::Issued | Table::Nodes),
+    };
+    Table::ALL.into_iter().filter(is_kept).collect()
 }
 
 /// Of a node's settings an authority needs whom it has admitted and revoked, the domain it is known by, and where the overlay is.

@@ -56,7 +56,7 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    const ALL: [Table; 10] = [
+    pub(crate) const ALL: [Table; 10] = [
         Table::Accounts,
         Table::Bindings,
         Table::Tickets,
