@@ -134,7 +134,7 @@ impl Transports {
         self.dispatch.close();
         for (_, listener) in self.listeners.iter() {
             if let Some(socket) = &listener.udp {
-                udp::wake(socket, listener.address, self.receivers);
+                udp::wake(socket, listener.address);
             }
         }
     }

@@ -3,11 +3,15 @@
 //! Threads of their own wait in the kernel for datagrams, and run the worker that a message belongs to themselves: between the
 //! network and the engine nobody else has to wake up. What the kernel holds is taken over as soon as it is there, so that a
 //! burst finds room, and so that it is known how far behind this node is.
+//!
+//! As long as one thread keeps up, it is alone: threads that take turns find each other's caches cold, and each message wakes one.
+//! Whoever finds more waiting than he handles in one go wakes the next one, which works until nothing waits any more.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meshtone_sip::message::{Message, ParseError};
@@ -34,6 +38,10 @@ const ESTABLISHED_RESERVE: usize = ARRIVED_MAX / 4;
 /// cannot hold is held here.
 const TAKEN: usize = 64;
 const HANDLED: usize = 16;
+
+/// How often the second thread looks whether anything waits, should the first one be held up: soon enough that no phone asks again,
+/// which it does after half a second, and too seldom to matter.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Binds with large kernel buffers, so that a burst of registrations is not lost while a worker is busy.
 pub(super) fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
@@ -68,35 +76,58 @@ pub(super) fn receive(
     count: usize,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Handle::current();
-    for index in 0..count {
+    let mut next = None;
+    for index in (0..count).rev() {
         let receiver = Receiver {
             listener,
             socket: socket.clone(),
             dispatch: dispatch.clone(),
+            turn: Turn::of(index),
+            next: next.take(),
             arrived: VecDeque::new(),
             arrived_bytes: 0,
             keep_alives: stun::Budget::default(),
         };
         let runtime = runtime.clone();
-        std::thread::Builder::new().name(format!("udp-{listener}-{index}")).spawn(move || {
+        let thread = std::thread::Builder::new().name(format!("udp-{listener}-{index}")).spawn(move || {
             // Workers start look-ups.
             let _entered = runtime.enter();
             receiver.run();
         })?;
+        next = Some(thread.thread().clone());
     }
     Ok(())
 }
 
-/// Wakes all threads that wait for datagrams, so that they see that the dispatch is closed.
-pub(super) fn wake(socket: &UdpSocket, address: SocketAddr, count: usize) {
+/// When a thread works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Whenever something arrives.
+    Always,
+    /// When it is woken, and now and then.
+    Watching,
+    /// When it is woken.
+    Woken,
+}
+
+impl Turn {
+    fn of(index: usize) -> Turn {
+        match index {
+            0 => Turn::Always,
+            1 => Turn::Watching,
+            _ => Turn::Woken,
+        }
+    }
+}
+
+/// Wakes the thread that waits for datagrams, so that it sees that the dispatch is closed, and tells the others.
+pub(super) fn wake(socket: &UdpSocket, address: SocketAddr) {
     let here = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
-    for _ in 0..count {
-        let _ = send(socket, SocketAddr::new(here, address.port()), b"\0");
-    }
+    let _ = send(socket, SocketAddr::new(here, address.port()), b"\0");
 }
 
 /// One thread, with what it has taken over from the kernel.
@@ -104,6 +135,9 @@ struct Receiver {
     listener: u16,
     socket: Arc<UdpSocket>,
     dispatch: Dispatch,
+    turn: Turn,
+    /// Who helps when there is more than this one handles.
+    next: Option<Thread>,
     arrived: VecDeque<Arrived>,
     arrived_bytes: usize,
     keep_alives: stun::Budget,
@@ -122,7 +156,7 @@ impl Receiver {
         let mut buffer = vec![0; MAX_DATAGRAM];
         while !self.dispatch.is_closed() {
             if self.arrived.is_empty() {
-                self.take(&mut buffer, RecvFlags::empty());
+                self.wait(&mut buffer);
             }
             for _ in 0..TAKEN {
                 let is_full = self.arrived.len() >= ARRIVED_MAX || self.arrived_bytes >= ARRIVED_BYTES_MAX;
@@ -130,10 +164,31 @@ impl Receiver {
                     break;
                 }
             }
+            if self.arrived.len() > HANDLED {
+                self.wake_next();
+            }
             for _ in 0..HANDLED {
                 let Some(arrived) = self.arrived.pop_front() else { break };
                 self.handle(arrived);
             }
+        }
+        self.wake_next();
+    }
+
+    /// Waits until there may be something to take, or took it.
+    fn wait(&mut self, buffer: &mut [u8]) {
+        let flags = if self.turn == Turn::Always { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let is_there = self.take(buffer, flags);
+        match self.turn {
+            Turn::Watching if !is_there => std::thread::park_timeout(LOOK_EVERY),
+            Turn::Woken if !is_there => std::thread::park(),
+            Turn::Always | Turn::Watching | Turn::Woken => {}
+        }
+    }
+
+    fn wake_next(&self) {
+        if let Some(next) = &self.next {
+            next.unpark();
         }
     }
 
