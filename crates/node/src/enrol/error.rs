@@ -195,7 +195,7 @@ pub enum RevokeError {
     Identity(#[from] IdentityError),
     /// It could not be kept.
     #[error(transparent)]
-    Store(StoreError),
+    Store(#[from] StoreError),
 }
 
 impl RevokeError {

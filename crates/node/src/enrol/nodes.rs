@@ -7,7 +7,7 @@ use super::error::RevokeError;
 use super::invite::Inviter;
 use crate::control::NodeRow;
 use crate::store::cbor::to_cbor;
-use crate::store::{Store, StoreError, Table};
+use crate::store::{Store, Table};
 
 /// Longest reason that is kept, in characters: a line.
 const MAX_REASON: usize = 200;
@@ -70,10 +70,4 @@ impl Inviter {
 
 fn decode(bytes: &[u8]) -> Option<Stored> {
     ciborium::from_reader::<Stored, _>(bytes).ok()
-}
-
-impl From<StoreError> for RevokeError {
-    fn from(error: StoreError) -> RevokeError {
-        RevokeError::Store(error)
-    }
 }

@@ -17,11 +17,11 @@
 //!
 //! *Reflection.* Towards a source that has proven nothing, no more bytes go out over UDP than came in.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::generations::Generations;
 use super::networks::Network;
 
 /// How often something may happen: so many at once, and so many a minute in the long run.
@@ -153,42 +153,14 @@ impl OfFlow {
 /// A source's port, and the account known there; `None` for any.
 type FlowKey = (Source, u16, Option<u64>);
 
-/// A bounded table: when one generation is full it becomes the old one, and what is not asked for meanwhile is forgotten.
-#[derive(Debug)]
-struct Generations<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
-}
-
-impl<K, V> Default for Generations<K, V> {
-    fn default() -> Self {
-        Generations { young: HashMap::new(), old: HashMap::new() }
-    }
-}
-
-impl<K: Eq + Hash + Copy, V: Default> Generations<K, V> {
-    fn entry(&mut self, key: K) -> &mut V {
-        if self.young.len() >= TABLE_MAX && !self.young.contains_key(&key) {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.entry(key).or_insert_with(|| self.old.remove(&key).unwrap_or_default())
-    }
-
-    /// The entry, if there is one; asking keeps it.
-    fn known(&mut self, key: K) -> Option<&mut V> {
-        let is_known = self.young.contains_key(&key) || self.old.contains_key(&key);
-        is_known.then(|| self.entry(key))
-    }
-}
-
 #[derive(Debug, Default)]
 struct Tables {
-    sources: Generations<Source, OfSource>,
-    accounts: Generations<u64, OfAccount>,
+    sources: Generations<Source, OfSource, TABLE_MAX>,
+    accounts: Generations<u64, OfAccount, TABLE_MAX>,
     /// The sources that know an account.
-    known: Generations<(Source, u64), OfKnown>,
+    known: Generations<(Source, u64), OfKnown, TABLE_MAX>,
     /// The flows of sources that know an account.
-    flows: Generations<FlowKey, OfFlow>,
+    flows: Generations<FlowKey, OfFlow, TABLE_MAX>,
 }
 
 /// The limits of one node, shared by its workers.
@@ -504,10 +476,10 @@ mod tests {
         }
         let tables = guard.tables();
         for len in [
-            tables.sources.young.len() + tables.sources.old.len(),
-            tables.accounts.young.len() + tables.accounts.old.len(),
-            tables.known.young.len() + tables.known.old.len(),
-            tables.flows.young.len() + tables.flows.old.len(),
+            tables.sources.lens().iter().sum::<usize>(),
+            tables.accounts.lens().iter().sum::<usize>(),
+            tables.known.lens().iter().sum::<usize>(),
+            tables.flows.lens().iter().sum::<usize>(),
         ] {
             assert!(len <= 2 * TABLE_MAX);
         }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::Now;
 use super::clock::MAX_CORRECTION_MS;
+use super::listen::Place;
 use crate::record::cbor::{CborError, Decoder, Encoder};
 use crate::record::{Kind, ResourceId};
 
@@ -19,9 +20,6 @@ const KEPT_MS: u64 = MAX_CORRECTION_MS;
 /// Dates remembered: no more than a home node that lost its clock writes within the minutes that it may be behind. Beyond that the
 /// earliest is forgotten, and two values might be dated alike.
 const MAX_AHEAD: usize = 16_384;
-
-/// Where a node writes one value.
-pub(super) type Place = (ResourceId, Kind);
 
 /// The dates ahead of the clock.
 #[derive(Debug)]

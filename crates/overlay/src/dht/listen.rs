@@ -21,7 +21,7 @@ use super::{Dht, DhtError, Entry, Event, Now, Timer};
 use crate::record::value::Record;
 use crate::record::{Kind, ResourceId};
 
-/// Where one listens.
+/// Where values of one kind are: there a node writes one, and others listen.
 pub(super) type Place = (ResourceId, Kind);
 
 /// Places this node listens at for itself: a read of each every five minutes is three a second.

@@ -3,12 +3,12 @@
 //! Two statements say the same where one calls another twice in a second, but no two signatures have the same r (FIPS 186-5 §6.4):
 //! that number is what a statement is told by. Not the whole signature, of which anybody can make another valid one.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use meshtone_identity::id::sha256;
 
 use super::FRESH_S;
+use crate::exchange::generations::Generations;
 
 /// For how long one is remembered at least: what is as early as may be stays fresh for that long.
 const REMEMBERED_S: u64 = 2 * FRESH_S;
@@ -20,32 +20,27 @@ const MAX_STATEMENTS: usize = 64 * 1024;
 /// What tells a statement from all others.
 pub(super) type Nonce = [u8; 32];
 
-/// Two generations of statements, with the call that each was for.
+/// Statements, with the call that each was for.
 #[derive(Default)]
-pub(super) struct Replays(Mutex<Generations>);
+pub(super) struct Replays(Mutex<Believed>);
 
 #[derive(Default)]
-struct Generations {
+struct Believed {
     since_s: u64,
-    young: HashMap<Nonce, [u8; 32]>,
-    old: HashMap<Nonce, [u8; 32]>,
+    calls: Generations<Nonce, [u8; 32], MAX_STATEMENTS>,
 }
 
 impl Replays {
     /// Whether a statement that is fresh at this time is for this call, and was for no other one before.
     pub(super) fn admit(&self, nonce: Nonce, call_id: &str, now_s: u64) -> bool {
         let call = sha256(call_id.as_bytes());
-        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut believed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that was set back makes them last longer, not shorter.
-        let is_full = generations.young.len() >= MAX_STATEMENTS;
-        if is_full || now_s.saturating_sub(generations.since_s) > REMEMBERED_S {
-            generations.old = std::mem::take(&mut generations.young);
-            generations.since_s = now_s;
+        if believed.calls.is_full() || now_s.saturating_sub(believed.since_s) > REMEMBERED_S {
+            believed.calls.turn();
+            believed.since_s = now_s;
         }
-        if let Some(before) = generations.old.get(&nonce) {
-            return *before == call;
-        }
-        *generations.young.entry(nonce).or_insert(call) == call
+        *believed.calls.entry_or(nonce, || call) == call
     }
 }
 
@@ -76,8 +71,9 @@ mod tests {
         for number in 1..=2 * MAX_STATEMENTS {
             assert!(replays.admit(nonce(number), "many", NOW));
         }
-        let generations = replays.0.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(generations.young.len() <= MAX_STATEMENTS && generations.old.len() <= MAX_STATEMENTS);
-        assert!(!generations.old.contains_key(&nonce(0)));
+        let believed = replays.0.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(believed.calls.lens().iter().all(|len| *len <= MAX_STATEMENTS));
+        drop(believed);
+        assert!(replays.admit(nonce(0), "other", NOW), "it is forgotten");
     }
 }
