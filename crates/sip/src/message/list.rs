@@ -170,7 +170,7 @@ impl<'a> Params<'a> {
 
     /// Takes parameters that were checked already to hold neither quotes nor white space, as those of a URI never do.
     pub(super) fn unchecked(raw: &'a str) -> Params<'a> {
-        Params { raw, is_quoted: false }
+        Params::checked(raw, false)
     }
 
     /// Takes parameters that were checked already; whether there may be quotes or white space.

@@ -21,7 +21,7 @@ impl Server {
         if self.locals.is_local(read.via.host, read.via.port)
             && let Some(key) = self.layer.key_of_response(&response, &read.via)
         {
-            self.layer.take_response(now, key, response);
+            self.layer.handle_response(now, key, response);
         }
     }
 

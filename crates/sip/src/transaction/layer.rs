@@ -272,19 +272,13 @@ impl TransactionLayer {
         self.server_keys.get(&key).copied()
     }
 
-    /// Takes a response; false when it belongs to no transaction.
-    pub fn handle_response(&mut self, now: Instant, response: Message) -> bool {
-        let Ok(key) = self.keys.client(&response) else { return false };
-        self.take_response(now, key, response)
-    }
-
     /// The key of the client transaction that a response with this topmost Via belongs to.
     pub(crate) fn key_of_response(&self, response: &Message, via: &Via<'_>) -> Option<Key> {
         Some(self.keys.of_branch(via, response.cseq().ok()?.method))
     }
 
-    /// Takes a response whose key was made already.
-    pub(crate) fn take_response(&mut self, now: Instant, key: Key, response: Message) -> bool {
+    /// Takes a response of this key; false when it belongs to no transaction.
+    pub(crate) fn handle_response(&mut self, now: Instant, key: Key, response: Message) -> bool {
         let Some(id) = self.client_keys.get(&key).copied() else { return false };
         let news = self.step_client(now, id, |machine, settings, reliable| match machine {
             ClientMachine::Invite(invite) => invite.handle_response(now, settings, &response, reliable),
