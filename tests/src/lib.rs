@@ -32,6 +32,7 @@ pub mod capture;
 pub mod certificates;
 pub mod command;
 pub mod crowd;
+pub mod http;
 pub mod kamailio;
 pub mod lan;
 pub mod mail;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use meshtone_node::PublicUrl;
 use meshtone_node::authority::{MailSettings, Password, Policy, Security, Settings};
 use serde::Deserialize;
 
@@ -10,6 +11,9 @@ use crate::trunk::{Wrong, read_password};
 
 /// The key of the table.
 pub(crate) const KEY: &str = "authority";
+
+/// How a web address is written.
+pub(crate) const WEB_ADDRESS: &str = "for example \"https://mesh.example.org\"";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,8 +34,14 @@ struct Mail {
     ca_file: Option<PathBuf>,
 }
 
+/// What the table says; the address of the page stood here before it had a key of its own.
+pub(crate) struct Read {
+    pub(crate) settings: Settings,
+    pub(crate) page: Option<PublicUrl>,
+}
+
 /// Reads the table; `at` is the file it is in.
-pub(crate) fn read(table: toml::Value, at: &Path) -> Result<Settings, Failure> {
+pub(crate) fn read(table: toml::Value, at: &Path) -> Result<Read, Failure> {
     let failed = |(what, hint): Wrong| Failure::new(format!("{}: [{KEY}]: {what}", at.display()), hint);
     let table: Table = table.try_into().map_err(|error: toml::de::Error| {
         failed((error.message().to_owned(), "the README lists the keys of [authority] and [authority.mail]"))
@@ -40,15 +50,19 @@ pub(crate) fn read(table: toml::Value, at: &Path) -> Result<Settings, Failure> {
 }
 
 impl Table {
-    fn check(self, at: &Path) -> Result<Settings, Wrong> {
+    fn check(self, at: &Path) -> Result<Read, Wrong> {
         let policy = match self.policy.as_deref() {
             None => Policy::default(),
             Some(name) => Policy::named(name)
                 .ok_or_else(|| (format!("`policy` is `{name}`"), "it is \"invite\", \"open\" or \"closed\""))?,
         };
-        let page = self.page.map(page).transpose()?;
+        let page = self.page.map(|text| {
+            let url = text.parse().map_err(|why| (format!("`page` is `{text}`: {why}"), WEB_ADDRESS));
+            url as Result<PublicUrl, Wrong>
+        });
+        let page = page.transpose()?;
         let mail = self.mail.map(|mail| mail.check(at)).transpose()?;
-        Ok(Settings { policy, page, mail })
+        Ok(Read { settings: Settings { policy, mail }, page })
     }
 }
 
@@ -101,15 +115,6 @@ fn server(text: &str) -> Result<(String, u16), Wrong> {
     Ok((bare.unwrap_or(host).to_owned(), port))
 }
 
-/// A web address that can stand in a mail.
-fn page(text: String) -> Result<String, Wrong> {
-    let rest = text.strip_prefix("https://");
-    let is_address = rest.is_some_and(|rest| {
-        !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"#?<>\"".contains(&byte))
-    });
-    if is_address { Ok(text) } else { Err((format!("`page` is `{text}`"), "for example \"https://mesh.example.org\"")) }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -118,6 +123,10 @@ mod tests {
     use super::*;
 
     fn parse(text: &str, folder: &Path) -> Result<Settings, String> {
+        parse_all(text, folder).map(|read| read.settings)
+    }
+
+    fn parse_all(text: &str, folder: &Path) -> Result<Read, String> {
         let table: toml::Table = text.parse().unwrap();
         read(table.get(KEY).unwrap().clone(), &folder.join("config.toml")).map_err(|failure| failure.to_string())
     }
@@ -142,8 +151,8 @@ mod tests {
             "[authority]\npolicy = \"closed\"\npage = \"https://mesh.example.org\"\n{MAIL}tls = \"tls\"\nuser = \"u\"\n\
              password_file = \"secret\"\n"
         );
-        let settings = parse(&text, folder.path()).unwrap();
-        assert_eq!((settings.policy, settings.page.as_deref()), (Policy::Closed, Some("https://mesh.example.org")));
+        let Read { settings, page } = parse_all(&text, folder.path()).unwrap();
+        assert_eq!((settings.policy, page), (Policy::Closed, "https://mesh.example.org".parse().ok()));
         let mail = settings.mail.unwrap();
         assert_eq!((mail.host.as_str(), mail.port, mail.security), ("mail.example.org", 587, Security::Tls));
         assert_eq!(mail.account, Some(("u".to_owned(), Password("pass word".to_owned()))));

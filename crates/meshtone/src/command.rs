@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use meshtone_node::bootstrap::Peer;
-use meshtone_node::{DigestRule, RoleChoice};
+use meshtone_node::{DigestRule, PublicUrl, RoleChoice};
 use serde::Deserialize;
 
 /// The version of the link protocol, as its ALPN says it: `meshtone/1`.
@@ -74,17 +74,22 @@ pub(crate) struct RunOptions {
     #[arg(long, env = "MESHTONE_TLS", value_name = "ADDR", value_delimiter = ',')]
     pub(crate) tls: Vec<SocketAddr>,
 
-    /// Addresses for SIP over WebSocket, path /sip [default: none]
+    /// Addresses for the node's pages, and SIP over WebSocket at /sip [default: 127.0.0.1:8080, or none when --sip is given]
     #[arg(long, env = "MESHTONE_WS", value_name = "ADDR", value_delimiter = ',')]
     pub(crate) ws: Vec<SocketAddr>,
 
-    /// Addresses for SIP over WebSocket and TLS, path /sip [default: none]
+    /// Addresses for the same over TLS [default: 0.0.0.0:8443, or none when --sip is given]
     #[arg(long, env = "MESHTONE_WSS", value_name = "ADDR", value_delimiter = ',')]
     pub(crate) wss: Vec<SocketAddr>,
 
     /// Web sites, such as https://example.org, whose pages may connect over WebSocket; this host's own may anyway
     #[arg(long, env = "MESHTONE_WS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) ws_origin: Vec<String>,
+
+    /// Where the node's pages are found from outside, such as https://mesh.example.org: for links in mails, and for whoever verifies
+    /// what this node signs
+    #[arg(long, env = "MESHTONE_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<PublicUrl>,
 
     /// The certificate chain for TLS, PEM [default: one of the node's own making, kept in the data folder]
     #[arg(long, env = "MESHTONE_TLS_CERT", value_name = "FILE")]

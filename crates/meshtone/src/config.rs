@@ -9,7 +9,7 @@ use meshtone_node::policy::Outside;
 use meshtone_node::trunk::settings::Trunk;
 use serde::Deserialize;
 
-use meshtone_node::{Callers, DigestRule, Network};
+use meshtone_node::{Callers, DigestRule, Network, PublicUrl};
 
 use crate::authority;
 use crate::command::{OverlayRole, PortRange};
@@ -18,7 +18,7 @@ use crate::outside::{self, OutsideKeys};
 use crate::trunk;
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "data",
     "domain",
     "sip",
@@ -26,6 +26,7 @@ const KEYS: [&str; 22] = [
     "ws",
     "wss",
     "ws_origin",
+    "public_url",
     "tls_cert",
     "tls_key",
     "tls_ca",
@@ -53,6 +54,7 @@ pub(crate) struct Settings {
     pub(crate) ws: Vec<SocketAddr>,
     pub(crate) wss: Vec<SocketAddr>,
     pub(crate) ws_origin: Vec<String>,
+    pub(crate) public_url: Option<PublicUrl>,
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
     pub(crate) tls_ca: Option<PathBuf>,
@@ -82,6 +84,7 @@ struct File {
     ws: Option<Texts>,
     wss: Option<Texts>,
     ws_origin: Option<Texts>,
+    public_url: Option<String>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     tls_ca: Option<PathBuf>,
@@ -190,6 +193,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     let wrong = |what: String, hint: &str| Failure::new(format!("{at}: {what}"), hint);
     let trunks = table.remove(trunk::KEY).map(|tables| trunk::read(tables, path)).transpose()?.unwrap_or_default();
     let authority = table.remove(authority::KEY).map(|table| authority::read(table, path)).transpose()?;
+    let (authority, page) = authority.map_or((None, None), |read| (Some(read.settings), read.page));
     let (others, table): (toml::Table, toml::Table) =
         table.into_iter().partition(|(key, _)| outside::KEYS.contains(&key.as_str()));
     let outside: OutsideKeys = toml::Value::Table(others).try_into().map_err(|error: toml::de::Error| {
@@ -210,6 +214,8 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     };
     let digest = Texts::list(file.digest).iter().map(|text| text.parse::<DigestRule>()).collect::<Result<Vec<_>, _>>();
     let peer = Texts::list(file.peer).iter().map(|text| text.parse::<Peer>()).collect::<Result<Vec<_>, _>>();
+    let public_url = file.public_url.map(|text| text.parse::<PublicUrl>()).transpose();
+    let public_url = public_url.map_err(|why| wrong(format!("`public_url`: {why}"), authority::WEB_ADDRESS))?;
     let rtp_ports = file.rtp_ports.map(|text| text.parse::<PortRange>()).transpose();
     let trusted =
         Texts::list(file.trusted_sources).iter().map(|text| text.parse()).collect::<Result<Vec<Network>, _>>();
@@ -221,6 +227,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         ws: addresses("ws", file.ws)?,
         wss: addresses("wss", file.wss)?,
         ws_origin: Texts::list(file.ws_origin),
+        public_url: public_url.or(page),
         tls_cert: file.tls_cert,
         tls_key: file.tls_key,
         tls_ca: file.tls_ca,
@@ -321,6 +328,15 @@ mod tests {
     }
 
     #[test]
+    fn where_the_pages_are_has_a_key_of_its_own_and_the_one_of_before_stands_in_for_it() {
+        let url = |text: &str| read(text).unwrap().public_url.map(|url| url.to_string());
+        let (own, before) = ("public_url = \"https://a.example/\"\n", "[authority]\npage = \"https://b.example\"\n");
+        assert_eq!(url(own).as_deref(), Some("https://a.example"));
+        assert_eq!(url(before).as_deref(), Some("https://b.example"));
+        assert_eq!(url(&format!("{own}{before}")).as_deref(), Some("https://a.example"));
+    }
+
+    #[test]
     fn a_first_stage_is_its_servers() {
         let settings =
             read("[first_stage]\nservers = [\"192.0.2.1:5060\", \"192.0.2.2:5060;transport=tcp\"]\n").unwrap();
@@ -351,6 +367,7 @@ mod tests {
             "role = \"boss\"",
             "sip = \"localhost\"",
             "rtp_ports = \"2\"",
+            "public_url = \"a.example\"",
             "domain = [",
             "domain = 1",
             "first_stage = \"192.0.2.1:5060\"",

@@ -16,6 +16,9 @@ use crate::output;
 
 const DEFAULT_SIP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5060);
 const DEFAULT_TLS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5061);
+/// The pages: for everybody over TLS, without it for this machine, where browsers allow the microphone.
+const DEFAULT_WS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+const DEFAULT_WSS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
 const DEFAULT_LINK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 6084);
 const DEFAULT_RTP_PORTS: PortRange = PortRange(16_384, 32_767);
 
@@ -31,14 +34,16 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
     let PortRange(first, last) = options.rtp_ports.or(settings.rtp_ports).unwrap_or(DEFAULT_RTP_PORTS);
     let sip = first_given(options.sip, settings.sip);
     // Who names the addresses to listen on means these and no other.
-    let default_tls = if sip.is_empty() { vec![DEFAULT_TLS] } else { Vec::new() };
+    let by_default = |address| if sip.is_empty() { vec![address] } else { Vec::new() };
+    let [default_tls, default_ws, default_wss] = [DEFAULT_TLS, DEFAULT_WS, DEFAULT_WSS].map(by_default);
     let config = Config {
         data,
         domain: options.domain.or(settings.domain),
         sip: first_given(sip, vec![DEFAULT_SIP]),
         tls: first_given(first_given(options.tls, settings.tls), default_tls),
-        ws: first_given(options.ws, settings.ws),
-        wss: first_given(options.wss, settings.wss),
+        ws: first_given(first_given(options.ws, settings.ws), default_ws),
+        wss: first_given(first_given(options.wss, settings.wss), default_wss),
+        public_url: options.public_url.or(settings.public_url),
         tls_certificate: options.tls_cert.or(settings.tls_cert),
         tls_key: options.tls_key.or(settings.tls_key),
         tls_authorities: options.tls_ca.or(settings.tls_ca),
@@ -169,6 +174,10 @@ fn greeting(summary: &Summary) -> String {
             lines.push(format!("{name:<8} {}", addresses.join(", ")));
         }
     }
+    let pages = pages(summary);
+    if !pages.is_empty() {
+        lines.push(format!("page     {}", pages.join(", ")));
+    }
     lines.extend([format!("link     {} (UDP)", list(&summary.link)), format!("data     {}", summary.data.display())]);
     if summary.users == 0 {
         lines.extend([
@@ -184,8 +193,18 @@ fn greeting(summary: &Summary) -> String {
     lines.join("\n")
 }
 
+/// The web addresses of the node's pages.
+fn pages(summary: &Summary) -> Vec<String> {
+    let public = summary.public_url.iter().map(ToString::to_string);
+    let protected = summary.wss.iter().map(|address| format!("https://{address}"));
+    let local = summary.ws.iter().map(|address| format!("http://{address}"));
+    public.chain(protected).chain(local).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn summary(first_run: bool, users: usize) -> Summary {
@@ -197,6 +216,7 @@ mod tests {
             tls: vec![DEFAULT_TLS],
             ws: Vec::new(),
             wss: vec![DEFAULT_LINK],
+            public_url: Some("https://mesh.example".parse().unwrap()),
             link: vec![DEFAULT_LINK],
             data: "/data".into(),
             first_run,
@@ -225,6 +245,7 @@ mod tests {
         let text = greeting(&summary(false, 1));
         assert!(text.contains("tls      0.0.0.0:5061\n") && text.contains("wss      0.0.0.0:6084/sip\n"), "{text}");
         assert!(!text.contains("\nws "), "{text}");
+        assert!(text.contains("page     https://mesh.example, https://0.0.0.0:6084\n"), "{text}");
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | [`enrol`] | how a node comes by its identity, and tickets for others |
 //! | [`backup`] | a node, or the authority alone, in one encrypted file |
 //! | [`control`] | administration over a unix socket |
+//! | `web` | the pages that browsers are served |
 //! | `renewal` | this node's certificates, before they run out |
 //! | `revocation` | which nodes the authority has revoked |
 //! | [`store`] | the data folder |
@@ -35,6 +36,7 @@ mod revocation;
 mod status;
 pub mod store;
 mod transport;
+mod web;
 
 pub use exchange::digest::{DigestRule, Offered};
 pub use exchange::first_stage;
@@ -47,3 +49,4 @@ pub use meshtone_overlay::RoleChoice;
 pub use meshtone_sip::digest::Algorithm;
 pub use node::{Config, Node, StartError, Summary};
 pub use transport::tls::certificate::CertificateError;
+pub use web::{NotPublic, PublicUrl};

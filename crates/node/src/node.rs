@@ -49,6 +49,7 @@ use crate::store::{Setting, Store, StoreError};
 use crate::transport::dispatch::{Dispatch, INBOX};
 use crate::transport::tls::certificate::{Certificate, CertificateError};
 use crate::transport::{self, Addresses, LocalView, TransportError, Transports};
+use crate::web::{Certificates, Pages, PublicUrl, Site};
 
 /// One shard of the bindings is swept at each tick, all 64 in 16 s.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
@@ -74,10 +75,12 @@ pub struct Config {
     pub sip: Vec<SocketAddr>,
     /// Addresses for SIP over TLS.
     pub tls: Vec<SocketAddr>,
-    /// Addresses for SIP over WebSocket.
+    /// Addresses for the node's pages and SIP over WebSocket.
     pub ws: Vec<SocketAddr>,
-    /// Addresses for SIP over WebSocket and TLS.
+    /// Addresses for the same over TLS.
     pub wss: Vec<SocketAddr>,
+    /// Where the pages are found from outside.
+    pub public_url: Option<PublicUrl>,
     /// A certificate chain for TLS, leaf first, as a PEM file. Without it the node makes a certificate of its own.
     pub tls_certificate: Option<PathBuf>,
     /// The key of that certificate, as a PEM file.
@@ -135,6 +138,8 @@ pub struct Summary {
     pub ws: Vec<SocketAddr>,
     /// Addresses for WebSocket over TLS.
     pub wss: Vec<SocketAddr>,
+    /// Where the pages are found from outside.
+    pub public_url: Option<PublicUrl>,
     /// Link addresses, real ones even where it listens on all of them.
     pub link: Vec<SocketAddr>,
     /// The data folder.
@@ -302,7 +307,14 @@ impl Node {
         let first_stage = config.first_stage.as_ref();
         let first_stage =
             first_stage.map(|settings| Arc::new(FirstStage::new(settings, &flow_token_key, exchange.clone())));
-        transports.receive(shards, first_stage.clone())?;
+        let certificates = Certificates::new(
+            membership.authority_certificate.clone(),
+            membership.home.clone(),
+            renewed.clone(),
+            config.public_url.clone(),
+        );
+        let pages = Pages::new(Site { domain: domain.clone(), overlay: overlay.clone(), certificates });
+        transports.receive(shards, first_stage.clone(), &pages)?;
         if let Some(first_stage) = first_stage.clone() {
             tasks.spawn(first_stage.run());
         }
@@ -330,6 +342,7 @@ impl Node {
             tls: reachable(&addresses.tls, &links),
             ws: reachable(&addresses.ws, &links),
             wss: reachable(&addresses.wss, &links),
+            public_url: config.public_url.clone(),
             link: links,
             data: config.data,
             first_run: membership.first_run,
@@ -470,7 +483,15 @@ fn authority(
     };
     let settings = config.authority.clone().unwrap_or_default();
     let (domain, random) = (&membership.domain, account::system_random());
-    let service = authority::Service::open(store.clone(), authority, domain, &settings, unix_s, random)?;
+    let service = authority::Service::open(
+        store.clone(),
+        authority,
+        domain,
+        &settings,
+        config.public_url.as_ref(),
+        unix_s,
+        random,
+    )?;
     Ok(Some(Arc::new(service.renewing(membership.inviter()))))
 }
 

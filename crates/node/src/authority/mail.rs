@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::code::Code;
 use super::outbox::{Next, Outbox, Waiting};
 use crate::clock::unix_ms;
+use crate::web::PublicUrl;
 
 /// A mail server that has not taken a mail by then is as good as down (RFC 5321 §4.5.3.2 would wait longer, for slow lists).
 const SEND_WITHIN: Duration = Duration::from_secs(60);
@@ -175,7 +176,7 @@ pub(super) struct Mailer {
     /// The overlay's domain, for the text.
     domain: String,
     /// Where the node's page is.
-    page: Option<String>,
+    page: Option<PublicUrl>,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -189,13 +190,17 @@ struct State {
 }
 
 impl Mailer {
-    pub(super) fn new(settings: &MailSettings, domain: &str, page: Option<&str>) -> Result<Mailer, MailSettingsError> {
+    pub(super) fn new(
+        settings: &MailSettings,
+        domain: &str,
+        page: Option<&PublicUrl>,
+    ) -> Result<Mailer, MailSettingsError> {
         Ok(Mailer {
             transport: settings.transport()?,
             sender: settings.sender()?,
             server: format!("{}:{}", settings.host, settings.port),
             domain: domain.to_owned(),
-            page: page.map(|page| page.trim_end_matches('/').to_owned()),
+            page: page.cloned(),
             state: Mutex::default(),
             wake: Notify::new(),
         })
@@ -355,7 +360,7 @@ impl Mailer {
             // RFC 3834 §5: nobody's holiday notice shall answer.
             .raw_header(HeaderValue::new(by_machine, "auto-generated".to_owned()))
             .header(ContentType::TEXT_PLAIN)
-            .body(text(letter, &self.domain, self.page.as_deref()))
+            .body(text(letter, &self.domain, self.page.as_ref()))
             .ok()
     }
 
@@ -434,11 +439,11 @@ fn masked(address: &str) -> String {
 }
 
 /// The letter, in plain English.
-fn text(letter: &Letter, domain: &str, page: Option<&str>) -> String {
+fn text(letter: &Letter, domain: &str, page: Option<&PublicUrl>) -> String {
     let (address, code) = (&letter.address, &letter.code);
     // Nobody's server sees what follows the #, so no scanner of mails spends the code by following the link.
     let link = page.map_or_else(String::new, |page| {
-        format!("Or open this page and confirm:\n\n    {page}/enroll#{address},{code}\n\n")
+        format!("Or open this page and confirm:\n\n    {}#{address},{code}\n\n", page.of("enroll"))
     });
     format!(
         "Hello,\n\n\

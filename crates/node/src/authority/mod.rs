@@ -39,6 +39,7 @@ use crate::enrol::{Inviter, RenewError};
 use crate::location::publisher::{Announcement, Publisher};
 use crate::store::cbor::{Octets, to_cbor};
 use crate::store::{Store, StoreError, Table};
+use crate::web::PublicUrl;
 use code::{Code, RANDOM_LENGTH};
 use mail::{Letter, MailStanding, Mailer};
 use mailbox::{Certified, Mailbox, Verdict};
@@ -83,8 +84,6 @@ impl Policy {
 pub struct Settings {
     /// Whom it certifies.
     pub policy: Policy,
-    /// The web address of this node's page, for links in mails.
-    pub page: Option<String>,
     /// How mails leave; without it nobody can prove an address.
     pub mail: Option<MailSettings>,
 }
@@ -123,7 +122,7 @@ pub enum ServiceError {
 }
 
 impl Service {
-    /// Takes up what was issued before. `now` gives unix seconds.
+    /// Takes up what was issued before. `page` is where links in mails lead to, `now` gives unix seconds.
     ///
     /// # Errors
     /// [`ServiceError`].
@@ -132,10 +131,10 @@ impl Service {
         authority: Arc<Authority>,
         domain: &str,
         settings: &Settings,
+        page: Option<&PublicUrl>,
         now: fn() -> u64,
         random: Box<dyn Random>,
     ) -> Result<Service, ServiceError> {
-        let page = settings.page.as_deref();
         let mailer = settings.mail.as_ref().map(|mail| Mailer::new(mail, domain, page)).transpose()?;
         let mut mailbox = Mailbox::default();
         for (key, bytes) in store.load(Table::Issued)? {

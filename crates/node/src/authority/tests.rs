@@ -30,7 +30,7 @@ fn settings(policy: Policy) -> Settings {
         from: "meshtone@mesh.example".to_owned(),
         authorities: None,
     };
-    Settings { policy, page: None, mail: Some(mail) }
+    Settings { policy, mail: Some(mail) }
 }
 
 fn office(settings: &Settings) -> Office {
@@ -42,7 +42,7 @@ fn office(settings: &Settings) -> Office {
 }
 
 fn open(store: &Store, authority: &Arc<Authority>, settings: &Settings, now: fn() -> u64) -> Service {
-    Service::open(store.clone(), authority.clone(), "mesh.example", settings, now, system_random()).unwrap()
+    Service::open(store.clone(), authority.clone(), "mesh.example", settings, None, now, system_random()).unwrap()
 }
 
 impl Office {

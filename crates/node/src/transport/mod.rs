@@ -32,6 +32,7 @@ use tokio::sync::mpsc;
 
 use crate::exchange::first_stage::FirstStage;
 use crate::exchange::shard::Shard;
+use crate::web::Pages;
 use connections::{Connections, Target};
 use dispatch::{Dispatch, Outgoing, Report};
 pub(crate) use listeners::Addresses;
@@ -107,7 +108,8 @@ impl Transports {
         Ok(transports)
     }
 
-    /// Lets the workers have what arrives from now on, or the first stage of a farm what does not come from other nodes.
+    /// Lets the workers have what arrives from now on, or the first stage of a farm what does not come from other nodes; whoever asks
+    /// for them gets the pages.
     ///
     /// # Errors
     /// The address that nothing could be received from, with the system's reason.
@@ -115,6 +117,7 @@ impl Transports {
         self: &Arc<Self>,
         workers: Vec<Arc<Shard>>,
         first_stage: Option<Arc<FirstStage>>,
+        pages: &Pages,
     ) -> Result<(), TransportError> {
         self.dispatch.open(workers, first_stage);
         let accepting = std::mem::take(&mut *self.accepting.lock().unwrap_or_else(PoisonError::into_inner));
@@ -123,7 +126,7 @@ impl Transports {
                 udp::receive(index, udp, &self.dispatch, self.receivers)
                     .map_err(|reason| TransportError::Listen(listener.address, reason))?;
             }
-            tokio::spawn(tcp::accept(self.clone(), index, listener.stream, socket));
+            tokio::spawn(tcp::accept(self.clone(), pages.clone(), index, listener.stream, socket));
         }
         tokio::spawn(peer::accept(self.clone()));
         Ok(())

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::connections::{Handle, Target};
 use super::dispatch::Outgoing;
 use super::{Transports, stream, ws};
+use crate::web::Pages;
 
 /// How long opening a connection may take; the transaction layer has its own, longer, limit.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -24,7 +25,13 @@ const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 
 /// Accepts until the task is dropped.
-pub(super) async fn accept(transports: Arc<Transports>, listener: u16, transport: Transport, socket: TcpListener) {
+pub(super) async fn accept(
+    transports: Arc<Transports>,
+    pages: Pages,
+    listener: u16,
+    transport: Transport,
+    socket: TcpListener,
+) {
     loop {
         match socket.accept().await {
             Ok((stream, remote)) => {
@@ -34,7 +41,8 @@ pub(super) async fn accept(transports: Arc<Transports>, listener: u16, transport
                 match transports.connections().add(target, queue, Some(listener)) {
                     Some(handle) => {
                         let flow = Flow::Stream { transport, listener, connection: handle.id, remote };
-                        tokio::spawn(serve_accepted(transports.clone(), flow, transport, handle, stream, outgoing));
+                        let (transports, pages) = (transports.clone(), pages.clone());
+                        tokio::spawn(serve_accepted(transports, pages, flow, handle, stream, outgoing));
                     }
                     None => tracing::debug!(%remote, "too many SIP connections: closed"),
                 }
@@ -50,12 +58,13 @@ pub(super) async fn accept(transports: Arc<Transports>, listener: u16, transport
 
 async fn serve_accepted(
     transports: Arc<Transports>,
+    pages: Pages,
     flow: Flow,
-    transport: Transport,
     Handle { id, closed }: Handle,
     stream: TcpStream,
     outgoing: mpsc::Receiver<Outgoing>,
 ) {
+    let transport = flow.transport();
     let protected = match transport {
         Transport::Tls | Transport::Wss => match transports.tls.as_ref() {
             Some(tls) => {
@@ -77,8 +86,8 @@ async fn serve_accepted(
     match (protected, is_web_socket) {
         (Err(plain), false) => stream::serve(transports, flow, id, closed, plain, outgoing).await,
         (Ok(tls), false) => stream::serve(transports, flow, id, closed, tls, outgoing).await,
-        (Err(plain), true) => ws::serve(transports, flow, id, closed, plain, outgoing).await,
-        (Ok(tls), true) => ws::serve(transports, flow, id, closed, tls, outgoing).await,
+        (Err(plain), true) => ws::serve(transports, pages, flow, id, closed, plain, outgoing).await,
+        (Ok(tls), true) => ws::serve(transports, pages, flow, id, closed, tls, outgoing).await,
     }
 }
 

@@ -99,6 +99,7 @@ pub(crate) fn config(data: &Path, link: SocketAddr, authority: Settings) -> Conf
         tls: Vec::new(),
         ws: Vec::new(),
         wss: Vec::new(),
+        public_url: Some("https://mesh.test".parse().unwrap()),
         tls_certificate: None,
         tls_key: None,
         tls_authorities: None,

@@ -20,7 +20,8 @@ fn letter(address: &str) -> Letter {
 }
 
 fn written(address: &str, page: Option<&str>) -> String {
-    let mailer = Mailer::new(&settings(), "mesh.example", page).unwrap();
+    let page = page.map(|page| page.parse().unwrap());
+    let mailer = Mailer::new(&settings(), "mesh.example", page.as_ref()).unwrap();
     String::from_utf8(mailer.message(&letter(address)).unwrap().formatted()).unwrap()
 }
 

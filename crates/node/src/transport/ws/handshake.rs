@@ -10,8 +10,10 @@ use data_encoding::BASE64;
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Header fields of an upgrade request; browsers send some 15.
 const MAX_FIELDS: usize = 64;
-/// The paths that SIP is spoken at.
-const PATHS: [&str; 2] = ["/", "/sip"];
+/// The path that SIP is spoken at.
+const PATH: &str = "/sip";
+/// Where some phones speak it, too; whoever does not ask for a WebSocket there wants the page.
+const ROOT: &str = "/";
 
 /// Whose pages may connect.
 pub(in crate::transport) struct Origins(Vec<String>);
@@ -60,6 +62,23 @@ impl Refusal {
 pub(super) const TOO_LARGE: Refusal = Refusal::new(431, "Request Header Fields Too Large");
 const BAD: Refusal = Refusal::new(400, "Bad Request");
 
+/// Whether a request is for the node's pages, by its path. What cannot be read is not: [`judge`] says what is wrong with it. The head
+/// may be followed by the beginning of a body.
+pub(super) fn is_for_page(head: &[u8]) -> bool {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    let Ok(httparse::Status::Complete(_)) = request.parse(head) else { return false };
+    match path_of(&request) {
+        PATH => false,
+        ROOT => !Fields(request.headers).has_token("Upgrade", "websocket"),
+        _ => true,
+    }
+}
+
+fn path_of<'a>(request: &httparse::Request<'_, 'a>) -> &'a str {
+    request.path.unwrap_or_default().split('?').next().unwrap_or_default()
+}
+
 /// Reads an upgrade request, up to and with its empty line, and returns the response that accepts it.
 pub(super) fn judge(head: &[u8], origins: &Origins) -> Result<String, Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
@@ -77,8 +96,7 @@ pub(super) fn judge(head: &[u8], origins: &Origins) -> Result<String, Refusal> {
     if request.version != Some(1) {
         return Err(Refusal::new(505, "HTTP Version Not Supported"));
     }
-    let path = request.path.unwrap_or_default();
-    if !PATHS.contains(&path.split('?').next().unwrap_or_default()) {
+    if ![PATH, ROOT].contains(&path_of(&request)) {
         return Err(Refusal::new(404, "Not Found"));
     }
     let fields = Fields(request.headers);
@@ -159,6 +177,19 @@ mod tests {
         assert!(response.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{response}");
         assert!(response.contains("Sec-WebSocket-Protocol: sip\r\n"));
         assert!(judged(&GOOD.replace("/sip ", "/ ")).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_for_sip_is_for_the_page() {
+        let for_page = |from: &str, to: &str| is_for_page(GOOD.replace(from, to).as_bytes());
+        assert!(!for_page("", ""));
+        assert!(!for_page("/sip ", "/ ") && !for_page("/sip ", "/?x ") && !for_page("/sip ", "/sip?x "));
+        assert!(!for_page("Upgrade: websocket\r\n", ""), "SIP alone is spoken there");
+        assert!(!for_page("GET", "POST"));
+        assert!(!for_page("GET /sip HTTP/1.1", "OPTIONS sip:a SIP/2.0"), "nobody can tell whom that is for");
+        assert!(for_page("/sip ", "/sips ") && for_page("/sip ", "/enroll "));
+        assert!(is_for_page(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(is_for_page(b"POST /enroll HTTP/1.0\r\nHost: a\r\nContent-Length: 3\r\n\r\na=b"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! SIP over WebSocket (RFC 7118), plain and over TLS: for browsers, which always are the ones to connect.
+//! SIP over WebSocket (RFC 7118), plain and over TLS: for browsers, which always are the ones to connect. Whoever asks for another path
+//! gets the node's pages.
 
 mod handshake;
 
@@ -19,6 +20,7 @@ pub(super) use handshake::Origins;
 use super::Transports;
 use super::dispatch::Outgoing;
 use super::stream::{FIRST_MESSAGE_WITHIN, IDLE, WRITE_WITHIN};
+use crate::web::Pages;
 
 /// The largest upgrade request: browsers send about 1 KiB, cookies included.
 const MAX_REQUEST: usize = 8 * 1024;
@@ -30,9 +32,22 @@ const MAX_CONTROL_FRAMES: u32 = 512;
 /// How long a closing handshake may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
+/// What the first request of a connection makes of it.
+enum Opened {
+    /// It carries SIP from now on.
+    Upgraded,
+    /// It asks for a page; what was read so far.
+    Page(Vec<u8>),
+    /// It was refused, or has gone.
+    Ended,
+}
+
 /// Serves a connection that is entered in the table: upgrades it, then carries messages until either side ends it.
+///
+/// One that asks for pages stays among those that have not said anything yet: where there are too many, it makes room for phones.
 pub(super) async fn serve<S>(
     transports: Arc<Transports>,
+    pages: Pages,
     flow: Flow,
     connection: u64,
     closed: Arc<Notify>,
@@ -41,35 +56,45 @@ pub(super) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let upgraded = tokio::select! {
-        upgraded = timeout(REQUEST_WITHIN, upgrade(&mut stream, &transports.origins)) => matches!(upgraded, Ok(true)),
-        () = closed.notified() => false,
+    let opened = tokio::select! {
+        opened = timeout(REQUEST_WITHIN, open(&mut stream, &transports.origins)) => opened.unwrap_or(Opened::Ended),
+        () = closed.notified() => Opened::Ended,
     };
-    if upgraded {
-        // In one frame or in fragments: what a message may have on any transport.
-        let limits = Limits::default().max_payload_len(Some(MAX_MESSAGE_LEN));
-        let config = Config::default().frame_size(usize::MAX);
-        let mut socket = ServerBuilder::new().config(config).limits(limits).serve(stream);
-        let code = carry(&transports, &flow, connection, &closed, &mut socket, &mut outgoing).await;
-        transports.remove_connection(connection);
-        let _ = timeout(CLOSE_WITHIN, close(&mut socket, code)).await;
+    match opened {
+        Opened::Upgraded => {
+            // In one frame or in fragments: what a message may have on any transport.
+            let limits = Limits::default().max_payload_len(Some(MAX_MESSAGE_LEN));
+            let config = Config::default().frame_size(usize::MAX);
+            let mut socket = ServerBuilder::new().config(config).limits(limits).serve(stream);
+            let code = carry(&transports, &flow, connection, &closed, &mut socket, &mut outgoing).await;
+            transports.remove_connection(connection);
+            let _ = timeout(CLOSE_WITHIN, close(&mut socket, code)).await;
+        }
+        Opened::Page(head) => tokio::select! {
+            () = pages.serve(stream, head) => {}
+            () = closed.notified() => {}
+        },
+        Opened::Ended => {}
     }
     transports.remove_connection(connection);
     transports.fail_all(&mut outgoing);
 }
 
-/// Reads the upgrade request and answers it; true when the other side speaks SIP over WebSocket from now on.
-async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, origins: &Origins) -> bool {
+/// Reads the first request, and answers it where it is for SIP.
+async fn open<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, origins: &Origins) -> Opened {
     let mut head = Vec::new();
     let judged = loop {
         let mut buffer = [0; 1024];
         match stream.read(&mut buffer).await {
             Ok(count) if count > 0 => head.extend_from_slice(buffer.get(..count).unwrap_or_default()),
-            Ok(_) | Err(_) => return false,
+            Ok(_) | Err(_) => return Opened::Ended,
         }
         // Only the new bytes and the three before them can complete the empty line.
         let from = head.len().saturating_sub(buffer.len() + 3);
         if head.get(from..).is_some_and(|tail| tail.windows(4).any(|end| end == b"\r\n\r\n")) {
+            if handshake::is_for_page(&head) {
+                return Opened::Page(head);
+            }
             break handshake::judge(&head, origins);
         }
         if head.len() >= MAX_REQUEST {
@@ -87,7 +112,7 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, origins: &Or
     if !accepted {
         let _ = stream.shutdown().await;
     }
-    accepted && written
+    if accepted && written { Opened::Upgraded } else { Opened::Ended }
 }
 
 /// Carries messages both ways; returns the code to close with, `None` when the library has answered already.

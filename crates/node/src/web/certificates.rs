@@ -1,0 +1,140 @@
+//! The certificates that others verify this node's signatures by, where they are fetched (RFC 8224 §4.1: `info`; RFC 8225 §4.3: `x5u`).
+//!
+//! What signs is the key of the home certificate, which names the domain as RFC 5922 wants it. Its place is named by its hash, so that a
+//! renewed one has another: `/certificates/<SHA-256>.pem` is the certificate and that of the overlay's authority (PEM, as RFC 7515 §4.1.5
+//! asks for an `x5u`), `….cer` the certificate alone (DER, RFC 2585). The authority's own is not trusted by strangers; who trusts this
+//! overlay knows it.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use data_encoding::{BASE64, HEXLOWER};
+use meshtone_identity::id::sha256;
+use meshtone_identity::{AuthorityCertificate, HomeCertificate};
+use meshtone_overlay::record::Renewed;
+
+use super::{PublicUrl, Site, html};
+
+/// Characters in a line of PEM (RFC 7468 §2).
+const LINE: usize = 64;
+
+/// This node's certificates, as they are served. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Certificates {
+    authority: AuthorityCertificate,
+    /// The one of the start; whoever got something signed a moment before a renewal still finds it.
+    first: HomeCertificate,
+    renewed: Renewed,
+    public: Option<PublicUrl>,
+}
+
+impl Certificates {
+    pub(crate) fn new(
+        authority: AuthorityCertificate,
+        first: HomeCertificate,
+        renewed: Renewed,
+        public: Option<PublicUrl>,
+    ) -> Certificates {
+        Certificates { authority, first, renewed, public }
+    }
+
+    /// Where strangers find the certificate of what this node signs now; `None` where its pages have no public address.
+    #[cfg_attr(not(test), expect(dead_code, reason = "towards other domains nothing is signed yet"))]
+    pub(crate) fn url(&self) -> Option<String> {
+        Some(self.public.as_ref()?.of(&format!("certificates/{}.pem", name_of(&self.current()))))
+    }
+
+    fn current(&self) -> HomeCertificate {
+        let renewed = self.renewed.get().and_then(|(_, homes)| homes.into_iter().next());
+        renewed.unwrap_or_else(|| self.first.clone())
+    }
+
+    /// Media type and content of a file.
+    fn find(&self, file: &str) -> Option<(&'static str, Vec<u8>)> {
+        let (name, form) = file.split_once('.')?;
+        let certificate = [self.current(), self.first.clone()].into_iter().find(|known| name_of(known) == name)?;
+        match form {
+            "pem" => Some(("application/pem-certificate-chain", self.chain(&certificate).into_bytes())),
+            "cer" => Some(("application/pkix-cert", certificate.der().to_vec())),
+            _ => None,
+        }
+    }
+
+    fn chain(&self, certificate: &HomeCertificate) -> String {
+        [certificate.der(), self.authority.der()].map(pem).concat()
+    }
+}
+
+fn name_of(certificate: &HomeCertificate) -> String {
+    HEXLOWER.encode(&sha256(certificate.der()))
+}
+
+fn pem(der: &[u8]) -> String {
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    let mut rest = BASE64.encode(der);
+    while !rest.is_empty() {
+        let after = rest.split_off(rest.len().min(LINE));
+        text.push_str(&rest);
+        text.push('\n');
+        rest = after;
+    }
+    text + "-----END CERTIFICATE-----\n"
+}
+
+pub(super) async fn serve(State(site): State<Arc<Site>>, Path(file): Path<String>) -> Response {
+    match site.certificates.find(&file) {
+        // Named by its hash, so it never changes; public, so whoever fetched it may give it to others.
+        Some((kind, content)) => {
+            let fields = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "public, max-age=86400, immutable")];
+            (fields, content).into_response()
+        }
+        None => html::refused(StatusCode::NOT_FOUND, "There is no such certificate here."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use meshtone_identity::{Authority, LinkKey, Signer, SigningKey};
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+    const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+    #[test]
+    fn a_certificate_is_found_by_its_hash_before_and_after_it_was_renewed() {
+        let authority = Authority::create(NOW).unwrap().0;
+        let key = SigningKey::generate().unwrap();
+        let node = authority.certify_node(key.public_key(), LinkKey::from_bytes([7; 32]), [1; 16], NOW, YEAR).unwrap();
+        let home = |from: u64| authority.issue_home(&node, "mesh.example", from, YEAR).unwrap();
+        let (first, second) = (home(NOW), home(NOW + 1));
+        let renewed = Renewed::default();
+        let public = Some("https://mesh.example/node/".parse().unwrap());
+        let served = Certificates::new(authority.certificate().clone(), first.clone(), renewed.clone(), public);
+        let file = |home: &HomeCertificate, form: &str| format!("{}.{form}", name_of(home));
+
+        assert_eq!(served.url(), Some(format!("https://mesh.example/node/certificates/{}", file(&first, "pem"))));
+        assert_eq!(served.find(&file(&first, "cer")), Some(("application/pkix-cert", first.der().to_vec())));
+        let (kind, chain) = served.find(&file(&first, "pem")).unwrap();
+        assert_eq!(kind, "application/pem-certificate-chain");
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain).map(Result::unwrap).collect();
+        assert_eq!(chain, [first.der(), authority.certificate().der()].map(CertificateDer::from));
+        let text = String::from_utf8(served.find(&file(&first, "pem")).unwrap().1).unwrap();
+        assert!(text.lines().all(|line| line.len() <= LINE));
+
+        assert_eq!(served.find(&file(&second, "pem")), None);
+        renewed.set(node.clone(), vec![second.clone()]);
+        assert!(served.url().unwrap().ends_with(&file(&second, "pem")));
+        assert!(served.find(&file(&first, "pem")).is_some() && served.find(&file(&second, "pem")).is_some());
+        for other in ["", ".pem", "x.pem", &file(&first, "der"), &name_of(&first)] {
+            assert_eq!(served.find(other), None, "{other}");
+        }
+    }
+}

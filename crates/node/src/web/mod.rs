@@ -1,0 +1,137 @@
+//! What this node serves to browsers (HTTP/1.1, RFC 9112), at the listeners of SIP over WebSocket: every path but `/sip`.
+//!
+//! | path | what |
+//! | --- | --- |
+//! | `/` | what this is |
+//! | `/health`, `/ready`, `/version` | for whoever watches over the node: a line of text |
+//! | [`/certificates/…`](certificates) | by what others verify what the node has signed |
+//!
+//! Every answer carries the same strict headers ([`headers`]); nothing is asked of other hosts. Heads, bodies, times and connections are
+//! bounded here and in `transport`.
+
+mod certificates;
+mod headers;
+mod html;
+mod public_url;
+
+use std::convert::Infallible;
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{from_fn, map_response};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{any, get};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use meshtone_overlay::Overlay;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time::{sleep, timeout};
+use tower_service::Service;
+
+pub(crate) use certificates::Certificates;
+pub use public_url::{NotPublic, PublicUrl};
+
+/// Largest head of a request, and its fields: as for upgrades to WebSocket.
+const MAX_HEAD: usize = 8 * 1024;
+const MAX_FIELDS: usize = 64;
+/// How long the next request may be waited for and arrive.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// Largest body: a form with an address and a code.
+const MAX_BODY: usize = 16 * 1024;
+/// How long an answer may take: the overlay's authority may have to be asked (20 s), and what is left is for the way.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long one connection may be used; whoever reads nothing of what he asks for goes then, too.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(120);
+
+/// What the pages are made of.
+pub(crate) struct Site {
+    pub(crate) domain: String,
+    pub(crate) overlay: Overlay,
+    pub(crate) certificates: Certificates,
+}
+
+/// The pages. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Pages {
+    router: Router,
+}
+
+impl Pages {
+    pub(crate) fn new(site: Site) -> Pages {
+        let router = Router::new()
+            .route("/", get(index))
+            .route("/style.css", get(style))
+            .route("/health", get(async || "ok\n"))
+            .route("/ready", get(ready))
+            .route("/version", get(async || concat!("meshtone ", env!("CARGO_PKG_VERSION"), "\n")))
+            .route("/certificates/{file}", get(certificates::serve))
+            .route("/sip", any(sip))
+            .fallback(async || html::refused(StatusCode::NOT_FOUND, "There is no such page here."))
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(from_fn(async |request, next: axum::middleware::Next| {
+                let late = || html::refused(StatusCode::SERVICE_UNAVAILABLE, "This took too long. Please try again.");
+                timeout(ANSWER_WITHIN, next.run(request)).await.unwrap_or_else(|_| late())
+            }))
+            .layer(map_response(headers::strict))
+            .with_state(Arc::new(site));
+        Pages { router }
+    }
+
+    /// Serves a connection of whose first request `head` was read already, until either side ends it.
+    pub(crate) async fn serve<S>(self, stream: S, head: Vec<u8>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (read, write) = tokio::io::split(stream);
+        let io = TokioIo::new(tokio::io::join(Cursor::new(head).chain(read), write));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let mut router = self.router.clone();
+            async move { Ok::<Response, Infallible>(router.call(request).await.into_response()) }
+        });
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(MAX_HEAD).max_headers(MAX_FIELDS);
+        let connection = server.serve_connection(io, service);
+        tokio::pin!(connection);
+        tokio::select! {
+            _ = &mut connection => {}
+            () = sleep(CONNECTION_WITHIN) => {
+                connection.as_mut().graceful_shutdown();
+                let _ = timeout(ANSWER_WITHIN, connection).await;
+            }
+        }
+    }
+}
+
+async fn index(State(site): State<Arc<Site>>) -> Response {
+    let domain = html::escape(&site.domain);
+    let body = format!(
+        "<h1>{domain}</h1>\n<p>This is a node of a Meshtone network: it serves the phones of <strong>{domain}</strong>.</p>\n"
+    );
+    Html(html::page(&site.domain, &body)).into_response()
+}
+
+async fn style() -> Response {
+    let fields = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "max-age=3600")];
+    (fields, include_str!("style.css")).into_response()
+}
+
+/// SIP over WebSocket begins with a connection's first request; a proxy that keeps its connections opens another one for it then.
+async fn sip() -> Response {
+    (StatusCode::UPGRADE_REQUIRED, [(header::CONNECTION, "close"), (header::UPGRADE, "websocket")]).into_response()
+}
+
+/// Whether this node does all that it is there for: a node that has lost all others serves its own phones alone.
+async fn ready(State(site): State<Arc<Site>>) -> Response {
+    if site.overlay.is_alone() || !site.overlay.links().is_empty() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "no link to any other node\n").into_response()
+    }
+}
