@@ -6,7 +6,23 @@ use thiserror::Error;
 const HEADER_LEN: usize = 12;
 
 /// The version in use since 1996.
-const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 2;
+
+/// Returns the length of a packet's header, contributing sources and extension included: what SRTP leaves readable.
+pub(crate) fn header_len(packet: &[u8]) -> Option<usize> {
+    let first = *packet.first().filter(|first| **first >> 6 == VERSION)?;
+    let mut len = HEADER_LEN + usize::from(first & 0x0f) * 4;
+    if first & 0x10 != 0 {
+        let [_, _, high, low] = *packet.get(len..)?.first_chunk::<4>()?;
+        len += 4 + usize::from(u16::from_be_bytes([high, low])) * 4;
+    }
+    (packet.len() >= len).then_some(len)
+}
+
+/// Tells whether a datagram is RTCP rather than RTP, where both come to one port (RFC 5761 §4).
+pub fn is_rtcp(datagram: &[u8]) -> bool {
+    matches!(datagram, [first, 192..=223, ..] if first >> 6 == VERSION)
+}
 
 /// A packet, its payload borrowed from where it was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
