@@ -3,8 +3,11 @@
 //! All but `io` is pure: no clock, no socket, no randomness of its own. `io` runs it on sockets. Nothing here
 //! knows of SIP; errors only say which status fits.
 
+pub mod anchoring;
 pub mod echo;
 pub mod io;
+pub mod relay;
+pub mod rtcp;
 pub mod rtp;
 pub mod sdes;
 pub mod sdp;

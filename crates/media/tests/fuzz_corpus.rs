@@ -1,21 +1,39 @@
 //! Runs the corpora of the fuzz targets through the very checks that the targets run; see `fuzz/README.md`.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use std::path::PathBuf;
 
+#[path = "../../../fuzz/checks/anchoring.rs"]
+mod anchoring;
+#[path = "../../../fuzz/checks/media_packet.rs"]
+mod media_packet;
 #[path = "../../../fuzz/checks/sdp.rs"]
 mod sdp;
 
-#[test]
-fn descriptions_of_the_corpus_hold() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/sdp");
+fn replay(target: &str, check: fn(&[u8])) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let bytes = std::fs::read(&path).unwrap();
-        assert!(std::panic::catch_unwind(|| sdp::check(&bytes)).is_ok(), "{}", path.display());
+        assert!(std::panic::catch_unwind(|| check(&bytes)).is_ok(), "{}", path.display());
         count += 1;
     }
     assert!(count > 0, "a corpus that is not there proves nothing");
+}
+
+#[test]
+fn descriptions_of_the_corpus_hold() {
+    replay("sdp", sdp::check);
+}
+
+#[test]
+fn calls_that_are_carried_in_the_corpus_hold() {
+    replay("anchoring", anchoring::check);
+}
+
+#[test]
+fn datagrams_of_the_corpus_hold() {
+    replay("media_packet", media_packet::check);
 }

@@ -1,7 +1,8 @@
-//! Media on sockets: pairs of ports, and the task that runs an echo. The only part of this crate that knows of clocks and tokio.
+//! Media on sockets: pairs of ports, and the tasks that run an echo or carry a call. The only part of this crate that knows of clocks and tokio.
 
 #![allow(clippy::disallowed_methods, reason = "the room that the pure ones leave sockets, clocks and tasks to")]
 
+mod anchored;
 mod ports;
 mod session;
 
@@ -12,6 +13,7 @@ use thiserror::Error;
 
 use crate::sdp::SdpError;
 
+pub use anchored::{AnchoredCall, Place};
 pub use ports::{PortPair, PortRange};
 pub use session::EchoSession;
 

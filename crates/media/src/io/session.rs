@@ -14,7 +14,7 @@ use crate::echo::{Echo, Event, MAX_PACKET_LEN, Start};
 use crate::sdp::{Agreement, Local, Session, accept, answer, offer};
 
 /// Failed receptions in a row after which a socket is given up. Single ones come from ICMP and mean nothing.
-const MAX_RECEIVE_ERRORS: u32 = 64;
+pub(super) const MAX_RECEIVE_ERRORS: u32 = 64;
 
 /// An echo that runs. Dropping it frees its ports.
 #[derive(Debug)]
@@ -203,16 +203,16 @@ async fn drive(socket: &UdpSocket, _rtcp: &StdUdpSocket, echo: &Mutex<Echo>, cha
 }
 
 /// The machine stays consistent between calls, so a panic elsewhere while it was locked is no reason to stop.
-fn lock(echo: &Mutex<Echo>) -> MutexGuard<'_, Echo> {
-    echo.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) fn lock<T>(machine: &Mutex<T>) -> MutexGuard<'_, T> {
+    machine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The runtime's clock, which tests may stop.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
 /// Numbers that a stranger cannot guess: the standard library seeds its hashers from the system. Not for keys.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

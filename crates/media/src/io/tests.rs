@@ -9,6 +9,8 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::*;
+use crate::anchoring::Profile;
+use crate::relay::End;
 use crate::rtp::Packet;
 use crate::sdp::{SdpError, Session};
 
@@ -151,4 +153,47 @@ async fn a_session_that_hears_nothing_says_that_it_ended() {
     let mut ended = session.ended();
     timeout(2 * crate::echo::IDLE_LIMIT, ended.wait_for(|ended| *ended)).await.expect("an end").unwrap();
     assert!(session.has_ended());
+}
+
+#[tokio::test]
+async fn two_phones_hear_each_other_through_an_anchored_call_and_its_end_frees_the_ports() {
+    let (alice, bob) = (UdpSocket::bind((LOOPBACK, 0)).await.unwrap(), UdpSocket::bind((LOOPBACK, 0)).await.unwrap());
+    let port = |phone: &UdpSocket| phone.local_addr().unwrap().port();
+    let ports = range(42_180, 2, 2);
+    let place = Place { local: LOOPBACK, signalling: Some(LOOPBACK) };
+    let mut call = AnchoredCall::new(&ports, place, place, Profile::Optional);
+    let offered = call.offer(End::Near, &offer(port(&alice), "")).unwrap();
+    let answered = call.answer(End::Far, &offer(port(&bob), "")).unwrap();
+    for (speaker, listener, node) in [(&alice, &bob, port_of(&answered)), (&bob, &alice, port_of(&offered))] {
+        let packet =
+            Packet { marker: false, payload_type: 0, sequence_number: 1, timestamp: 0, ssrc: 9, payload: b"tone" };
+        speaker.send_to(&packet.to_bytes(), (LOOPBACK, node)).await.unwrap();
+        let mut buffer = [0; 1500];
+        let (len, _) = timeout(PATIENCE, listener.recv_from(&mut buffer)).await.expect("a packet").unwrap();
+        assert_eq!(buffer[..len], packet.to_bytes());
+    }
+    assert_eq!((call.quality(End::Near).received, call.quality(End::Far).received), (1, 1));
+    assert!(matches!(ports.bind(LOOPBACK), Err(MediaError::TooManySessions)));
+    drop(call);
+    let freed = async {
+        while ports.bind(LOOPBACK).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, freed).await.expect("the ports are free again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_anchored_call_of_which_nothing_is_heard_says_that_it_ended() {
+    let ports = range(42_200, 2, 2);
+    let place = Place { local: LOOPBACK, signalling: None };
+    let mut call = AnchoredCall::new(&ports, place, place, Profile::Optional);
+    call.offer(End::Near, &offer(4000, "")).unwrap();
+    call.answer(End::Far, &offer(5000, "")).unwrap();
+    let ended = async {
+        while !call.has_ended() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    timeout(2 * crate::relay::IDLE_LIMIT, ended).await.expect("an end");
 }

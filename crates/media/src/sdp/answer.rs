@@ -96,6 +96,11 @@ fn codec(media: &Media<'_>) -> Option<(u8, u32)> {
     })
 }
 
+/// Returns the clock rate of a payload type, where it is known.
+pub(crate) fn clock_rate(media: &Media<'_>, payload_type: u8) -> Option<u32> {
+    rtpmap(media, payload_type).map(|map| map.clock_rate).or_else(|| static_clock_rate(payload_type))
+}
+
 fn rtpmap<'m, 'a>(media: &'m Media<'a>, payload_type: u8) -> Option<&'m RtpMap<'a>> {
     media.rtpmaps.iter().find(|map| map.payload_type == payload_type)
 }
@@ -144,7 +149,8 @@ fn agree(theirs: &Session<'_>, media: &Media<'_>, local: &Local) -> Result<Agree
     Ok(Agreement { remote_address, remote_port, payload_type, clock_rate, event_payload_type, direction })
 }
 
-fn head(local: &Local, timing: &str) -> String {
+/// Writes what stands before the media lines.
+pub(crate) fn head(local: &Local, timing: &str) -> String {
     let family = if local.address.is_ipv4() { "IP4" } else { "IP6" };
     let Local { address, session_id, version, .. } = local;
     format!(

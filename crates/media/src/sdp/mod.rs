@@ -1,6 +1,7 @@
 //! Session descriptions (RFC 8866): a bounded parser for what answering needs, and the answerer (RFC 3264).
 //!
-//! Unknown lines and attributes are skipped. Not here: ICE, DTLS, SDES and codecs' own parameters, which are copied as they are.
+//! Unknown lines are skipped, unknown attributes kept as they are. Not here: what they mean for transport and keys
+//! ([`crate::anchoring`], [`crate::sdes`]), and codecs' own parameters.
 
 mod answer;
 mod parse;
@@ -13,6 +14,8 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 pub use answer::{Agreement, Local, accept, answer, offer};
+pub(crate) use answer::{clock_rate, head};
+pub(crate) use parse::payload_type_of;
 
 /// The largest description that is read. Browsers' offers with candidates have about 8 KiB.
 pub const MAX_SDP_LEN: usize = 32 * 1024;
@@ -23,13 +26,16 @@ pub const MAX_MEDIA: usize = 32;
 /// Formats in a media line, and attributes kept for them, at most; there are 128 payload types.
 pub const MAX_FORMATS: usize = 128;
 
+/// Other attributes that are kept, at most: a browser's offer of sound, camera and screen has 500.
+pub const MAX_ATTRIBUTES: usize = 2048;
+
 /// Why a description is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SdpError {
     /// It is larger than [`MAX_SDP_LEN`].
     #[error("the peer's session description is too large")]
     TooLarge,
-    /// It has more than [`MAX_MEDIA`] media lines or [`MAX_FORMATS`] formats.
+    /// It has more than [`MAX_MEDIA`] media lines, [`MAX_FORMATS`] formats or [`MAX_ATTRIBUTES`] attributes.
     #[error("the peer's session description has too many parts")]
     TooMany,
     /// A line does not follow RFC 8866.
@@ -89,6 +95,11 @@ impl Direction {
         }
     }
 
+    /// Tells whether the describing side receives.
+    pub const fn receives(self) -> bool {
+        self.reversed().sends()
+    }
+
     /// Tells whether the describing side sends.
     pub const fn sends(self) -> bool {
         matches!(self, Direction::SendRecv | Direction::SendOnly)
@@ -119,6 +130,8 @@ pub struct Session<'a> {
     pub connection: Option<Connection>,
     /// The session's direction, for media that say none.
     pub direction: Option<Direction>,
+    /// The session's other attributes, as they are written.
+    pub attributes: Vec<&'a str>,
     /// The media lines, in order.
     pub media: Vec<Media<'a>>,
 }
@@ -171,6 +184,15 @@ pub struct Media<'a> {
     pub fmtps: Vec<(u8, &'a str)>,
     /// The port of `a=rtcp` (RFC 3605).
     pub rtcp: Option<u16>,
+    /// Its other attributes, as they are written.
+    pub attributes: Vec<&'a str>,
+}
+
+impl<'a> Media<'a> {
+    /// Returns the values of its attributes of this name, among those that are nothing else of this type.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.attributes.iter().filter_map(move |line| line.strip_prefix(name)?.strip_prefix(':'))
+    }
 }
 
 /// An `a=rtpmap` line (RFC 8866 §6.6).

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Connection, Direction, MAX_FORMATS, MAX_MEDIA, MAX_SDP_LEN, Media, RtpMap, SdpError, Session};
+use super::{
+    Connection, Direction, MAX_ATTRIBUTES, MAX_FORMATS, MAX_MEDIA, MAX_SDP_LEN, Media, RtpMap, SdpError, Session,
+};
 
 pub(super) fn session(text: &[u8]) -> Result<Session<'_>, SdpError> {
     if text.len() > MAX_SDP_LEN {
@@ -14,7 +16,9 @@ pub(super) fn session(text: &[u8]) -> Result<Session<'_>, SdpError> {
     if lines.next() != Some("v=0") {
         return Err(SdpError::Malformed("it does not begin with v=0"));
     }
-    let mut session = Session { timing: "", connection: None, direction: None, media: Vec::new() };
+    let mut session =
+        Session { timing: "", connection: None, direction: None, attributes: Vec::new(), media: Vec::new() };
+    let mut attributes = 0;
     for line in lines {
         if line.contains(['\r', '\0']) {
             return Err(SdpError::Malformed("a control character"));
@@ -32,7 +36,13 @@ pub(super) fn session(text: &[u8]) -> Result<Session<'_>, SdpError> {
                 }
             }
             "t" if session.timing.is_empty() => session.timing = timing(value)?,
-            "a" => attribute(&mut session, value)?,
+            "a" => {
+                attributes += 1;
+                if attributes > MAX_ATTRIBUTES {
+                    return Err(SdpError::TooMany);
+                }
+                attribute(&mut session, value)?;
+            }
             _ if letter.len() == 1 => {}
             _ => return Err(SdpError::Malformed("a line that begins with more than a letter")),
         }
@@ -69,6 +79,7 @@ fn media(value: &str) -> Result<Media<'_>, SdpError> {
         rtpmaps: Vec::new(),
         fmtps: Vec::new(),
         rtcp: None,
+        attributes: Vec::new(),
     })
 }
 
@@ -91,8 +102,8 @@ fn timing(value: &str) -> Result<&str, SdpError> {
     is_timing.then_some(value).ok_or(SdpError::Malformed("a timing line"))
 }
 
-fn attribute<'a>(session: &mut Session<'a>, value: &'a str) -> Result<(), SdpError> {
-    let (name, value) = value.split_once(':').unwrap_or((value, ""));
+fn attribute<'a>(session: &mut Session<'a>, line: &'a str) -> Result<(), SdpError> {
+    let (name, value) = line.split_once(':').unwrap_or((line, ""));
     if let Some(direction) = Direction::from_name(name) {
         match session.media.last_mut() {
             Some(media) => media.direction = Some(direction),
@@ -100,7 +111,10 @@ fn attribute<'a>(session: &mut Session<'a>, value: &'a str) -> Result<(), SdpErr
         }
         return Ok(());
     }
-    let Some(media) = session.media.last_mut() else { return Ok(()) };
+    let Some(media) = session.media.last_mut() else {
+        session.attributes.push(line);
+        return Ok(());
+    };
     match name {
         "rtpmap" => {
             if media.rtpmaps.len() == MAX_FORMATS {
@@ -124,7 +138,7 @@ fn attribute<'a>(session: &mut Session<'a>, value: &'a str) -> Result<(), SdpErr
             let port = decimal(port).and_then(|port| u16::try_from(port).ok());
             media.rtcp = Some(port.ok_or(SdpError::Malformed("an rtcp attribute"))?);
         }
-        _ => {}
+        _ => media.attributes.push(line),
     }
     Ok(())
 }
@@ -139,7 +153,7 @@ fn rtpmap(value: &str) -> Option<RtpMap<'_>> {
 }
 
 /// Reads a payload type, which has seven bits.
-pub(super) fn payload_type_of(format: &str) -> Option<u8> {
+pub(crate) fn payload_type_of(format: &str) -> Option<u8> {
     decimal(format).and_then(|number| u8::try_from(number).ok()).filter(|number| *number < 128)
 }
 

@@ -41,8 +41,14 @@ pub(super) struct Cipher {
 }
 
 enum Kind {
-    Counter { key: Option<EncryptingKey>, authentication: hmac::Key },
-    Gcm { key: Option<LessSafeKey> },
+    /// Keys for authentication are a KiB and more of prepared state.
+    Counter {
+        key: Option<EncryptingKey>,
+        authentication: Box<hmac::Key>,
+    },
+    Gcm {
+        key: Option<Box<LessSafeKey>>,
+    },
 }
 
 impl Cipher {
@@ -65,9 +71,11 @@ impl Cipher {
                 let mut authentication = [0; AUTHENTICATION_KEY_LEN];
                 derive(AUTHENTICATION, &mut authentication);
                 let authentication = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &authentication);
-                Kind::Counter { key: counter_key(&key), authentication }
+                Kind::Counter { key: counter_key(&key), authentication: Box::new(authentication) }
             }
-            Suite::AesGcm => Kind::Gcm { key: UnboundKey::new(&AES_128_GCM, &key).map(LessSafeKey::new).ok() },
+            Suite::AesGcm => {
+                Kind::Gcm { key: UnboundKey::new(&AES_128_GCM, &key).map(LessSafeKey::new).map(Box::new).ok() }
+            }
         };
         Cipher { kind, salt, tag_len }
     }
@@ -83,7 +91,7 @@ impl Cipher {
                 sealed.extend(tag.as_ref().iter().take(self.tag_len));
             }
             Kind::Gcm { key } => {
-                let tag = seal_gcm(key.as_ref(), self.gcm_nonce(ssrc, index), clear, body)?;
+                let tag = seal_gcm(key.as_deref(), self.gcm_nonce(ssrc, index), clear, body)?;
                 sealed.extend(tag);
             }
         }
@@ -105,7 +113,7 @@ impl Cipher {
             Kind::Gcm { key } => {
                 let mut opened = packet.to_vec();
                 let (clear, body) = opened.split_at_mut_checked(header).ok_or(SrtpError::Short)?;
-                open_gcm(key.as_ref(), self.gcm_nonce(ssrc, index), clear, body)?;
+                open_gcm(key.as_deref(), self.gcm_nonce(ssrc, index), clear, body)?;
                 opened.truncate(end);
                 Ok(opened)
             }
@@ -125,7 +133,7 @@ impl Cipher {
             }
             Kind::Gcm { key } => {
                 let known = [clear, word.as_slice()].concat();
-                let tag = seal_gcm(key.as_ref(), self.gcm_nonce(ssrc, u64::from(index)), &known, body)?;
+                let tag = seal_gcm(key.as_deref(), self.gcm_nonce(ssrc, u64::from(index)), &known, body)?;
                 sealed.extend(tag);
                 sealed.extend(word);
             }
@@ -173,7 +181,7 @@ impl Cipher {
                 let mut opened = rest.to_vec();
                 let (clear, body) = opened.split_at_mut_checked(clear_len).ok_or(SrtpError::Short)?;
                 let known = [clear, word.as_slice()].concat();
-                open_gcm(key.as_ref(), self.gcm_nonce(ssrc, index), &known, body)?;
+                open_gcm(key.as_deref(), self.gcm_nonce(ssrc, index), &known, body)?;
                 opened.truncate(end);
                 Ok((opened, index))
             }
@@ -263,7 +271,7 @@ mod tests {
         let key: Vec<u8> = (0..16).collect();
         let mut salt = [0; MAX_SALT_LEN];
         salt[..12].copy_from_slice(b"Quid pro quo");
-        let key = UnboundKey::new(&AES_128_GCM, &key).map(LessSafeKey::new).ok();
+        let key = UnboundKey::new(&AES_128_GCM, &key).map(LessSafeKey::new).map(Box::new).ok();
         Cipher { kind: Kind::Gcm { key }, salt, tag_len: 16 }
     }
 
@@ -285,7 +293,8 @@ mod tests {
     #[test]
     fn the_derived_keys_are_those_of_rfc_3711_b_3() {
         let master =
-            MasterKey::new(Suite::AesCm80, &hex("E1F97A0D3E018BE0D64FA32C06DE4139 0EC675AD498AFEEBB6960B3AABE6")).unwrap();
+            MasterKey::new(Suite::AesCm80, &hex("E1F97A0D3E018BE0D64FA32C06DE4139 0EC675AD498AFEEBB6960B3AABE6"))
+                .unwrap();
         let prf = counter_key(&master.key);
         let mut iv: [u8; 16] = hex("0EC675AD498AFEEBB6960B3AABE60000").try_into().unwrap();
         let mut key = [0; 16];

@@ -105,7 +105,17 @@ mod tests {
         let turn = 0x1_0000;
         assert_eq!(
             indices,
-            [Ok(65_533), Ok(65_535), Ok(turn + 1), Ok(65_534), Ok(turn), Ok(turn + 3), late, Ok(turn + 10), Ok(turn + 5)],
+            [
+                Ok(65_533),
+                Ok(65_535),
+                Ok(turn + 1),
+                Ok(65_534),
+                Ok(turn),
+                Ok(turn + 3),
+                late,
+                Ok(turn + 10),
+                Ok(turn + 5)
+            ],
             "40000 is nearer to what was before the rollover, and too old there"
         );
     }

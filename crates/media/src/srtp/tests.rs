@@ -11,7 +11,8 @@ fn master(suite: Suite, seed: u8) -> MasterKey {
 }
 
 fn packet(sequence_number: u16) -> Vec<u8> {
-    Packet { marker: false, payload_type: 0, sequence_number, timestamp: 160, ssrc: SSRC, payload: b"some sound" }.to_bytes()
+    Packet { marker: false, payload_type: 0, sequence_number, timestamp: 160, ssrc: SSRC, payload: b"some sound" }
+        .to_bytes()
 }
 
 /// A sender report of nothing.

@@ -1,0 +1,251 @@
+//! Offer and answer (RFC 3264) of a call whose media the node carries: what one end describes is written anew for the other, with
+//! our addresses, ports and keys in it, and what follows for the [`crate::relay`].
+//!
+//! Codecs and their parameters pass as they are, and so do the numbers of payload types; directions and the order of streams too.
+//! Everything about the way there (addresses, candidates, keys, profiles) is each end's own. Streams that are not RTP are refused.
+
+mod line;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use crate::relay::{End, MAX_STREAMS, Terms};
+use crate::sdp::{Local, Media, SdpError, Session, head};
+use crate::srtp::{MasterKey, Suite};
+use line::{Class, Line};
+
+/// How sound is offered to an end that has not offered any itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// `RTP/AVP` with keys beside it, which phones take that can, and others pass over.
+    Optional,
+    /// `RTP/SAVP`, with keys in the description (RFC 4568).
+    Sdes,
+}
+
+/// Terms for both ends, stream by stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agreed {
+    /// Of who called.
+    pub near: Vec<Option<Terms>>,
+    /// Of who is called.
+    pub far: Vec<Option<Terms>>,
+}
+
+/// The descriptions of one call.
+#[derive(Debug)]
+pub struct Anchoring {
+    near: Side,
+    far: Side,
+    /// The offer that waits for its answer. Answers of a fork are all to this one.
+    open: Option<Offer>,
+}
+
+#[derive(Debug)]
+struct Offer {
+    from: End,
+    text: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Side {
+    /// Ours towards it.
+    local: Local,
+    ports: Vec<u16>,
+    profile: Profile,
+    /// What was written for it last, but for its version.
+    written: String,
+    lines: Vec<Line>,
+}
+
+impl Anchoring {
+    /// Begins a call. Towards each end we are at an address of its own; `session_ids` are numbers that nobody guesses.
+    pub fn new(near: IpAddr, far: IpAddr, session_ids: [u64; 2], profile: Profile) -> Anchoring {
+        let side = |address: IpAddr, session_id: u64| Side {
+            local: Local { address: address.to_canonical(), port: 0, session_id, version: 0 },
+            ports: Vec::new(),
+            profile,
+            written: String::new(),
+            lines: Vec::new(),
+        };
+        let [near_id, far_id] = session_ids;
+        Anchoring { near: side(near, near_id), far: side(far, far_id), open: None }
+    }
+
+    /// Returns for how many streams of a description ports are needed at either end.
+    ///
+    /// # Errors
+    ///
+    /// [`SdpError`] where it cannot be read.
+    pub fn streams(text: &[u8]) -> Result<usize, SdpError> {
+        let session = Session::parse(text)?;
+        let carried = session.media.iter().take(MAX_STREAMS).rposition(|media| Class::of(media).is_some());
+        Ok(carried.map_or(0, |last| last + 1))
+    }
+
+    /// Takes our ports that face an end.
+    pub fn use_ports(&mut self, end: End, ports: Vec<u16>) {
+        self.side(end).ports = ports;
+    }
+
+    /// Offers otherwise from now on to an end that has not said anything yet.
+    pub fn prefer(&mut self, end: End, profile: Profile) {
+        self.side(end).profile = profile;
+    }
+
+    /// Takes an offer; returns what is offered to the other end. `fill` makes keys.
+    ///
+    /// # Errors
+    ///
+    /// [`SdpError::NoAudio`] where no stream of it can be carried; all stays as it was.
+    pub fn offer(&mut self, from: End, text: &[u8], fill: &mut dyn FnMut(&mut [u8])) -> Result<Vec<u8>, SdpError> {
+        let session = Session::parse(text)?;
+        self.side(from).listen(&session);
+        let to = self.side(from.other());
+        let mut body = String::new();
+        let mut carried = 0;
+        for (index, media) in session.media.iter().enumerate() {
+            let line = to.line(index);
+            match Class::of(media).filter(|_| media.port != 0 && line.is_some()).zip(line) {
+                Some((_, (line, port))) => {
+                    carried += 1;
+                    line.write_offer(&mut body, &session, media, port, fill);
+                }
+                None => line::write_refused(&mut body, media),
+            }
+        }
+        // An offer that ends every stream is one all the same; one that we can do nothing with is none.
+        if carried == 0 && session.media.iter().any(|media| media.port != 0) {
+            return Err(SdpError::NoAudio);
+        }
+        let written = to.write(body, session.timing);
+        self.open = Some(Offer { from, text: text.to_vec() });
+        Ok(written)
+    }
+
+    /// Takes the answer to the last offer; returns what is answered to the other end, and what both have agreed to.
+    ///
+    /// # Errors
+    ///
+    /// [`SdpError::NoAudio`] where there was no offer, or the answer leaves out keys that we insisted on.
+    pub fn answer(
+        &mut self,
+        from: End,
+        text: &[u8],
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(Vec<u8>, Agreed), SdpError> {
+        let answer = Session::parse(text)?;
+        let open = self.open.as_ref().filter(|open| open.from == from.other()).ok_or(SdpError::NoAudio)?;
+        let offer_text = open.text.clone();
+        let offer = Session::parse(&offer_text)?;
+        let mut body = String::new();
+        let (mut offerers, mut answerers) = (Vec::new(), Vec::new());
+        for (index, offered) in offer.media.iter().enumerate() {
+            let answered = answer.media.get(index).filter(|media| media.port != 0 && offered.port != 0);
+            let agreed = match answered {
+                Some(answered) => self.agree(from, index, (&offer, offered), (&answer, answered), &mut body, fill)?,
+                None => None,
+            };
+            if agreed.is_none() {
+                line::write_refused(&mut body, offered);
+            }
+            let (offerer, answerer) = agreed.unzip();
+            offerers.push(offerer);
+            answerers.push(answerer);
+        }
+        self.side(from).listen(&answer);
+        let written = self.side(from.other()).write(body, offer.timing);
+        let agreed = match from {
+            End::Near => Agreed { near: answerers, far: offerers },
+            End::Far => Agreed { near: offerers, far: answerers },
+        };
+        Ok((written, agreed))
+    }
+
+    /// Settles one stream, and writes the answer's line; `None` where it is refused.
+    fn agree(
+        &mut self,
+        from: End,
+        index: usize,
+        (offer, offered): (&Session<'_>, &Media<'_>),
+        (answer, answered): (&Session<'_>, &Media<'_>),
+        body: &mut String,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Option<(Terms, Terms)>, SdpError> {
+        let answerer = self.side(from);
+        let is_ipv4 = answerer.local.address.is_ipv4();
+        let Some((line, _)) = answerer.line(index) else { return Ok(None) };
+        let theirs = line.protection_answered(answered)?;
+        let answerers_terms = line::terms((answer, answered), (offer, offered), theirs, is_ipv4)?;
+        let offerer = self.side(from.other());
+        let is_ipv4 = offerer.local.address.is_ipv4();
+        let Some((line, port)) = offerer.line(index) else { return Ok(None) };
+        let Some(class) = Class::of(offered) else { return Ok(None) };
+        let crypto = line.protection_offered(class, offered, fill);
+        let protection = crypto.as_ref().map(|(_, protection)| protection.clone());
+        let offerers_terms = line::terms((offer, offered), (answer, answered), protection, is_ipv4)?;
+        line::write_answer(body, (answer, answered), offered, port, crypto.map(|(line, _)| line));
+        Ok(Some((offerers_terms, answerers_terms)))
+    }
+
+    fn side(&mut self, end: End) -> &mut Side {
+        match end {
+            End::Near => &mut self.near,
+            End::Far => &mut self.far,
+        }
+    }
+}
+
+impl Side {
+    /// A stream's line with our port for it, if it has one.
+    fn line(&mut self, index: usize) -> Option<(&mut Line, u16)> {
+        let port = *self.ports.get(index)?;
+        let profile = self.profile;
+        while self.lines.len() <= index {
+            self.lines.push(Line::new(profile));
+        }
+        let line = self.lines.get_mut(index)?;
+        line.profile = profile;
+        Some((line, port))
+    }
+
+    /// Remembers by which profile an end speaks, so that it is offered the same.
+    fn listen(&mut self, session: &Session<'_>) {
+        for (index, media) in session.media.iter().enumerate() {
+            let Some(class) = Class::of(media).filter(|_| media.port != 0) else { continue };
+            if let Some((line, _)) = self.line(index) {
+                line.spoken = Some((media.protocol.to_owned(), class));
+            }
+        }
+    }
+
+    /// Completes a description; one that says something new gets a new version (RFC 3264 §8).
+    fn write(&mut self, body: String, timing: &str) -> Vec<u8> {
+        if self.written != body {
+            self.local.version += 1;
+        }
+        let text = head(&self.local, timing) + &body;
+        self.written = body;
+        text.into_bytes()
+    }
+}
+
+/// Our keys of a stream, one for each suite, made when they are first needed and kept for the whole call.
+#[derive(Debug, Default)]
+struct OwnKeys([Option<MasterKey>; Suite::ALL.len()]);
+
+impl OwnKeys {
+    fn get(&mut self, suite: Suite, fill: &mut dyn FnMut(&mut [u8])) -> MasterKey {
+        let at = Suite::ALL.iter().position(|known| *known == suite).unwrap_or_default();
+        match self.0.get_mut(at) {
+            Some(slot) => slot.get_or_insert_with(|| MasterKey::random(suite, fill)).clone(),
+            None => MasterKey::random(suite, fill),
+        }
+    }
+
+    fn known(&self, suite: Suite) -> Option<MasterKey> {
+        self.0.iter().flatten().find(|key| key.suite() == suite).cloned()
+    }
+}

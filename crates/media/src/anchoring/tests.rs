@@ -1,0 +1,234 @@
+//! What each end is told of the other.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::relay::Protection;
+use crate::sdes::Crypto;
+
+const KEY: &str = "1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR";
+
+fn description(host: &str, lines: &str) -> String {
+    let family = if host.contains(':') { "IP6" } else { "IP4" };
+    format!("v=0\r\no=phone 1 1 IN {family} {host}\r\ns=call\r\nc=IN {family} {host}\r\nt=0 0\r\n{lines}")
+}
+
+fn plain(host: &str, lines: &str) -> String {
+    description(host, &format!("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n{lines}"))
+}
+
+type Fill = Box<dyn FnMut(&mut [u8])>;
+
+/// Keys that differ each time.
+fn fill() -> impl FnMut(&mut [u8]) {
+    let mut next = 0_u8;
+    move |bytes| {
+        next += 1;
+        bytes.fill(next);
+    }
+}
+
+struct Call {
+    anchoring: Anchoring,
+    fill: Fill,
+}
+
+impl Call {
+    fn new(profile: Profile) -> Call {
+        Call::between("198.51.100.1", "198.51.100.2", profile)
+    }
+
+    fn between(near: &str, far: &str, profile: Profile) -> Call {
+        let mut anchoring = Anchoring::new(near.parse().unwrap(), far.parse().unwrap(), [11, 22], profile);
+        anchoring.use_ports(End::Near, vec![16_000, 16_002]);
+        anchoring.use_ports(End::Far, vec![17_000, 17_002]);
+        Call { anchoring, fill: Box::new(fill()) }
+    }
+
+    fn offer(&mut self, from: End, text: &str) -> String {
+        String::from_utf8(self.anchoring.offer(from, text.as_bytes(), &mut self.fill).unwrap()).unwrap()
+    }
+
+    fn answer(&mut self, from: End, text: &str) -> (String, Agreed) {
+        let (written, agreed) = self.anchoring.answer(from, text.as_bytes(), &mut self.fill).unwrap();
+        (String::from_utf8(written).unwrap(), agreed)
+    }
+}
+
+fn cryptos(text: &str) -> Vec<Crypto> {
+    let session = Session::parse(text.as_bytes()).unwrap();
+    session.media[0].values("crypto").filter_map(Crypto::parse).collect()
+}
+
+fn protection(terms: &[Option<Terms>]) -> Option<Protection> {
+    terms[0].as_ref().unwrap().protection.clone()
+}
+
+#[test]
+fn each_end_is_told_our_addresses_and_the_others_codecs() {
+    let mut call = Call::new(Profile::Optional);
+    let offer = plain("192.0.2.5", "a=ptime:20\r\na=candidate:1 1 UDP 1 192.0.2.5 4000 typ host\r\na=rtcp:4009\r\n");
+    let offered = call.offer(End::Near, &offer);
+    let keyless: String = offered.split_inclusive("\r\n").filter(|line| !line.starts_with("a=crypto")).collect();
+    assert_eq!(
+        keyless,
+        "v=0\r\no=- 22 1 IN IP4 198.51.100.2\r\ns=-\r\nc=IN IP4 198.51.100.2\r\nt=0 0\r\n\
+         m=audio 17000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\na=sendrecv\r\n"
+    );
+    let (answered, agreed) = call.answer(End::Far, &description("192.0.2.6", "m=audio 5000 RTP/AVP 0\r\n"));
+    assert_eq!(
+        answered,
+        "v=0\r\no=- 11 1 IN IP4 198.51.100.1\r\ns=-\r\nc=IN IP4 198.51.100.1\r\nt=0 0\r\n\
+         m=audio 16000 RTP/AVP 0\r\na=sendrecv\r\n"
+    );
+    let near = agreed.near[0].clone().unwrap();
+    assert_eq!(near.remote, Some("192.0.2.5:4000".parse().unwrap()));
+    assert_eq!(near.remote_rtcp, Some("192.0.2.5:4009".parse().unwrap()));
+    assert_eq!((near.sends, near.protection, near.formats), (true, None, vec![(0, 8000), (101, 8000)]));
+    let far = agreed.far[0].clone().unwrap();
+    assert_eq!(far.remote_rtcp, Some("192.0.2.6:5001".parse().unwrap()));
+}
+
+#[test]
+fn keys_are_each_ends_own() {
+    let mut call = Call::new(Profile::Sdes);
+    let secure = plain("192.0.2.5", &format!("a=crypto:{}\r\n", KEY.replacen('1', "7", 1))).replace("AVP", "SAVP");
+    let offered = call.offer(End::Near, &secure);
+    assert!(offered.contains("m=audio 17000 RTP/SAVP 0 101\r\n") && !offered.contains("PS1uQCVeeCF"), "{offered}");
+    let ours = cryptos(&offered);
+    assert_eq!(ours.len(), 3);
+    let second = format!("a=crypto:{}\r\n", KEY.replacen('1', "2", 1));
+    let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", &second).replace("AVP", "SAVP"));
+    let far = protection(&agreed.far).unwrap();
+    assert_eq!((far.ours, far.theirs), (ours[1].key.clone(), Crypto::parse(KEY).unwrap().key));
+    let near = protection(&agreed.near).unwrap();
+    let answer = cryptos(&answered);
+    assert_eq!((answer[0].tag, &answer[0].key), (7, &near.ours));
+    assert_ne!(near.ours, ours[1].key);
+}
+
+#[test]
+fn a_secure_end_and_a_plain_one_meet_in_both_directions() {
+    let secure = plain("192.0.2.5", &format!("a=crypto:{KEY}\r\n")).replace("AVP", "SAVP");
+    let mut call = Call::new(Profile::Optional);
+    assert!(call.offer(End::Near, &secure).contains("RTP/AVP"));
+    let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", ""));
+    assert!(answered.contains("m=audio 16000 RTP/SAVP 0 101\r\n") && cryptos(&answered).len() == 1, "{answered}");
+    assert!(protection(&agreed.near).is_some() && protection(&agreed.far).is_none());
+
+    let mut call = Call::new(Profile::Sdes);
+    assert!(call.offer(End::Near, &plain("192.0.2.6", "")).contains("RTP/SAVP"));
+    let line = format!("a=crypto:{}\r\n", KEY.replacen('1', "2", 1));
+    let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.5", &line).replace("AVP", "SAVP"));
+    assert!(answered.contains("RTP/AVP") && cryptos(&answered).is_empty(), "{answered}");
+    assert!(protection(&agreed.near).is_none() && protection(&agreed.far).is_some());
+}
+
+#[test]
+fn keys_beside_a_plain_profile_are_taken_where_both_know_them() {
+    let mut call = Call::new(Profile::Optional);
+    let offered = call.offer(End::Near, &plain("192.0.2.5", &format!("a=crypto:{KEY}\r\n")));
+    assert_eq!(cryptos(&offered).len(), 3);
+    let line = format!("a=crypto:{}\r\n", KEY.replacen('1', "2", 1));
+    let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", &line));
+    assert_eq!(cryptos(&answered).len(), 1);
+    assert!(protection(&agreed.near).is_some() && protection(&agreed.far).is_some());
+}
+
+#[test]
+fn an_answer_without_the_keys_we_insisted_on_is_refused() {
+    for lines in ["", "a=crypto:2 AES_CM_128_HMAC_SHA1_32 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR\r\n"] {
+        let mut call = Call::new(Profile::Sdes);
+        call.offer(End::Near, &plain("192.0.2.5", ""));
+        let answer = plain("192.0.2.6", lines).replace("AVP", "SAVP");
+        assert_eq!(call.anchoring.answer(End::Far, answer.as_bytes(), &mut call.fill), Err(SdpError::NoAudio));
+    }
+}
+
+#[test]
+fn a_hold_passes_and_the_held_side_is_not_heard() {
+    for (lines, host) in [("a=sendonly\r\n", "192.0.2.5"), ("", "0.0.0.0")] {
+        let mut call = Call::new(Profile::Optional);
+        call.offer(End::Near, &plain("192.0.2.5", ""));
+        call.answer(End::Far, &plain("192.0.2.6", ""));
+        let held = call.offer(End::Near, &plain(host, lines));
+        assert!(held.contains("a=sendonly\r\n") && held.contains("c=IN IP4 198.51.100.2"), "{held}");
+        assert!(held.contains("o=- 22 2 IN"), "a new version: {held}");
+        let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", "a=recvonly\r\n"));
+        assert!(answered.contains("a=recvonly"), "{answered}");
+        assert!(agreed.near[0].as_ref().unwrap().sends && !agreed.far[0].as_ref().unwrap().sends);
+    }
+}
+
+#[test]
+fn an_end_is_offered_what_it_spoke_before_with_the_keys_it_knows() {
+    let mut call = Call::new(Profile::Optional);
+    let secure = plain("192.0.2.5", &format!("a=crypto:{KEY}\r\n")).replace("AVP", "SAVP");
+    call.offer(End::Near, &secure);
+    let (answered, _) = call.answer(End::Far, &plain("192.0.2.6", ""));
+    let again = call.offer(End::Far, &plain("192.0.2.6", ""));
+    assert!(again.contains("m=audio 16000 RTP/SAVP"), "{again}");
+    assert!(cryptos(&again).iter().any(|line| line.key == cryptos(&answered)[0].key));
+}
+
+#[test]
+fn the_same_again_is_no_new_version() {
+    let mut call = Call::new(Profile::Optional);
+    let first = call.offer(End::Near, &plain("192.0.2.5", ""));
+    call.answer(End::Far, &plain("192.0.2.6", ""));
+    let again = call.offer(End::Near, &plain("192.0.2.5", ""));
+    // What the far end speaks is known by now: no keys beside it.
+    let keyless: String = first.split_inclusive("\r\n").filter(|line| !line.starts_with("a=crypto")).collect();
+    assert_eq!(again, keyless.replace("o=- 22 1", "o=- 22 2"));
+    call.answer(End::Far, &plain("192.0.2.6", ""));
+    assert_eq!(call.offer(End::Near, &plain("192.0.2.5", "")), again);
+}
+
+#[test]
+fn several_streams_keep_their_places_and_what_is_no_rtp_is_refused() {
+    let lines =
+        "m=image 6000 udptl t38\r\nm=audio 4000 RTP/AVP 0\r\nm=video 0 RTP/AVP 97\r\nm=audio 4002 RTP/AVP 8\r\n";
+    let offer = description("192.0.2.5", lines);
+    assert_eq!(Anchoring::streams(offer.as_bytes()), Ok(4));
+    let mut call = Call::new(Profile::Optional);
+    call.anchoring.use_ports(End::Near, vec![1, 3, 5, 7]);
+    call.anchoring.use_ports(End::Far, vec![2, 4, 6, 8]);
+    let offered = call.offer(End::Near, &offer);
+    let places: Vec<&str> = offered.lines().filter(|line| line.starts_with("m=")).collect();
+    assert_eq!(places, ["m=image 0 udptl t38", "m=audio 4 RTP/AVP 0", "m=video 0 RTP/AVP 97", "m=audio 8 RTP/AVP 8"]);
+    let lines = "m=image 0 udptl t38\r\nm=audio 5000 RTP/AVP 0\r\nm=video 0 RTP/AVP 97\r\nm=audio 0 RTP/AVP 8\r\n";
+    let (answered, agreed) = call.answer(End::Far, &description("192.0.2.6", lines));
+    assert_eq!(answered.lines().filter(|line| line.starts_with("m=audio")).count(), 2);
+    assert!(answered.contains("m=audio 3 RTP/AVP 0\r\n") && answered.contains("m=audio 0 RTP/AVP 8\r\n"), "{answered}");
+    let carried: Vec<bool> = agreed.near.iter().map(Option::is_some).collect();
+    assert_eq!(carried, [false, true, false, false]);
+}
+
+#[test]
+fn one_end_may_speak_ipv4_and_the_other_ipv6() {
+    let mut call = Call::between("198.51.100.1", "2001:db8::1", Profile::Optional);
+    let offered = call.offer(End::Near, &plain("192.0.2.5", ""));
+    assert!(offered.contains("c=IN IP6 2001:db8::1\r\n"), "{offered}");
+    let (answered, agreed) = call.answer(End::Far, &plain("2001:db8::6", ""));
+    assert!(answered.contains("c=IN IP4 198.51.100.1\r\n"), "{answered}");
+    assert_eq!(agreed.far[0].as_ref().unwrap().remote, Some("[2001:db8::6]:4000".parse().unwrap()));
+    let wrong = plain("192.0.2.6", "");
+    assert_eq!(call.anchoring.answer(End::Far, wrong.as_bytes(), &mut call.fill), Err(SdpError::Address));
+}
+
+#[test]
+fn an_offer_with_nothing_that_can_be_carried_is_refused() {
+    for lines in [
+        "m=audio 4000 UDP/TLS/RTP/SAVPF 0\r\n",
+        "m=audio 4000 RTP/SAVP 0\r\n",
+        "m=application 4000 UDP/DTLS/SCTP webrtc-datachannel\r\n",
+    ] {
+        let mut call = Call::new(Profile::Optional);
+        let offer = description("192.0.2.5", lines);
+        assert_eq!(call.anchoring.offer(End::Near, offer.as_bytes(), &mut call.fill), Err(SdpError::NoAudio));
+    }
+    let mut call = Call::new(Profile::Optional);
+    assert_eq!(
+        call.anchoring.answer(End::Far, plain("192.0.2.6", "").as_bytes(), &mut call.fill),
+        Err(SdpError::NoAudio)
+    );
+}

@@ -1,0 +1,207 @@
+//! The media of one call that the node carries: ports towards both ends, and the tasks that move what comes there. Dropping it ends
+//! them and frees the ports.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::net::UdpSocket;
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::task::JoinHandle;
+
+use super::session::{MAX_RECEIVE_ERRORS, lock, now, random};
+use super::{MediaError, PortPair, PortRange};
+use crate::anchoring::{Agreed, Anchoring, Profile};
+use crate::relay::{End, Event, MAX_DATAGRAM_LEN, Port, Quality, Relay};
+
+/// Where one end of a call is, as far as the signalling knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Our address that faces it.
+    pub local: IpAddr,
+    /// Where its signalling comes from, if that is the end itself and not another node.
+    pub signalling: Option<IpAddr>,
+}
+
+/// A call whose media runs through here.
+#[derive(Debug)]
+pub struct AnchoredCall {
+    range: PortRange,
+    near: Place,
+    far: Place,
+    anchoring: Anchoring,
+    shared: Arc<Shared>,
+    tasks: Vec<JoinHandle<()>>,
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    relay: Mutex<Relay>,
+    sockets: Mutex<Vec<(Port, Arc<UdpSocket>)>>,
+    changed: Notify,
+    ended: watch::Sender<bool>,
+}
+
+impl AnchoredCall {
+    /// Begins a call; must be called within a tokio runtime. No port is taken before an offer needs it.
+    pub fn new(range: &PortRange, near: Place, far: Place, profile: Profile) -> AnchoredCall {
+        // Positive in 64 bits with a sign, as some phones read them.
+        let session_ids = [random() >> 1, random() >> 1];
+        let shared = Arc::new(Shared {
+            relay: Mutex::new(Relay::new(now())),
+            sockets: Mutex::default(),
+            changed: Notify::new(),
+            ended: watch::Sender::new(false),
+        });
+        let timer = tokio::spawn(watch_time(Arc::clone(&shared)));
+        AnchoredCall {
+            range: range.clone(),
+            near,
+            far,
+            anchoring: Anchoring::new(near.local, far.local, session_ids, profile),
+            shared,
+            tasks: vec![timer],
+            permits: Vec::new(),
+        }
+    }
+
+    /// Offers otherwise from now on to an end that has not said anything yet.
+    pub fn prefer(&mut self, end: End, profile: Profile) {
+        self.anchoring.prefer(end, profile);
+    }
+
+    /// Takes an offer; returns what is offered to the other end.
+    ///
+    /// # Errors
+    ///
+    /// [`MediaError`], whose status answers the offer; all stays as it was.
+    pub fn offer(&mut self, from: End, text: &[u8]) -> Result<Vec<u8>, MediaError> {
+        let streams = Anchoring::streams(text)?;
+        for end in End::ALL {
+            self.open_ports(end, streams)?;
+        }
+        Ok(self.anchoring.offer(from, text, &mut fill)?)
+    }
+
+    /// Takes the answer to the last offer; returns what is answered to the other end. From here on media runs.
+    ///
+    /// # Errors
+    ///
+    /// [`MediaError`]: the call, or the change of it, cannot be.
+    pub fn answer(&mut self, from: End, text: &[u8]) -> Result<Vec<u8>, MediaError> {
+        let (written, Agreed { near, far }) = self.anchoring.answer(from, text, &mut fill)?;
+        let now = now();
+        let mut relay = lock(&self.shared.relay);
+        relay.handle_terms(now, End::Near, near, self.near.signalling);
+        relay.handle_terms(now, End::Far, far, self.far.signalling);
+        drop(relay);
+        self.shared.changed.notify_one();
+        Ok(written)
+    }
+
+    /// Tells whether it ended by itself: nothing was heard for too long. The call should be hung up.
+    pub fn has_ended(&self) -> bool {
+        *self.shared.ended.borrow()
+    }
+
+    /// Returns how the sound of an end arrives here.
+    pub fn quality(&self, end: End) -> Quality {
+        lock(&self.shared.relay).quality(end)
+    }
+
+    /// Binds what is missing towards an end.
+    fn open_ports(&mut self, end: End, streams: usize) -> Result<(), MediaError> {
+        let local = match end {
+            End::Near => self.near.local,
+            End::Far => self.far.local,
+        };
+        let is_facing = |(port, _): &&(Port, Arc<UdpSocket>)| port.end == end && !port.is_rtcp;
+        let open = lock(&self.shared.sockets).iter().filter(is_facing).count();
+        for stream in open..streams {
+            let PortPair { rtp, rtcp, permit, .. } = self.range.bind(local)?;
+            self.permits.push(permit);
+            for (socket, is_rtcp) in [(rtp, false), (rtcp, true)] {
+                let socket = UdpSocket::from_std(socket).map_err(|error| MediaError::NoPort(Some(error)))?;
+                let (port, socket) = (Port { end, stream, is_rtcp }, Arc::new(socket));
+                lock(&self.shared.sockets).push((port, Arc::clone(&socket)));
+                self.tasks.push(tokio::spawn(receive(Arc::clone(&self.shared), port, socket)));
+            }
+        }
+        let sockets = lock(&self.shared.sockets);
+        let ports = sockets.iter().filter(is_facing).filter_map(|(_, socket)| Some(socket.local_addr().ok()?.port()));
+        self.anchoring.use_ports(end, ports.collect());
+        Ok(())
+    }
+}
+
+impl Drop for AnchoredCall {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    /// Sends whatever is to be sent.
+    fn send(&self) {
+        loop {
+            let Some(transmit) = lock(&self.relay).poll_transmit() else { return };
+            let sockets = lock(&self.sockets);
+            let socket = sockets.iter().find(|(port, _)| *port == transmit.port).map(|(_, socket)| socket);
+            // A full buffer loses the packet, as the network might.
+            if let Some(Err(error)) = socket.map(|socket| socket.try_send_to(&transmit.datagram, transmit.destination))
+            {
+                tracing::trace!(%error, "sending media failed");
+            }
+        }
+    }
+}
+
+/// Feeds what comes to one port to the machine.
+async fn receive(shared: Arc<Shared>, port: Port, socket: Arc<UdpSocket>) {
+    // One byte more than may be carried shows that a datagram is too long.
+    let mut buffer = [0_u8; MAX_DATAGRAM_LEN + 1];
+    let mut errors = 0;
+    while errors < MAX_RECEIVE_ERRORS {
+        match socket.recv_from(&mut buffer).await {
+            Ok((len, source)) => {
+                errors = 0;
+                let datagram = buffer.get(..len).unwrap_or_default();
+                lock(&shared.relay).handle_input(now(), port, source, datagram);
+                shared.send();
+            }
+            Err(error) => {
+                errors += 1;
+                tracing::debug!(%error, "receiving media failed");
+            }
+        }
+    }
+}
+
+/// Lets the machine's time pass.
+async fn watch_time(shared: Arc<Shared>) {
+    loop {
+        let Some((deadline, _)) = lock(&shared.relay).poll_timeout() else { return };
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline.into()) => {}
+            () = shared.changed.notified() => {}
+        }
+        lock(&shared.relay).handle_timeout(now());
+        shared.send();
+        if let Some(Event::Idle) = lock(&shared.relay).poll_event() {
+            shared.ended.send_replace(true);
+        }
+    }
+}
+
+/// Keys. Without chance there are none: what the library cannot fill, the system's hasher does, and no two calls are alike.
+fn fill(bytes: &mut [u8]) {
+    if aws_lc_rs::rand::fill(bytes).is_err() {
+        for chunk in bytes.chunks_mut(8) {
+            for (byte, random) in chunk.iter_mut().zip(random().to_be_bytes()) {
+                *byte = random;
+            }
+        }
+    }
+}

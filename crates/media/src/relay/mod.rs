@@ -1,0 +1,213 @@
+//! A relay: it carries the media of one call between its two ends, and converts between plain RTP and SRTP on the way.
+//!
+//! Pure: datagrams go in with the time, datagrams come out. RTP and RTCP pass as they are, with the sender's own source and
+//! numbers, so that reports mean at one end what they say at the other. Nothing is ever sent but what one of the two ends sent,
+//! and to nobody but the other: see [`latch`] for who they are. What was agreed with each end is [`crate::anchoring`]'s to say.
+
+mod latch;
+mod quality;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::rtp::is_rtcp;
+use stream::Stream;
+
+pub use latch::SOURCE_CHANGE_AFTER;
+pub use quality::Quality;
+pub use stream::{DEFAULT_CLOCK_RATE, Protection, Terms};
+
+/// Streams of a call that are carried: sound, a camera, a screen, and one to spare. Those behind are refused.
+pub const MAX_STREAMS: usize = 4;
+
+/// A call of which neither end was heard for this long is over: both phones lost the network.
+pub const IDLE_LIMIT: Duration = Duration::from_secs(120);
+
+/// A call on hold brings nothing; one forgotten there ends after half an hour.
+pub const HOLD_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// The largest datagram carried: what fits an Ethernet frame.
+pub const MAX_DATAGRAM_LEN: usize = 1500;
+
+/// Packets carried from one end's stream in a second, at most: video of 20 Mbit/s in packets of 1200 bytes.
+pub const MAX_PACKETS_PER_SECOND: u32 = 2000;
+
+/// One of the two ends of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Who called.
+    Near,
+    /// Who is called.
+    Far,
+}
+
+impl End {
+    /// Both of them.
+    pub const ALL: [End; 2] = [End::Near, End::Far];
+
+    /// Returns the other one.
+    pub const fn other(self) -> End {
+        match self {
+            End::Near => End::Far,
+            End::Far => End::Near,
+        }
+    }
+}
+
+/// One of our ports in a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// Which end it faces.
+    pub end: End,
+    /// The place of its stream in the description.
+    pub stream: usize,
+    /// Whether it is the port for RTCP.
+    pub is_rtcp: bool,
+}
+
+/// A datagram to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// From which port.
+    pub port: Port,
+    /// Where to.
+    pub destination: SocketAddr,
+    /// The datagram.
+    pub datagram: Vec<u8>,
+}
+
+/// What happened that the owner should know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing was heard for [`IDLE_LIMIT`] or [`HOLD_LIMIT`]: hang up. Nothing more comes after it.
+    Idle,
+}
+
+/// Why the machine wants to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimerReason {
+    /// Both ends may have gone.
+    Idle,
+}
+
+/// The machine of one call.
+#[derive(Debug)]
+pub struct Relay {
+    near: Side,
+    far: Side,
+    last_heard: Instant,
+    ended: bool,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+#[derive(Debug)]
+struct Side {
+    streams: Vec<Stream>,
+    /// The second that is counted, and packets taken in it.
+    counted: (Instant, u32),
+}
+
+impl Relay {
+    /// Makes the machine of a call of which nothing is agreed yet.
+    pub fn new(now: Instant) -> Relay {
+        let side = || Side { streams: Vec::new(), counted: (now, 0) };
+        let (transmits, events) = (VecDeque::new(), VecDeque::new());
+        Relay { near: side(), far: side(), last_heard: now, ended: false, transmits, events }
+    }
+
+    /// Takes what was agreed with one end, stream by stream; `None` for those that are refused. Signalling comes from `signalling`,
+    /// where that is the end itself.
+    pub fn handle_terms(&mut self, now: Instant, end: End, terms: Vec<Option<Terms>>, signalling: Option<IpAddr>) {
+        let side = self.side(end);
+        let count = terms.len().clamp(side.streams.len(), MAX_STREAMS.max(side.streams.len()));
+        side.streams.resize_with(count, || Stream::new(now));
+        let all = terms.into_iter().chain(std::iter::repeat(None));
+        for (stream, terms) in side.streams.iter_mut().zip(all) {
+            stream.agree(now, terms, signalling);
+        }
+        self.last_heard = now;
+    }
+
+    /// Takes a datagram that came to one of our ports.
+    pub fn handle_input(&mut self, now: Instant, port: Port, source: SocketAddr, datagram: &[u8]) {
+        if self.ended || datagram.len() > MAX_DATAGRAM_LEN {
+            return;
+        }
+        let is_rtcp = port.is_rtcp || is_rtcp(datagram);
+        let side = self.side(port.end);
+        let Some(stream) = side.streams.get_mut(port.stream) else { return };
+        let taken =
+            if is_rtcp { stream.take_rtcp(now, source, datagram) } else { stream.take_rtp(now, source, datagram) };
+        // Counted is what the end itself sent: who floods its port takes nothing from it.
+        let Some(taken) = taken.filter(|_| side.is_within_rate(now)) else { return };
+        self.last_heard = now;
+        let to = Port { end: port.end.other(), ..port };
+        let other = self.side(to.end).streams.get_mut(port.stream);
+        if let Some((destination, datagram)) = other.and_then(|other| other.give(now, taken)) {
+            self.transmits.push_back(Transmit { port: Port { is_rtcp, ..to }, destination, datagram });
+        }
+    }
+
+    /// Takes the passing of time.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if !self.ended && now >= self.last_heard + self.limit() {
+            self.ended = true;
+            self.events.push_back(Event::Idle);
+        }
+    }
+
+    /// Returns when and why [`Relay::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<(Instant, TimerReason)> {
+        (!self.ended).then(|| (self.last_heard + self.limit(), TimerReason::Idle))
+    }
+
+    /// Returns the next datagram to be sent.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// Returns the next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Returns how the first stream of an end arrives here.
+    pub fn quality(&self, end: End) -> Quality {
+        let side = match end {
+            End::Near => &self.near,
+            End::Far => &self.far,
+        };
+        side.streams.first().map(|stream| stream.meter.quality).unwrap_or_default()
+    }
+
+    fn side(&mut self, end: End) -> &mut Side {
+        match end {
+            End::Near => &mut self.near,
+            End::Far => &mut self.far,
+        }
+    }
+
+    /// Before anything is agreed it rings, and that has a limit of its own.
+    fn limit(&self) -> Duration {
+        let mut agreed = [&self.near, &self.far].into_iter().flat_map(|side| &side.streams).filter(|s| s.is_agreed());
+        if agreed.any(Stream::sends) { IDLE_LIMIT } else { HOLD_LIMIT }
+    }
+}
+
+impl Side {
+    fn is_within_rate(&mut self, now: Instant) -> bool {
+        let (since, count) = &mut self.counted;
+        if now.saturating_duration_since(*since) >= Duration::from_secs(1) {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        let most = u32::try_from(self.streams.len()).unwrap_or(1).saturating_mul(MAX_PACKETS_PER_SECOND);
+        *count <= most
+    }
+}

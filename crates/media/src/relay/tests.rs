@@ -1,0 +1,211 @@
+//! Calls carried, in virtual time.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use super::*;
+use crate::rtp::Packet;
+use crate::srtp::{MasterKey, Opener, Sealer, Suite};
+
+const ALICE: &str = "192.0.2.5:4000";
+const BOB: &str = "192.0.2.6:5000";
+const MALLORY: &str = "203.0.113.66:4000";
+const MS: Duration = Duration::from_millis(1);
+
+const NEAR: Port = Port { end: End::Near, stream: 0, is_rtcp: false };
+const FAR: Port = Port { end: End::Far, stream: 0, is_rtcp: false };
+
+fn at(address: &str) -> SocketAddr {
+    address.parse().unwrap()
+}
+
+fn terms(address: &str, protection: Option<Protection>) -> Terms {
+    let remote = at(address);
+    let remote_rtcp = SocketAddr::new(remote.ip(), remote.port() + 1);
+    Terms { remote: Some(remote), remote_rtcp: Some(remote_rtcp), sends: true, formats: vec![(0, 8000)], protection }
+}
+
+fn keys(seed: u8) -> Protection {
+    let key = |seed: u8| MasterKey::random(Suite::AesCm80, &mut |bytes| bytes.fill(seed));
+    Protection { ours: key(seed), theirs: key(seed + 1) }
+}
+
+struct Call {
+    relay: Relay,
+    now: Instant,
+}
+
+impl Call {
+    fn new(near: Terms, far: Terms) -> Call {
+        let now = Instant::now();
+        let mut call = Call { relay: Relay::new(now), now };
+        call.agree(End::Near, near);
+        call.agree(End::Far, far);
+        call
+    }
+
+    fn plain() -> Call {
+        Call::new(terms(ALICE, None), terms(BOB, None))
+    }
+
+    fn agree(&mut self, end: End, terms: Terms) {
+        let signalling = terms.remote.map(|remote| remote.ip());
+        self.relay.handle_terms(self.now, end, vec![Some(terms)], signalling);
+    }
+
+    /// Hands a datagram in; returns what leaves.
+    fn pass(&mut self, port: Port, from: &str, datagram: &[u8]) -> Option<(Port, String, Vec<u8>)> {
+        self.relay.handle_input(self.now, port, at(from), datagram);
+        let out = self.relay.poll_transmit()?;
+        assert_eq!(self.relay.poll_transmit(), None);
+        Some((out.port, out.destination.to_string(), out.datagram))
+    }
+}
+
+fn packet(sequence_number: u16, ssrc: u32) -> Vec<u8> {
+    let timestamp = u32::from(sequence_number) * 160;
+    Packet { marker: false, payload_type: 0, sequence_number, timestamp, ssrc, payload: b"tone" }.to_bytes()
+}
+
+fn report(ssrc: u32) -> Vec<u8> {
+    [[0x80, 201, 0, 1].as_slice(), &ssrc.to_be_bytes()].concat()
+}
+
+#[test]
+fn what_one_end_sends_reaches_the_other_as_it_is() {
+    let mut call = Call::plain();
+    assert_eq!(call.pass(NEAR, ALICE, &packet(1, 7)), Some((FAR, BOB.to_owned(), packet(1, 7))));
+    assert_eq!(call.pass(FAR, BOB, &packet(900, 8)), Some((NEAR, ALICE.to_owned(), packet(900, 8))));
+    let rtcp = Port { is_rtcp: true, ..NEAR };
+    let passed = call.pass(rtcp, "192.0.2.5:4001", &report(7));
+    assert_eq!(passed, Some((Port { is_rtcp: true, ..FAR }, "192.0.2.6:5001".to_owned(), report(7))));
+}
+
+#[test]
+fn strangers_are_neither_heard_nor_spoken_to_before_and_after_the_ends_are() {
+    let mut call = Call::plain();
+    for _ in 0..2 {
+        for number in 0..500 {
+            for (port, stranger) in
+                [(NEAR, MALLORY), (FAR, MALLORY), (NEAR, "192.0.2.5:4002"), (NEAR, BOB), (FAR, ALICE)]
+            {
+                assert_eq!(call.pass(port, stranger, &packet(number, 66)), None, "{stranger}");
+            }
+        }
+        assert!(call.pass(NEAR, ALICE, &packet(1, 7)).is_some());
+        assert_eq!(call.pass(NEAR, ALICE, &packet(2, 66)), None, "a forged address does not know the source");
+        assert_eq!(call.pass(FAR, BOB, &packet(1, 8)).map(|out| out.1), Some(ALICE.to_owned()));
+    }
+}
+
+#[test]
+fn one_end_speaks_srtp_and_the_other_does_not() {
+    let alices = keys(1);
+    let mut call = Call::new(terms(ALICE, Some(alices.clone())), terms(BOB, None));
+    let (mut sealer, mut opener) = (Sealer::new(&alices.theirs), Opener::new(&alices.ours));
+    let sealed = sealer.seal_rtp(&packet(1, 7)).unwrap();
+    assert_eq!(call.pass(NEAR, ALICE, &sealed).map(|out| out.2), Some(packet(1, 7)));
+    let (_, _, sealed) = call.pass(FAR, BOB, &packet(5, 8)).unwrap();
+    assert_eq!(opener.open_rtp(&sealed).unwrap(), packet(5, 8));
+    let rtcp = Port { is_rtcp: true, ..NEAR };
+    let sealed = sealer.seal_rtcp(&report(7)).unwrap();
+    assert_eq!(call.pass(rtcp, "192.0.2.5:4001", &sealed).map(|out| out.2), Some(report(7)));
+    assert_eq!(call.pass(NEAR, ALICE, &packet(2, 7)), None, "what is not protected is not taken");
+}
+
+#[test]
+fn a_thousand_forged_packets_do_not_stop_a_protected_call() {
+    let alices = keys(1);
+    let mut call = Call::new(terms(ALICE, Some(alices.clone())), terms(BOB, None));
+    let mut sealer = Sealer::new(&alices.theirs);
+    let mut forger = Sealer::new(&keys(9).theirs);
+    for number in 0..1000 {
+        assert!(call.pass(NEAR, ALICE, &sealer.seal_rtp(&packet(number, 7)).unwrap()).is_some());
+        let forged = forger.seal_rtp(&packet(number + 1, 7)).unwrap();
+        assert_eq!(call.pass(NEAR, ALICE, &forged), None);
+        assert_eq!(call.pass(NEAR, MALLORY, &forged), None);
+        call.now += 20 * MS;
+    }
+    assert_eq!(call.relay.quality(End::Near).forged, 2000);
+    assert_eq!(call.pass(FAR, BOB, &packet(1, 8)).map(|out| out.1), Some(ALICE.to_owned()), "nobody moved her");
+}
+
+#[test]
+fn a_proven_packet_moves_an_end_and_a_repeated_one_does_not() {
+    let alices = keys(1);
+    let mut call = Call::new(terms(ALICE, Some(alices.clone())), terms(BOB, None));
+    let mut sealer = Sealer::new(&alices.theirs);
+    let first = sealer.seal_rtp(&packet(1, 7)).unwrap();
+    assert!(call.pass(NEAR, ALICE, &first).is_some());
+    assert_eq!(call.pass(NEAR, MALLORY, &first), None);
+    assert_eq!(call.pass(FAR, BOB, &packet(1, 8)).map(|out| out.1), Some(ALICE.to_owned()));
+    let moved = "198.51.100.7:9000";
+    assert!(call.pass(NEAR, moved, &sealer.seal_rtp(&packet(2, 7)).unwrap()).is_some());
+    assert_eq!(call.pass(FAR, BOB, &packet(2, 8)).map(|out| out.1), Some(moved.to_owned()));
+}
+
+#[test]
+fn keys_that_stay_go_on_and_new_ones_begin_anew() {
+    let alices = keys(1);
+    let mut call = Call::new(terms(ALICE, Some(alices.clone())), terms(BOB, None));
+    let mut opener = Opener::new(&alices.ours);
+    let first = call.pass(FAR, BOB, &packet(5, 8)).unwrap().2;
+    call.agree(End::Near, Terms { sends: false, ..terms(ALICE, Some(alices.clone())) });
+    assert_eq!(call.pass(FAR, BOB, &packet(5, 8)), None, "the same key stream must not be used twice");
+    assert!(opener.open_rtp(&first).is_ok());
+    assert!(opener.open_rtp(&call.pass(FAR, BOB, &packet(6, 8)).unwrap().2).is_ok());
+    let others = keys(5);
+    call.agree(End::Near, terms(ALICE, Some(others.clone())));
+    let sealed = call.pass(FAR, BOB, &packet(7, 8)).unwrap().2;
+    assert!(Opener::new(&others.ours).open_rtp(&sealed).is_ok());
+}
+
+#[test]
+fn who_is_on_hold_is_not_heard_and_what_was_not_agreed_is_not_carried() {
+    let mut call = Call::plain();
+    call.agree(End::Far, Terms { sends: false, ..terms(BOB, None) });
+    assert_eq!(call.pass(FAR, BOB, &packet(1, 8)), None);
+    assert!(call.pass(NEAR, ALICE, &packet(1, 7)).is_some());
+    let other = Packet { payload_type: 8, ..Packet::parse(&packet(2, 7)).unwrap() }.to_bytes();
+    assert_eq!(call.pass(NEAR, ALICE, &other), None);
+    assert_eq!(call.pass(NEAR, ALICE, b"not rtp at all"), None);
+    assert_eq!(call.pass(Port { stream: 1, ..NEAR }, ALICE, &packet(2, 7)), None);
+    call.relay.handle_terms(call.now, End::Near, vec![None], None);
+    assert_eq!(call.pass(NEAR, ALICE, &packet(2, 7)), None);
+}
+
+#[test]
+fn a_flood_of_an_end_is_carried_no_faster_than_the_bound_and_a_strangers_takes_nothing_from_it() {
+    let mut call = Call::plain();
+    for number in 0..5000 {
+        assert_eq!(call.pass(NEAR, MALLORY, &packet(number, 66)), None);
+    }
+    let carried = (0..5000).filter(|number| call.pass(NEAR, ALICE, &packet(*number, 7)).is_some()).count();
+    assert_eq!(carried, usize::try_from(MAX_PACKETS_PER_SECOND).unwrap());
+    call.now += 1000 * MS;
+    assert!(call.pass(NEAR, ALICE, &packet(6000, 7)).is_some());
+}
+
+#[test]
+fn silence_of_both_ends_is_told_once_and_later_on_hold() {
+    let mut call = Call::plain();
+    call.relay.handle_timeout(call.now + IDLE_LIMIT - MS);
+    assert_eq!(call.relay.poll_event(), None);
+    call.relay.handle_timeout(call.now + IDLE_LIMIT);
+    assert_eq!(call.relay.poll_event(), Some(Event::Idle));
+    assert_eq!(call.relay.poll_timeout(), None);
+    let mut call = Call::plain();
+    for (end, address) in [(End::Near, ALICE), (End::Far, BOB)] {
+        call.agree(end, Terms { sends: false, ..terms(address, None) });
+    }
+    assert_eq!(call.relay.poll_timeout(), Some((call.now + HOLD_LIMIT, TimerReason::Idle)));
+}
+
+#[test]
+fn quality_is_counted_for_each_end() {
+    let mut call = Call::plain();
+    for number in [1, 2, 4] {
+        call.pass(NEAR, ALICE, &packet(number, 7));
+        call.now += 20 * MS;
+    }
+    let (near, far) = (call.relay.quality(End::Near), call.relay.quality(End::Far));
+    assert_eq!((near.received, near.lost, far.received), (3, 1, 0));
+}
