@@ -43,7 +43,7 @@ pub(super) struct Cipher {
 enum Kind {
     /// Keys for authentication are a KiB and more of prepared state.
     Counter {
-        key: Option<EncryptingKey>,
+        key: Option<Box<EncryptingKey>>,
         authentication: Box<hmac::Key>,
     },
     Gcm {
@@ -71,7 +71,7 @@ impl Cipher {
                 let mut authentication = [0; AUTHENTICATION_KEY_LEN];
                 derive(AUTHENTICATION, &mut authentication);
                 let authentication = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &authentication);
-                Kind::Counter { key: counter_key(&key), authentication: Box::new(authentication) }
+                Kind::Counter { key: counter_key(&key).map(Box::new), authentication: Box::new(authentication) }
             }
             Suite::AesGcm => {
                 Kind::Gcm { key: UnboundKey::new(&AES_128_GCM, &key).map(LessSafeKey::new).map(Box::new).ok() }
@@ -86,7 +86,7 @@ impl Cipher {
         let (clear, body) = sealed.split_at_mut_checked(header).ok_or(SrtpError::Short)?;
         match &self.kind {
             Kind::Counter { key, authentication } => {
-                apply(key.as_ref(), self.counter_iv(ssrc, index), body);
+                apply(key.as_deref(), self.counter_iv(ssrc, index), body);
                 let tag = authenticate(authentication, &sealed, rollover(index));
                 sealed.extend(tag.as_ref().iter().take(self.tag_len));
             }
@@ -107,7 +107,7 @@ impl Cipher {
                 is_tag(&expected, tag)?;
                 let mut opened = sealed.to_vec();
                 let body = opened.get_mut(header..).ok_or(SrtpError::Short)?;
-                apply(key.as_ref(), self.counter_iv(ssrc, index), body);
+                apply(key.as_deref(), self.counter_iv(ssrc, index), body);
                 Ok(opened)
             }
             Kind::Gcm { key } => {
@@ -126,7 +126,7 @@ impl Cipher {
         let (clear, body) = sealed.split_at_mut_checked(header).ok_or(SrtpError::Short)?;
         match &self.kind {
             Kind::Counter { key, authentication } => {
-                apply(key.as_ref(), self.counter_iv(ssrc, u64::from(index)), body);
+                apply(key.as_deref(), self.counter_iv(ssrc, u64::from(index)), body);
                 let tag = authenticate(authentication, &sealed, word);
                 sealed.extend(word);
                 sealed.extend(tag.as_ref().iter().take(self.tag_len));
@@ -170,7 +170,7 @@ impl Cipher {
                 let mut opened = rest.to_vec();
                 let body = opened.get_mut(header..).ok_or(SrtpError::Short)?;
                 if is_encrypted {
-                    apply(key.as_ref(), self.counter_iv(ssrc, index), body);
+                    apply(key.as_deref(), self.counter_iv(ssrc, index), body);
                 }
                 Ok((opened, index))
             }
