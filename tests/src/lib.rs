@@ -28,6 +28,7 @@
     reason = "a harness that cannot go on fails its test, and that is its job"
 )]
 
+pub mod browser;
 pub mod capture;
 pub mod certificates;
 pub mod command;

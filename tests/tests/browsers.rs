@@ -4,29 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-
-use meshtone_tests::command::need;
+use meshtone_tests::browser::browse;
 use meshtone_tests::{Mesh, Transport};
 use serde_json::{Value, json};
-
-/// Runs the page; what it prints is one line of JSON.
-#[track_caller]
-fn browse(task: &Value) -> Value {
-    need("node", "nodejs");
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("web");
-    assert!(folder.join("build/page.js").exists(), "the page is not built: run `make test-web`");
-    let output = Command::new("node")
-        .current_dir(&folder)
-        .args(["browser.mjs", &task.to_string()])
-        .stdin(Stdio::null())
-        .output()
-        .expect("start node");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let line = out.lines().last().unwrap_or_default();
-    serde_json::from_str(line).unwrap_or_else(|error| panic!("no result from the browser ({error}):\n{out}\n{err}"))
-}
 
 fn count(events: &Value, wanted: &str) -> usize {
     events.as_array().unwrap().iter().filter(|event| event.as_str() == Some(wanted)).count()
@@ -45,10 +25,13 @@ fn browsers_register_call_each_other_and_send_messages() {
         [phone("jssip", alice, 1, Transport::Ws), phone("sip.js", bob, 2, Transport::Wss)],
         [phone("sip.js", alice, 1, Transport::Ws), phone("jssip", bob, 1, Transport::Wss)],
     ];
-    let result = browse(&json!({
-        "pairs": pairs.map(|phones| json!({ "phones": phones })),
-        "knock": format!("ws://{}/sip", mesh.at(1, Transport::Ws)),
-    }));
+    let result = browse(
+        "browser.mjs",
+        &json!({
+            "pairs": pairs.map(|phones| json!({ "phones": phones })),
+            "knock": format!("ws://{}/sip", mesh.at(1, Transport::Ws)),
+        }),
+    );
 
     for pair in result["results"].as_array().unwrap() {
         assert_eq!(pair["error"], Value::Null, "{pair:#}");

@@ -9,7 +9,7 @@ use meshtone_node::policy::Outside;
 use meshtone_node::trunk::settings::Trunk;
 use serde::Deserialize;
 
-use meshtone_node::{Callers, DigestRule, Network, PublicUrl};
+use meshtone_node::{Callers, DigestRule, EnrolHere, Network, PublicUrl};
 
 use crate::authority;
 use crate::command::{OverlayRole, PortRange};
@@ -18,7 +18,7 @@ use crate::outside::{self, OutsideKeys};
 use crate::trunk;
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "data",
     "domain",
     "sip",
@@ -27,6 +27,7 @@ const KEYS: [&str; 23] = [
     "wss",
     "ws_origin",
     "public_url",
+    "enroll",
     "tls_cert",
     "tls_key",
     "tls_ca",
@@ -55,6 +56,7 @@ pub(crate) struct Settings {
     pub(crate) wss: Vec<SocketAddr>,
     pub(crate) ws_origin: Vec<String>,
     pub(crate) public_url: Option<PublicUrl>,
+    pub(crate) enrol: EnrolHere,
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
     pub(crate) tls_ca: Option<PathBuf>,
@@ -85,6 +87,7 @@ struct File {
     wss: Option<Texts>,
     ws_origin: Option<Texts>,
     public_url: Option<String>,
+    enroll: Option<String>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     tls_ca: Option<PathBuf>,
@@ -228,6 +231,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         wss: addresses("wss", file.wss)?,
         ws_origin: Texts::list(file.ws_origin),
         public_url: public_url.or(page),
+        enrol: enrol(file.enroll.as_deref()).map_err(|(what, hint)| wrong(what, hint))?,
         tls_cert: file.tls_cert,
         tls_key: file.tls_key,
         tls_ca: file.tls_ca,
@@ -254,6 +258,18 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
             .map_err(|(what, hint)| wrong(what, hint))?,
         authority,
     })
+}
+
+/// Who may enrol on the page, or what is wrong with that and a hint.
+fn enrol(who: Option<&str>) -> Result<EnrolHere, (String, &'static str)> {
+    match who {
+        None | Some("local") => Ok(EnrolHere::Local),
+        Some("anybody") => Ok(EnrolHere::Anybody),
+        Some("nobody") => Ok(EnrolHere::Nobody),
+        Some(other) => {
+            Err((format!("`enroll` is `{other}`"), "it is \"local\" (as without it), \"anybody\" or \"nobody\""))
+        }
+    }
 }
 
 /// What phones are shown of callers, or what is wrong with it and a hint.
@@ -368,6 +384,7 @@ mod tests {
             "sip = \"localhost\"",
             "rtp_ports = \"2\"",
             "public_url = \"a.example\"",
+            "enroll = \"me\"",
             "domain = [",
             "domain = 1",
             "first_stage = \"192.0.2.1:5060\"",

@@ -44,6 +44,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         ws: first_given(first_given(options.ws, settings.ws), default_ws),
         wss: first_given(first_given(options.wss, settings.wss), default_wss),
         public_url: options.public_url.or(settings.public_url),
+        enrol: settings.enrol,
         tls_certificate: options.tls_cert.or(settings.tls_cert),
         tls_key: options.tls_key.or(settings.tls_key),
         tls_authorities: options.tls_ca.or(settings.tls_ca),

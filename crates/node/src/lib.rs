@@ -49,4 +49,4 @@ pub use meshtone_overlay::RoleChoice;
 pub use meshtone_sip::digest::Algorithm;
 pub use node::{Config, Node, StartError, Summary};
 pub use transport::tls::certificate::CertificateError;
-pub use web::{NotPublic, PublicUrl};
+pub use web::{EnrolHere, NotPublic, PublicUrl};

@@ -42,14 +42,14 @@ use crate::exchange::worker::{Input, Worker};
 use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
 use crate::location::publisher::Publisher;
-use crate::member::{MemberError, Members};
+use crate::member::{Enrolments, MemberError, Members};
 use crate::renewal::{self, Validity};
 use crate::status::StatusView;
 use crate::store::{Setting, Store, StoreError};
 use crate::transport::dispatch::{Dispatch, INBOX};
 use crate::transport::tls::certificate::{Certificate, CertificateError};
 use crate::transport::{self, Addresses, LocalView, TransportError, Transports};
-use crate::web::{Certificates, Pages, PublicUrl, Site};
+use crate::web::{Certificates, EnrolHere, Pages, Ports, PublicUrl, Site};
 
 /// One shard of the bindings is swept at each tick, all 64 in 16 s.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
@@ -81,6 +81,8 @@ pub struct Config {
     pub wss: Vec<SocketAddr>,
     /// Where the pages are found from outside.
     pub public_url: Option<PublicUrl>,
+    /// Who may get an address of his own at this node by its page.
+    pub enrol: EnrolHere,
     /// A certificate chain for TLS, leaf first, as a PEM file. Without it the node makes a certificate of its own.
     pub tls_certificate: Option<PathBuf>,
     /// The key of that certificate, as a PEM file.
@@ -307,13 +309,28 @@ impl Node {
         let first_stage = config.first_stage.as_ref();
         let first_stage =
             first_stage.map(|settings| Arc::new(FirstStage::new(settings, &flow_token_key, exchange.clone())));
+        let enroller = authority::Client::new(
+            overlay.clone(),
+            &membership.authority_domain,
+            membership.authority_certificate.clone(),
+            authority.clone(),
+        );
+        let enrolments = Enrolments::new(members.clone(), enroller.clone(), accounts.clone());
         let certificates = Certificates::new(
             membership.authority_certificate.clone(),
             membership.home.clone(),
             renewed.clone(),
             config.public_url.clone(),
         );
-        let pages = Pages::new(Site { domain: domain.clone(), overlay: overlay.clone(), certificates });
+        let pages = Pages::new(Site {
+            domain: domain.clone(),
+            overlay: overlay.clone(),
+            certificates,
+            enrol: config.enrol,
+            enrolments: enrolments.clone(),
+            limits: Default::default(),
+            ports: Ports::of(&transports.addresses()),
+        });
         transports.receive(shards, first_stage.clone(), &pages)?;
         if let Some(first_stage) = first_stage.clone() {
             tasks.spawn(first_stage.run());
@@ -351,9 +368,6 @@ impl Node {
         let validity = Validity::of(&membership);
         let (own, until) = (authority.clone(), validity.clone());
         let view = StatusView::new(summary.clone(), exchange, first_stage, tried, own, revocations, until);
-        let domain = &membership.authority_domain;
-        let certificate = membership.authority_certificate.clone();
-        let enroller = authority::Client::new(overlay.clone(), domain, certificate, authority.clone());
         let validity = Validity::of(&membership);
         let keeper = renewal::Keeper {
             store: store.clone(),
@@ -368,9 +382,16 @@ impl Node {
         };
         tasks.spawn(keeper.run());
         let inviter = membership.inviter();
-        let control =
-            control::Control::new(accounts, inviter, members, store.clone(), enroller, overlay.clone(), Arc::new(view))
-                .with_authority(authority);
+        let control = control::Control::new(
+            accounts,
+            inviter,
+            members,
+            store.clone(),
+            enrolments,
+            overlay.clone(),
+            Arc::new(view),
+        )
+        .with_authority(authority);
         let listener = control::bind(&summary.data).map_err(StartError::Control)?;
         tasks.spawn(control::serve(listener, control));
         Ok(Node { summary, store, overlay, publisher, transports, registrations, tasks, workers: inboxes })
@@ -483,15 +504,10 @@ fn authority(
     };
     let settings = config.authority.clone().unwrap_or_default();
     let (domain, random) = (&membership.domain, account::system_random());
-    let service = authority::Service::open(
-        store.clone(),
-        authority,
-        domain,
-        &settings,
-        config.public_url.as_ref(),
-        unix_s,
-        random,
-    )?;
+    // Whoever gets the mail has to find the form there.
+    let url = config.public_url.clone().filter(|_| config.enrol == EnrolHere::Anybody);
+    let page = url.map(|url| authority::Page { node: membership.node(), url });
+    let service = authority::Service::open(store.clone(), authority, domain, &settings, page, unix_s, random)?;
     Ok(Some(Arc::new(service.renewing(membership.inviter()))))
 }
 

@@ -18,10 +18,10 @@ use meshtone_identity::NodeId;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::Page;
 use super::code::Code;
 use super::outbox::{Next, Outbox, Waiting};
 use crate::clock::unix_ms;
-use crate::web::PublicUrl;
 
 /// A mail server that has not taken a mail by then is as good as down (RFC 5321 §4.5.3.2 would wait longer, for slow lists).
 const SEND_WITHIN: Duration = Duration::from_secs(60);
@@ -176,7 +176,7 @@ pub(super) struct Mailer {
     /// The overlay's domain, for the text.
     domain: String,
     /// Where the node's page is.
-    page: Option<PublicUrl>,
+    page: Option<Page>,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -190,17 +190,13 @@ struct State {
 }
 
 impl Mailer {
-    pub(super) fn new(
-        settings: &MailSettings,
-        domain: &str,
-        page: Option<&PublicUrl>,
-    ) -> Result<Mailer, MailSettingsError> {
+    pub(super) fn new(settings: &MailSettings, domain: &str, page: Option<Page>) -> Result<Mailer, MailSettingsError> {
         Ok(Mailer {
             transport: settings.transport()?,
             sender: settings.sender()?,
             server: format!("{}:{}", settings.host, settings.port),
             domain: domain.to_owned(),
-            page: page.cloned(),
+            page,
             state: Mutex::default(),
             wake: Notify::new(),
         })
@@ -438,12 +434,27 @@ fn masked(address: &str) -> String {
     format!("{}…@{domain}", user.chars().next().unwrap_or('?'))
 }
 
+/// An address as it stands in a link (RFC 3986 §2.1).
+fn in_link(address: &str) -> String {
+    let mut text = String::with_capacity(address.len());
+    for byte in address.bytes() {
+        if byte.is_ascii_alphanumeric() || b"@.-_+".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
 /// The letter, in plain English.
-fn text(letter: &Letter, domain: &str, page: Option<&PublicUrl>) -> String {
+fn text(letter: &Letter, domain: &str, page: Option<&Page>) -> String {
     let (address, code) = (&letter.address, &letter.code);
     // Nobody's server sees what follows the #, so no scanner of mails spends the code by following the link.
+    // Another node's page would be a place that a stranger has chosen.
+    let page = page.filter(|page| page.node == letter.node);
     let link = page.map_or_else(String::new, |page| {
-        format!("Or open this page and confirm:\n\n    {}#{address},{code}\n\n", page.of("enroll"))
+        format!("Or open this page and confirm:\n\n    {}#{},{code}\n\n", page.url.of("confirm"), in_link(address))
     });
     format!(
         "Hello,\n\n\
@@ -452,6 +463,7 @@ fn text(letter: &Letter, domain: &str, page: Option<&PublicUrl>) -> String {
          in the Meshtone network of {domain}.\n\n\
          To show that this mailbox is yours, type on the machine that asked:\n\n    \
          meshtone enroll {address} --code {code}\n\n\
+         or type the code on the page where you asked for it.\n\n\
          {link}\
          The code ends in an hour. It works once, and only where it was asked for.\n\
          Of several such mails the newest one counts.\n\n\

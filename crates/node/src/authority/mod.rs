@@ -88,6 +88,15 @@ pub struct Settings {
     pub mail: Option<MailSettings>,
 }
 
+/// Where a person finds the form for the code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The authority's own node: the key that a code is for is there if it was asked for there.
+    pub node: NodeId,
+    /// Its pages.
+    pub url: PublicUrl,
+}
+
 /// How the authority stands, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -131,7 +140,7 @@ impl Service {
         authority: Arc<Authority>,
         domain: &str,
         settings: &Settings,
-        page: Option<&PublicUrl>,
+        page: Option<Page>,
         now: fn() -> u64,
         random: Box<dyn Random>,
     ) -> Result<Service, ServiceError> {

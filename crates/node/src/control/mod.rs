@@ -48,9 +48,9 @@ use meshtone_sip::digest::Algorithm;
 use tokio::net::UnixListener;
 
 use crate::account::{Account, Accounts};
-use crate::authority::{self, Client};
+use crate::authority;
 use crate::enrol::Inviter;
-use crate::member::Members;
+use crate::member::{Enrolments, Members};
 use crate::store::Store;
 
 /// What the rest of the node knows of itself.
@@ -72,7 +72,7 @@ pub struct Control {
     inviter: Arc<Inviter>,
     members: Members,
     store: Store,
-    enroller: Client,
+    enrolments: Enrolments,
     node: NodeId,
     /// The addresses of our link, real ones.
     links: Arc<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
@@ -87,13 +87,13 @@ impl Control {
         inviter: Arc<Inviter>,
         members: Members,
         store: Store,
-        enroller: Client,
+        enrolments: Enrolments,
         overlay: Overlay,
         status: Arc<dyn StatusSource>,
     ) -> Control {
         let node = overlay.node_id();
         let links = Arc::new(move || overlay.addresses());
-        Control { accounts, inviter, members, store, enroller, node, links, status, authority: None }
+        Control { accounts, inviter, members, store, enrolments, node, links, status, authority: None }
     }
 
     /// The same, of the node that has the overlay's authority.

@@ -11,10 +11,8 @@ use super::Control;
 use super::api::{Card, Delegation, Enrolment, KeyList, KeyRow, Mailed, NewKey, Passphrase};
 use super::nodes::node_id;
 use super::routes::{Failed, blocking, credentials, parse};
-use crate::account::{AccountError, Credentials};
 use crate::authority::{AskError, Asked};
-use crate::clock::unix_s;
-use crate::member::{MemberError, PersonStatus};
+use crate::member::{EnrolmentError, MemberError, PersonStatus};
 
 pub(super) async fn list(State(control): State<Control>) -> Response {
     let keys = control.members.people().into_iter().map(KeyRow::of).collect();
@@ -28,25 +26,14 @@ pub(super) async fn enroll(State(control): State<Control>, body: Bytes) -> Resul
         return prove(&control, enrolment).await;
     }
     let address = enrolment.address;
-    let members = control.members.clone();
-    let (address, key) = blocking(move || members.begin(&address).map(|key| (address, key))).await??;
-    let asked = control.enroller.ask_for_code(&*key, &address).await?;
+    let asked = control.enrolments.ask(&address).await?;
     let only_if_enrolled = asked == Asked::MailedIfEnrolled;
     Ok((StatusCode::ACCEPTED, Json(Mailed { address, only_if_enrolled })).into_response())
 }
 
 /// Shows the code that came by mail; what it gets makes this node speak for the address.
 async fn prove(control: &Control, Enrolment { address, code }: Enrolment) -> Result<Response, Failed> {
-    let key = control.members.begun(&address)?;
-    let certificate = control.enroller.prove(&*key, &address, &code.unwrap_or_default(), unix_s()).await?;
-    let address = certificate.address().to_owned();
-    let said = control.members.certified(certificate).await;
-    let added = account_of(control, address).await?;
-    match said {
-        // The overlay is told later; the password is shown only now.
-        Ok(()) | Err(MemberError::NotSaid(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
+    let added = control.enrolments.prove(&address, &code.unwrap_or_default()).await?;
     Ok((StatusCode::CREATED, Json(credentials(control, added))).into_response())
 }
 
@@ -78,24 +65,27 @@ pub(super) async fn import(State(control): State<Control>, body: Bytes) -> Resul
     let (certificate, key) = blocking(move || members.open_card(&card, &passphrase)).await??;
     let address = certificate.address().to_owned();
     control.members.import(certificate, &key).await?;
-    let added = account_of(&control, address).await?;
+    let added = control.enrolments.account(address).await?;
     Ok((StatusCode::CREATED, Json(credentials(&control, added))).into_response())
-}
-
-/// The account of a person at this node, with a fresh password for her phones.
-pub(super) async fn account_of(control: &Control, address: String) -> Result<Credentials, Failed> {
-    let accounts = control.accounts.clone();
-    let make = move || match accounts.add(&address, None) {
-        Err(AccountError::UserTaken { user }) => accounts.passwd(&user),
-        made => made,
-    };
-    Ok(blocking(make).await??)
 }
 
 impl KeyRow {
     fn of(person: PersonStatus) -> KeyRow {
         let PersonStatus { address, certified_until, nodes, superseded } = person;
         KeyRow { address, certified_until, nodes: nodes.iter().map(NodeId::to_string).collect(), superseded }
+    }
+}
+
+impl From<EnrolmentError> for Failed {
+    fn from(error: EnrolmentError) -> Failed {
+        match error {
+            EnrolmentError::Ask(error) => error.into(),
+            EnrolmentError::Member(error) => error.into(),
+            EnrolmentError::Account(error) => error.into(),
+            EnrolmentError::Failed => {
+                Failed { status: StatusCode::INTERNAL_SERVER_ERROR, hint: error.hint(), error: error.to_string() }
+            }
+        }
     }
 }
 

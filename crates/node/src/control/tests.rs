@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::account::system_random;
+use crate::authority::Client;
 use crate::clock::unix_ms;
 use crate::enrol;
 use crate::store::Store;
@@ -82,10 +83,10 @@ async fn node() -> Node {
     let members =
         Members::open(store.clone(), overlay, authority, accounts.clone(), delegated, system_random()).unwrap();
     let control = Control {
+        enrolments: Enrolments::new(members.clone(), enroller, accounts.clone()),
         accounts,
         members,
         store: store.clone(),
-        enroller,
         node: membership.node(),
         inviter: membership.inviter(),
         links: Arc::new(|| vec!["192.0.2.7:6084".parse().unwrap()]),

@@ -6,7 +6,7 @@ use std::hash::Hash;
 /// Two generations of at most `MAX` entries each: when one is full it becomes the old one, and what is not asked for meanwhile is
 /// forgotten with that.
 #[derive(Debug)]
-pub(super) struct Generations<K, V, const MAX: usize> {
+pub(crate) struct Generations<K, V, const MAX: usize> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
 }
@@ -19,7 +19,7 @@ impl<K, V, const MAX: usize> Default for Generations<K, V, MAX> {
 
 impl<K: Eq + Hash + Copy, V, const MAX: usize> Generations<K, V, MAX> {
     /// The entry, this one where there was none; asking keeps it.
-    pub(super) fn entry_or(&mut self, key: K, new: impl FnOnce() -> V) -> &mut V {
+    pub(crate) fn entry_or(&mut self, key: K, new: impl FnOnce() -> V) -> &mut V {
         if self.is_full() && !self.young.contains_key(&key) {
             self.turn();
         }
@@ -27,7 +27,7 @@ impl<K: Eq + Hash + Copy, V, const MAX: usize> Generations<K, V, MAX> {
     }
 
     /// The entry, the default where there was none; asking keeps it.
-    pub(super) fn entry(&mut self, key: K) -> &mut V
+    pub(crate) fn entry(&mut self, key: K) -> &mut V
     where
         V: Default,
     {
@@ -35,7 +35,7 @@ impl<K: Eq + Hash + Copy, V, const MAX: usize> Generations<K, V, MAX> {
     }
 
     /// The entry, if there is one; asking keeps it.
-    pub(super) fn known(&mut self, key: K) -> Option<&mut V>
+    pub(crate) fn known(&mut self, key: K) -> Option<&mut V>
     where
         V: Default,
     {
@@ -44,18 +44,18 @@ impl<K: Eq + Hash + Copy, V, const MAX: usize> Generations<K, V, MAX> {
     }
 
     /// Whether the next new entry begins another generation.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.young.len() >= MAX
     }
 
     /// Begins another generation, and forgets the last but one.
-    pub(super) fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         self.old = std::mem::take(&mut self.young);
     }
 
     /// How many entries there are in each.
     #[cfg(test)]
-    pub(super) fn lens(&self) -> [usize; 2] {
+    pub(crate) fn lens(&self) -> [usize; 2] {
         [self.young.len(), self.old.len()]
     }
 }

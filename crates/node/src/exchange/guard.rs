@@ -24,34 +24,34 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::generations::Generations;
 use super::networks::Network;
 
-/// How often something may happen: so many at once, and so many a minute in the long run.
+/// How often something may happen: so many at once, and so many an hour in the long run.
 #[derive(Debug, Clone, Copy)]
-struct Rate {
-    burst: u64,
-    per_minute: u64,
+pub(crate) struct Rate {
+    pub(crate) burst: u64,
+    pub(crate) per_hour: u64,
 }
 
 impl Rate {
     fn times(self, factor: u64) -> Rate {
-        Rate { burst: self.burst.saturating_mul(factor), per_minute: self.per_minute.saturating_mul(factor) }
+        Rate { burst: self.burst.saturating_mul(factor), per_hour: self.per_hour.saturating_mul(factor) }
     }
 }
 
 /// Wrong passwords from one source: an office behind one address whose phones were all given a wrong one stays below it; a
 /// list of 10,000 words takes 16 hours.
-const FAILURES_OF_SOURCE: Rate = Rate { burst: 30, per_minute: 10 };
+const FAILURES_OF_SOURCE: Rate = Rate { burst: 30, per_hour: 600 };
 /// Wrong passwords for one account from everywhere, after which each source has but its first try.
-const FAILURES_OF_ACCOUNT: Rate = Rate { burst: 30, per_minute: 2 };
+const FAILURES_OF_ACCOUNT: Rate = Rate { burst: 30, per_hour: 120 };
 /// Wrong passwords for one account from a source that has proven to know it, after which each of its flows has but its first
 /// try: somebody who mistypes on a second phone stays below it.
-const FAILURES_OF_KNOWN: Rate = Rate { burst: 30, per_minute: 2 };
+const FAILURES_OF_KNOWN: Rate = Rate { burst: 30, per_hour: 120 };
 /// Wrong passwords over a flow that has proven to know the account: one who answers a request of the past with the password of
 /// before stays below it, and who fakes the address of that flow gets no further.
-const FAILURES_OF_FLOW: Rate = Rate { burst: 10, per_minute: 1 };
+const FAILURES_OF_FLOW: Rate = Rate { burst: 10, per_hour: 60 };
 /// Requests without credentials from one source: all phones of an office at once after a power cut, and svmap no more.
-const UNAUTHENTICATED: Rate = Rate { burst: 1000, per_minute: 6000 };
+const UNAUTHENTICATED: Rate = Rate { burst: 1000, per_hour: 360_000 };
 /// Accepted registrations of one account: ten phones that keep their bindings alive every 20 s, three times over.
-const REGISTRATIONS: Rate = Rate { burst: 100, per_minute: 90 };
+const REGISTRATIONS: Rate = Rate { burst: 100, per_hour: 5_400 };
 /// How many phones a trusted source stands for: a session border controller or the front stage of a farm has those of a town
 /// behind it, all with its own address. So many times may it do what is limited by source.
 const TRUSTED_FACTOR: u64 = 10_000;
@@ -79,7 +79,7 @@ impl Source {
 
 /// Tokens that come back with time.
 #[derive(Debug, Clone, Copy, Default)]
-struct Bucket {
+pub(crate) struct Bucket {
     /// In thousandths; what was taken, so that an empty one is a full one.
     taken: u64,
     at_ms: u64,
@@ -88,7 +88,7 @@ struct Bucket {
 impl Bucket {
     fn refill(&mut self, now_ms: u64, rate: Rate) {
         let passed_ms = now_ms.saturating_sub(self.at_ms);
-        let back = passed_ms.saturating_mul(rate.per_minute) / 60;
+        let back = passed_ms.saturating_mul(rate.per_hour) / 3600;
         // Who asks again at once must not keep the time that passes from adding up.
         if back > 0 || self.taken == 0 {
             self.taken = self.taken.saturating_sub(back);
@@ -101,7 +101,7 @@ impl Bucket {
         self.taken + 1000 <= rate.burst.saturating_mul(1000)
     }
 
-    fn take(&mut self, now_ms: u64, rate: Rate) -> bool {
+    pub(crate) fn take(&mut self, now_ms: u64, rate: Rate) -> bool {
         let has_token = self.has_token(now_ms, rate);
         if has_token {
             self.taken += 1000;

@@ -13,7 +13,7 @@ pub(crate) mod digest;
 mod echo;
 mod emergency;
 pub mod first_stage;
-mod generations;
+pub(crate) mod generations;
 pub(crate) mod guard;
 pub(crate) mod identity;
 pub(crate) mod networks;

@@ -14,6 +14,10 @@ use super::MemberError;
 use crate::store::cbor::{Blob, Octets, to_cbor};
 use crate::store::{Store, StoreError, Table};
 
+/// People who have asked for a code, and not shown it: more than can ask within the hour for which one is good, see
+/// `crate::web`. After that they ask again in any case.
+const MAX_BEGUN: usize = 256;
+
 /// (private key, certificate or empty, nodes, when the last list was signed)
 type Stored = (Blob, Blob, Vec<Octets<32>>, u64);
 
@@ -25,7 +29,7 @@ pub(super) struct Person {
     pub(super) certificate: Option<UserCertificate>,
     /// Whom she let speak for her when she was asked last here.
     pub(super) nodes: Vec<NodeId>,
-    /// When she was, in unix milliseconds.
+    /// When she was, or when she began, in unix milliseconds.
     pub(super) issued_ms: u64,
 }
 
@@ -60,25 +64,19 @@ impl Keys {
     }
 
     /// The key to enrol with. Somebody who is certified already enrols anew with another key: the old one may be lost to others.
-    pub(super) fn begin(&self, address: &str) -> Result<Arc<SigningKey>, MemberError> {
-        let address = address::normalise(address)?;
+    ///
+    /// Takes as long for somebody who has begun before as for anybody else.
+    pub(super) fn begin(&self, address: &str, now_ms: u64) -> Result<Arc<SigningKey>, MemberError> {
+        let name = begun_name(&address::normalise(address)?);
         let key = {
             let mut people = self.lock();
-            match people.get(&begun_name(&address)) {
-                Some(person) => return Ok(person.key.clone()),
-                None => {
-                    let person = Person {
-                        key: Arc::new(SigningKey::generate()?),
-                        certificate: None,
-                        nodes: Vec::new(),
-                        issued_ms: 0,
-                    };
-                    self.keep(&begun_name(&address), &person)?;
-                    let key = person.key.clone();
-                    people.insert(begun_name(&address), person);
-                    key
-                }
-            }
+            self.make_room(&mut people);
+            let fresh = Arc::new(SigningKey::generate()?);
+            let key = people.get(&name).map_or(fresh, |person| person.key.clone());
+            let person = Person { key: key.clone(), certificate: None, nodes: Vec::new(), issued_ms: now_ms };
+            self.keep(&name, &person)?;
+            people.insert(name, person);
+            key
         };
         self.store.flush()?;
         Ok(key)
@@ -125,6 +123,22 @@ impl Keys {
     pub(super) fn person(&self, address: &str) -> Result<Person, MemberError> {
         let address = address::normalise(address)?;
         self.lock().get(&address).cloned().ok_or(MemberError::NoKey(address))
+    }
+
+    /// Forgets who began longest ago, where as many have as may.
+    fn make_room(&self, people: &mut BTreeMap<String, Person>) {
+        let begun = || people.iter().filter(|(name, _)| name.starts_with(BEGUN));
+        if begun().count() < MAX_BEGUN {
+            return;
+        }
+        if let Some(oldest) = begun().min_by_key(|(_, person)| person.issued_ms).map(|(name, _)| name.clone()) {
+            self.store.put(Table::People, &oldest, None);
+            people.remove(&oldest);
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.lock().keys().filter(|name| !name.starts_with(BEGUN)).count()
     }
 
     pub(super) fn all(&self) -> Vec<(String, Person)> {

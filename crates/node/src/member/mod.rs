@@ -6,10 +6,12 @@
 //! | [`keys`] | keeps keys and certificates of the people who enrolled here, and signs whom they let speak for them |
 //! | [`standing`] | asks the overlay what a person says, at most a minute old |
 //! | [`hearing`] | hears at once when somebody says something new |
+//! | [`enrolment`] | how somebody gets an address of her own here |
 //! | [`keeper`] | keeps this node's right to speak for its users true, and what people said in the overlay |
 //!
 //! An account whose name is a whole address is such a person's. Its phones are served only while her list names this node.
 
+mod enrolment;
 mod error;
 mod hearing;
 mod keeper;
@@ -17,6 +19,7 @@ mod keys;
 mod pins;
 mod standing;
 
+pub(crate) use enrolment::{EnrolmentError, Enrolments};
 pub use error::MemberError;
 pub(crate) use standing::{Standing, Unknown};
 
@@ -151,7 +154,7 @@ impl Members {
     /// # Errors
     /// [`MemberError`].
     pub(crate) fn begin(&self, address: &str) -> Result<Arc<SigningKey>, MemberError> {
-        self.inner.keys.begin(address)
+        self.inner.keys.begin(address, unix_ms())
     }
 
     /// The key of somebody who has begun to enrol.
@@ -186,6 +189,11 @@ impl Members {
             nodes.remove(&node)
         };
         self.say(address, &nodes).await
+    }
+
+    /// How many people's keys are here.
+    pub(crate) fn count(&self) -> usize {
+        self.inner.keys.count()
     }
 
     /// The people whose keys are here.

@@ -46,6 +46,11 @@ impl Certificates {
         Some(self.public.as_ref()?.of(&format!("certificates/{}.pem", name_of(&self.current()))))
     }
 
+    /// Where this node's pages are found from outside.
+    pub(super) fn public(&self) -> Option<&PublicUrl> {
+        self.public.as_ref()
+    }
+
     fn current(&self) -> HomeCertificate {
         let renewed = self.renewed.get().and_then(|(_, homes)| homes.into_iter().next());
         renewed.unwrap_or_else(|| self.first.clone())

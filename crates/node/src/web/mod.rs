@@ -3,6 +3,7 @@
 //! | path | what |
 //! | --- | --- |
 //! | `/` | what this is |
+//! | `/enroll`, `/confirm` | [the form](enrol) by which people enrol |
 //! | `/health`, `/ready`, `/version` | for whoever watches over the node: a line of text |
 //! | [`/certificates/…`](certificates) | by what others verify what the node has signed |
 //!
@@ -10,13 +11,17 @@
 //! bounded here and in `transport`.
 
 mod certificates;
+mod enrol;
 mod headers;
 mod html;
+mod limits;
 mod public_url;
+mod visitor;
 
 use std::convert::Infallible;
 use std::io::Cursor;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -35,8 +40,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
+use crate::member::Enrolments;
+use crate::transport::Addresses;
 pub(crate) use certificates::Certificates;
+use limits::Limits;
 pub use public_url::{NotPublic, PublicUrl};
+pub(crate) use visitor::Arrival;
 
 /// Largest head of a request, and its fields: as for upgrades to WebSocket.
 const MAX_HEAD: usize = 8 * 1024;
@@ -55,6 +64,42 @@ pub(crate) struct Site {
     pub(crate) domain: String,
     pub(crate) overlay: Overlay,
     pub(crate) certificates: Certificates,
+    pub(crate) enrol: EnrolHere,
+    pub(crate) enrolments: Enrolments,
+    pub(crate) limits: Mutex<Limits>,
+    pub(crate) ports: Ports,
+}
+
+impl Site {
+    fn limits(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who may get an address of his own at this node by its page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EnrolHere {
+    /// Whoever sits at this machine.
+    #[default]
+    Local,
+    /// Everybody who reaches the page.
+    Anybody,
+    /// Nobody.
+    Nobody,
+}
+
+/// The ports at which phones register.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    tls: Option<u16>,
+    sip: Option<u16>,
+}
+
+impl Ports {
+    pub(crate) fn of(addresses: &Addresses) -> Ports {
+        let first = |all: &[SocketAddr]| all.first().map(SocketAddr::port);
+        Ports { tls: first(&addresses.tls), sip: first(&addresses.sip) }
+    }
 }
 
 /// The pages. Clones are the same.
@@ -68,10 +113,14 @@ impl Pages {
         let router = Router::new()
             .route("/", get(index))
             .route("/style.css", get(style))
+            .route("/icon.svg", get(icon))
             .route("/health", get(async || "ok\n"))
             .route("/ready", get(ready))
             .route("/version", get(async || concat!("meshtone ", env!("CARGO_PKG_VERSION"), "\n")))
             .route("/certificates/{file}", get(certificates::serve))
+            .route("/enroll", get(enrol::ask_form).post(enrol::ask))
+            .route("/confirm", get(enrol::confirm_form).post(enrol::confirm))
+            .route("/confirm.js", get(enrol::script))
             .route("/sip", any(sip))
             .fallback(async || html::refused(StatusCode::NOT_FOUND, "There is no such page here."))
             .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -85,13 +134,14 @@ impl Pages {
     }
 
     /// Serves a connection of whose first request `head` was read already, until either side ends it.
-    pub(crate) async fn serve<S>(self, stream: S, head: Vec<u8>)
+    pub(crate) async fn serve<S>(self, stream: S, head: Vec<u8>, arrival: Arrival)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (read, write) = tokio::io::split(stream);
         let io = TokioIo::new(tokio::io::join(Cursor::new(head).chain(read), write));
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(arrival);
             let mut router = self.router.clone();
             async move { Ok::<Response, Infallible>(router.call(request).await.into_response()) }
         });
@@ -111,10 +161,19 @@ impl Pages {
 
 async fn index(State(site): State<Arc<Site>>) -> Response {
     let domain = html::escape(&site.domain);
+    let enrol = match site.enrol {
+        EnrolHere::Local | EnrolHere::Anybody => "<p><a href=\"enroll\">Be called at your mail address</a></p>\n",
+        EnrolHere::Nobody => "",
+    };
     let body = format!(
-        "<h1>{domain}</h1>\n<p>This is a node of a Meshtone network: it serves the phones of <strong>{domain}</strong>.</p>\n"
+        "<h1>{domain}</h1>\n<p>This is a node of a Meshtone network: it serves the phones of <strong>{domain}</strong>.</p>\n{enrol}"
     );
     Html(html::page(&site.domain, &body)).into_response()
+}
+
+async fn icon() -> Response {
+    let fields = [(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "max-age=3600")];
+    (fields, include_str!("icon.svg")).into_response()
 }
 
 async fn style() -> Response {
@@ -125,6 +184,14 @@ async fn style() -> Response {
 /// SIP over WebSocket begins with a connection's first request; a proxy that keeps its connections opens another one for it then.
 async fn sip() -> Response {
     (StatusCode::UPGRADE_REQUIRED, [(header::CONNECTION, "close"), (header::UPGRADE, "websocket")]).into_response()
+}
+
+/// Randomness for a form's token; without any the system gives no keys either.
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    #[allow(clippy::expect_used, reason = "a token that can be guessed is none: stop")]
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random number generator works");
+    bytes
 }
 
 /// Whether this node does all that it is there for: a node that has lost all others serves its own phones alone.

@@ -20,6 +20,12 @@ impl PublicUrl {
     pub(crate) fn of(&self, path: &str) -> String {
         format!("{}/{path}", self.0)
     }
+
+    /// Host and port as a browser writes them: the port only where it is not that of https.
+    pub(crate) fn authority(&self) -> &str {
+        let authority = self.0.strip_prefix(SCHEME).unwrap_or_default().split('/').next().unwrap_or_default();
+        authority.strip_suffix(":443").unwrap_or(authority)
+    }
 }
 
 impl FromStr for PublicUrl {
@@ -63,6 +69,14 @@ mod tests {
             assert_eq!(read(text).as_deref(), Some("https://mesh.example.org/enroll"));
         }
         assert_eq!(read("https://[2001:db8::1]:8443/a/b/").as_deref(), Some("https://[2001:db8::1]:8443/a/b/enroll"));
+    }
+
+    #[test]
+    fn host_and_port_are_those_that_a_browser_sends() {
+        let authority = |text: &str| text.parse::<PublicUrl>().unwrap().authority().to_owned();
+        assert_eq!(authority("https://mesh.example/x"), "mesh.example");
+        assert_eq!(authority("https://mesh.example:443"), "mesh.example");
+        assert_eq!(authority("https://mesh.example:8443"), "mesh.example:8443");
     }
 
     #[test]

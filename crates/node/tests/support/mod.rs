@@ -11,7 +11,7 @@ use meshtone_node::authority::Settings;
 use meshtone_node::enrol::{self, Membership};
 use meshtone_node::policy::Outside;
 use meshtone_node::store::Store;
-use meshtone_node::{Callers, Config, Node, RoleChoice};
+use meshtone_node::{Callers, Config, EnrolHere, Node, RoleChoice};
 use meshtone_overlay::node::{Config as OverlayConfig, Overlay};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -100,6 +100,7 @@ pub(crate) fn config(data: &Path, link: SocketAddr, authority: Settings) -> Conf
         ws: Vec::new(),
         wss: Vec::new(),
         public_url: Some("https://mesh.test".parse().unwrap()),
+        enrol: EnrolHere::default(),
         tls_certificate: None,
         tls_key: None,
         tls_authorities: None,

@@ -20,8 +20,8 @@ fn letter(address: &str) -> Letter {
 }
 
 fn written(address: &str, page: Option<&str>) -> String {
-    let page = page.map(|page| page.parse().unwrap());
-    let mailer = Mailer::new(&settings(), "mesh.example", page.as_ref()).unwrap();
+    let page = page.map(|url| Page { node: letter("").node, url: url.parse().unwrap() });
+    let mailer = Mailer::new(&settings(), "mesh.example", page).unwrap();
     String::from_utf8(mailer.message(&letter(address)).unwrap().formatted()).unwrap()
 }
 
@@ -53,7 +53,17 @@ fn the_mail_says_who_asks_for_what_and_what_to_type() {
 fn a_link_keeps_the_code_behind_the_hash_sign() {
     let mail = written("a@b.example", Some("https://mesh.example/"));
     let code = letter("").code.to_string();
-    assert!(mail.contains(&format!("https://mesh.example/enroll#a@b.example,{code}\r\n")), "{mail}");
+    assert!(mail.contains(&format!("https://mesh.example/confirm#a@b.example,{code}\r\n")), "{mail}");
+    let mail = written("a%&'b@b.example", Some("https://mesh.example"));
+    assert!(mail.contains(&format!("/confirm#a%25%26%27b@b.example,{code}\r\n")), "{mail}");
+}
+
+#[test]
+fn a_link_leads_to_no_page_but_the_authoritys_own() {
+    let elsewhere = Page { node: NodeId::from_bytes([4; 32]), url: "https://mesh.example".parse().unwrap() };
+    let mailer = Mailer::new(&settings(), "mesh.example", Some(elsewhere)).unwrap();
+    let mail = String::from_utf8(mailer.message(&letter("a@b.example")).unwrap().formatted()).unwrap();
+    assert!(!mail.contains("http"), "{mail}");
 }
 
 #[test]

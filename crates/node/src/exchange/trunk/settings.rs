@@ -98,10 +98,11 @@ impl Trunk {
         }
     }
 
-    /// Whether this user may call out here.
+    /// Whether this user may call out here. People with addresses of their own may be anybody who proved a mailbox, so they have to be
+    /// named.
     pub(crate) fn allows(&self, user: &str) -> bool {
         match &self.allow {
-            Allow::Everybody => true,
+            Allow::Everybody => !user.contains('@'),
             Allow::Users(users) => users.iter().any(|allowed| allowed.eq_ignore_ascii_case(user)),
         }
     }
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn only_those_allowed_call_and_each_shows_his_number() {
         let mut trunk = trunk();
-        assert!(trunk.allows("anybody"));
+        assert!(trunk.allows("anybody") && !trunk.allows("carol@example.net"));
         trunk.allow = Allow::Users(vec!["alice".to_owned()]);
         assert!(trunk.allows("Alice") && !trunk.allows("bob"));
         assert_eq!(trunk.caller_id_of("alice"), "4930123");

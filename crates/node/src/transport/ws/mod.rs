@@ -20,7 +20,7 @@ pub(super) use handshake::Origins;
 use super::Transports;
 use super::dispatch::Outgoing;
 use super::stream::{FIRST_MESSAGE_WITHIN, IDLE, WRITE_WITHIN};
-use crate::web::Pages;
+use crate::web::{Arrival, Pages};
 
 /// The largest upgrade request: browsers send about 1 KiB, cookies included.
 const MAX_REQUEST: usize = 8 * 1024;
@@ -71,7 +71,7 @@ pub(super) async fn serve<S>(
             let _ = timeout(CLOSE_WITHIN, close(&mut socket, code)).await;
         }
         Opened::Page(head) => tokio::select! {
-            () = pages.serve(stream, head) => {}
+            () = pages.serve(stream, head, Arrival::of(&flow)) => {}
             () = closed.notified() => {}
         },
         Opened::Ended => {}
