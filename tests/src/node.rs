@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
@@ -135,7 +136,7 @@ impl MeshNode {
         self.start += 1;
         let [sip, link, tls, ws, wss] = [self.sip(), self.link(), self.tls(), self.ws(), self.wss()]
             .map(|address| self.listening(address).to_string());
-        let rtp = format!("{}-{}", self.ports.port(6), self.ports.port(19));
+        let rtp = format!("{}-{}", self.rtp().start(), self.rtp().end());
         let data = self.data();
         let data = data.to_str().expect("UTF-8");
         let mut arguments = vec!["run", "--data", data, "--sip", &sip, "--link", &link, "--rtp-ports", &rtp];
@@ -203,6 +204,11 @@ impl MeshNode {
     /// Where other nodes reach it.
     pub fn link(&self) -> SocketAddr {
         self.address(1)
+    }
+
+    /// The ports on which its calls' media comes.
+    pub fn rtp(&self) -> RangeInclusive<u16> {
+        self.ports.port(6)..=self.ports.port(19)
     }
 
     /// Where it listens to be reached at this address.

@@ -43,8 +43,12 @@ pub fn write_wav(path: &Path, hz: f64, seconds: u32) {
 
 /// Writes raw 8 kHz µ-law (G.711) with a sine of `hz`, which is what SIPp's `rtp_stream` plays.
 pub fn write_mulaw(path: &Path, hz: f64, seconds: u32) {
-    let bytes: Vec<u8> = sine(hz, RATE_HZ, seconds).map(mulaw).collect();
-    std::fs::write(path, bytes).expect("write a raw sound file");
+    std::fs::write(path, mulaw_sine(hz, seconds)).expect("write a raw sound file");
+}
+
+/// Raw 8 kHz µ-law with a sine of `hz`.
+pub fn mulaw_sine(hz: f64, seconds: u32) -> Vec<u8> {
+    sine(hz, RATE_HZ, seconds).map(mulaw).collect()
 }
 
 fn sine(hz: f64, rate: u32, seconds: u32) -> impl Iterator<Item = i16> {

@@ -9,7 +9,7 @@ use meshtone_node::policy::Outside;
 use meshtone_node::trunk::settings::Trunk;
 use serde::Deserialize;
 
-use meshtone_node::{Callers, DigestRule, EnrolHere, Network, PublicUrl};
+use meshtone_node::{AnchorPolicy, Callers, DigestRule, EnrolHere, Network, PublicUrl};
 
 use crate::authority;
 use crate::command::{OverlayRole, PortRange};
@@ -18,7 +18,7 @@ use crate::outside::{self, OutsideKeys};
 use crate::trunk;
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 25] = [
     "data",
     "domain",
     "sip",
@@ -43,6 +43,7 @@ const KEYS: [&str; 24] = [
     "verified_mark",
     "anonymous",
     "first_stage",
+    "media",
 ];
 
 /// What the file says.
@@ -66,6 +67,7 @@ pub(crate) struct Settings {
     pub(crate) no_mdns: bool,
     pub(crate) role: Option<OverlayRole>,
     pub(crate) rtp_ports: Option<PortRange>,
+    pub(crate) anchor: AnchorPolicy,
     pub(crate) join: Option<String>,
     pub(crate) log: Option<String>,
     pub(crate) outside: Outside,
@@ -103,6 +105,28 @@ struct File {
     verified_mark: Option<String>,
     anonymous: Option<String>,
     first_stage: Option<FirstStageTable>,
+    media: Option<MediaTable>,
+}
+
+/// The table `[media]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MediaTable {
+    anchor: Option<String>,
+}
+
+impl MediaTable {
+    /// What is meant, or what is wrong with it and a hint.
+    fn read(self) -> Result<AnchorPolicy, (String, &'static str)> {
+        match self.anchor.as_deref() {
+            None | Some("auto") => Ok(AnchorPolicy::Auto),
+            Some("always") => Ok(AnchorPolicy::Always),
+            Some("never") => Ok(AnchorPolicy::Never),
+            Some(other) => {
+                Err((format!("`anchor` is `{other}`"), "it is \"auto\" (as without it), \"always\" or \"never\""))
+            }
+        }
+    }
 }
 
 /// The table `[first_stage]`.
@@ -243,6 +267,10 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         no_mdns: file.no_mdns.unwrap_or_default(),
         role: file.role,
         rtp_ports: rtp_ports.map_err(|why| wrong(format!("`rtp_ports`: {why}"), "for example \"16384-32767\""))?,
+        anchor: file
+            .media
+            .map_or(Ok(AnchorPolicy::Auto), MediaTable::read)
+            .map_err(|(what, hint)| wrong(format!("`media`: {what}"), hint))?,
         join: file.join,
         log: file.log,
         trusted_sources: trusted.map_err(|why| {
@@ -353,6 +381,17 @@ mod tests {
     }
 
     #[test]
+    fn media_is_carried_where_it_is_needed_unless_the_file_says_otherwise() {
+        for (text, meant) in [
+            ("", AnchorPolicy::Auto),
+            ("[media]\nanchor = \"always\"\n", AnchorPolicy::Always),
+            ("[media]\nanchor = \"never\"\n", AnchorPolicy::Never),
+        ] {
+            assert_eq!(read(text).unwrap().anchor, meant);
+        }
+    }
+
+    #[test]
     fn a_first_stage_is_its_servers() {
         let settings =
             read("[first_stage]\nservers = [\"192.0.2.1:5060\", \"192.0.2.2:5060;transport=tcp\"]\n").unwrap();
@@ -390,6 +429,8 @@ mod tests {
             "first_stage = \"192.0.2.1:5060\"",
             "authority = \"open\"",
             "[authority.mail]\nserver = \"mail.example.org\"",
+            "[media]\nanchor = \"perhaps\"",
+            "[media]\nrelay = true",
             "[first_stage]\nservers = []",
             "[first_stage]\nservers = [\"sbc\"]",
             "[first_stage]\nservers = [\"192.0.2.1:5060\"]\nspread = \"evenly\"",

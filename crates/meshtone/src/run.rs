@@ -55,6 +55,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         local_network: !(options.no_mdns || settings.no_mdns),
         role: options.role.or(settings.role).map_or(RoleChoice::Auto, RoleChoice::from),
         rtp_ports: (first, last),
+        anchor: settings.anchor,
         join: options.join.or(settings.join),
         outside: settings.outside,
         callers: settings.callers,

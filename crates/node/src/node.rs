@@ -27,6 +27,7 @@ use crate::enrol::renew::Pair;
 use crate::enrol::{self, Membership};
 use crate::exchange::Exchange;
 use crate::exchange::allowance::Allowances;
+use crate::exchange::anchoring::{AnchorPolicy, Anchors};
 use crate::exchange::calls::Calls;
 use crate::exchange::digest::{DigestPolicy, DigestRule};
 use crate::exchange::first_stage::{self, FirstStage};
@@ -64,6 +65,10 @@ const WORKERS_PER_THREAD: usize = 4;
 /// Calls to the echo service at once: each costs two ports and 50 packets a second both ways.
 const MAX_ECHO_CALLS: usize = 64;
 
+/// Pairs of ports for calls whose media runs through this node, counted apart from those of echo. A call with sound takes two: a
+/// thousand of them are what a small machine carries; whoever comes later is not rung, as if no phone could take his call.
+const MAX_ANCHOR_PORTS: usize = 2048;
+
 /// What a node is told at its start.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -97,6 +102,8 @@ pub struct Config {
     pub link: Vec<SocketAddr>,
     /// First and last UDP port for media.
     pub rtp_ports: (u16, u16),
+    /// When the media of calls runs through this node.
+    pub anchor: AnchorPolicy,
     /// The ticket by which a first run joins another's overlay.
     pub join: Option<String>,
     /// Other nodes to look for, beside those known from before.
@@ -221,6 +228,7 @@ impl Node {
         let domain = membership.domain.clone();
         let (first, last) = config.rtp_ports;
         let ports = PortRange::new(first..=last, MAX_ECHO_CALLS).map_err(|_| StartError::RtpPorts)?;
+        let anchor_ports = PortRange::new(first..=last, MAX_ANCHOR_PORTS).map_err(|_| StartError::RtpPorts)?;
         let overlay_config = overlay_config(&config, &membership, &store);
         let revocations = membership.inviter().revocations();
         let delegated = overlay_config.delegated.clone();
@@ -257,6 +265,8 @@ impl Node {
             gruus: GruuKey::new(&kept_key(&store, Setting::GruuKey)?, &overlay.node_id().to_string()),
             guard: Guard::new(config.trusted_sources.clone()),
             rtp_ports: ports,
+            anchor: config.anchor,
+            anchor_ports,
             dns: dns.clone(),
             outside: config.outside.clone(),
             allowances: Allowances::default(),
@@ -300,6 +310,7 @@ impl Node {
                 subscribers: BTreeMap::new(),
                 counted: Default::default(),
                 trunks: TrunkWork::default(),
+                anchors: Anchors::default(),
                 workers,
             };
             let shard = Shard::new(worker);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-pub use options::{Answer, PhoneOptions, Transport};
+pub use options::{Answer, PhoneOptions, Protection, Transport};
 
 use crate::SOON;
 use crate::ports::PortBlock;
@@ -146,6 +146,16 @@ impl Phone {
         eventually(SOON, &what, || self.recordings().last().is_some_and(long_enough));
     }
 
+    /// Bits a second of sound that it sends and receives, as it says every few seconds itself.
+    pub fn bit_rates(&self) -> (u32, u32) {
+        let text = self.log_text();
+        let last = text.rsplit("audio=").find_map(|rest| {
+            let (sent, received) = rest.split_once(" (bit/s)")?.0.split_once('/')?;
+            Some((sent.parse().ok()?, received.parse().ok()?))
+        });
+        last.unwrap_or_default()
+    }
+
     /// Fails the test unless the last call, which must have ended, brought the wanted tone and not the phone's own.
     #[track_caller]
     pub fn assert_heard(&self, wanted_hz: f64) {
@@ -163,6 +173,12 @@ impl Phone {
         let what = format!("a finished recording at {}'s phone", self.options.user);
         let path = eventually_some(SOON, &what, || self.recordings().pop().filter(|path| is_finished(path)));
         tone::assert_heard(&format!("{}'s phone", self.options.user), &path, wanted_hz, own_hz);
+    }
+
+    /// Fails the test if what it heard in the last call has this tone in it.
+    #[track_caller]
+    pub fn assert_not_heard(&self, wanted_hz: f64, strange_hz: f64) {
+        self.judge(wanted_hz, Some(strange_hz));
     }
 
     /// Forgets the recordings so far, so that the next call is judged by its own sound.

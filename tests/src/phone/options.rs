@@ -54,6 +54,17 @@ pub enum Answer {
     ByHand,
 }
 
+/// How a phone protects its sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// Not at all; it refuses what is protected.
+    None,
+    /// By keys in the description (RFC 4568); it refuses what is not.
+    Sdes,
+    /// By such keys where the other side knows them.
+    Optional,
+}
+
 /// How to set a phone up.
 #[derive(Debug, Clone)]
 pub struct PhoneOptions {
@@ -68,6 +79,7 @@ pub struct PhoneOptions {
     pub(super) registers: bool,
     /// Where it is, elsewhere than on loopback.
     pub(super) host: Option<IpAddr>,
+    pub(super) protection: Protection,
 }
 
 impl PhoneOptions {
@@ -84,7 +96,14 @@ impl PhoneOptions {
             tone_hz,
             registers: true,
             host: None,
+            protection: Protection::None,
         }
+    }
+
+    /// Protects its sound.
+    pub fn protected(mut self, protection: Protection) -> PhoneOptions {
+        self.protection = protection;
+        self
     }
 
     /// Is at this address of the machine, and not on loopback.
@@ -172,14 +191,19 @@ impl PhoneOptions {
              audio_alert aufile,{here}/tone.wav\nausrc_format s16\nauplay_format s16\nauenc_format s16\naudec_format s16\n\
              ausrc_srate 48000\nauplay_srate 48000\nausrc_channels 1\nauplay_channels 1\naudio_buffer 20-160\n\
              rtp_ports {first_rtp}-{last_rtp}\nrtcp_mux no\njitter_buffer_type fixed\njitter_buffer_delay 2-10\nrtp_timeout 60\n\
-             net_interface {host}\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule aufile.so\n\
+             net_interface {host}\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule srtp.so\nmodule aufile.so\n\
              module sndfile.so\nsnd_path {recordings}\nmodule_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n\
              ctrl_tcp_listen {control}\n",
             transport = self.transport.name(),
         );
         let account = format!(
             "<sip:{user}@{domain}>;auth_user={login};auth_pass={password};outbound=\"sip:{server};transport={transport}\";\
-             regint={interval};audio_codecs=PCMU/8000/1,PCMA/8000/1;answermode={answer}\n",
+             regint={interval};audio_codecs=PCMU/8000/1,PCMA/8000/1;answermode={answer}{protection}\n",
+            protection = match self.protection {
+                Protection::None => "",
+                Protection::Sdes => ";mediaenc=srtp-mand",
+                Protection::Optional => ";mediaenc=srtp",
+            },
             user = self.user,
             domain = self.domain,
             login = self.login.as_ref().unwrap_or(&self.user),

@@ -4,6 +4,7 @@
 //! that one can be reached. Several [`worker`]s drive an engine each; what they share is here.
 
 pub(crate) mod allowance;
+pub(crate) mod anchoring;
 pub(crate) mod bridge;
 pub(crate) mod callee;
 pub(crate) mod calls;
@@ -51,6 +52,7 @@ use crate::location::memory::Registrations;
 use crate::member::Members;
 use crate::transport::Transports;
 use allowance::Allowances;
+use anchoring::AnchorPolicy;
 use calls::Calls;
 use digest::DigestPolicy;
 use identity::Identities;
@@ -72,6 +74,9 @@ pub(crate) struct Exchange {
     pub(crate) gruus: Option<GruuKey>,
     pub(crate) guard: guard::Guard,
     pub(crate) rtp_ports: PortRange,
+    /// Whose media runs through this node, and over which ports.
+    pub(crate) anchor: AnchorPolicy,
+    pub(crate) anchor_ports: PortRange,
     /// Calls beyond the overlay: what is allowed, where they go, how many there are.
     pub(crate) outside: Outside,
     pub(crate) dns: Arc<Dns>,

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::Exchange;
 use super::allowance::Allowance;
+use super::anchoring::{Anchoring, Anchors};
 use super::counted::{CallKey, CountedCalls};
 use super::outside::{ByName, Checked, Ways};
 use super::overload::{Load, Overload, retry_after_s};
@@ -62,6 +63,8 @@ pub(crate) struct Worker {
     /// What the calls outside that stand count for.
     pub(crate) counted: CountedCalls<RequestId>,
     pub(crate) trunks: TrunkWork,
+    /// The branches of calls whose media runs through here.
+    pub(crate) anchors: Anchors,
     /// How many workers there are.
     pub(crate) workers: usize,
 }
@@ -92,6 +95,8 @@ pub(crate) struct Forwarded {
     pub(crate) ways: Option<Ways>,
     /// What it counts for while it lasts.
     pub(crate) allowance: Option<Allowance>,
+    /// How its media may be carried.
+    pub(crate) anchoring: Option<Anchoring>,
 }
 
 /// A call to the echo service.
@@ -164,6 +169,8 @@ impl Worker {
     /// Ends what nobody ended.
     pub(crate) fn on_housekeeping(&mut self) {
         self.end_silent_echoes();
+        self.trunks.bridges.end_silent(&mut self.server, Instant::now());
+        self.on_bridge_events();
         self.forget_lost_calls();
         self.drain();
     }
@@ -232,7 +239,7 @@ impl Worker {
                 }
                 if let Some(forwarded) = self.forwarded.get_mut(&id) {
                     forwarded.exhausted = Some(status);
-                    if self.try_spare_flows(id, status) {
+                    if self.try_spare_flows(id, status) || self.try_anchored(id, status) {
                         return;
                     }
                     self.settle(id);
@@ -307,6 +314,7 @@ impl Worker {
             spare: Vec::new(),
             ways: None,
             allowance: None,
+            anchoring: Anchoring::of(request),
         };
         self.forwarded.insert(id, forwarded);
         self.forward_to(id, targets, searching);
@@ -324,6 +332,7 @@ impl Worker {
         if !targets.is_empty() {
             forwarded.tried = true;
             forwarded.exhausted = None;
+            let targets = self.anchored(id, targets);
             // More may always follow as far as the engine knows: the last word is `settle`'s.
             self.server.forward(Instant::now(), id, targets, true);
         }
@@ -370,6 +379,7 @@ impl Worker {
 
     pub(super) fn forget(&mut self, id: RequestId, status: u16) {
         let Some(forwarded) = self.forwarded.remove(&id) else { return };
+        self.forget_anchors(id);
         self.on_way_ended(forwarded.ways, status);
         let Some(call) = forwarded.call else { return };
         self.exchange.calls.answered(unix_ms(), &call.call_id, status);

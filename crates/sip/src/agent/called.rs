@@ -36,6 +36,13 @@ pub(crate) struct Asked<'a> {
     pub(crate) dialog: Option<DialogId>,
 }
 
+impl<'a> Asked<'a> {
+    /// The same with the To tag that the answer names.
+    fn tagged(&self, answer: &'a Acceptance) -> Asked<'a> {
+        Asked { tag: answer.tag.as_deref().unwrap_or(self.tag), ..*self }
+    }
+}
+
 impl Agent {
     /// Rings: a provisional response that makes an early dialog.
     pub(crate) fn ring(
@@ -46,6 +53,7 @@ impl Agent {
         answer: &Acceptance,
         wish: Reliability,
     ) -> Result<DialogId, Refusal> {
+        let asked = &asked.tagged(answer);
         let requires = lists(asked.request, Header::Require, "100rel");
         let can = requires || lists(asked.request, Header::Supported, "100rel");
         let is_reliable = match wish {
@@ -95,6 +103,7 @@ impl Agent {
         asked: &Asked<'_>,
         answer: &Acceptance,
     ) -> Result<DialogId, Refusal> {
+        let asked = &asked.tagged(answer);
         let wish =
             answer.session_timer.and_then(|wish| u32::try_from(wish.as_secs()).ok()).map(|wish| wish.max(MIN_SE));
         let agreed = session_timer::grant(asked.request, wish)

@@ -245,6 +245,9 @@ pub struct Acceptance {
     pub handles: Vec<Method>,
     /// The dialog that this call replaces (RFC 3891): it gets BYE, or CANCEL, once this one is answered.
     pub replaces: Option<super::DialogId>,
+    /// The To tag, where several branches of one request are answered here and each is a call of its own; without it a request that
+    /// comes by a second way is refused (RFC 3261 §8.2.2.2).
+    pub tag: Option<String>,
 }
 
 impl Acceptance {
@@ -257,6 +260,7 @@ impl Acceptance {
             session_timer: None,
             handles: Vec::new(),
             replaces: None,
+            tag: None,
         }
     }
 

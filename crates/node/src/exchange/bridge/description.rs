@@ -1,20 +1,53 @@
-//! What one side's session description becomes for the other: the same, as long as media goes from phone to phone. A node that
-//! carries the media puts its own addresses in here, and nowhere else.
+//! What one side's session description becomes for the other: the same, as long as media goes from phone to phone. Where the node
+//! carries the media, this side's addresses, ports and keys make place for our own here, and nowhere else.
 
+use meshtone_media::io::AnchoredCall;
+use meshtone_media::relay::End;
 use meshtone_sip::agent::Body;
 use meshtone_sip::message::{Header, Message};
 
 use super::Side;
 
-/// The description of a side for the side it is going to.
-pub(super) fn towards(_side: Side, body: &Body) -> Body {
-    body.clone()
+const SDP: &str = "application/sdp";
+
+/// What a description is to who gets it (RFC 3264).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Offer,
+    Answer,
+}
+
+/// The description of a side for the other one; or the status that it is refused with.
+pub(super) fn passed(media: Option<&mut AnchoredCall>, from: Side, role: Role, body: &Body) -> Result<Body, u16> {
+    let Some(media) = media else { return Ok(body.clone()) };
+    if !is_sdp(&body.content_type) {
+        return Err(415);
+    }
+    let from = match from {
+        Side::Near => End::Near,
+        Side::Far => End::Far,
+    };
+    let written = match role {
+        Role::Offer => media.offer(from, &body.content),
+        Role::Answer => media.answer(from, &body.content),
+    };
+    written.map(|text| Body::sdp(&text)).map_err(|error| {
+        tracing::info!(%error, ?from, ?role, "a description cannot be carried");
+        error.status()
+    })
 }
 
 /// The description in a message; bodies of other kinds are nobody's business but the hop's.
 pub(super) fn of(message: &Message) -> Option<Body> {
     let kind = message.header(Header::ContentType)?;
-    let media = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let is_description = media == "application/sdp" || media.starts_with("multipart/");
+    let is_description = is_sdp(kind) || media_type(kind).starts_with("multipart/");
     (is_description && !message.body().is_empty()).then(|| Body::new(kind, message.body()))
+}
+
+fn is_sdp(content_type: &str) -> bool {
+    media_type(content_type) == SDP
+}
+
+fn media_type(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

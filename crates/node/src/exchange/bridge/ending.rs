@@ -11,6 +11,9 @@ use super::{BridgeEvent, BridgeId, Bridges, Side};
 /// What both sides are told when a call has lasted as long as it may (Q.850: normal, unspecified).
 const LONGEST_REASON: &str = "Q.850;cause=31;text=\"The longest duration of a call is reached\"";
 
+/// What both sides are told when their phones seem to be gone (Q.850: recovery on timer expiry).
+pub(super) const SILENCE_REASON: &str = "Q.850;cause=102;text=\"Nothing was heard for too long\"";
+
 impl Bridges {
     /// Ends every call that has lasted as long as it may.
     pub(crate) fn handle_timeout(&mut self, server: &mut Server, now: Instant) {

@@ -2,7 +2,8 @@
 //!
 //! The *near* side called us; the *far* side we call on its behalf. Each dialog is its own: challenges, session timers, reliable
 //! provisional responses and routes of one side never show on the other. What passes is what the call means: ringing, offers and
-//! answers, digits, the end and its reason. Everything a description says goes through [`description`].
+//! answers, digits, the end and its reason. Everything a description says goes through [`description`], where a bridge that carries
+//! the media ([`NearCall::media`]) writes it anew.
 //!
 //! Inside: `setup` (from ringing to the answer), `within` (changes and requests during the call), `ending`. Which calls to bridge,
 //! and where to, is others' business: they place the far call ([`Bridges::call`]) and hear of it by [`BridgeEvent`]. No clock and
@@ -18,9 +19,12 @@ mod within;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use meshtone_media::io::AnchoredCall;
 use meshtone_sip::agent::{Acceptance, AgentEvent, AgentRequestId, Body, DialogId, OutgoingCall, Reliability};
 use meshtone_sip::message::{Header, Message, Method};
 use meshtone_sip::server::{Event, RequestId, Server};
+
+use description::{Role, passed};
 
 /// The session timer asked of both sides (RFC 4028 §4 recommends half an hour): so long may a side that lost power go unnoticed.
 pub(crate) const SESSION_TIMER: Duration = Duration::from_secs(1800);
@@ -40,6 +44,10 @@ pub(crate) struct NearCall {
     pub(crate) contact: String,
     /// Whether MESSAGE passes during the call; INFO always does.
     pub(crate) messages: bool,
+    /// What carries the call's media; without it that goes from phone to phone.
+    pub(crate) media: Option<AnchoredCall>,
+    /// The To tag of our answers, where this is one of several branches of a call that end here.
+    pub(crate) tag: Option<String>,
 }
 
 /// What becomes of a bridge.
@@ -113,6 +121,8 @@ struct Ask {
     id: RequestId,
     request: Message,
     offer: Option<Body>,
+    /// That offer as the other side was told it.
+    told: Option<Body>,
 }
 
 #[derive(Debug)]
@@ -121,6 +131,7 @@ struct Bridge {
     /// The INVITE, until it has its final response.
     open: Option<RequestId>,
     answer: Acceptance,
+    media: Option<AnchoredCall>,
     near: Leg,
     far: Leg,
     /// All its dialogs, early ones of a fork too.
@@ -167,10 +178,12 @@ impl Bridges {
         let mut answer = Acceptance::new(&call.contact);
         answer.handles = handled(call.messages);
         answer.session_timer = Some(SESSION_TIMER);
+        answer.tag = call.tag;
         let bridge = Bridge {
             invite: call.invite,
             open: Some(call.id),
             answer,
+            media: call.media,
             near,
             far: Leg::default(),
             dialogs: Vec::new(),
@@ -198,7 +211,15 @@ impl Bridges {
     ) {
         let Some(bridge) = self.bridges.get_mut(&id) else { return };
         bridge.longest = longest;
-        let offer = bridge.near.said.as_ref().map(|offer| description::towards(Side::Far, offer));
+        let offer =
+            bridge.near.said.as_ref().map(|offer| passed(bridge.media.as_mut(), Side::Near, Role::Offer, offer));
+        let offer = match offer.transpose() {
+            Ok(offer) => offer,
+            Err(status) => {
+                self.events.push_back(BridgeEvent::Unanswered { bridge: id, status, response: None, rang: true });
+                return;
+            }
+        };
         // An offer in a provisional response could not be passed on to who does not acknowledge those.
         let acknowledges = lists(&bridge.invite, Header::Supported) || lists(&bridge.invite, Header::Require);
         order.reliable = if offer.is_some() || acknowledges { Reliability::Supported } else { Reliability::Off };
@@ -209,6 +230,21 @@ impl Bridges {
         let call = server.place_call(now, order);
         bridge.far.dialog = Some(call);
         self.attach(id, call, Side::Far);
+    }
+
+    /// What carries a bridge's media.
+    pub(crate) fn media(&mut self, id: BridgeId) -> Option<&mut AnchoredCall> {
+        self.bridges.get_mut(&id)?.media.as_mut()
+    }
+
+    /// Ends the calls of which nothing was heard for too long.
+    pub(crate) fn end_silent(&mut self, server: &mut Server, now: Instant) {
+        let is_silent = |bridge: &Bridge| bridge.media.as_ref().is_some_and(AnchoredCall::has_ended);
+        let silent: Vec<BridgeId> =
+            self.bridges.iter().filter(|(_, bridge)| is_silent(bridge)).map(|(id, _)| *id).collect();
+        for id in silent {
+            self.end(server, now, id, Some(ending::SILENCE_REASON));
+        }
     }
 
     /// Refuses the caller, and ends the bridge.

@@ -6,6 +6,7 @@ use meshtone_sip::agent::{DialogId, Reliability};
 use meshtone_sip::message::{Header, Message};
 use meshtone_sip::server::Server;
 
+use super::description::{Role, passed};
 use super::{BridgeEvent, Bridges, Side, description, lists};
 
 impl Bridges {
@@ -27,8 +28,11 @@ impl Bridges {
         let described = description::of(response);
         let is_reliable = lists(response, Header::Require);
         let mut answer = bridge.answer.clone();
-        answer.body = described.as_ref().map(|body| description::towards(Side::Near, body));
-        if let Some(described) = described {
+        let role = if bridge.near.said.is_some() { Role::Answer } else { Role::Offer };
+        let told = described.as_ref().map(|body| passed(bridge.media.as_mut(), Side::Far, role, body));
+        // What cannot be carried is told when the call is answered so.
+        answer.body = told.and_then(Result::ok);
+        if let Some(described) = described.filter(|_| answer.body.is_some()) {
             bridge.early.insert(dialog, described);
             bridge.near.told.clone_from(&answer.body);
             if bridge.near.said.is_none() && is_reliable {
@@ -47,7 +51,10 @@ impl Bridges {
         let Some((bridge, Side::Near)) = self.bridge_of(dialog) else { return };
         let (Some(answer), Some(offering)) = (description::of(prack), bridge.offering) else { return };
         bridge.offering = None;
-        let towards = description::towards(Side::Far, &answer);
+        let Ok(towards) = passed(bridge.media.as_mut(), Side::Near, Role::Answer, &answer) else {
+            tracing::debug!("the near side's answer cannot be carried");
+            return;
+        };
         bridge.near.said = Some(answer);
         bridge.far.told = Some(towards.clone());
         if server.acknowledge(now, offering, Some(&towards)).is_err() {
@@ -74,14 +81,16 @@ impl Bridges {
         bridge.early.clear();
         let Some(open) = bridge.open.take() else { return };
         self.by_invite.remove(&open);
-        if described.is_none() {
-            server.reject(now, open, 502, "The other side describes no session", &[]);
+        let role = if wants_answer { Role::Offer } else { Role::Answer };
+        let told = described.as_ref().map(|body| passed(bridge.media.as_mut(), Side::Far, role, body));
+        let Some(Ok(told)) = told else {
+            server.reject(now, open, 502, "The other side describes no session that can be had", &[]);
             self.end(server, now, id, None);
             return;
-        }
+        };
         bridge.far.said.clone_from(&described);
         let mut answer = bridge.answer.clone();
-        answer.body = described.as_ref().map(|body| description::towards(Side::Near, body));
+        answer.body = Some(told);
         bridge.near.told.clone_from(&answer.body);
         bridge.near.acknowledges_offer = wants_answer;
         let near = server.accept_with(now, open, &answer);
@@ -101,7 +110,14 @@ impl Bridges {
             return;
         }
         let said = description::of(ack);
-        let answer = said.as_ref().map(|body| description::towards(side.other(), body));
+        let answer = said.as_ref().map(|body| passed(bridge.media.as_mut(), side, Role::Answer, body));
+        let Ok(answer) = answer.transpose() else {
+            // Each side believes something else by now: there is no call any more.
+            if let Some((id, _)) = self.of_dialog(dialog) {
+                self.end(server, now, id, None);
+            }
+            return;
+        };
         bridge.leg(side).said = said;
         bridge.leg(side.other()).told.clone_from(&answer);
         if let Some(other) = bridge.leg(side.other()).dialog

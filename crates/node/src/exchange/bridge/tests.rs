@@ -43,7 +43,7 @@ fn calling_for(longest: Option<Duration>, fields: &str, offer: &[u8]) -> (World,
     net.send_message(&alice, with(&caller.text("INVITE"), fields, offer));
     let (id, invite, _) = net.request(0);
     let mut bridges = Bridges::default();
-    let call = NearCall { id, invite, contact: INSIDE.to_owned(), messages: false };
+    let call = NearCall { id, invite, contact: INSIDE.to_owned(), messages: false, media: None, tag: None };
     let bridge = bridges.begin(call);
     let mut world = World { net, bridges, bridge, alice, caller, provider, news: Vec::new(), longest };
     world.place();

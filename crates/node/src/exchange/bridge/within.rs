@@ -6,6 +6,7 @@ use meshtone_sip::agent::{Body, DialogId};
 use meshtone_sip::message::{Builder, Header, Message, Method};
 use meshtone_sip::server::{RequestId, Server};
 
+use super::description::{Role, passed};
 use super::ending::within_status;
 use super::{Ask, Bridges, description};
 
@@ -37,16 +38,26 @@ impl Bridges {
             respond(server, now, id, request, &told);
             return;
         }
+        // One change at a time: a second offer would take the place of the one that waits for its answer.
+        let is_changing = bridge.near.asks.is_some() || bridge.far.asks.is_some();
         let other = bridge.leg(side.other());
-        let Some(asked) = other.dialog else {
+        let (Some(asked), false) = (other.dialog, is_changing) else {
             server.reject(now, id, 491, "", &[]);
             return;
         };
-        let towards = offer.as_ref().map(|offer| description::towards(side.other(), offer));
         let is_update = request.method() != Method::Invite && other.updates;
+        let told = offer.as_ref().map(|offer| passed(bridge.media.as_mut(), side, Role::Offer, offer));
+        let told = match told.transpose() {
+            Ok(told) => told,
+            Err(status) => {
+                server.reject(now, id, status, "This change cannot be carried", &[]);
+                return;
+            }
+        };
+        let towards = told.clone();
         let sent = if is_update { server.update(now, asked, towards) } else { server.reinvite(now, asked, towards) };
         match sent {
-            Ok(()) => bridge.leg(side).asks = Some(Ask { id, request: request.clone(), offer }),
+            Ok(()) => bridge.leg(side).asks = Some(Ask { id, request: request.clone(), offer, told }),
             // A change of the other side's is under way, or it has not answered yet.
             Err(_) => server.reject(now, id, 491, "", &[]),
         }
@@ -69,10 +80,16 @@ impl Bridges {
             server.reject(now, ask.id, 502, "The other side describes no session", &[]);
             return;
         };
-        let towards = description::towards(side.other(), &said);
-        let told = ask.offer.as_ref().map(|offer| description::towards(side, offer));
+        let role = if wants_answer { Role::Offer } else { Role::Answer };
+        let towards = match passed(bridge.media.as_mut(), side, role, &said) {
+            Ok(towards) => towards,
+            Err(_) => {
+                server.reject(now, ask.id, 502, "The other side's answer cannot be carried", &[]);
+                return;
+            }
+        };
         let leg = bridge.leg(side);
-        (leg.said, leg.told) = (Some(said), told.or_else(|| leg.told.take()));
+        (leg.said, leg.told) = (Some(said), ask.told.or_else(|| leg.told.take()));
         let asker = bridge.leg(side.other());
         (asker.said, asker.told) = (ask.offer.or_else(|| asker.said.take()), Some(towards.clone()));
         asker.acknowledges_offer = wants_answer;

@@ -59,7 +59,8 @@ impl Worker {
         tracing::info!(trunk = %settings.name, %callee, "a call in");
         let is_secure = sips::is_sips(request.request_uri());
         let contact = self.own_contact(&trunk.contact_user, flow, is_secure);
-        let call = NearCall { id, invite: request.clone(), contact, messages: settings.messages };
+        let call =
+            NearCall { id, invite: request.clone(), contact, messages: settings.messages, media: None, tag: None };
         let bridge = self.trunks.bridges.begin(call);
         self.trunks.calls.insert(bridge, TrunkCall { shown: None, line: Some(line), out: None });
 
@@ -77,6 +78,9 @@ impl Worker {
 
     /// A call of the node's own, or a text: rings the user's phones, wherever they are registered.
     pub(in crate::exchange) fn on_own_request(&mut self, id: RequestId, request: &Message) {
+        if self.begin_anchored(id, request) {
+            return;
+        }
         let Callee::User { address } = self.callee(request) else {
             self.reject(id, 404, "No such user here");
             return;

@@ -131,7 +131,14 @@ impl Worker {
         let messages = candidates
             .iter()
             .all(|candidate| self.exchange.trunks.get(candidate.trunk).is_some_and(|trunk| trunk.settings.messages));
-        let bridge = self.trunks.bridges.begin(NearCall { id, invite: request.clone(), contact, messages });
+        let bridge = self.trunks.bridges.begin(NearCall {
+            id,
+            invite: request.clone(),
+            contact,
+            messages,
+            media: None,
+            tag: None,
+        });
         self.exchange.calls.begin(unix_ms(), request);
         let out = Outgoing {
             user: user.to_owned(),
@@ -246,6 +253,9 @@ impl Worker {
     /// Carries on with what has become of bridges.
     pub(in crate::exchange) fn on_bridge_events(&mut self) {
         while let Some(event) = self.trunks.bridges.poll_event() {
+            if self.on_anchored_event(&event) {
+                continue;
+            }
             match event {
                 BridgeEvent::Unanswered { bridge, status, response, rang } => {
                     self.on_unanswered(bridge, status, response.as_ref(), rang);

@@ -213,7 +213,7 @@ impl Worker {
     }
 
     /// A Call-ID whose messages come to this worker.
-    pub(super) fn own_call_id(&self) -> String {
+    pub(in crate::exchange) fn own_call_id(&self) -> String {
         /// So unlikely not to meet this worker that it never happens: with 64 workers once in e^64.
         const TRIES: u32 = 4096;
         let mut bytes = [0; 16];

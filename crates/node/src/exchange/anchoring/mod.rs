@@ -1,0 +1,318 @@
+//! Calls whose media runs through this node. A target that is to be reached so is put in another's place: the request goes to the
+//! node itself, where a [`super::bridge`] takes that branch of the call and places it anew, with the media in between. So each phone of a
+//! fork is offered what it can take, and everything else about forking, routes and hanging up stays the proxy's.
+
+mod decide;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use meshtone_media::anchoring::Profile;
+use meshtone_media::io::{AnchoredCall, Place};
+use meshtone_media::relay::End;
+use meshtone_media::sdp::{Connection, Session};
+use meshtone_sip::agent::OutgoingCall;
+use meshtone_sip::message::{Header, Message, Method, NameAddr, Uri};
+use meshtone_sip::proxy::Target;
+use meshtone_sip::server::RequestId;
+use meshtone_sip::transport::{Destination, Flow, Locals, PeerHost};
+
+use super::bridge::{BridgeEvent, BridgeId, NearCall};
+use super::sips;
+use super::worker::Worker;
+use crate::transport::LocalView;
+use decide::is_about_media;
+
+pub use decide::AnchorPolicy;
+
+/// The user part that this node's own branches are addressed to, before their number.
+const USER: &str = "anchor-";
+
+/// What of an INVITE passes to the phone besides its ends, body and route: what the call is about, and what phones show.
+const PASSED: &[Header] = &[
+    Header::AcceptContact,
+    Header::AlertInfo,
+    Header::CallInfo,
+    Header::Diversion,
+    Header::HistoryInfo,
+    Header::InReplyTo,
+    Header::Organization,
+    Header::PAssertedIdentity,
+    Header::Priority,
+    Header::Privacy,
+    Header::Reason,
+    Header::ReferredBy,
+    Header::RejectContact,
+    Header::ReplyTo,
+    Header::Subject,
+    Header::UserAgent,
+];
+
+/// What of a phone's refusal passes to the caller.
+const PASSED_BACK: &[Header] = &[
+    Header::Contact,
+    Header::ErrorInfo,
+    Header::ProxyAuthenticate,
+    Header::Reason,
+    Header::RetryAfter,
+    Header::Unsupported,
+    Header::Warning,
+    Header::WwwAuthenticate,
+];
+
+/// A call that may have to be carried.
+#[derive(Debug, Clone)]
+pub(crate) struct Anchoring {
+    /// What it offers is read when that matters, which for most calls is never.
+    invite: Message,
+    /// The phones here that were offered what the caller offers.
+    tried: Vec<Target>,
+}
+
+/// The anchored branches of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Anchors {
+    last: u64,
+    /// Those that have not begun.
+    waiting: HashMap<String, Branch>,
+    /// Those that have.
+    calls: HashMap<BridgeId, Branch>,
+}
+
+/// A branch of a call.
+#[derive(Debug)]
+struct Branch {
+    request: RequestId,
+    source: Option<IpAddr>,
+    target: Target,
+    /// Ways to the phone that are left, and offers that are left.
+    ways: VecDeque<Destination>,
+    profiles: VecDeque<Profile>,
+    /// The branch's INVITE, once it has come.
+    invite: Option<Message>,
+    /// The way being tried.
+    destination: Destination,
+}
+
+impl Anchoring {
+    /// What is known when an INVITE is to be forwarded.
+    pub(super) fn of(request: &Message) -> Option<Anchoring> {
+        let may_be = request.method() == Method::Invite && request.to_tag().is_none();
+        may_be.then(|| Anchoring { invite: request.clone(), tried: Vec::new() })
+    }
+}
+
+impl Worker {
+    /// Puts this node in the place of those targets whose media it is to carry.
+    pub(super) fn anchored(&mut self, id: RequestId, targets: Vec<Target>) -> Vec<Target> {
+        let policy = self.exchange.anchor;
+        let Some(anchoring) = self.forwarded.get_mut(&id).and_then(|forwarded| forwarded.anchoring.as_mut()) else {
+            return targets;
+        };
+        let mut chosen = Vec::new();
+        for target in targets {
+            let profiles = decide::at_once(policy, &anchoring.invite, &target.destination);
+            match profiles.filter(|_| !is_own(&target)) {
+                Some(profiles) => {
+                    let source = source_of(&anchoring.invite);
+                    chosen.push(self.anchors.put(id, source, target, profiles, &self.exchange.own_host));
+                }
+                None => {
+                    if is_phone(&target) && !is_own(&target) {
+                        anchoring.tried.push(target.clone());
+                    }
+                    chosen.push(target);
+                }
+            }
+        }
+        chosen
+    }
+
+    /// Asks phones again that did not take what the caller offers, with an offer of the other kind. False if that is not it.
+    pub(super) fn try_anchored(&mut self, id: RequestId, status: u16) -> bool {
+        let policy = self.exchange.anchor;
+        let Some(anchoring) = self.forwarded.get_mut(&id).and_then(|forwarded| forwarded.anchoring.as_mut()) else {
+            return false;
+        };
+        if anchoring.tried.is_empty() {
+            return false;
+        }
+        let Some(profiles) = decide::after(policy, &anchoring.invite, status) else { return false };
+        let (source, tried) = (source_of(&anchoring.invite), std::mem::take(&mut anchoring.tried));
+        tracing::debug!(status, "phones are asked again, with their media carried");
+        let own = self.exchange.own_host.clone();
+        let put = |target: Target| self.anchors.put(id, source, target, profiles.clone(), &own);
+        let targets = tried.into_iter().map(put).collect();
+        // No search has ended by this.
+        self.forward_to(id, targets, true);
+        true
+    }
+
+    /// Takes a branch that this node addressed to itself; false if it is none.
+    pub(super) fn begin_anchored(&mut self, id: RequestId, request: &Message) -> bool {
+        let user = Uri::parse(request.request_uri()).ok().and_then(|uri| uri.user);
+        let Some(mut branch) = user.and_then(|user| self.anchors.waiting.remove(user)) else { return false };
+        let profile = branch.profiles.pop_front().unwrap_or(Profile::Optional);
+        let far_source = address_of(&branch.destination);
+        let described = described_address(request);
+        let near_remote = branch.source.or(described).or(far_source);
+        let (Some(near_remote), Some(far_remote)) = (near_remote, far_source.or(near_remote)) else {
+            self.reject(id, 488, "It is not said where the sound is to go");
+            return true;
+        };
+        // Where the description is of another family than the signalling, the description counts.
+        let near_remote =
+            described.filter(|described| described.is_ipv4() != near_remote.is_ipv4()).unwrap_or(near_remote);
+        let near = Place { local: self.exchange.media_address(near_remote), signalling: branch.source };
+        let far = Place { local: self.exchange.media_address(far_remote), signalling: far_source };
+        let media = AnchoredCall::new(&self.exchange.anchor_ports, near, far, profile);
+        let flow = Flow::Peer { host: self.exchange.own_host.clone() };
+        let contact = self.own_contact(user.unwrap_or(USER), &flow, false);
+        let call = NearCall {
+            id,
+            invite: request.clone(),
+            contact,
+            messages: true,
+            media: Some(media),
+            tag: Some(self.own_call_id()),
+        };
+        let bridge = self.trunks.bridges.begin(call);
+        branch.invite = Some(request.clone());
+        self.anchors.calls.insert(bridge, branch);
+        self.place_anchored(bridge);
+        self.on_bridge_events();
+        true
+    }
+
+    /// Takes what became of a bridge; false if it is not one of these.
+    pub(super) fn on_anchored_event(&mut self, event: &BridgeEvent) -> bool {
+        match event {
+            BridgeEvent::Unanswered { bridge, status, response, rang } => {
+                if !self.anchors.calls.contains_key(bridge) {
+                    return false;
+                }
+                self.on_anchored_unanswered(*bridge, *status, response.as_ref(), *rang);
+                true
+            }
+            BridgeEvent::Answered { bridge } => self.anchors.calls.contains_key(bridge),
+            BridgeEvent::Ended { bridge } => self.anchors.calls.remove(bridge).is_some(),
+        }
+    }
+
+    /// Forgets the branches of a request that never began.
+    pub(super) fn forget_anchors(&mut self, id: RequestId) {
+        self.anchors.waiting.retain(|_, branch| branch.request != id);
+    }
+
+    fn on_anchored_unanswered(&mut self, bridge: BridgeId, status: u16, response: Option<&Message>, rang: bool) {
+        let Some(branch) = self.anchors.calls.get_mut(&bridge) else { return };
+        if !rang && is_about_media(status) && !branch.profiles.is_empty() {
+            if let Some((profile, media)) = branch.profiles.pop_front().zip(self.trunks.bridges.media(bridge)) {
+                media.prefer(End::Far, profile);
+                self.place_anchored(bridge);
+                return;
+            }
+        } else if !rang
+            && matches!(status, 408 | 430 | 503)
+            && let Some(next) = branch.ways.pop_front()
+        {
+            branch.destination = next;
+            self.place_anchored(bridge);
+            return;
+        }
+        let headers = PASSED_BACK.iter().filter_map(|header| Some((*header, response?.header(*header)?.to_owned())));
+        let headers: Vec<(Header, String)> = headers.collect();
+        let reason = response.map(|response| response.reason().to_owned()).unwrap_or_default();
+        self.trunks.bridges.refuse(&mut self.server, Instant::now(), bridge, status, &reason, &headers);
+    }
+
+    /// Calls the phone of a branch.
+    fn place_anchored(&mut self, bridge: BridgeId) {
+        let Some(branch) = self.anchors.calls.get(&bridge) else { return };
+        let (Some(invite), target, destination) = (&branch.invite, &branch.target, &branch.destination) else { return };
+        let (Ok(from), Ok(to)) = (invite.from(), invite.to()) else { return };
+        let own = LocalView(self.exchange.transports.clone()).sent_by(destination);
+        let scheme = if sips::is_sips(&target.uri) { "sips" } else { "sip" };
+        let contact = format!("{scheme}:anchor@{own};transport={}", destination.transport().uri_param());
+        let mut order =
+            OutgoingCall::new(&target.uri, destination.clone(), &without_tag(&from), &without_tag(&to), &contact);
+        let values =
+            |header: &Header| invite.fields(*header).map(|value| (*header, value.to_owned())).collect::<Vec<_>>();
+        order.headers = PASSED.iter().flat_map(values).collect();
+        order.headers.extend(target.prepend_route.clone().map(|route| (Header::Route, route)));
+        order.call_id = Some(self.own_call_id());
+        order.answer_within = target.answer_within.filter(|limit| *limit > Duration::ZERO);
+        self.trunks.bridges.call(&mut self.server, Instant::now(), bridge, order, None);
+    }
+}
+
+impl Anchors {
+    /// Keeps a target, and gives the one that stands for it.
+    fn put(
+        &mut self,
+        request: RequestId,
+        source: Option<IpAddr>,
+        target: Target,
+        profiles: VecDeque<Profile>,
+        own_host: &PeerHost,
+    ) -> Target {
+        self.last += 1;
+        let name = format!("{USER}{}", self.last);
+        let stand_in = Target {
+            q: target.q,
+            remove: target.remove.clone(),
+            extra: target.extra.clone(),
+            ..Target::new(format!("sip:{name}@{own_host};transport=peer"), Destination::Peer(own_host.clone()))
+        };
+        let (ways, destination) = (target.alternatives.iter().cloned().collect(), target.destination.clone());
+        let branch = Branch { request, source, target, ways, profiles, invite: None, destination };
+        self.waiting.insert(name, branch);
+        stand_in
+    }
+}
+
+/// Whether a target is a branch that this node takes itself.
+fn is_own(target: &Target) -> bool {
+    Uri::parse(&target.uri)
+        .is_ok_and(|uri| uri.user.is_some_and(|user| user.starts_with(USER)) && uri.host.ends_with(".peer.alt"))
+}
+
+/// Whether a target is a phone, not another node.
+fn is_phone(target: &Target) -> bool {
+    address_of(&target.destination).is_some()
+}
+
+fn address_of(destination: &Destination) -> Option<IpAddr> {
+    match destination {
+        Destination::Flow(flow) => flow.remote().map(|remote| remote.ip().to_canonical()),
+        Destination::Address { addr, .. } => Some(addr.ip().to_canonical()),
+        Destination::Peer(_) => None,
+    }
+}
+
+/// Where a request came from, as its topmost Via has it, unless another node brought it.
+fn source_of(request: &Message) -> Option<IpAddr> {
+    let via = request.top_via().ok()?;
+    let source = via.received().unwrap_or(via.host);
+    let source: IpAddr = source.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+    Some(source.to_canonical())
+}
+
+/// Where the first stream of an offer is received.
+fn described_address(invite: &Message) -> Option<IpAddr> {
+    let session = Session::parse(invite.body()).ok()?;
+    let media = session.media.iter().find(|media| media.port != 0)?;
+    match session.connection_of(media)? {
+        Connection::Address(address) if !address.is_unspecified() => Some(address),
+        Connection::Address(_) | Connection::Other => None,
+    }
+}
+
+/// The address of a From or To for a dialog of our own.
+fn without_tag(address: &NameAddr<'_>) -> String {
+    match address.display {
+        Some(display) => format!("\"{display}\" <{}>", address.uri),
+        None => format!("<{}>", address.uri),
+    }
+}
