@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meshtone_identity::dangerous_deterministic::{DangerousSigner, DangerousVerifier};
 use meshtone_identity::{
-    Authority, AuthorityCertificate, EnrolRequest, HomeCertificate, LinkKey, NodeCertificate, Signer,
+    Authority, AuthorityCertificate, EnrolRequest, HomeCertificate, LinkKey, NodeCertificate, Rights, Signer,
 };
 
 /// The time at which every check happens, in unix seconds.
@@ -18,7 +18,8 @@ pub(crate) fn check(data: &[u8]) {
     let world = world();
     let own = world.authority.certificate();
     if NodeCertificate::verify_with(&DangerousVerifier, data, own, NOW).is_ok() {
-        assert_eq!(data, world.node.der(), "a node certificate that nobody issued");
+        let issued = [world.node.der(), world.restricted.der()];
+        assert!(issued.contains(&data), "a node certificate that nobody issued");
     }
     if HomeCertificate::verify_with(&DangerousVerifier, data, own, NOW).is_ok() {
         assert_eq!(data, world.home.der(), "a home certificate that nobody issued");
@@ -36,6 +37,8 @@ pub(crate) fn check(data: &[u8]) {
 struct World {
     authority: Authority,
     node: NodeCertificate,
+    /// Another one, which does not let its node do all.
+    restricted: NodeCertificate,
     home: HomeCertificate,
 }
 
@@ -48,14 +51,17 @@ fn world() -> &'static World {
         let link = LinkKey::from_bytes([7; 32]);
         let node = authority.certify_node(key.public_key(), link, [3; 16], NOW, YEAR).expect("a node is certified");
         let home = authority.issue_home(&node, "example.org", NOW, YEAR).expect("a home is certified");
-        World { authority, node, home }
+        let restricted = authority.renew_node(&node, Rights::UseOnly, NOW, YEAR).expect("a node is certified");
+        World { authority, node, restricted, home }
     })
 }
 
 /// The certificates that verify, for the corpus.
 #[cfg(test)]
-pub(crate) fn good() -> [(&'static str, Vec<u8>); 3] {
+pub(crate) fn good() -> [(&'static str, Vec<u8>); 4] {
     let world = world();
     let own = world.authority.certificate().der().to_vec();
-    [("authority", own), ("node", world.node.der().to_vec()), ("home", world.home.der().to_vec())]
+    let nodes = [("node", &world.node), ("restricted", &world.restricted)];
+    let [node, restricted] = nodes.map(|(name, certificate)| (name, certificate.der().to_vec()));
+    [("authority", own), node, restricted, ("home", world.home.der().to_vec())]
 }

@@ -15,12 +15,12 @@ use rcgen::{
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::certificate::{AUTHORITY, DOMAIN_URI, HOME, LINK_URI, NODE, NODE_URI, SALT_URI, USER, USER_URI};
+use crate::certificate::{AUTHORITY, DOMAIN_URI, HOME, LINK_URI, NODE, NODE_URI, RIGHTS_URI, SALT_URI, USER, USER_URI};
 use crate::id::{SALT_LENGTH, sha256};
 use crate::x509::{X509Signer, X509Subject};
 use crate::{
     AuthorityCertificate, EnrolRequest, Error, Es256, HomeCertificate, LinkKey, NodeCertificate, NodeId, PublicKey,
-    Signature, Signer, SigningKey, UserCertificate, Verifier, address, domain,
+    Rights, Signature, Signer, SigningKey, UserCertificate, Verifier, address, domain,
 };
 
 /// How long an authority's certificate is valid: an overlay cannot change it without becoming another.
@@ -94,11 +94,12 @@ impl Authority {
     pub fn issue_node(
         &self,
         request: &EnrolRequest,
+        rights: Rights,
         salt: [u8; SALT_LENGTH],
         now: u64,
         lifetime: Duration,
     ) -> Result<NodeCertificate, Error> {
-        self.certify_node(request.public_key(), request.link_key(), salt, now, lifetime)
+        self.certify(request.public_key(), request.link_key(), (salt, rights), now, lifetime)
     }
 
     /// Issues a node certificate for a key whose possession is known, such as our own.
@@ -113,9 +114,21 @@ impl Authority {
         now: u64,
         lifetime: Duration,
     ) -> Result<NodeCertificate, Error> {
+        self.certify(key, link_key, (salt, Rights::Full), now, lifetime)
+    }
+
+    fn certify(
+        &self,
+        key: &PublicKey,
+        link_key: LinkKey,
+        (salt, rights): ([u8; SALT_LENGTH], Rights),
+        now: u64,
+        lifetime: Duration,
+    ) -> Result<NodeCertificate, Error> {
         let node_id = NodeId::derive(key, &salt);
         let salt = data_encoding::HEXLOWER.encode(&salt);
-        let uris = [format!("{LINK_URI}{link_key}"), format!("{SALT_URI}{salt}")];
+        let mut uris = vec![format!("{LINK_URI}{link_key}"), format!("{SALT_URI}{salt}")];
+        uris.extend(rights.word().map(|word| format!("{RIGHTS_URI}{word}")));
         let der = self.issue(NODE, key, &node_name(&node_id), &uris, now, lifetime)?;
         NodeCertificate::verify_with(&*self.verifier, &der, &self.certificate, now)
     }
@@ -124,8 +137,14 @@ impl Authority {
     ///
     /// # Errors
     /// Those of [`issue_node`](Self::issue_node).
-    pub fn renew_node(&self, old: &NodeCertificate, now: u64, lifetime: Duration) -> Result<NodeCertificate, Error> {
-        self.certify_node(old.public_key(), old.link_key(), old.salt(), now, lifetime)
+    pub fn renew_node(
+        &self,
+        old: &NodeCertificate,
+        rights: Rights,
+        now: u64,
+        lifetime: Duration,
+    ) -> Result<NodeCertificate, Error> {
+        self.certify(old.public_key(), old.link_key(), (old.salt(), rights), now, lifetime)
     }
 
     /// Issues the certificate by which a node may speak for a domain.

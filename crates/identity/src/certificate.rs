@@ -3,7 +3,7 @@
 //! | certificate | subject alternative names, exactly one of each |
 //! | --- | --- |
 //! | authority | none; its SHA-256 is the overlay's name |
-//! | node | `meshtone-link:<hex link key>`, `meshtone-salt:<hex salt>` |
+//! | node | `meshtone-link:<hex link key>`, `meshtone-salt:<hex salt>`; where it may not do all, `meshtone-may:<what>` ([`Rights`]) |
 //! | home | `sip:<domain>` (RFC 5922 §4), `meshtone-node:<base36 node id>` |
 //! | user ([`member`](crate::member)) | `sip:<address>` |
 //!
@@ -23,6 +23,7 @@ pub(crate) const USER: &str = "user certificate";
 
 pub(crate) const LINK_URI: &str = "meshtone-link:";
 pub(crate) const SALT_URI: &str = "meshtone-salt:";
+pub(crate) const RIGHTS_URI: &str = "meshtone-may:";
 pub(crate) const NODE_URI: &str = "meshtone-node:";
 pub(crate) const DOMAIN_URI: &str = "sip:";
 pub(crate) const USER_URI: &str = "sip:";
@@ -109,6 +110,52 @@ impl AuthorityCertificate {
     }
 }
 
+/// What a node may do in the overlay. Every other node holds it to that.
+///
+/// Programs that know no such rights read a certificate with one as malformed: they refuse the node, as they would one with an unknown
+/// critical extension (RFC 5280 §4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rights {
+    /// Store and forward for others, and speak for addresses, as other certificates of it say.
+    #[default]
+    Full,
+    /// Store and forward for others, and speak for nobody: the one record that it writes is its own address.
+    StoreOnly,
+    /// Speak for addresses, and only use what others store and forward.
+    UseOnly,
+}
+
+impl Rights {
+    /// Whether a node may store and forward for others.
+    pub const fn may_serve(self) -> bool {
+        match self {
+            Rights::Full | Rights::StoreOnly => true,
+            Rights::UseOnly => false,
+        }
+    }
+
+    /// Whether a node may speak for addresses, its domain's and people's.
+    pub const fn may_speak(self) -> bool {
+        match self {
+            Rights::Full | Rights::UseOnly => true,
+            Rights::StoreOnly => false,
+        }
+    }
+
+    /// What stands in the certificate; nothing where nothing is missing.
+    pub(crate) const fn word(self) -> Option<&'static str> {
+        match self {
+            Rights::Full => None,
+            Rights::StoreOnly => Some("store"),
+            Rights::UseOnly => Some("use"),
+        }
+    }
+
+    fn of_word(word: Option<&str>) -> Option<Rights> {
+        [Rights::Full, Rights::StoreOnly, Rights::UseOnly].into_iter().find(|rights| rights.word() == word)
+    }
+}
+
 /// A node's certificate: binds its signing key, its place in the overlay and its link key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeCertificate {
@@ -117,6 +164,7 @@ pub struct NodeCertificate {
     public_key: PublicKey,
     link_key: LinkKey,
     salt: [u8; SALT_LENGTH],
+    rights: Rights,
     not_before: u64,
     not_after: u64,
 }
@@ -141,7 +189,7 @@ impl NodeCertificate {
         now: u64,
     ) -> Result<Self, Error> {
         let parsed = verify_end_entity(verifier, NODE, der, authority, now)?;
-        let [link_key, salt] = parsed.names([LINK_URI, SALT_URI])?;
+        let ([link_key, salt], rights) = parsed.names_and([LINK_URI, SALT_URI], RIGHTS_URI)?;
         let malformed = |why| Error::Malformed { what: NODE, why };
         let mut salt_bytes = [0; SALT_LENGTH];
         let salt =
@@ -156,6 +204,7 @@ impl NodeCertificate {
             public_key: parsed.public_key,
             link_key: link_key.parse().map_err(|_| malformed("its link key cannot be read"))?,
             salt: salt_bytes,
+            rights: Rights::of_word(rights).ok_or(malformed("what it may do cannot be read"))?,
             not_before: parsed.not_before,
             not_after: parsed.not_after,
         })
@@ -174,6 +223,11 @@ impl NodeCertificate {
     /// Returns what the authority added to the key, so that nobody chooses an id.
     pub(crate) fn salt(&self) -> [u8; SALT_LENGTH] {
         self.salt
+    }
+
+    /// Returns what the node may do.
+    pub fn rights(&self) -> Rights {
+        self.rights
     }
 
     /// Returns the key that signs the node's records.

@@ -43,7 +43,7 @@ pub mod ticket;
 mod x509;
 
 pub use authority::Authority;
-pub use certificate::{AuthorityCertificate, HomeCertificate, NodeCertificate};
+pub use certificate::{AuthorityCertificate, HomeCertificate, NodeCertificate, Rights};
 pub use enrol::{EnrolRequest, UserRequest};
 pub use error::Error;
 pub use id::{LinkKey, NodeId, OverlayId};

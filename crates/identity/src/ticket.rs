@@ -32,7 +32,43 @@ pub enum Role {
     /// A node of somebody else's: it serves a domain of its own that nobody else has ([`domain::of_member`]), and whoever enrols
     /// there by mail.
     Member,
+    /// A node that stores and forwards for the overlay, and serves nobody's phones.
+    StoreOnly,
+    /// Whatever node likes to, for as long as the overlay is open to everybody. Nothing in such a ticket is secret.
+    Open,
 }
+
+impl Role {
+    const ALL: [Role; 4] = [Role::Home, Role::Member, Role::StoreOnly, Role::Open];
+
+    /// The number in a ticket, which is never given to another role.
+    const fn number(self) -> u8 {
+        match self {
+            Role::Home => 1,
+            Role::Member => 2,
+            Role::StoreOnly => 3,
+            Role::Open => 4,
+        }
+    }
+
+    /// Its name, as people write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Home => "home",
+            Role::Member => "member",
+            Role::StoreOnly => "store-only",
+            Role::Open => "open",
+        }
+    }
+
+    /// The role of this name.
+    pub fn named(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// What everybody shows who comes by a ticket of role [`Role::Open`].
+pub const OPEN_TOKEN: [u8; 16] = [0; 16];
 
 /// An invitation. Its text is a secret until it is used or expired.
 #[derive(Clone, PartialEq, Eq)]
@@ -126,10 +162,7 @@ impl Ticket {
         body.extend(self.inviter.as_bytes());
         body.extend(self.token);
         body.extend(self.expires.to_be_bytes());
-        body.push(match self.role {
-            Role::Home => 1,
-            Role::Member => 2,
-        });
+        body.push(self.role.number());
         // A domain has at most 253 bytes (see `domain`), and no more addresses than these are written.
         body.push(u8::try_from(self.domain.len()).unwrap_or(u8::MAX));
         body.extend(self.domain.bytes().take(usize::from(u8::MAX)));
@@ -174,11 +207,7 @@ impl Ticket {
             inviter: LinkKey::from_bytes(reader.array()?),
             token: reader.array()?,
             expires: u64::from_be_bytes(reader.array()?),
-            role: match reader.byte()? {
-                1 => Role::Home,
-                2 => Role::Member,
-                _ => return Err(TicketError::Invalid("unknown role")),
-            },
+            role: reader.role()?,
             domain: reader.domain()?,
             addresses: reader.addresses()?,
         };
@@ -201,6 +230,11 @@ impl Reader<'_> {
 
     fn byte(&mut self) -> Result<u8, TicketError> {
         self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn role(&mut self) -> Result<Role, TicketError> {
+        let number = self.byte()?;
+        Role::ALL.into_iter().find(|role| role.number() == number).ok_or(TicketError::Invalid("unknown role"))
     }
 
     fn domain(&mut self) -> Result<String, TicketError> {
@@ -261,8 +295,11 @@ mod tests {
         assert!(text.starts_with("mt1-"));
         assert_eq!(text.parse::<Ticket>().unwrap(), ticket());
         assert_eq!(format!(" {}\n", text.to_ascii_uppercase()).parse::<Ticket>().unwrap(), ticket());
-        let member = Ticket { role: Role::Member, ..ticket() };
-        assert_eq!(member.to_string().parse::<Ticket>().unwrap(), member);
+        for role in Role::ALL {
+            let other = Ticket { role, ..ticket() };
+            assert_eq!(other.to_string().parse::<Ticket>().unwrap(), other);
+            assert_eq!(Role::named(role.name()), Some(role));
+        }
     }
 
     #[test]

@@ -113,6 +113,22 @@ impl<'a> Parsed<'a> {
     pub(crate) fn names<const N: usize>(&self, prefixes: [&str; N]) -> Result<[&str; N], Error> {
         names(self.what, &self.extensions.uris, prefixes)
     }
+
+    /// The same, where one more URI may be there; returns what follows its prefix.
+    pub(crate) fn names_and<const N: usize>(
+        &self,
+        prefixes: [&str; N],
+        optional: &str,
+    ) -> Result<([&str; N], Option<&str>), Error> {
+        let (more, uris): (Vec<&String>, Vec<&String>) =
+            self.extensions.uris.iter().partition(|uri| uri.starts_with(optional));
+        let more = match more.as_slice() {
+            [] => None,
+            [only] => only.strip_prefix(optional),
+            [..] => return Err(Error::Malformed { what: self.what, why: "an alternative name twice" }),
+        };
+        Ok((names(self.what, uris, prefixes)?, more))
+    }
 }
 
 impl Extensions {
@@ -157,7 +173,7 @@ impl Extensions {
 /// Returns what follows each of the prefixes, when `uris` are exactly one of each.
 pub(crate) fn names<'a, const N: usize>(
     what: &'static str,
-    uris: &'a [String],
+    uris: impl IntoIterator<Item = &'a String>,
     prefixes: [&str; N],
 ) -> Result<[&'a str; N], Error> {
     let malformed = |why| Error::Malformed { what, why };

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use meshtone_identity::authority::NODE_LIFETIME;
 use meshtone_identity::{
-    Authority, AuthorityCertificate, EnrolRequest, Error, HomeCertificate, LinkKey, NodeCertificate, NodeId, Signer,
-    SigningKey,
+    Authority, AuthorityCertificate, EnrolRequest, Error, HomeCertificate, LinkKey, NodeCertificate, NodeId, Rights,
+    Signer, SigningKey,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
@@ -24,7 +24,7 @@ fn authority() -> Authority {
 fn node(authority: &Authority) -> NodeCertificate {
     let key = SigningKey::generate().unwrap();
     let request = EnrolRequest::parse(&EnrolRequest::encode(&key, LINK).unwrap()).unwrap();
-    authority.issue_node(&request, SALT, NOW, NODE_LIFETIME).unwrap()
+    authority.issue_node(&request, Rights::Full, SALT, NOW, NODE_LIFETIME).unwrap()
 }
 
 /// An authority whose every word can be chosen: what a forger, or a careless authority, might write.
@@ -81,11 +81,37 @@ fn is_not_permitted<T>(result: &Result<T, Error>) -> bool {
 }
 
 #[test]
+fn what_a_node_may_do_stands_in_its_certificate_and_stays_when_that_is_renewed() {
+    let authority = authority();
+    let key = SigningKey::generate().unwrap();
+    let request = EnrolRequest::parse(&EnrolRequest::encode(&key, LINK).unwrap()).unwrap();
+    for (rights, may_serve, may_speak) in
+        [(Rights::Full, true, true), (Rights::StoreOnly, true, false), (Rights::UseOnly, false, true)]
+    {
+        let issued = authority.issue_node(&request, rights, SALT, NOW, NODE_LIFETIME).unwrap();
+        let read = NodeCertificate::verify(issued.der(), authority.certificate(), NOW).unwrap();
+        assert_eq!((read.rights(), rights.may_serve(), rights.may_speak()), (rights, may_serve, may_speak));
+        let renewed = authority.renew_node(&read, read.rights(), NOW + 1, NODE_LIFETIME).unwrap();
+        assert_eq!((renewed.rights(), renewed.node_id()), (rights, read.node_id()));
+    }
+}
+
+#[test]
+fn rights_that_nobody_knows_or_that_are_said_twice_are_refused() {
+    let scribe = Scribe::new();
+    let with = |more: &[&str]| scribe.node(|params| params.subject_alt_names.extend(more.iter().map(|text| uri(text))));
+    assert_eq!(with(&["meshtone-may:use"]).unwrap().rights(), Rights::UseOnly);
+    for more in [&["meshtone-may:all"][..], &["meshtone-may:"], &["meshtone-may:use", "meshtone-may:store"]] {
+        assert!(is_malformed(&with(more)), "{more:?}");
+    }
+}
+
+#[test]
 fn a_node_enrols_and_its_certificates_verify() {
     let authority = authority();
     let key = SigningKey::generate().unwrap();
     let request = EnrolRequest::parse(&EnrolRequest::encode(&key, LINK).unwrap()).unwrap();
-    let issued = authority.issue_node(&request, SALT, NOW, NODE_LIFETIME).unwrap();
+    let issued = authority.issue_node(&request, Rights::Full, SALT, NOW, NODE_LIFETIME).unwrap();
 
     let node = NodeCertificate::verify(issued.der(), authority.certificate(), NOW + 86_400).unwrap();
     assert_eq!(node.public_key(), key.public_key());

@@ -78,11 +78,8 @@ pub(crate) fn user(data: &Path, command: UserCommand) -> Result<(), Failure> {
 
 pub(crate) fn invite(data: &Path, options: &InviteOptions) -> Result<(), Failure> {
     let client = running(data, "a ticket names the addresses of a running node")?;
-    let role = match options.role {
-        Role::Home => "home",
-        Role::Member => "member",
-    };
-    let request = NewInvite { role: role.to_owned(), valid_s: options.valid.as_secs() };
+    let (role, person) = (options.role.name().to_owned(), options.person.clone());
+    let request = NewInvite { role, valid_s: options.valid.as_secs(), person };
     let invite: Invite = client.ask(Method::POST, "/invites", Some(&request))?;
     if options.json {
         return output::print_json(&invite);
@@ -90,6 +87,18 @@ pub(crate) fn invite(data: &Path, options: &InviteOptions) -> Result<(), Failure
     let purpose = match options.role {
         Role::Home => format!("to serve {} as well", invite.domain),
         Role::Member => "for people with addresses of their own".to_owned(),
+        Role::StoreOnly => "to store for the overlay, and serve nobody's phones".to_owned(),
+        Role::Open => {
+            let lines = [
+                "For whoever likes to come, as often as you like; there is no secret in it. On any machine:",
+                "",
+                &format!("  meshtone run --join {}", invite.ticket),
+                "",
+                "Its node only uses what others store, and people enrol there by mail.",
+            ];
+            output::print(&lines.join("\n"));
+            return Ok(());
+        }
     };
     let lines = [
         format!("A ticket for one machine, {purpose}. On that machine:"),

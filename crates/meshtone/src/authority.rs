@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use meshtone_node::PublicUrl;
-use meshtone_node::authority::{MailSettings, Password, Policy, Security, Settings};
+use meshtone_node::authority::{MailSettings, Password, Policy, Security, Settings, Storing};
 use serde::Deserialize;
 
 use crate::failure::Failure;
@@ -20,6 +20,8 @@ pub(crate) const WEB_ADDRESS: &str = "for example \"https://mesh.example.org\"";
 struct Table {
     policy: Option<String>,
     page: Option<String>,
+    storing: Option<String>,
+    nodes_per_person: Option<usize>,
     mail: Option<Mail>,
 }
 
@@ -62,7 +64,14 @@ impl Table {
         });
         let page = page.transpose()?;
         let mail = self.mail.map(|mail| mail.check(at)).transpose()?;
-        Ok(Read { settings: Settings { policy, mail }, page })
+        let storing = match self.storing.as_deref() {
+            None | Some("invited") => Storing::Invited,
+            Some("trusted") => Storing::Trusted,
+            Some(other) => {
+                return Err((format!("`storing` is `{other}`"), "it is \"invited\" (as without it) or \"trusted\""));
+            }
+        };
+        Ok(Read { settings: Settings { policy, mail, storing, nodes_per_person: self.nodes_per_person }, page })
     }
 }
 
@@ -148,11 +157,12 @@ mod tests {
     fn every_key_is_read() {
         let folder = folder();
         let text = format!(
-            "[authority]\npolicy = \"closed\"\npage = \"https://mesh.example.org\"\n{MAIL}tls = \"tls\"\nuser = \"u\"\n\
+            "[authority]\npolicy = \"closed\"\npage = \"https://mesh.example.org\"\nstoring = \"trusted\"\nnodes_per_person = 2\n{MAIL}tls = \"tls\"\nuser = \"u\"\n\
              password_file = \"secret\"\n"
         );
         let Read { settings, page } = parse_all(&text, folder.path()).unwrap();
         assert_eq!((settings.policy, page), (Policy::Closed, "https://mesh.example.org".parse().ok()));
+        assert_eq!((settings.storing, settings.nodes_per_person), (Storing::Trusted, Some(2)));
         let mail = settings.mail.unwrap();
         assert_eq!((mail.host.as_str(), mail.port, mail.security), ("mail.example.org", 587, Security::Tls));
         assert_eq!(mail.account, Some(("u".to_owned(), Password("pass word".to_owned()))));
@@ -167,6 +177,7 @@ mod tests {
         let folder = folder();
         for (key, text) in [
             ("policy", "[authority]\npolicy = \"maybe\"\n".to_owned()),
+            ("storing", "[authority]\nstoring = \"me\"\n".to_owned()),
             ("polcy", "[authority]\npolcy = \"open\"\n".to_owned()),
             ("page", "[authority]\npage = \"http://mesh.example.org\"\n".to_owned()),
             ("page", "[authority]\npage = \"https://mesh.example.org/#x\"\n".to_owned()),

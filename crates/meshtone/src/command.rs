@@ -272,6 +272,10 @@ pub(crate) struct InviteOptions {
     #[arg(long, value_enum, default_value_t = Role::Home)]
     pub(crate) role: Role,
 
+    /// Whose the machine is, an address: a person has so many (`nodes_per_person`), and `node list` says which
+    #[arg(long = "for", value_name = "ADDRESS")]
+    pub(crate) person: Option<String>,
+
     /// For how long the ticket is good: a number and s, m, h or d
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
     pub(crate) valid: Duration,
@@ -309,6 +313,21 @@ pub(crate) enum Role {
     Home,
     /// A node of somebody else's, for people with addresses of their own (see `enroll`)
     Member,
+    /// A node that stores and forwards for the overlay, and serves nobody's phones
+    StoreOnly,
+    /// Whoever likes to come, where the authority's policy is `open`: a text that may be published and used again and again
+    Open,
+}
+
+impl Role {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Role::Home => "home",
+            Role::Member => "member",
+            Role::StoreOnly => "store-only",
+            Role::Open => "open",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -47,7 +47,12 @@ fn list_text(list: &NodeList) -> String {
             }
             None => format!("good for {}", lasting(row.expires.saturating_sub(now))),
         };
-        [row.node.clone(), printable(&row.domain), state]
+        let may = match row.may.as_str() {
+            "store" => "only stores",
+            "use" => "only uses",
+            _ => "all",
+        };
+        [row.node.clone(), printable(&row.domain), may.to_owned(), printable(&row.person), state]
     };
-    table(["node", "domain", "state"], &list.nodes.iter().map(row).collect::<Vec<_>>())
+    table(["node", "domain", "may do", "of", "state"], &list.nodes.iter().map(row).collect::<Vec<_>>())
 }

@@ -226,6 +226,10 @@ impl Node {
         let store = Store::open(&config.data)?;
         let membership = enrol::establish(&store, config.domain.as_deref(), config.join.as_deref()).await?;
         let domain = membership.domain.clone();
+        let rights = membership.certificate.rights();
+        if let Some(authority) = &config.authority {
+            membership.inviter().govern(authority.admission());
+        }
         let (first, last) = config.rtp_ports;
         let ports = PortRange::new(first..=last, MAX_ECHO_CALLS).map_err(|_| StartError::RtpPorts)?;
         let anchor_ports = PortRange::new(first..=last, MAX_ANCHOR_PORTS).map_err(|_| StartError::RtpPorts)?;
@@ -276,6 +280,7 @@ impl Node {
             members: members.clone(),
             identities: Identities::new(membership.signer.clone(), &own_host),
             own_host,
+            rights,
         });
         for address in exchange.digest.without_listener(&exchange.transports.addresses().all()) {
             tracing::warn!(%address, "a digest rule is for an address that is not listened on");
@@ -337,7 +342,7 @@ impl Node {
             domain: domain.clone(),
             overlay: overlay.clone(),
             certificates,
-            enrol: config.enrol,
+            enrol: if rights.may_speak() { config.enrol } else { EnrolHere::Nobody },
             enrolments: enrolments.clone(),
             limits: Default::default(),
             ports: Ports::of(&transports.addresses()),
@@ -350,7 +355,9 @@ impl Node {
         tasks.spawn(sweep(registrations.clone()));
         tasks.spawn(members.clone().run(publisher.clone(), registrations.clone()));
         tasks.spawn(follow_accounts(exchange.clone()));
-        tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
+        if rights.may_speak() {
+            tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
+        }
         tasks.spawn(revocations.clone().run(overlay.clone()));
         tasks.spawn(remember_peers(store.clone(), overlay.clone()));
         let tried = Arc::new(Tried::new(membership.bootstrap.len()));
@@ -398,7 +405,7 @@ impl Node {
             inviter,
             members,
             store.clone(),
-            enrolments,
+            (enrolments, rights),
             overlay.clone(),
             Arc::new(view),
         )
@@ -491,7 +498,10 @@ fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> Ov
         membership.certificate.clone(),
     );
     overlay.role = config.role;
-    overlay.homes = vec![membership.home.clone()];
+    // Who may speak for nobody says of no domain that it does.
+    if membership.certificate.rights().may_speak() {
+        overlay.homes = vec![membership.home.clone()];
+    }
     overlay.bootstrap = membership.bootstrap.clone();
     overlay.enrol = membership.enrol_handler();
     overlay.revoked = membership.inviter().revocations().revoked();

@@ -101,7 +101,8 @@ impl Keeper {
             store.write_key(KeyFile::HomeCertificate, &home)
         });
         kept.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        self.renewed.set(pair.node.clone(), vec![pair.home.clone()]);
+        let homes = if pair.node.rights().may_speak() { vec![pair.home.clone()] } else { Vec::new() };
+        self.renewed.set(pair.node.clone(), homes);
         self.validity.set(pair.ends(), None);
         self.pair = pair;
         // Stopped: they are on disk.

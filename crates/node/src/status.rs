@@ -162,7 +162,7 @@ impl StatusSource for StatusView {
                 version: self.exchange.accounts.version(),
             },
             peer: self.peer(),
-            role: role::role(&overlay.role(), now_ms),
+            role: role::role(&overlay.role(), self.exchange.rights, now_ms),
             nodes_served: overlay.nodes_served(),
             overlay_nodes_known: overlay.nodes_known(),
             clock_behind_ms: overlay.clock_behind_ms(),

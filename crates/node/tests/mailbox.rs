@@ -37,7 +37,7 @@ fn by(server: &MailServer) -> Settings {
         from: format!("Meshtone <meshtone@{MAIL_DOMAIN}>"),
         authorities: Some(std::fs::read(server.authority()).unwrap()),
     };
-    Settings { policy: Policy::Invite, mail: Some(mail) }
+    Settings { policy: Policy::Invite, mail: Some(mail), ..Settings::default() }
 }
 
 /// Asks for a code, from when on the overlay knows where the authority is.

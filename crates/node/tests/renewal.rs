@@ -28,7 +28,7 @@ async fn a_node_renews_its_certificates_by_itself_and_shows_the_new_ones_at_once
     let key = |name: &str| std::fs::read(founder.data().join("keys").join(name)).unwrap();
     let authority = Authority::from_parts(&key("authority.der"), &key("authority.key")).unwrap();
     let left = Duration::from_secs(900);
-    let old = authority.renew_node(&joined.certificate, now_s(), left).unwrap();
+    let old = authority.renew_node(&joined.certificate, joined.certificate.rights(), now_s(), left).unwrap();
     let home = authority.issue_home(&old, DOMAIN, now_s(), left).unwrap();
     let path = folder.path().join("keys");
     std::fs::write(path.join("node.der"), old.der()).unwrap();

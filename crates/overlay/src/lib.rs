@@ -13,7 +13,7 @@ pub mod node;
 pub mod record;
 
 pub use link::enrol;
-pub use link::enrol::EnrolHandler;
+pub use link::enrol::{Asker, EnrolHandler};
 pub use link::{IncomingStream, LinkEvent, LinkStatus, Path, PeerAddress, Protocol, RecvStream, SendStream};
 pub use node::{
     Config, Entry, Error, Listener, Overlay, ReachTest, RecordStore, RoleChoice, RoleReason, RoleStatus, Search,

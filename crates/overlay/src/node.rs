@@ -148,6 +148,7 @@ impl Overlay {
         let mut randomness = SystemRandomness(SystemRandom::new());
         let (node, overlay) = (config.certificate.node_id(), config.authority.overlay());
         let link_key = config.certificate.link_key();
+        let role = config.role();
         let (links, inputs) = Links::start(LinkConfig {
             bind: config.bind,
             link_secret: config.link_secret,
@@ -155,7 +156,7 @@ impl Overlay {
             certificate: config.certificate,
             homes: config.homes.clone(),
             incarnation: randomness.next_u64(),
-            serves: config.role != RoleChoice::Ordinary,
+            serves: role != RoleChoice::Ordinary,
             enrol: config.enrol,
             revoked: config.revoked,
             renewed: config.renewed.clone(),
@@ -165,7 +166,7 @@ impl Overlay {
         let own = OwnRecords::new(node, link_key, &links.addresses(), (config.homes, config.renewed), config.version);
         let persist = config.records.is_some();
         let mut dht = Dht::new(
-            dht::Config { replicas: config.replicas, role: config.role, persist, subnet_of, ..dht::Config::default() },
+            dht::Config { replicas: config.replicas, role, persist, subnet_of, ..dht::Config::default() },
             Descriptor { node, address: own.address().encode() },
             writer,
             validator,

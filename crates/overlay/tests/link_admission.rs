@@ -5,9 +5,9 @@ mod overlay_support;
 
 use std::sync::Arc;
 
-use meshtone_identity::{EnrolRequest, LinkKey, SigningKey};
+use meshtone_identity::{EnrolRequest, LinkKey, Rights, SigningKey};
 use meshtone_overlay::enrol::{self, EnrolError};
-use meshtone_overlay::{Error, Overlay, PeerAddress, Protocol};
+use meshtone_overlay::{Asker, Error, Overlay, PeerAddress, Protocol};
 use overlay_support::{DEADLINE, World, address, down, up};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -161,12 +161,13 @@ async fn a_new_machine_enrols_over_the_join_protocol_and_then_joins() {
     let world = World::new();
     let authority = world.authority.clone();
     let mut config = world.config(Some("example.org"));
-    config.enrol = Some(Arc::new(move |asker: LinkKey, request: Vec<u8>| {
+    config.enrol = Some(Arc::new(move |asker: Asker, request: Vec<u8>| {
         let request = EnrolRequest::parse(&request).unwrap();
         // The link proves who asks.
-        assert_eq!(request.link_key(), asker);
+        assert_eq!(request.link_key(), asker.link_key);
+        assert!(asker.source.is_some_and(|source| source.is_loopback()));
         let lifetime = meshtone_identity::authority::NODE_LIFETIME;
-        let node = authority.issue_node(&request, [5; 16], overlay_support::unix_s(), lifetime).unwrap();
+        let node = authority.issue_node(&request, Rights::Full, [5; 16], overlay_support::unix_s(), lifetime).unwrap();
         node.der().to_vec()
     }));
     let inviter = Overlay::start(config).await.unwrap();

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meshtone_identity::{
-    Authority, Delegations, HomeCertificate, LinkKey, NodeCertificate, Revocation, Signature, Signer, SigningKey,
+    Authority, Delegations, EnrolRequest, HomeCertificate, LinkKey, NodeCertificate, Revocation, Rights, Signature,
+    Signer, SigningKey,
 };
 use meshtone_overlay::record::value::Record;
 use meshtone_overlay::record::{
@@ -69,6 +70,34 @@ fn a_home_node_speaks_for_its_domain() {
     judge(&validator, &record).unwrap();
     let removal = writer::write(&home.writer, Kind::SipRegistration, "alice@example.org", None, HOUR, NOW_MS).unwrap();
     judge(&validator, &removal).unwrap();
+}
+
+#[test]
+fn a_node_that_only_stores_writes_where_it_is_and_nothing_else() {
+    let (authority, validator) = overlay();
+    let key = Arc::new(SigningKey::generate().unwrap());
+    let request = EnrolRequest::encode(&*key, LinkKey::from_bytes([1; 32])).unwrap();
+    let request = EnrolRequest::parse(&request).unwrap();
+    let certificate = authority.issue_node(&request, Rights::StoreOnly, [1; 16], NOW_S, YEAR).unwrap();
+    // Whoever gave it such a certificate made a mistake, and it does not count.
+    let homes = vec![authority.issue_home(&certificate, "example.org", NOW_S, YEAR).unwrap()];
+    let writer = CertifiedWriter::new(key, certificate.clone(), homes.clone(), Delegated::default());
+    let store = Node { certificate, homes, writer };
+    let refused = Err(RecordError::NotEntitled("it may write nothing but its own address"));
+    assert_eq!(judge(&validator, &registered(&store, "alice@example.org")), refused);
+    let home = Bytes::copy_from_slice(store.homes[0].der());
+    let said = writer::write(&store.writer, Kind::Certificate, "example.org", Some(home), HOUR, NOW_MS).unwrap();
+    assert_eq!(judge(&validator, &said), refused);
+    let address = NodeAddress {
+        link_key: store.certificate.link_key(),
+        addresses: Vec::new(),
+        relay: None,
+        role: Role::Member,
+        version: "0".to_owned(),
+    };
+    let id = store.certificate.node_id().to_string();
+    let own = writer::write(&store.writer, Kind::NodeAddress, &id, Some(address.encode()), HOUR, NOW_MS).unwrap();
+    assert_eq!(judge(&validator, &own), Ok(()));
 }
 
 #[test]

@@ -35,7 +35,7 @@ use meshtone_overlay::Overlay;
 use crate::account::Random;
 use crate::control::CertificateRow;
 use crate::enrol::renew::{Pair, Renewal};
-use crate::enrol::{Inviter, RenewError};
+use crate::enrol::{Admission, Inviter, NODES_PER_PERSON, RenewError};
 use crate::location::publisher::{Announcement, Publisher};
 use crate::store::cbor::{Octets, to_cbor};
 use crate::store::{Store, StoreError, Table};
@@ -86,6 +86,31 @@ pub struct Settings {
     pub policy: Policy,
     /// How mails leave; without it nobody can prove an address.
     pub mail: Option<MailSettings>,
+    /// Which nodes store and forward for others.
+    pub storing: Storing,
+    /// Nodes that one person may have whom tickets name; [`NODES_PER_PERSON`](crate::enrol::NODES_PER_PERSON) unless said.
+    pub nodes_per_person: Option<usize>,
+}
+
+/// Which nodes may store and forward for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Storing {
+    /// All that were invited.
+    #[default]
+    Invited,
+    /// Home nodes, and those that were invited for nothing else: members' nodes only use what these offer.
+    Trusted,
+}
+
+impl Settings {
+    /// Whom it admits as nodes.
+    pub(crate) fn admission(&self) -> Admission {
+        Admission {
+            is_open: self.policy == Policy::Open,
+            members_serve: self.storing == Storing::Invited,
+            nodes_per_person: self.nodes_per_person.unwrap_or(NODES_PER_PERSON),
+        }
+    }
 }
 
 /// Where a person finds the form for the code.

@@ -30,7 +30,7 @@ fn settings(policy: Policy) -> Settings {
         from: "meshtone@mesh.example".to_owned(),
         authorities: None,
     };
-    Settings { policy, mail: Some(mail) }
+    Settings { policy, mail: Some(mail), ..Settings::default() }
 }
 
 fn office(settings: &Settings) -> Office {

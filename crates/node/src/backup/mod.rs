@@ -216,6 +216,7 @@ fn is_kept(scope: Scope, table: Table, key: &str) -> bool {
     let of_authority = [
         Setting::AdmittedNodes,
         Setting::AdmittedMembers,
+        Setting::AdmittedGuests,
         Setting::AuthorityDomain,
         Setting::HostCache,
         Setting::Revocations,

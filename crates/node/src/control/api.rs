@@ -143,6 +143,12 @@ pub struct NodeRow {
     /// Why, in the words of who did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub because: String,
+    /// Whose it is, where its ticket said so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub person: String,
+    /// What it may do where it may not do all: `store`, and serve no phones; `use` what others store and forward.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub may: String,
 }
 
 /// That a node shall be one no longer.
@@ -431,10 +437,13 @@ impl UserRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewInvite {
-    /// What the new machine will be: `home` or `member`.
+    /// What the new machine will be: `home`, `member`, `store-only`, or `open` for whoever comes.
     pub role: String,
     /// For how many seconds the ticket is good.
     pub valid_s: u64,
+    /// Whose the machine is, where her nodes shall be counted: an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
 }
 
 /// A ticket. Whoever has it can join once.

@@ -42,7 +42,7 @@ pub use socket::{SOCKET, bind, remove};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use meshtone_identity::NodeId;
+use meshtone_identity::{NodeId, Rights};
 use meshtone_overlay::Overlay;
 use meshtone_sip::digest::Algorithm;
 use tokio::net::UnixListener;
@@ -73,6 +73,8 @@ pub struct Control {
     members: Members,
     store: Store,
     enrolments: Enrolments,
+    /// What this node's certificate lets it do.
+    rights: Rights,
     node: NodeId,
     /// The addresses of our link, real ones.
     links: Arc<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
@@ -87,13 +89,13 @@ impl Control {
         inviter: Arc<Inviter>,
         members: Members,
         store: Store,
-        enrolments: Enrolments,
+        (enrolments, rights): (Enrolments, Rights),
         overlay: Overlay,
         status: Arc<dyn StatusSource>,
     ) -> Control {
         let node = overlay.node_id();
         let links = Arc::new(move || overlay.addresses());
-        Control { accounts, inviter, members, store, enrolments, node, links, status, authority: None }
+        Control { accounts, inviter, members, store, enrolments, rights, node, links, status, authority: None }
     }
 
     /// The same, of the node that has the overlay's authority.

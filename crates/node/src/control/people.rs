@@ -21,6 +21,7 @@ pub(super) async fn list(State(control): State<Control>) -> Response {
 
 /// Makes a key for an address, and asks the authority to mail a code there.
 pub(super) async fn enroll(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
+    control.check_serves_phones()?;
     let enrolment: Enrolment = parse(&body)?;
     if enrolment.code.is_some() {
         return prove(&control, enrolment).await;

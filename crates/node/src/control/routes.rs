@@ -62,6 +62,7 @@ async fn list_users(State(control): State<Control>) -> Response {
 }
 
 async fn add_user(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
+    control.check_serves_phones()?;
     let NewUser { user, number, digest } = parse(&body)?;
     let algorithms = algorithms(&digest)?;
     let added = change(&control, move |accounts| accounts.add_with(&user, number.as_deref(), &algorithms)).await?;
@@ -103,21 +104,16 @@ async fn remove_user(State(control): State<Control>, Path(user): Path<String>) -
 }
 
 async fn invite(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
-    let NewInvite { role, valid_s } = parse(&body)?;
-    let wanted = match role.as_str() {
-        "home" => Role::Home,
-        "member" => Role::Member,
-        _ => {
-            return Err(Failed {
-                status: StatusCode::BAD_REQUEST,
-                error: format!("there is no role {role:?}"),
-                hint: "the roles are `home` and `member`",
-            });
-        }
-    };
+    let NewInvite { role, valid_s, person } = parse(&body)?;
+    let wanted = Role::named(&role).ok_or_else(|| Failed {
+        status: StatusCode::BAD_REQUEST,
+        error: format!("there is no role {role:?}"),
+        hint: "the roles are `home`, `member`, `store-only` and `open`",
+    })?;
     let addresses = (control.links)();
     let inviter = control.inviter.clone();
-    let make = move || Inviter::invite(&inviter, wanted, Duration::from_secs(valid_s), &addresses);
+    let valid = Duration::from_secs(valid_s);
+    let make = move || Inviter::invite_for(&inviter, wanted, person.as_deref(), valid, &addresses);
     let ticket = blocking(make).await?.map_err(Failed::from)?;
     let invite = Invite {
         ticket: ticket.to_string(),
@@ -174,6 +170,20 @@ fn refuse(status: StatusCode, error: &str) -> Failed {
     Failed { status, error: error.to_owned(), hint: "run the same version of meshtone as the node" }
 }
 
+impl Control {
+    /// A node that only stores has nobody's phones.
+    pub(super) fn check_serves_phones(&self) -> Result<(), Failed> {
+        if self.rights.may_speak() {
+            return Ok(());
+        }
+        Err(Failed {
+            status: StatusCode::CONFLICT,
+            error: "this node only stores for the overlay, and serves nobody's phones".to_owned(),
+            hint: "add users at a home node; a machine that shall have some joins with a ticket of the role `home` or `member`",
+        })
+    }
+}
+
 /// A failure on its way to becoming an answer.
 pub(super) struct Failed {
     pub(super) status: StatusCode,
@@ -205,8 +215,12 @@ impl From<AccountError> for Failed {
 impl From<InviteError> for Failed {
     fn from(error: InviteError) -> Failed {
         let status = match &error {
-            InviteError::NoAuthority | InviteError::NoAddress | InviteError::TooManyNodes => StatusCode::CONFLICT,
-            InviteError::BadValidity => StatusCode::BAD_REQUEST,
+            InviteError::NoAuthority
+            | InviteError::NoAddress
+            | InviteError::TooManyNodes
+            | InviteError::NotOpen
+            | InviteError::TooManyOfPerson(_) => StatusCode::CONFLICT,
+            InviteError::BadValidity | InviteError::NoPerson(_) => StatusCode::BAD_REQUEST,
             InviteError::TooMany => StatusCode::TOO_MANY_REQUESTS,
             InviteError::Randomness(_) | InviteError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -84,6 +84,7 @@ async fn node() -> Node {
         Members::open(store.clone(), overlay, authority, accounts.clone(), delegated, system_random()).unwrap();
     let control = Control {
         enrolments: Enrolments::new(members.clone(), enroller, accounts.clone()),
+        rights: Rights::Full,
         accounts,
         members,
         store: store.clone(),

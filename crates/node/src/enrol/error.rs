@@ -110,6 +110,15 @@ pub enum Refusal {
     /// The domain has as many nodes as one may have.
     #[error("its domain has {MAX_NODES} nodes already, as many as one may have")]
     TooManyNodes = 6,
+    /// Nobody comes without a ticket.
+    #[error("its network takes invited nodes only")]
+    NotOpen = 7,
+    /// Too many came uninvited.
+    #[error("too many nodes have come from this network, or in all")]
+    TooManyGuests = 8,
+    /// The person has as many nodes as one may have.
+    #[error("the person whom the ticket is for has as many nodes as one may have")]
+    TooManyOfPerson = 9,
 }
 
 impl Refusal {
@@ -121,6 +130,9 @@ impl Refusal {
             Refusal::Used,
             Refusal::Failed,
             Refusal::TooManyNodes,
+            Refusal::NotOpen,
+            Refusal::TooManyGuests,
+            Refusal::TooManyOfPerson,
         ];
         all.into_iter().find(|refusal| *refusal as u8 == number)
     }
@@ -133,9 +145,16 @@ impl Refusal {
             }
             Refusal::Failed => "look at the inviting node's log",
             Refusal::TooManyNodes => TOO_MANY_NODES,
+            Refusal::NotOpen => "ask who runs it for a ticket: `meshtone invite --role member` there",
+            Refusal::TooManyGuests => "try again tomorrow, or ask who runs it for a ticket",
+            Refusal::TooManyOfPerson => TOO_MANY_OF_PERSON,
         }
     }
 }
+
+/// What to do about a person's nodes.
+const TOO_MANY_OF_PERSON: &str =
+    "`meshtone node list` says which they are; revoke one that is not needed any more, or raise `nodes_per_person`";
 
 /// Why there is no ticket.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +174,15 @@ pub enum InviteError {
     /// A ticket more would admit nobody.
     #[error("this domain has {MAX_NODES} nodes already, as many as one may have")]
     TooManyNodes,
+    /// The authority admits nobody uninvited.
+    #[error("this overlay is not open to everybody")]
+    NotOpen,
+    /// No mail address.
+    #[error("{0:?} is no address of a person")]
+    NoPerson(String),
+    /// A ticket more would admit nobody.
+    #[error("{0} has as many nodes as one person may have")]
+    TooManyOfPerson(String),
     /// The system gives no randomness.
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
@@ -172,6 +200,11 @@ impl InviteError {
             InviteError::BadValidity => "for example --valid 1h or --valid 2d",
             InviteError::TooMany => "wait until some of them expire",
             InviteError::TooManyNodes => TOO_MANY_NODES,
+            InviteError::NotOpen => {
+                "write policy = \"open\" into [authority] in its configuration, or make a ticket of another role"
+            }
+            InviteError::NoPerson(_) => "for example --for alice@example.net",
+            InviteError::TooManyOfPerson(_) => TOO_MANY_OF_PERSON,
             InviteError::Randomness(_) => "the machine's random number generator fails; restart the machine",
             InviteError::Store(error) => error.hint(),
         }

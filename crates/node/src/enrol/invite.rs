@@ -5,16 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use data_encoding::HEXLOWER;
 use meshtone_identity::authority::NODE_LIFETIME;
 use meshtone_identity::id::sha256;
-use meshtone_identity::ticket::{MAX_ADDRESSES, TICKET_VERSION};
-use meshtone_identity::{Authority, EnrolRequest, Error as IdentityError, LinkKey, Role, Ticket};
+use meshtone_identity::ticket::{MAX_ADDRESSES, OPEN_TOKEN, TICKET_VERSION};
+use meshtone_identity::{Authority, EnrolRequest, Error as IdentityError, LinkKey, Role, Ticket, address};
+use meshtone_overlay::Asker;
 
+use super::admission::{Admission, Guests};
 use super::error::{InviteError, Refusal};
 use super::join::domain_for;
 use super::nodes;
@@ -52,8 +54,10 @@ pub struct Inviter {
     invitations: Mutex<BTreeMap<[u8; 32], Invitation>>,
     /// When the certificates of the home nodes that were admitted end, in unix seconds. The founder is not among them.
     homes: Admitted,
-    /// The same for the nodes of members.
+    /// The same for the nodes of members, and for those that only store.
     members: Admitted,
+    guests: Guests,
+    admission: OnceLock<Admission>,
 }
 
 /// When the certificates of the nodes end that were admitted in one role.
@@ -70,6 +74,8 @@ struct Invitation {
     domain: String,
     expires: u64,
     used: Option<Use>,
+    /// Whom it is for, where that was said.
+    person: String,
 }
 
 /// Who joined with it, and the answer to give again.
@@ -102,6 +108,8 @@ impl Inviter {
             // The node itself is one of its domain.
             homes: Admitted::open(&store, Setting::AdmittedNodes, MAX_NODES - 1)?,
             members: Admitted::open(&store, Setting::AdmittedMembers, MAX_MEMBER_NODES)?,
+            guests: Guests::open(&store)?,
+            admission: OnceLock::new(),
             revocations: Revocations::open(store.clone(), certificates.authority.clone(), certificates.node.node_id())?,
             store,
             authority,
@@ -129,6 +137,15 @@ impl Inviter {
         self.revocations.clone()
     }
 
+    /// Takes over what the configuration says of whom to admit; the first word counts.
+    pub(crate) fn govern(&self, admission: Admission) {
+        let _ = self.admission.set(admission);
+    }
+
+    pub(super) fn admission(&self) -> Admission {
+        self.admission.get().copied().unwrap_or_default()
+    }
+
     pub(super) fn store(&self) -> &Store {
         &self.store
     }
@@ -137,19 +154,39 @@ impl Inviter {
         (self.now)()
     }
 
-    /// Makes a ticket that admits one machine: as a home node of our domain, or as a member's. Durable on return.
+    /// Makes a ticket that admits one machine in this role. Durable on return. One of the role [`Role::Open`] admits whoever comes, for as
+    /// long as the configuration says so.
     ///
     /// `addresses` are those under which the new machine can reach our link.
     ///
     /// # Errors
     /// [`InviteError`].
     pub fn invite(&self, role: Role, valid: Duration, addresses: &[SocketAddr]) -> Result<Ticket, InviteError> {
-        if !self.may_invite() {
-            return Err(InviteError::NoAuthority);
-        }
+        self.invite_for(role, None, valid, addresses)
+    }
+
+    /// The same, for a machine of this person, of which she may have so many.
+    ///
+    /// # Errors
+    /// [`InviteError`].
+    pub fn invite_for(
+        &self,
+        role: Role,
+        person: Option<&str>,
+        valid: Duration,
+        addresses: &[SocketAddr],
+    ) -> Result<Ticket, InviteError> {
+        let authority = self.authority.as_ref().ok_or(InviteError::NoAuthority)?;
         if addresses.is_empty() {
             return Err(InviteError::NoAddress);
         }
+        if role == Role::Open {
+            let is_open = self.admission().is_open;
+            let ticket = || self.ticket(role, OPEN_TOKEN, authority.certificate().not_after(), addresses);
+            return is_open.then(ticket).ok_or(InviteError::NotOpen);
+        }
+        let person = person.map(|text| address::normalise(text).map_err(|_| InviteError::NoPerson(text.to_owned())));
+        let person = person.transpose()?.unwrap_or_default();
         if valid > MAX_VALIDITY || valid.as_secs() == 0 {
             return Err(InviteError::BadValidity);
         }
@@ -172,12 +209,20 @@ impl Inviter {
             if invitations.len() >= MAX_OPEN_INVITES {
                 return Err(InviteError::TooMany);
             }
-            let invitation = Invitation { role, domain: self.domain.clone(), expires, used: None };
+            let unused = invitations.values().filter(|open| open.person == person && open.used.is_none()).count();
+            if !person.is_empty() && self.has_enough(&person, unused, now)? {
+                return Err(InviteError::TooManyOfPerson(person));
+            }
+            let invitation = Invitation { role, domain: self.domain.clone(), expires, used: None, person };
             self.keep(hash_of(&token), &invitation);
             invitations.insert(hash_of(&token), invitation);
         }
         self.store.flush()?;
-        Ok(Ticket {
+        Ok(self.ticket(role, token, expires, addresses))
+    }
+
+    fn ticket(&self, role: Role, token: [u8; 16], expires: u64, addresses: &[SocketAddr]) -> Ticket {
+        Ticket {
             version: TICKET_VERSION,
             overlay: self.overlay,
             inviter: self.link_key,
@@ -186,23 +231,32 @@ impl Inviter {
             expires,
             role,
             domain: self.domain.clone(),
-        })
+        }
     }
 
-    /// Answers a request to join that came over a link of this key. Blocks for an `fsync` when it admits somebody.
-    pub fn handle(&self, link_key: LinkKey, request: &[u8]) -> Vec<u8> {
-        match self.admit(link_key, request) {
+    /// Whether a person has as many nodes as one may have, with so many tickets that may still be used.
+    fn has_enough(&self, person: &str, unused: usize, now: u64) -> Result<bool, StoreError> {
+        Ok(nodes::count_of(&self.store, person, now)? + unused >= self.admission().nodes_per_person)
+    }
+
+    /// Answers a request to join. Blocks for an `fsync` when it admits somebody.
+    pub fn handle(&self, asker: Asker, request: &[u8]) -> Vec<u8> {
+        match self.admit(asker, request) {
             Ok(reply) => reply,
             Err(refusal) => {
-                tracing::warn!(peer = %link_key.short(), %refusal, "a request to join was refused");
+                tracing::warn!(peer = %asker.link_key.short(), %refusal, "a request to join was refused");
                 encode_refusal(refusal)
             }
         }
     }
 
-    fn admit(&self, link_key: LinkKey, request: &[u8]) -> Result<Vec<u8>, Refusal> {
+    fn admit(&self, asker: Asker, request: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let link_key = asker.link_key;
         let authority = self.authority.as_deref().ok_or(Refusal::Unknown)?;
         let request = Request::decode(request).ok_or(Refusal::BadRequest)?;
+        if request.token == OPEN_TOKEN {
+            return self.admit_guest(authority, asker, &request);
+        }
         // Locked until the use is noted, so that of two machines with one ticket one is refused.
         let mut invitations = self.invitations.lock().unwrap_or_else(PoisonError::into_inner);
         let (hash, invitation) = find(&mut invitations, &request.token).ok_or(Refusal::Unknown)?;
@@ -226,10 +280,11 @@ impl Inviter {
         if admitted.is_full(now) {
             return Err(Refusal::TooManyNodes);
         }
-        let reply = self.issue(authority, &certification, invitation, now).map_err(|error| {
-            tracing::error!(%error, "no certificate could be issued");
-            Refusal::Failed
-        })?;
+        let person = invitation.person.as_str();
+        if !person.is_empty() && self.has_enough(person, 0, now).map_err(|_| Refusal::Failed)? {
+            return Err(Refusal::TooManyOfPerson);
+        }
+        let reply = self.issue(authority, &certification, (invitation.role, person), now)?;
         let used = Invitation { used: Some(Use { link_key, key, reply: reply.clone() }), ..invitation.clone() };
         self.keep(hash, &used);
         admitted.count(&self.store, now.saturating_add(NODE_LIFETIME.as_secs()));
@@ -243,31 +298,71 @@ impl Inviter {
         Ok(reply)
     }
 
+    /// Admits a node that nobody has invited, where everybody may come.
+    fn admit_guest(&self, authority: &Authority, asker: Asker, request: &Request) -> Result<Vec<u8>, Refusal> {
+        if !self.admission().is_open {
+            return Err(Refusal::NotOpen);
+        }
+        let Asker { link_key, source } = asker;
+        let certification = EnrolRequest::parse(&request.certification).map_err(|_| Refusal::BadRequest)?;
+        if certification.link_key() != link_key {
+            return Err(Refusal::BadRequest);
+        }
+        let key = sha256(certification.public_key().as_bytes());
+        if let Some(reply) = self.guests.answered(link_key, &key) {
+            return Ok(reply);
+        }
+        let now = (self.now)();
+        self.guests.admit(source, now)?;
+        let reply = self.issue(authority, &certification, (Role::Open, ""), now)?;
+        let end = now.saturating_add(NODE_LIFETIME.as_secs());
+        self.guests.count(&self.store, source, (now, end), (link_key, key, reply.clone()));
+        self.store.flush().map_err(|error| {
+            tracing::error!(%error, "a guest could not be listed, so it is not admitted");
+            Refusal::Failed
+        })?;
+        tracing::info!(peer = %link_key.short(), "a machine joined uninvited");
+        Ok(reply)
+    }
+
+    /// Certifies a machine in this role, of this person where that is known.
     fn issue(
         &self,
         authority: &Authority,
         certification: &EnrolRequest,
-        invitation: &Invitation,
+        (role, person): (Role, &str),
         now: u64,
-    ) -> Result<Vec<u8>, EnrolError> {
+    ) -> Result<Vec<u8>, Refusal> {
         let mut salt = [0; 16];
-        self.random.fill(&mut salt)?;
+        let failed = |error: EnrolError| {
+            tracing::error!(%error, "no certificate could be issued");
+            Refusal::Failed
+        };
+        self.random.fill(&mut salt).map_err(|error| failed(error.into()))?;
         let issue = || -> Result<Vec<u8>, IdentityError> {
-            let node = authority.issue_node(certification, salt, now, NODE_LIFETIME)?;
-            let domain = domain_for(invitation.role, &invitation.domain, &node);
+            let rights = self.admission().rights(role);
+            let node = authority.issue_node(certification, rights, salt, now, NODE_LIFETIME)?;
+            let domain = domain_for(role, &self.domain, &node);
             let home = authority.issue_home(&node, &domain, now, NODE_LIFETIME)?;
-            nodes::list(&self.store, &node, &home, now);
+            nodes::list(&self.store, &node, &home, now, person);
             let authority = authority.certificate().der().to_vec();
             Ok(Reply { authority, node: node.der().to_vec(), home: home.der().to_vec() }.encode())
         };
-        Ok(issue()?)
+        issue().map_err(|error| failed(error.into()))
     }
 
-    pub(super) fn admitted(&self, role: Role) -> &Admitted {
+    /// Those who were invited; guests are counted apart.
+    fn admitted(&self, role: Role) -> &Admitted {
         match role {
             Role::Home => &self.homes,
-            Role::Member => &self.members,
+            Role::Member | Role::StoreOnly | Role::Open => &self.members,
         }
+    }
+
+    /// Counts a node longer, whose certificate was to end then.
+    pub(super) fn count_longer(&self, role: Role, old_end: u64, end: u64) {
+        self.admitted(role).renew(&self.store, old_end, end);
+        self.guests.renew(&self.store, old_end, end);
     }
 
     fn keep(&self, hash: [u8; 32], invitation: &Invitation) {
@@ -332,8 +427,10 @@ fn hash_of(token: &[u8; 16]) -> [u8; 32] {
     sha256(token)
 }
 
-/// (domain, expires, use or null, whether it is for a member); tickets of the first release end before the last
-type Stored = (String, u64, Option<StoredUse>, bool);
+/// (domain, expires, use or null, whether it is for a member, the role's name, whom it is for); tickets of earlier releases end before the
+/// last or the last two
+type Stored = (String, u64, Option<StoredUse>, bool, String, String);
+type SecondStored = (String, u64, Option<StoredUse>, bool);
 type FirstStored = (String, u64, Option<StoredUse>);
 type StoredUse = (Octets<32>, Octets<32>, Blob);
 
@@ -341,21 +438,27 @@ impl Invitation {
     fn encode(&self) -> Vec<u8> {
         let used = self.used.as_ref();
         let used = used.map(|used| (Octets(*used.link_key.as_bytes()), Octets(used.key), Blob(used.reply.clone())));
-        let stored: Stored = (self.domain.clone(), self.expires, used, self.role == Role::Member);
+        let (role, person) = (self.role.name().to_owned(), self.person.clone());
+        let stored: Stored = (self.domain.clone(), self.expires, used, self.role != Role::Home, role, person);
         to_cbor(&stored)
     }
 
     fn decode(bytes: &[u8]) -> Option<Invitation> {
         let first = |(domain, expires, used): FirstStored| (domain, expires, used, false);
-        let read = ciborium::from_reader::<Stored, _>(bytes).ok();
-        let (domain, expires, used, is_member) =
-            read.or_else(|| ciborium::from_reader::<FirstStored, _>(bytes).ok().map(first))?;
-        let role = if is_member { Role::Member } else { Role::Home };
+        let second = |(domain, expires, used, is_member): SecondStored| {
+            let role = if is_member { Role::Member } else { Role::Home };
+            (domain, expires, used, is_member, role.name().to_owned(), String::new())
+        };
+        let (domain, expires, used, _, role, person) = ciborium::from_reader::<Stored, _>(bytes)
+            .ok()
+            .or_else(|| ciborium::from_reader::<SecondStored, _>(bytes).ok().map(second))
+            .or_else(|| ciborium::from_reader::<FirstStored, _>(bytes).ok().map(first).map(second))?;
+        let role = Role::named(&role)?;
         let used = used.map(|(link_key, key, reply)| Use {
             link_key: LinkKey::from_bytes(link_key.0),
             key: key.0,
             reply: reply.0,
         });
-        Some(Invitation { role, domain, expires, used })
+        Some(Invitation { role, domain, expires, used, person })
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn request(keys: &Keys, ticket: &Ticket) -> Result<Vec<u8>, EnrolErro
 pub(super) fn domain_for(role: Role, inviting: &str, node: &NodeCertificate) -> String {
     match role {
         Role::Home => inviting.to_owned(),
-        Role::Member => domain::of_member(&node.node_id()),
+        Role::Member | Role::StoreOnly | Role::Open => domain::of_member(&node.node_id()),
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! [`Inviter`] is the other side: it makes tickets and answers those who show them.
 
+mod admission;
 mod domain;
 mod error;
 mod invite;
@@ -15,6 +16,8 @@ mod peers;
 pub(crate) mod renew;
 mod wire;
 
+pub(crate) use admission::Admission;
+pub use admission::NODES_PER_PERSON;
 pub use domain::default_domain;
 pub use error::{EnrolError, InviteError, RenewError, RevokeError};
 pub use invite::{Inviter, MAX_VALIDITY};
@@ -78,7 +81,7 @@ impl Membership {
     fn invited_to(&self, role: Role) -> &str {
         match role {
             Role::Home => &self.domain,
-            Role::Member => &self.authority_domain,
+            Role::Member | Role::StoreOnly | Role::Open => &self.authority_domain,
         }
     }
 
@@ -93,7 +96,7 @@ impl Membership {
         if !inviter.may_invite() {
             return None;
         }
-        Some(Arc::new(move |link_key, request: Vec<u8>| inviter.handle(link_key, &request)))
+        Some(Arc::new(move |asker, request: Vec<u8>| inviter.handle(asker, &request)))
     }
 }
 
@@ -208,7 +211,7 @@ fn found(store: &Store, domain: &str, now: fn() -> u64, random: &dyn Random) -> 
     let (key, link_key) = (keys.signer.public_key(), keys.link_key()?);
     let node = authority.certify_node(key, link_key, salt, now(), NODE_LIFETIME)?;
     let home = authority.issue_home(&node, domain, now(), NODE_LIFETIME)?;
-    nodes::list(store, &node, &home, now());
+    nodes::list(store, &node, &home, now(), "");
     let certificates = Certificates { authority: authority.certificate().clone(), node, home };
     // Who restored an authority knows nodes of its overlay.
     let bootstrap = known_peers(store)?;

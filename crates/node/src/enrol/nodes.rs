@@ -1,24 +1,46 @@
 //! The nodes that the authority here has certified, and taking that back.
 
 use meshtone_identity::authority::NODE_LIFETIME;
-use meshtone_identity::{HomeCertificate, NodeCertificate, NodeId, Revocation};
+use meshtone_identity::{HomeCertificate, NodeCertificate, NodeId, Revocation, Rights};
 
 use super::error::RevokeError;
 use super::invite::Inviter;
 use crate::control::NodeRow;
 use crate::store::cbor::to_cbor;
-use crate::store::{Store, Table};
+use crate::store::{Store, StoreError, Table};
 
 /// Longest reason that is kept, in characters: a line.
 const MAX_REASON: usize = 200;
 
-/// (domain, issued, ends, when it was revoked or 0, why)
-type Stored = (String, u64, u64, u64, String);
+/// (domain, issued, ends, when it was revoked or 0, why, whose it is or nothing, what it may do); the first five in the list's first form
+type Stored = (String, u64, u64, u64, String, String, String);
+type FirstStored = (String, u64, u64, u64, String);
 
-/// Lists a node's certificates before they leave. Durable with the next flush.
-pub(super) fn list(store: &Store, node: &NodeCertificate, home: &HomeCertificate, now: u64) {
-    let stored: Stored = (home.domain().to_owned(), now, node.not_after(), 0, String::new());
+/// Lists a node's certificates before they leave, and whose it is, where that is known. Durable with the next flush.
+pub(super) fn list(store: &Store, node: &NodeCertificate, home: &HomeCertificate, now: u64, person: &str) {
+    let may = match node.rights() {
+        Rights::Full => "",
+        Rights::StoreOnly => "store",
+        Rights::UseOnly => "use",
+    };
+    let (domain, reason) = (home.domain().to_owned(), String::new());
+    let stored: Stored = (domain, now, node.not_after(), 0, reason, person.to_owned(), may.to_owned());
     store.put(Table::Nodes, &node.node_id().to_string(), Some(to_cbor(&stored)));
+}
+
+/// Whose a listed node is; nothing where that is not known.
+pub(super) fn person_of(store: &Store, node: &NodeId) -> String {
+    let listed = store.value(Table::Nodes, &node.to_string()).ok().flatten();
+    listed.and_then(|bytes| decode(&bytes)).map(|(.., person, _)| person).unwrap_or_default()
+}
+
+/// How many nodes a person has whose certificates hold.
+pub(super) fn count_of(store: &Store, person: &str, now: u64) -> Result<usize, StoreError> {
+    let rows = store.load(Table::Nodes)?;
+    let is_hers = |(domain, _, ends, revoked, _, of, _): &Stored| {
+        !domain.is_empty() && of == person && *ends >= now && *revoked == 0
+    };
+    Ok(rows.iter().filter_map(|(_, bytes)| decode(bytes)).filter(is_hers).count())
 }
 
 impl Inviter {
@@ -29,9 +51,9 @@ impl Inviter {
     pub(crate) fn nodes(&self) -> Result<Vec<NodeRow>, RevokeError> {
         self.authority().ok_or(RevokeError::NoAuthority)?;
         let row = |(node, bytes): (String, Vec<u8>)| {
-            let (domain, issued, expires, revoked, because) = decode(&bytes)?;
+            let (domain, issued, expires, revoked, because, person, may) = decode(&bytes)?;
             let revoked = Some(revoked).filter(|revoked| *revoked > 0);
-            Some(NodeRow { node, domain, issued, expires, revoked, because })
+            Some(NodeRow { node, domain, issued, expires, revoked, because, person, may })
         };
         let rows = self.store().load(Table::Nodes)?;
         Ok(rows.into_iter().filter_map(row).filter(|row| row.expires >= self.now()).collect())
@@ -56,18 +78,22 @@ impl Inviter {
         let now = self.now();
         let listed = self.store().value(Table::Nodes, &node.to_string())?.and_then(|bytes| decode(&bytes));
         // One that was certified before there was a list has no longer than this.
-        let (domain, issued, ends) = match listed {
-            Some((domain, issued, ends, ..)) => (domain, issued, ends),
-            None => (String::new(), 0, now.saturating_add(NODE_LIFETIME.as_secs())),
+        let (domain, issued, ends, person, may) = match listed {
+            Some((domain, issued, ends, _, _, person, may)) => (domain, issued, ends, person, may),
+            None => (String::new(), 0, now.saturating_add(NODE_LIFETIME.as_secs()), String::new(), String::new()),
         };
         let said = Revocation::sign(&authority, node, now, ends)?;
         let because: String = because.chars().filter(|character| !character.is_control()).take(MAX_REASON).collect();
-        let stored: Stored = (domain, issued, ends, now, because);
+        let stored: Stored = (domain, issued, ends, now, because, person, may);
         self.store().put(Table::Nodes, &node.to_string(), Some(to_cbor(&stored)));
         Ok(revocations.take(&[*said.encoded()])?)
     }
 }
 
 fn decode(bytes: &[u8]) -> Option<Stored> {
-    ciborium::from_reader::<Stored, _>(bytes).ok()
+    let first = |(domain, issued, ends, revoked, because): FirstStored| {
+        (domain, issued, ends, revoked, because, String::new(), String::new())
+    };
+    let read = ciborium::from_reader::<Stored, _>(bytes).ok();
+    read.or_else(|| ciborium::from_reader::<FirstStored, _>(bytes).ok().map(first))
 }

@@ -73,11 +73,12 @@ impl Inviter {
         if old.ends().saturating_sub(now) > life / 2 {
             return Err(RenewError::TooEarly);
         }
-        let node = authority.renew_node(&old.node, now, NODE_LIFETIME)?;
-        let home = authority.issue_home(&node, old.home.domain(), now, NODE_LIFETIME)?;
         let role = if domain::of_member(&source) == old.home.domain() { Role::Member } else { Role::Home };
-        nodes::list(self.store(), &node, &home, now);
-        self.admitted(role).renew(self.store(), old.node.not_after(), node.not_after());
+        let rights = self.admission().renewed(role, old.node.rights());
+        let node = authority.renew_node(&old.node, rights, now, NODE_LIFETIME)?;
+        let home = authority.issue_home(&node, old.home.domain(), now, NODE_LIFETIME)?;
+        nodes::list(self.store(), &node, &home, now, &nodes::person_of(self.store(), &source));
+        self.count_longer(role, old.node.not_after(), node.not_after());
         self.store().flush()?;
         Ok(Pair { node, home })
     }

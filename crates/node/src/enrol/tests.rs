@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use meshtone_identity::ticket::OPEN_TOKEN;
+use meshtone_identity::{Rights, domain};
+use meshtone_overlay::Asker;
+
 use super::error::Refusal;
 use super::*;
 use crate::account::SystemRandom;
@@ -58,6 +62,11 @@ fn accept(folder: &Folder, keys: Keys, ticket: &Ticket, reply: &[u8]) -> Result<
     join::accept(&folder.store, keys, ticket, inviter, reply, NOW)
 }
 
+/// Whoever has this link key, from somewhere on the Internet.
+fn from(link_key: LinkKey) -> Asker {
+    Asker { link_key, source: Some([198, 51, 100, 7].into()) }
+}
+
 fn refusal(reply: &[u8]) -> Refusal {
     wire::decode_reply(reply).unwrap().unwrap_err()
 }
@@ -91,7 +100,7 @@ fn a_machine_with_a_ticket_becomes_a_home_node_of_the_domain() {
     let (founder, folder) = (founder(), folder());
     let ticket = ticket(&founder);
     let (keys, link_key, request) = joiner(&folder, &ticket);
-    let reply = founder.inviter.handle(link_key, &request);
+    let reply = founder.inviter.handle(from(link_key), &request);
     let joined = accept(&folder, keys, &ticket, &reply).unwrap();
 
     assert_eq!(joined.overlay(), founder.identity.overlay());
@@ -103,12 +112,85 @@ fn a_machine_with_a_ticket_becomes_a_home_node_of_the_domain() {
     assert_eq!(again.bootstrap, [PeerAddress { link_key: founder.identity.link_key(), addrs: vec![address()] }]);
 }
 
+/// Joins with a ticket of this role, as far as that is granted.
+fn join_as(founder: &Founder, role: Role, person: Option<&str>) -> Result<Membership, Refusal> {
+    let folder = folder();
+    let ticket = founder.inviter.invite_for(role, person, HOUR, &[address()]).unwrap();
+    let (keys, link_key, request) = joiner(&folder, &ticket);
+    let reply = founder.inviter.handle(from(link_key), &request);
+    wire::decode_reply(&reply).unwrap()?;
+    Ok(accept(&folder, keys, &ticket, &reply).unwrap())
+}
+
+#[test]
+fn a_node_that_only_stores_is_certified_as_such_and_so_is_one_that_only_uses() {
+    let founder = founder();
+    assert_eq!(founder.identity.certificate.rights(), Rights::Full);
+    let store = join_as(&founder, Role::StoreOnly, None).unwrap();
+    assert_eq!(store.certificate.rights(), Rights::StoreOnly);
+    assert_eq!(store.domain, domain::of_member(&store.node()), "no domain of anybody's");
+    assert_eq!(join_as(&founder, Role::Member, None).unwrap().certificate.rights(), Rights::Full);
+    let may: Vec<String> = founder.inviter.nodes().unwrap().into_iter().map(|row| row.may).collect();
+    assert_eq!(may.iter().filter(|may| *may == "store").count(), 1, "{may:?}");
+
+    let trusted = self::founder();
+    trusted.inviter.govern(Admission { members_serve: false, ..Admission::default() });
+    assert_eq!(join_as(&trusted, Role::Member, None).unwrap().certificate.rights(), Rights::UseOnly);
+    assert_eq!(join_as(&trusted, Role::Home, None).unwrap().certificate.rights(), Rights::Full);
+}
+
+#[test]
+fn whoever_likes_to_joins_where_the_overlay_is_open_and_nowhere_else() {
+    let closed = founder();
+    let refused = closed.inviter.invite(Role::Open, HOUR, &[address()]);
+    assert!(matches!(refused, Err(InviteError::NotOpen)));
+    let forged = Ticket { role: Role::Open, token: OPEN_TOKEN, ..ticket(&closed) };
+    let folder = folder();
+    let (_, link_key, request) = joiner(&folder, &forged);
+    assert_eq!(refusal(&closed.inviter.handle(from(link_key), &request)), Refusal::NotOpen);
+
+    let open = founder();
+    open.inviter.govern(Admission { is_open: true, ..Admission::default() });
+    let text = open.inviter.invite(Role::Open, HOUR, &[address()]).unwrap().to_string();
+    assert_eq!(open.inviter.invite(Role::Open, HOUR, &[address()]).unwrap().to_string(), text, "one for everybody");
+    let joined: Vec<Membership> = (0..8).map(|_| join_as(&open, Role::Open, None).unwrap()).collect();
+    assert!(joined.iter().all(|node| node.certificate.rights() == Rights::UseOnly));
+    assert_eq!(join_as(&open, Role::Open, None).unwrap_err(), Refusal::TooManyGuests, "from one network");
+    let (keys, ticket) = (self::folder(), text.parse().unwrap());
+    let (_, link_key, request) = joiner(&keys, &ticket);
+    let elsewhere = Asker { link_key, source: Some([203, 0, 113, 9].into()) };
+    let reply = open.inviter.handle(elsewhere, &request);
+    assert!(wire::decode_reply(&reply).unwrap().is_ok());
+    assert_eq!(open.inviter.handle(elsewhere, &request), reply, "the answer was lost");
+    assert_eq!(refusal(&open.inviter.handle(from(LinkKey::from_bytes([9; 32])), &request)), Refusal::BadRequest);
+}
+
+#[test]
+fn a_person_whom_tickets_name_has_so_many_nodes_and_no_more() {
+    let founder = founder();
+    founder.inviter.govern(Admission { nodes_per_person: 2, ..Admission::default() });
+    let alice = Some("alice@example.net");
+    let first = join_as(&founder, Role::Member, alice).unwrap();
+    let folder = folder();
+    let open = founder.inviter.invite_for(Role::Member, alice, HOUR, &[address()]).unwrap();
+    let refused = founder.inviter.invite_for(Role::Member, Some("Alice@Example.net"), HOUR, &[address()]);
+    assert!(matches!(refused, Err(InviteError::TooManyOfPerson(person)) if person == "alice@example.net"));
+    assert!(join_as(&founder, Role::Member, Some("bob@example.net")).is_ok());
+    assert!(join_as(&founder, Role::Member, None).is_ok(), "nobody's are not counted");
+    let (_, link_key, request) = joiner(&folder, &open);
+    assert!(wire::decode_reply(&founder.inviter.handle(from(link_key), &request)).unwrap().is_ok());
+    founder.inviter.revoke(first.node(), "").unwrap();
+    assert!(join_as(&founder, Role::Member, alice).is_ok(), "one that was revoked is none");
+    let wrong = founder.inviter.invite_for(Role::Member, Some("alice"), HOUR, &[address()]);
+    assert!(matches!(wrong, Err(InviteError::NoPerson(_))));
+}
+
 #[test]
 fn a_member_gets_a_node_with_a_domain_of_its_own_and_none_of_the_inviters() {
     let (founder, folder) = (founder(), folder());
     let ticket: Ticket = founder.inviter.invite(Role::Member, HOUR, &[address()]).unwrap().to_string().parse().unwrap();
     let (keys, link_key, request) = joiner(&folder, &ticket);
-    let reply = founder.inviter.handle(link_key, &request);
+    let reply = founder.inviter.handle(from(link_key), &request);
     let joined = accept(&folder, keys, &ticket, &reply).unwrap();
     assert_eq!(joined.domain, meshtone_identity::domain::of_member(&joined.node()));
     assert_eq!(joined.authority_domain, "example.org");
@@ -116,7 +198,7 @@ fn a_member_gets_a_node_with_a_domain_of_its_own_and_none_of_the_inviters() {
     assert_eq!((again.domain, again.authority_domain), (joined.domain, joined.authority_domain));
     // Nor does the inviter give one who asks as a member's node its domain after a restart.
     let restarted = load(&founder.folder.store, NOW).unwrap().unwrap().inviter;
-    assert_eq!(restarted.handle(link_key, &request), reply);
+    assert_eq!(restarted.handle(from(link_key), &request), reply);
 }
 
 #[test]
@@ -124,7 +206,7 @@ fn a_reply_for_another_role_than_the_tickets_is_not_taken() {
     let (founder, folder) = (founder(), folder());
     let mut ticket = founder.inviter.invite(Role::Member, HOUR, &[address()]).unwrap();
     let (keys, link_key, request) = joiner(&folder, &ticket);
-    let reply = founder.inviter.handle(link_key, &request);
+    let reply = founder.inviter.handle(from(link_key), &request);
     ticket.role = Role::Home;
     assert!(matches!(accept(&folder, keys, &ticket, &reply), Err(EnrolError::OtherDomain { .. })));
 }
@@ -134,16 +216,16 @@ fn a_ticket_admits_one_machine_and_answers_it_alike_when_asked_again() {
     let (founder, first, second) = (founder(), folder(), folder());
     let ticket = ticket(&founder);
     let (_, link_key, request) = joiner(&first, &ticket);
-    let reply = founder.inviter.handle(link_key, &request);
-    assert_eq!(founder.inviter.handle(link_key, &request), reply);
+    let reply = founder.inviter.handle(from(link_key), &request);
+    assert_eq!(founder.inviter.handle(from(link_key), &request), reply);
 
     let (_, other_key, other_request) = joiner(&second, &ticket);
-    assert_eq!(refusal(&founder.inviter.handle(other_key, &other_request)), Refusal::Used);
+    assert_eq!(refusal(&founder.inviter.handle(from(other_key), &other_request)), Refusal::Used);
 
     // Even after a restart of the inviter.
     let restarted = load(&founder.folder.store, NOW).unwrap().unwrap().inviter;
-    assert_eq!(restarted.handle(link_key, &request), reply);
-    assert_eq!(refusal(&restarted.handle(other_key, &other_request)), Refusal::Used);
+    assert_eq!(restarted.handle(from(link_key), &request), reply);
+    assert_eq!(refusal(&restarted.handle(from(other_key), &other_request)), Refusal::Used);
 }
 
 #[test]
@@ -152,7 +234,7 @@ fn an_expired_ticket_admits_nobody() {
     let ticket = ticket(&founder);
     let late = load(&founder.folder.store, || AT + 3601).unwrap().unwrap().inviter;
     let (_, link_key, request) = joiner(&folder, &ticket);
-    assert_eq!(refusal(&late.handle(link_key, &request)), Refusal::Expired);
+    assert_eq!(refusal(&late.handle(from(link_key), &request)), Refusal::Expired);
 }
 
 #[test]
@@ -164,19 +246,19 @@ fn requests_without_a_ticket_or_a_proof_are_refused() {
     let mut guessed = ticket.clone();
     guessed.token[0] ^= 1;
     let (_, _, wrong_token) = joiner(&folder, &guessed);
-    assert_eq!(refusal(&founder.inviter.handle(link_key, &wrong_token)), Refusal::Unknown);
+    assert_eq!(refusal(&founder.inviter.handle(from(link_key), &wrong_token)), Refusal::Unknown);
 
     let other_link = LinkKey::from_bytes([9; 32]);
-    assert_eq!(refusal(&founder.inviter.handle(other_link, &request)), Refusal::BadRequest);
+    assert_eq!(refusal(&founder.inviter.handle(from(other_link), &request)), Refusal::BadRequest);
 
     let mut torn = wire::Request::decode(&request).unwrap();
     let last = torn.certification.last_mut().unwrap();
     *last ^= 1;
-    assert_eq!(refusal(&founder.inviter.handle(link_key, &torn.encode())), Refusal::BadRequest);
-    assert_eq!(refusal(&founder.inviter.handle(link_key, b"")), Refusal::BadRequest);
+    assert_eq!(refusal(&founder.inviter.handle(from(link_key), &torn.encode())), Refusal::BadRequest);
+    assert_eq!(refusal(&founder.inviter.handle(from(link_key), b"")), Refusal::BadRequest);
 
     // None of this has spent the ticket.
-    assert!(wire::decode_reply(&founder.inviter.handle(link_key, &request)).unwrap().is_ok());
+    assert!(wire::decode_reply(&founder.inviter.handle(from(link_key), &request)).unwrap().is_ok());
 }
 
 #[test]
@@ -185,7 +267,7 @@ fn certificates_of_another_overlay_are_not_taken_and_nothing_is_kept() {
     let real = ticket(&honest);
     let mut stolen = ticket(&liar);
     let (keys, link_key, request) = joiner(&folder, &stolen);
-    let reply = liar.inviter.handle(link_key, &request);
+    let reply = liar.inviter.handle(from(link_key), &request);
     stolen.overlay = real.overlay;
     let error = accept(&folder, keys, &stolen, &reply).unwrap_err();
     assert!(matches!(error, EnrolError::Identity(meshtone_identity::Error::OtherOverlay { .. })), "{error}");
@@ -197,7 +279,7 @@ fn certificates_for_somebody_else_are_not_taken() {
     let (founder, first, second) = (founder(), folder(), folder());
     let ticket = ticket(&founder);
     let (_, link_key, request) = joiner(&first, &ticket);
-    let reply = founder.inviter.handle(link_key, &request);
+    let reply = founder.inviter.handle(from(link_key), &request);
     let (keys, _, _) = joiner(&second, &ticket);
     assert!(matches!(accept(&second, keys, &ticket, &reply), Err(EnrolError::NotOurs)));
     assert!(matches!(accept(&second, joiner(&second, &ticket).0, &ticket, b"?"), Err(EnrolError::BadReply)));
@@ -208,7 +290,7 @@ fn a_node_without_the_authority_invites_nobody() {
     let (founder, folder) = (founder(), folder());
     let ticket = ticket(&founder);
     let (keys, link_key, request) = joiner(&folder, &ticket);
-    let joined = accept(&folder, keys, &ticket, &founder.inviter.handle(link_key, &request)).unwrap();
+    let joined = accept(&folder, keys, &ticket, &founder.inviter.handle(from(link_key), &request)).unwrap();
     let inviter = joined.inviter();
     assert!(matches!(inviter.invite(Role::Home, HOUR, &[address()]), Err(InviteError::NoAuthority)));
 }
@@ -233,17 +315,17 @@ fn a_domain_has_so_many_nodes_and_the_one_too_many_is_told_so() {
     for _ in 1..invite::MAX_NODES {
         let ticket = ticket(&founder);
         let (_, link_key, request) = joiner(&folder, &ticket);
-        let reply = founder.inviter.handle(link_key, &request);
+        let reply = founder.inviter.handle(from(link_key), &request);
         assert!(wire::decode_reply(&reply).unwrap().is_ok());
         first.get_or_insert((link_key, request, reply));
     }
     let (_, link_key, request) = joiner(&folder, &last_ticket);
     let restarted = load(&founder.folder.store, NOW).unwrap().unwrap().inviter;
     for inviter in [&founder.inviter, &restarted] {
-        assert_eq!(refusal(&inviter.handle(link_key, &request)), Refusal::TooManyNodes);
+        assert_eq!(refusal(&inviter.handle(from(link_key), &request)), Refusal::TooManyNodes);
         assert!(matches!(inviter.invite(Role::Home, HOUR, &[address()]), Err(InviteError::TooManyNodes)));
         let (link_key, request, reply) = first.as_ref().unwrap();
-        assert_eq!(inviter.handle(*link_key, request), *reply, "who was admitted may ask again");
+        assert_eq!(inviter.handle(from(*link_key), request), *reply, "who was admitted may ask again");
     }
     // A certificate that has run out counts no more.
     let (authority, key) = Authority::create(AT).unwrap();
@@ -289,7 +371,7 @@ fn certificates_are_renewed_for_the_same_node_when_half_of_their_life_is_over_an
     let (founder, folder) = (founder(), folder());
     let ticket = ticket(&founder);
     let (keys, link_key, request) = joiner(&folder, &ticket);
-    let reply = founder.inviter.handle(link_key, &request);
+    let reply = founder.inviter.handle(from(link_key), &request);
     let joined = accept(&folder, keys, &ticket, &reply).unwrap();
     let shown = renew::Renewal {
         certification: meshtone_identity::EnrolRequest::encode(&*joined.signer, link_key).unwrap(),

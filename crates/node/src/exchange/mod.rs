@@ -38,6 +38,7 @@ pub(crate) mod worker;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use meshtone_identity::Rights;
 use meshtone_media::io::PortRange;
 use meshtone_overlay::node::Overlay;
 use meshtone_sip::digest::{Algorithm, Authenticator, Verdict};
@@ -92,6 +93,8 @@ pub(crate) struct Exchange {
     pub(crate) identities: Identities,
     /// This node's own name among peers: by it, the node calls users here itself.
     pub(crate) own_host: PeerHost,
+    /// What this node's certificate lets it do.
+    pub(crate) rights: Rights,
 }
 
 /// Whose credentials a request carries.
@@ -185,7 +188,8 @@ impl Exchange {
     /// Signs a request that leaves for another node, where somebody is asserted to make it.
     pub(crate) fn signed(&self, mut transmit: Transmit) -> Transmit {
         let peer = matches!(transmit.destination, Destination::Peer(_) | Destination::Flow(Flow::Peer { .. }));
-        if peer && let Some(signed) = self.identities.signed(&transmit.message, self.agreed_unix_s()) {
+        if peer && let Some(signed) = self.identities.signed(&transmit.message, self.agreed_unix_s())
+        {
             transmit.message = signed;
         }
         transmit

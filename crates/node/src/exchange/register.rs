@@ -15,6 +15,10 @@ use crate::transport::LocalView;
 
 impl Worker {
     pub(super) fn on_register(&mut self, id: RequestId, request: &Message, flow: &Flow) {
+        if !self.exchange.rights.may_speak() {
+            self.reject(id, 403, "This node stores for others and serves no phones");
+            return;
+        }
         let user = match self.exchange.authenticate(request, flow, Header::Authorization, Header::WwwAuthenticate) {
             Authenticated::As(user) => user,
             Authenticated::No { challenges } => {

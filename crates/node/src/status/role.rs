@@ -1,18 +1,24 @@
 //! Why the node serves, or does not, in a sentence. Pure.
 
+use meshtone_identity::Rights;
 use meshtone_overlay::{RoleReason, RoleStatus};
 
 use crate::control::{Reached, Role};
 
 /// Returns the role, with what was tested, as of now in unix milliseconds.
-pub(super) fn role(status: &RoleStatus, now_ms: u64) -> Role {
+pub(super) fn role(status: &RoleStatus, rights: Rights, now_ms: u64) -> Role {
     let reached = status.test.as_ref().map(|test| Reached {
         dialled: test.dialled,
         reached: test.reached,
         address: test.address,
         ago_s: now_ms.saturating_sub(test.at_ms) / 1000,
     });
-    Role { serves: status.serves, why: why(status), others: status.others, reached }
+    let why = if rights.may_serve() {
+        why(status)
+    } else {
+        "since its certificate lets it only use what others serve".to_owned()
+    };
+    Role { serves: status.serves, why, others: status.others, reached }
 }
 
 fn why(status: &RoleStatus) -> String {
@@ -49,7 +55,7 @@ mod tests {
     fn every_reason_is_a_sentence_and_tests_are_told_with_their_age() {
         let test = ReachTest { at_ms: 1_000, dialled: 3, reached: 2, address: "192.0.2.1:6084".parse().ok() };
         let mut status = RoleStatus { serves: true, reason: RoleReason::Few, others: Some(3), test: Some(test) };
-        let told = role(&status, 121_000);
+        let told = role(&status, Rights::Full, 121_000);
         assert_eq!(told.why, "since only 3 others do");
         assert_eq!(told.reached.map(|reached| (reached.reached, reached.dialled, reached.ago_s)), Some((2, 3, 120)));
         for reason in [

@@ -102,6 +102,8 @@ pub enum Setting {
     AdmittedNodes,
     /// The same for nodes of members.
     AdmittedMembers,
+    /// When nodes that came uninvited were admitted, from which network, and when their certificates end.
+    AdmittedGuests,
     /// Which nodes the authority has revoked, in its words.
     Revocations,
     /// The domain of the node that holds the overlay's authority, where that is another one than ours.
@@ -116,6 +118,7 @@ impl Setting {
             Setting::HostCache => "host-cache",
             Setting::AdmittedNodes => "admitted-nodes",
             Setting::AdmittedMembers => "admitted-members",
+            Setting::AdmittedGuests => "admitted-guests",
             Setting::Revocations => "revocations",
             Setting::AuthorityDomain => "authority-domain",
         }

@@ -74,6 +74,8 @@ pub struct Dht {
     pub(super) timers: Timers,
     pub(super) churn: Churn,
     pub(super) role: Role,
+    /// Peers that may not serve, whatever they say.
+    pub(super) restricted: BTreeSet<NodeId>,
     /// The role is not what the first hellos said.
     pub(super) role_changed: bool,
     /// This node serves no more, and closes links when it holds nothing any more.
@@ -133,6 +135,7 @@ impl Dht {
             timers: Timers::default(),
             churn: Churn::new(now.instant),
             role,
+            restricted: BTreeSet::new(),
             role_changed: false,
             shedding: false,
             reach: Reach::default(),
@@ -181,11 +184,17 @@ impl Dht {
         }
     }
 
+    /// Takes note, before a link is up, that this peer may not store and forward for others: for as long as there is the link it is an
+    /// ordinary node, whatever it says.
+    pub fn hold_to_use(&mut self, node: NodeId) {
+        self.restricted.insert(node);
+    }
+
     /// Takes note of a link, whoever opened it; once for each node. `serves` says whether the peer stores and forwards for others;
     /// that stays so for as long as there is the link, unless the peer says otherwise.
     pub fn handle_link_up(&mut self, now: Now, peer: Descriptor, serves: bool) {
         let (now, node) = (self.corrected(now), peer.node);
-        if serves {
+        if serves && !self.restricted.contains(&node) {
             self.on_link_up(now, peer);
         } else {
             self.on_client_up(now, peer);
@@ -198,6 +207,7 @@ impl Dht {
     pub fn handle_link_down(&mut self, now: Now, node: NodeId) {
         let now = self.corrected(now);
         self.on_link_down(now, node);
+        self.restricted.remove(&node);
         self.look_at_role(now);
     }
 

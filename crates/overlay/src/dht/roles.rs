@@ -138,6 +138,9 @@ impl Dht {
         if serves != self.table.is_client(from) {
             return;
         }
+        if serves && self.restricted.contains(&from) {
+            return self.emit(Event::Unlink { node: from });
+        }
         let Some(peer) = self.table.linked(from) else { return };
         let allowed = self.table.rare(from).is_some_and(|rare| rare.roles.take(now.instant, 1, CHANGES));
         if !allowed {

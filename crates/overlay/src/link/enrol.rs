@@ -3,7 +3,7 @@
 //! ALPN `meshtone-join/1`, one stream: the whole request, then the whole reply. Both are opaque here. Who asks is known
 //! by its link key; whether it may join is the [`EnrolHandler`]'s to say.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -18,10 +18,19 @@ use super::limits::{ENROLMENT_TIMEOUT, GOODBYE_TIMEOUT, MAX_ENROLMENT, MAX_ENROL
 use super::pace::Paces;
 use super::{JOIN_ALPN, LinkError, Path, PeerAddress, code, endpoint};
 
-/// Answers a request for enrolment: who asks (proved by the connection), the request's bytes; returns the reply's.
+/// Who asks for enrolment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// Its link key, as proved by the connection.
+    pub link_key: LinkKey,
+    /// Where its packets come from; none over a relay.
+    pub source: Option<IpAddr>,
+}
+
+/// Answers a request for enrolment: who asks, the request's bytes; returns the reply's.
 ///
 /// It is called on a thread that may block.
-pub type EnrolHandler = Arc<dyn Fn(LinkKey, Vec<u8>) -> Vec<u8> + Send + Sync>;
+pub type EnrolHandler = Arc<dyn Fn(Asker, Vec<u8>) -> Vec<u8> + Send + Sync>;
 
 /// Why an enrolment came to nothing. Each variant says on whose side.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,14 +118,14 @@ impl Desk {
             debug!(asker = %asker.short(), "an enrolment was turned away, too many");
             return endpoint::close(connection, code::BUSY);
         };
-        let served = timeout(ENROLMENT_TIMEOUT, self.answer(asker, connection)).await;
+        let served = timeout(ENROLMENT_TIMEOUT, self.answer(Asker { link_key: asker, source }, connection)).await;
         if !matches!(served, Ok(Ok(()))) {
             debug!(asker = %asker.short(), "an enrolment was broken off");
             endpoint::close(connection, code::MALFORMED);
         }
     }
 
-    async fn answer(&self, asker: LinkKey, connection: &Connection) -> Result<(), LinkError> {
+    async fn answer(&self, asker: Asker, connection: &Connection) -> Result<(), LinkError> {
         let ended = || endpoint::why_closed(connection);
         let (mut send, mut recv) = connection.accept_bi().await.map_err(|_| ended())?;
         let request = recv.read_to_end(MAX_ENROLMENT).await.map_err(|_| ended())?;

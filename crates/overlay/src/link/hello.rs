@@ -66,7 +66,7 @@ pub(crate) struct Peer {
     pub(crate) incarnation: u64,
     /// Where it says it may be dialled; not proved.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// Whether it stores and forwards for others, by its own word; who says so and does not is found silent.
+    /// Whether it stores and forwards for others, by its own word and its certificate; who says so and does not is found silent.
     pub(crate) serves: bool,
 }
 
@@ -174,8 +174,10 @@ impl Hello {
         if certificate.link_key() != remote {
             return Err(HelloError::LinkKey);
         }
+        let rights = certificate.rights();
         let mut domains = Vec::new();
-        for der in &self.homes {
+        // Who may speak for nobody shows none; if it does, they are no use to it.
+        for der in self.homes.iter().filter(|_| rights.may_speak()) {
             match HomeCertificate::verify(der, authority, now) {
                 Ok(home) => {
                     home.check_holder(&certificate)?;
@@ -196,7 +198,7 @@ impl Hello {
             certificate,
             incarnation: self.incarnation,
             addresses: self.addresses,
-            serves: self.serves,
+            serves: self.serves && rights.may_serve(),
         })
     }
 }
@@ -207,7 +209,7 @@ mod tests {
 
     use std::time::Duration;
 
-    use meshtone_identity::{Authority, Signer, SigningKey};
+    use meshtone_identity::{Authority, EnrolRequest, Rights, Signer, SigningKey};
 
     use super::*;
 
@@ -279,6 +281,29 @@ mod tests {
         let mut hello_a = hello(&authority, &[]);
         hello_a.homes = hello(&authority, &[("a.example", YEAR)]).homes;
         assert!(matches!(hello_a.verify(LINK, authority.certificate(), NOW), Err(HelloError::Certificate(_))));
+    }
+
+    /// The hello of a node that may not do all.
+    fn restricted(authority: &Authority, rights: Rights) -> Hello {
+        let key = SigningKey::generate().unwrap();
+        let request = EnrolRequest::encode(&key, LINK).unwrap();
+        let request = EnrolRequest::parse(&request).unwrap();
+        let certificate = authority.issue_node(&request, rights, [1; 16], NOW, YEAR).unwrap();
+        let home = authority.issue_home(&certificate, "a.example", NOW, YEAR).unwrap();
+        let hello = hello(authority, &[]);
+        Hello { certificate: certificate.der().to_vec(), homes: vec![home.der().to_vec()], ..hello }
+    }
+
+    #[test]
+    fn a_node_is_what_its_certificate_lets_it_be_whatever_it_says() {
+        let authority = authority();
+        let judged = |rights| {
+            let peer = restricted(&authority, rights).verify(LINK, authority.certificate(), NOW).unwrap();
+            (peer.serves, peer.domains)
+        };
+        assert_eq!(judged(Rights::Full), (true, vec!["a.example".to_owned()]));
+        assert_eq!(judged(Rights::UseOnly), (false, vec!["a.example".to_owned()]));
+        assert_eq!(judged(Rights::StoreOnly), (true, Vec::new()));
     }
 
     #[test]

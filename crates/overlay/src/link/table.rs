@@ -45,7 +45,15 @@ pub(crate) struct LinkConfig {
 #[derive(Debug)]
 pub(crate) enum LinkInput {
     /// A link is up. Whoever does not hear roles takes us for ever for what our hello said.
-    Up { node: NodeId, domains: Vec<String>, address: PeerAddress, serves: bool, hears_roles: bool },
+    Up {
+        node: NodeId,
+        domains: Vec<String>,
+        address: PeerAddress,
+        serves: bool,
+        /// Whether its certificate lets it serve.
+        may_serve: bool,
+        hears_roles: bool,
+    },
     /// A link is gone.
     Down { node: NodeId },
     /// A message for the DHT came over a link that is up.
@@ -418,7 +426,8 @@ impl Shared {
         debug!(node = %node.short(), dialled, "link up");
         let (domains, serves) = (link.peer.domains.clone(), link.peer.serves);
         let (address, hears_roles) = (link.address(), link.hears_roles());
-        self.tell(LinkInput::Up { node, domains, address, serves, hears_roles }).await;
+        let may_serve = link.peer.certificate.rights().may_serve();
+        self.tell(LinkInput::Up { node, domains, address, serves, may_serve, hears_roles }).await;
         self.arrived.notify_waiters();
         tokio::spawn(session::run(Arc::clone(self), link, own_stream, queue));
         Ok(node)

@@ -78,6 +78,11 @@ impl Config {
         }
     }
 
+    /// What the node is to be, as far as its certificate lets it.
+    pub(super) fn role(&self) -> RoleChoice {
+        if self.certificate.rights().may_serve() { self.role } else { RoleChoice::Ordinary }
+    }
+
     /// Checks that the parts fit together, so that what goes wrong later is not our own fault.
     pub(super) fn check(&self) -> Result<(), Error> {
         let refuse = |why: &str| Err(Error::Config(why.to_owned()));
@@ -89,6 +94,13 @@ impl Config {
         }
         if self.signer.public_key() != self.certificate.public_key() {
             return refuse("the signing key is not that of the node certificate");
+        }
+        let rights = self.certificate.rights();
+        if self.role == RoleChoice::Super && !rights.may_serve() {
+            return refuse("its certificate lets it only use the overlay");
+        }
+        if !(self.homes.is_empty() || rights.may_speak()) {
+            return refuse("its certificate lets it speak for no domain");
         }
         for home in &self.homes {
             home.check_holder(&self.certificate).map_err(|error| Error::Config(error.to_string()))?;

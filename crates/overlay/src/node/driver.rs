@@ -298,7 +298,7 @@ impl Driver {
     fn on_input(&mut self, input: LinkInput) {
         let now = now();
         match input {
-            LinkInput::Up { node, domains, address, serves, hears_roles } => {
+            LinkInput::Up { node, domains, address, serves, may_serve, hears_roles } => {
                 if !hears_roles {
                     self.remake_at.get_or_insert(now.instant);
                 }
@@ -309,6 +309,9 @@ impl Driver {
                 // A node that is stopped at once remembers whom it met.
                 self.snapshot_at = now.instant;
                 self.keys.insert(node, address.link_key);
+                if !may_serve {
+                    self.dht.hold_to_use(node);
+                }
                 self.dht.handle_link_up(now, Descriptor { node, address: address.encode() }, serves);
                 // Nobody may be listening.
                 let _ = self.events.send(LinkEvent::Up { node, domains });

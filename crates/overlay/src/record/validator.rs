@@ -227,6 +227,9 @@ impl Validator for CertificateValidator {
         if !value.kind.dates_itself() && self.revoked.contains(&value.signer) {
             return Err(RecordError::Revoked);
         }
+        if value.kind != Kind::NodeAddress && !node.rights().may_speak() {
+            return Err(RecordError::NotEntitled("it may write nothing but its own address"));
+        }
         match value.kind {
             Kind::NodeAddress => {
                 if value.name != value.signer.to_string() {

@@ -57,6 +57,24 @@ fn whoever_changes_its_role_all_the_time_is_not_linked_with() {
 }
 
 #[test]
+fn whoever_may_only_use_the_overlay_serves_nobody_whatever_it_says() {
+    let mut lone = Lone::new(Config::default());
+    lone.link(neighbour(1));
+    lone.dht.hold_to_use(neighbour(2));
+    // Its hello says that it serves, and so does what it says later.
+    lone.link(neighbour(2));
+    assert_eq!((linked(&lone), lone.dht.clients()), (vec![neighbour(1)], vec![neighbour(2)]));
+    lone.events();
+    say(&mut lone, 2, true);
+    assert_eq!((linked(&lone), lone.dht.clients()), (vec![neighbour(1)], vec![neighbour(2)]));
+    assert!(lone.events().contains(&Event::Unlink { node: neighbour(2) }));
+    // With its next certificate it may.
+    lone.unlink(neighbour(2));
+    lone.link(neighbour(2));
+    assert_eq!(linked(&lone), vec![neighbour(1), neighbour(2)]);
+}
+
+#[test]
 fn a_stranger_has_no_role_here() {
     let mut lone = Lone::new(Config::default());
     say(&mut lone, 7, true);
