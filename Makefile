@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-tools test-web threats build lint format deny-tool advisories fuzz bench histories links releases report
+.PHONY: help run test test-tools test-web threats build lint format deny-tool advisories fuzz bench histories links prices releases report
 
 # What `meshtone run` is given: make run ARGS="--domain home.example"
 ARGS ?=
@@ -121,6 +121,12 @@ releases: test-tools build ## Call between nodes of this program and of another 
 
 links: test-tools ## Cut and heal 32 nodes over real links, judged like histories; two minutes of a quiet machine
 	cargo test --workspace --locked --test overlay_cut -- --ignored --nocapture
+
+prices: test-tools ## Measure what signatures cost a registration and a call between two nodes; two minutes of a quiet machine
+	@echo "Building the program, then measuring with signatures and without, in turn."
+	cargo build --release --locked --package meshtone
+	MESHTONE_BIN="$$(realpath "$${CARGO_TARGET_DIR:-target}")/release/meshtone" PRICES="$(CURDIR)/docs/report/prices.csv" \
+		cargo test --workspace --locked --test prices -- --ignored --nocapture
 
 histories: ## Play seeded histories of a small overlay and judge what was read (HISTORIES=2000 HISTORY_SEED=1)
 	HISTORIES=$(HISTORIES) HISTORY_SEED=$(HISTORY_SEED) \

@@ -32,7 +32,7 @@ pub fn in_own_network(test: &str) -> bool {
     let inside = Command::new("unshare")
         .args(["--user", "--map-root-user", "--net"])
         .arg(program)
-        .args([test, "--exact", "--nocapture"])
+        .args([test, "--exact", "--nocapture", "--include-ignored"])
         .env(INSIDE, "yes")
         .status()
         .expect("unshare (of util-linux) starts");

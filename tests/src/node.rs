@@ -380,6 +380,16 @@ impl MeshNode {
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
+    /// The CPU time that it has used, in ticks of the kernel's clock (proc_pid_stat(5), utime and stime).
+    #[track_caller]
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a running node");
+        // The name, in brackets, may hold anything.
+        let (_, rest) = stat.rsplit_once(") ").expect("a name in brackets");
+        let fields: Vec<&str> = rest.split(' ').collect();
+        [11, 12].iter().map(|field| fields[*field].parse::<u64>().expect("a number")).sum()
+    }
+
     fn pid(&self) -> u32 {
         self.child.as_ref().expect("a running node").id()
     }

@@ -146,6 +146,11 @@ pub(crate) struct RunOptions {
     #[arg(long)]
     pub(crate) dangerous_open_registration: bool,
 
+    /// Sign neither records nor who calls, and believe both of everybody. For measuring what signing costs, among nodes that all do so;
+    /// refused at addresses that others can reach
+    #[arg(long)]
+    pub(crate) dangerous_unsigned: bool,
+
     /// Print one JSON object, once up, instead of text
     #[arg(long)]
     pub(crate) json: bool,

@@ -26,6 +26,9 @@ const DEFAULT_RTP_PORTS: PortRange = PortRange(16_384, 32_767);
 const OPEN_REGISTRATION: &str = "OPEN REGISTRATION: passwords are not asked for. Whoever reaches this node may register and call as any user of its \
     domain. This is for measurements and closed networks.";
 
+/// Said at each start of a node that signs nothing.
+const UNSIGNED: &str = "UNSIGNED: records and callers are believed without proof. Whoever reaches this node may say who is registered where and who     calls. This is for measurements.";
+
 /// Exit code of a process that a second signal ended at once: 128 and SIGINT's number, as shells have it.
 const EXIT_INTERRUPTED: i32 = 130;
 
@@ -62,12 +65,16 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         trusted_sources: settings.trusted_sources,
         workers: options.workers,
         dangerous_open_registration: options.dangerous_open_registration,
+        dangerous_unsigned: options.dangerous_unsigned,
         trunks: settings.trunks,
         first_stage: settings.first_stage,
         authority: settings.authority,
     };
     if config.dangerous_open_registration {
         output::warn(OPEN_REGISTRATION, "start without --dangerous-open-registration to ask for passwords");
+    }
+    if config.dangerous_unsigned {
+        output::warn(UNSIGNED, "start without --dangerous-unsigned to sign, and to verify");
     }
     let json = options.json;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {

@@ -14,6 +14,7 @@
 //! | [`authority`] | certifying people who prove a mailbox, and asking for it |
 //! | [`enrol`] | how a node comes by its identity, and tickets for others |
 //! | [`backup`] | a node, or the authority alone, in one encrypted file |
+//! | `dangerous` | a node that signs nothing, to measure against |
 //! | [`control`] | administration over a unix socket |
 //! | `web` | the pages that browsers are served |
 //! | `renewal` | this node's certificates, before they run out |
@@ -26,6 +27,7 @@ pub mod backup;
 pub mod bootstrap;
 mod clock;
 pub mod control;
+mod dangerous;
 pub mod enrol;
 mod exchange;
 mod location;

@@ -23,6 +23,7 @@ use crate::authority::{self, ServiceError};
 use crate::bootstrap::{Bootstrap, Peer, Tried};
 use crate::clock::{unix_ms, unix_s};
 use crate::control;
+use crate::dangerous::{Credulous, Unsigned};
 use crate::enrol::renew::Pair;
 use crate::enrol::{self, Membership};
 use crate::exchange::Exchange;
@@ -122,6 +123,8 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// Whether whoever names a user is believed, with no account and no password.
     pub dangerous_open_registration: bool,
+    /// Whether to sign nothing and believe everything: for measuring what that costs.
+    pub dangerous_unsigned: bool,
     /// Accounts at providers, in the order in which they are tried.
     pub trunks: Vec<Trunk>,
     /// The servers behind, where this node is the first stage of a farm.
@@ -189,7 +192,7 @@ pub enum StartError {
     #[error("cannot open the administration socket: {0}")]
     Control(#[source] std::io::Error),
     /// Registration without passwords where strangers could come in.
-    #[error("anybody could register at {0}: open registration is for networks that nobody else can reach")]
+    #[error("anybody could come in at {0}: a dangerous node is for networks that nobody else can reach")]
     OpenToStrangers(SocketAddr),
     /// The overlay's authority.
     #[error(transparent)]
@@ -220,7 +223,7 @@ impl Node {
     /// # Errors
     /// [`StartError`]; nothing keeps running then.
     pub async fn start(config: Config) -> Result<Node, StartError> {
-        if config.dangerous_open_registration {
+        if config.dangerous_open_registration || config.dangerous_unsigned {
             check_closed_network(&config)?;
         }
         let store = Store::open(&config.data)?;
@@ -237,7 +240,12 @@ impl Node {
         let revocations = membership.inviter().revocations();
         let delegated = overlay_config.delegated.clone();
         let renewed = overlay_config.renewed.clone();
-        let overlay = Overlay::start(overlay_config).await?;
+        let overlay = if config.dangerous_unsigned {
+            let unsigned = Arc::new(Unsigned(membership.node()));
+            Overlay::dangerous_start_with(overlay_config, unsigned, Arc::new(Credulous)).await?
+        } else {
+            Overlay::start(overlay_config).await?
+        };
 
         let accounts = Accounts::open(store.clone(), &domain, overlay.node_id(), unix_ms, account::system_random())?;
         let certificate = membership.authority_certificate.clone();
@@ -281,6 +289,7 @@ impl Node {
             identities: Identities::new(membership.signer.clone(), &own_host),
             own_host,
             rights,
+            dangerous_unsigned: config.dangerous_unsigned,
         });
         for address in exchange.digest.without_listener(&exchange.transports.addresses().all()) {
             tracing::warn!(%address, "a digest rule is for an address that is not listened on");
@@ -465,7 +474,9 @@ fn check_closed_network(config: &Config) -> Result<(), StartError> {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     };
-    let mut listening = [&config.sip, &config.tls, &config.ws, &config.wss].into_iter().flatten();
+    // Other nodes have to prove who they are even where their word is not signed; but these believe each other everything.
+    let links = if config.dangerous_unsigned { config.link.as_slice() } else { &[] };
+    let mut listening = [&config.sip, &config.tls, &config.ws, &config.wss].into_iter().flatten().chain(links);
     match listening.find(|address| !is_closed(address.ip())) {
         Some(open) => Err(StartError::OpenToStrangers(*open)),
         None => Ok(()),
@@ -486,7 +497,8 @@ fn transport_settings(config: &Config, store: &Store, domain: &str) -> Result<tr
         }
     };
     let (authorities, origins) = (config.tls_authorities.clone(), config.ws_origins.clone());
-    Ok(transport::Settings { addresses, certificate, authorities, origins, receivers: 1 })
+    let dangerous_unsigned = config.dangerous_unsigned;
+    Ok(transport::Settings { addresses, certificate, authorities, origins, receivers: 1, dangerous_unsigned })
 }
 
 fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> OverlayConfig {

@@ -95,6 +95,8 @@ pub(crate) struct Exchange {
     pub(crate) own_host: PeerHost,
     /// What this node's certificate lets it do.
     pub(crate) rights: Rights,
+    /// Nothing is signed: see [`crate::dangerous`].
+    pub(crate) dangerous_unsigned: bool,
 }
 
 /// Whose credentials a request carries.
@@ -188,7 +190,9 @@ impl Exchange {
     /// Signs a request that leaves for another node, where somebody is asserted to make it.
     pub(crate) fn signed(&self, mut transmit: Transmit) -> Transmit {
         let peer = matches!(transmit.destination, Destination::Peer(_) | Destination::Flow(Flow::Peer { .. }));
-        if peer && let Some(signed) = self.identities.signed(&transmit.message, self.agreed_unix_s())
+        if peer
+            && !self.dangerous_unsigned
+            && let Some(signed) = self.identities.signed(&transmit.message, self.agreed_unix_s())
         {
             transmit.message = signed;
         }

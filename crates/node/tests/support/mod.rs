@@ -118,6 +118,7 @@ pub(crate) fn config(data: &Path, link: SocketAddr, authority: Settings) -> Conf
         trusted_sources: Vec::new(),
         workers: None,
         dangerous_open_registration: false,
+        dangerous_unsigned: false,
         trunks: Vec::new(),
         first_stage: None,
         authority: Some(authority),
