@@ -62,7 +62,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// The domain to serve, fixed by the first run [default: this host's full name, or <hostname>.meshtone.alt]
+    /// The domain to serve, fixed once there is a user, a ticket or another node [default: this host's full name, or <hostname>.meshtone.alt]
     #[arg(long, env = "MESHTONE_DOMAIN")]
     pub(crate) domain: Option<String>,
 

@@ -326,7 +326,7 @@ impl Mailer {
         match (tls_error(error), error.is_client()) {
             (Some(rustls::Error::InvalidCertificate(_)), _) => {
                 let text = format!("the mail server {server} does not prove who it is: {said}");
-                let hint = "`server` has to be the name in its certificate; for a private authority give `ca_file`";
+                let hint = certificate_hint(&text);
                 Trouble { text, hint }
             }
             (Some(_), _) | (None, true) => {
@@ -375,6 +375,16 @@ impl Mailer {
 }
 
 const UNREACHED: &str = "check `server` in [authority.mail], and whether it runs; mails wait meanwhile, for as long as their codes are good";
+
+/// What to do about a certificate that proves nothing.
+fn certificate_hint(text: &str) -> &'static str {
+    // What the verifier calls a certificate with CA:TRUE at the place of a server's.
+    if text.contains("CaUsedAsEndEntity") {
+        "its certificate says that it is an authority's (CA:TRUE), as `openssl req -x509` makes them: make one with `-addext basicConstraints=critical,CA:FALSE`"
+    } else {
+        "`server` has to be the name in its certificate; for a private authority give `ca_file`"
+    }
+}
 
 /// What a person is told when mails do not leave.
 struct Trouble {

@@ -36,7 +36,7 @@ use zeroize::Zeroizing;
 
 use crate::account::{Random, SystemRandom, system_random};
 use crate::clock::unix_s;
-use crate::store::{KeyFile, Setting, Store};
+use crate::store::{KeyFile, Setting, Store, Table};
 
 /// What makes this machine a node: keys, certificates, and whom it knows.
 pub struct Membership {
@@ -139,6 +139,11 @@ async fn establish_at(
             return Err(EnrolError::AlreadyEnrolled { overlay: membership.overlay(), domain: membership.domain });
         }
         return match domain {
+            Some(asked) if asked != membership.domain && is_unknown(store, &membership)? => {
+                store.put(Table::Nodes, &membership.node().to_string(), None);
+                drop(membership);
+                found(store, &asked, now, random)
+            }
             Some(asked) if asked != membership.domain => {
                 Err(EnrolError::OtherDomain { ours: membership.domain, asked })
             }
@@ -156,6 +161,24 @@ async fn establish_at(
             }
         }
     }
+}
+
+/// Whether nobody knows this node's domain yet, such as after a first run that broke off: no user, no ticket, no other node, nothing
+/// that the authority has issued. Then it may still get another one.
+fn is_unknown(store: &Store, membership: &Membership) -> Result<bool, EnrolError> {
+    let tables = [Table::Accounts, Table::Bindings, Table::Tickets, Table::Issued, Table::People, Table::Delegated];
+    for table in tables {
+        if !store.load(table)?.is_empty() {
+            return Ok(false);
+        }
+    }
+    // Before there was a list of nodes, those who came were counted.
+    for setting in [Setting::AdmittedNodes, Setting::AdmittedMembers, Setting::AdmittedGuests] {
+        if store.setting(setting)?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(membership.inviter.may_invite() && store.load(Table::Nodes)?.len() <= 1)
 }
 
 /// The domain that the data folder belongs to and the node's id there, without starting anything; `None` before the

@@ -365,6 +365,19 @@ async fn a_node_does_not_change_its_domain_or_overlay_by_mistake() {
     assert!(matches!(ask(Some("a b"), None).await, Err(EnrolError::Identity(_))));
 }
 
+#[tokio::test]
+async fn a_domain_that_nobody_knows_yet_may_still_be_changed() {
+    let founder = founder();
+    let store = &founder.folder.store;
+    let ask = async |domain: &str| establish_at(store, Some(domain), None, NOW, &SystemRandom).await;
+    let renamed = ask("example.net").await.unwrap();
+    assert_eq!((renamed.domain.as_str(), renamed.overlay()), ("example.net", founder.identity.overlay()));
+    assert_eq!(load(store, NOW).unwrap().unwrap().domain, "example.net");
+    assert_eq!(renamed.inviter.nodes().unwrap().len(), 1, "the node of before is none any more");
+    renamed.inviter.invite(Role::Home, HOUR, &[address()]).unwrap();
+    assert!(matches!(ask("example.com").await, Err(EnrolError::OtherDomain { .. })));
+}
+
 #[test]
 fn certificates_are_renewed_for_the_same_node_when_half_of_their_life_is_over_and_for_nobody_else() {
     const LATER: fn() -> u64 = || AT + 200 * 86_400;

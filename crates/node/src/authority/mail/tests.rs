@@ -98,6 +98,13 @@ fn settings_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn a_certificate_that_is_an_authoritys_is_told_from_one_for_another_name() {
+    let said = |why: &str| certificate_hint(&format!("invalid peer certificate: {why}"));
+    assert!(said("Other(OtherError(CaUsedAsEndEntity))").contains("CA:FALSE"));
+    assert!(said("NotValidForName").contains("ca_file"));
+}
+
+#[test]
 fn a_log_shows_neither_code_nor_password_nor_whole_address() {
     assert_eq!(masked("alice@example.net"), "a…@example.net");
     let (settings, letter) = (format!("{:?}", settings()), format!("{:?}", letter("a@b.c")));
