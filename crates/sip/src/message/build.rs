@@ -1,8 +1,10 @@
 //! New messages, written and indexed at once.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::classes::is_token;
 use super::edit::single_line;
@@ -25,8 +27,8 @@ const RESPONSE_ROOM: usize = 256;
 pub struct Builder {
     writer: Writer,
     body: Vec<u8>,
-    /// A To that may still get a tag: it was written last, and its line is not ended yet.
-    open_to: Option<OpenField>,
+    /// Whether To may still get a tag.
+    wants_tag: bool,
 }
 
 impl Builder {
@@ -36,38 +38,33 @@ impl Builder {
         let mut writer = Writer::with_capacity(1024);
         let method = single_line(method);
         writer.request_line(Method::from_name(&method), &method, &single_line(uri));
-        Builder { writer, body: Vec::new(), open_to: None }
+        Builder { writer, body: Vec::new(), wants_tag: false }
     }
 
     /// Begins a response to a request: Via, From, To, Call-ID and CSeq are copied as they are (RFC 3261 §8.2.6.2), and
     /// Timestamp into a 100 (§8.2.6.1). An empty reason stands for the usual phrase.
     pub fn response(request: &Message, status: u16, reason: &str) -> Builder {
-        let is_copied = |slot: &Slot| {
-            matches!(slot.header, Header::Via | Header::From | Header::To | Header::CallId | Header::CSeq)
-                || (slot.header == Header::Timestamp && status == 100)
-        };
-        let copied = request.slots.iter().filter(|slot| is_copied(slot));
-        let copied_len: usize = copied.map(|slot| slot.value().end.saturating_sub(slot.start) as usize + 2).sum();
-        let mut writer = Writer::with_capacity(copied_len + RESPONSE_ROOM);
-        let reason = if reason.is_empty() { Cow::Borrowed(reason_phrase(status)) } else { single_line(reason) };
-        writer.status_line(status.clamp(100, 699), &reason);
-        let (mut has_to, mut untagged) = (false, None);
-        for slot in request.slots.iter().filter(|slot| is_copied(slot)) {
-            if slot.header != Header::To {
-                writer.copy_field(request, slot);
-            } else if !has_to {
-                has_to = true;
-                if status == 100 || request.to_tag().is_some() {
-                    writer.copy_field(request, slot);
-                } else {
-                    untagged = Some(slot);
+        let (mut runs, mut len): (SmallVec<[Range<usize>; 4]>, usize) = (SmallVec::new(), RESPONSE_ROOM);
+        let mut has_to = false;
+        for (index, slot) in request.slots.iter().enumerate() {
+            let is_copied = if slot.header == Header::To { !has_to } else { slot.is_repeated_in_responses() };
+            if is_copied || (slot.header == Header::Timestamp && status == 100) {
+                has_to |= slot.header == Header::To;
+                len += slot.value().end.saturating_sub(slot.start) as usize + 2;
+                match runs.last_mut() {
+                    Some(run) if run.end == index => run.end += 1,
+                    Some(_) | None => runs.push(index..index + 1),
                 }
             }
         }
-        let open_to = untagged.and_then(|to| writer.open_copy(request, to));
+        let mut writer = Writer::with_capacity(len);
+        let reason = if reason.is_empty() { Cow::Borrowed(reason_phrase(status)) } else { single_line(reason) };
+        writer.status_line(status.clamp(100, 699), &reason);
+        runs.into_iter().for_each(|run| writer.copy_fields(request, run.start, run.end));
         writer.known = request.known();
         writer.known.forget(Header::Contact);
-        Builder { writer, body: Vec::new(), open_to }
+        let wants_tag = status != 100 && request.to_tag().is_none();
+        Builder { writer, body: Vec::new(), wants_tag }
     }
 
     /// Gives To this tag, if the request had none; not in a 100 (RFC 3261 §8.2.6.2).
@@ -78,14 +75,8 @@ impl Builder {
 
     /// As [`Builder::to_tag`], in place: a builder is large.
     pub(crate) fn put_to_tag(&mut self, tag: &str) {
-        if let Some(to) = self.open_to.take() {
-            let tag = single_line(tag);
-            let tag = trim(&tag);
-            let len = self.writer.out.len().saturating_sub(to.value_start as usize);
-            self.writer.known.to = self.writer.known.to.and_then(|known| known.tagged(len, tag));
-            self.writer.put(";tag=");
-            self.writer.put(tag);
-            self.writer.close_field(to);
+        if std::mem::take(&mut self.wants_tag) {
+            self.writer.put_to_tag(trim(&single_line(tag)));
         }
     }
 
@@ -97,7 +88,6 @@ impl Builder {
 
     /// As [`Builder::header`], in place: a builder is large.
     pub(crate) fn put(&mut self, header: Header, value: &str) {
-        self.close_to();
         if !matches!(header, Header::ContentLength | Header::Other) {
             self.writer.field(header, "", &single_line(value));
         }
@@ -109,7 +99,6 @@ impl Builder {
         if known != Header::Other {
             return self.header(known, value);
         }
-        self.close_to();
         self.writer.field(Header::Other, name, &single_line(value));
         self
     }
@@ -122,15 +111,8 @@ impl Builder {
     }
 
     /// Returns the message.
-    pub fn finish(mut self) -> Message {
-        self.close_to();
+    pub fn finish(self) -> Message {
         self.writer.finish(&self.body)
-    }
-
-    fn close_to(&mut self) {
-        if let Some(to) = self.open_to.take() {
-            self.writer.close_field(to);
-        }
     }
 }
 
@@ -142,15 +124,6 @@ pub(super) struct Writer {
     start_line: StartLine,
     /// What is known of the fields that are copied, for who gives it.
     pub(super) known: Known,
-}
-
-/// A field whose value may still grow.
-#[derive(Debug)]
-pub(super) struct OpenField {
-    header: Header,
-    name_len: usize,
-    start: u32,
-    value_start: u32,
 }
 
 impl Writer {
@@ -199,50 +172,37 @@ impl Writer {
         }
     }
 
-    /// Copies a field with its line break as it is.
-    fn copy_field(&mut self, message: &Message, slot: &Slot) {
-        if let Some(copy) = self.open_copy(message, slot) {
-            self.close_field(copy);
-        }
-    }
-
-    /// Copies a field as it is, but its line break; what is put next belongs to its value, until [`Writer::close_field`].
-    fn open_copy(&mut self, message: &Message, slot: &Slot) -> Option<OpenField> {
-        let start = offset(self.out.len());
-        // Each of them was seen to be text.
-        let line = message.text(Span { start: slot.start, end: slot.value().end });
-        self.out.push_str(line);
-        let value_start = start.saturating_add(slot.value().start.saturating_sub(slot.start));
-        (!line.is_empty()).then_some(OpenField { header: slot.header, name_len: slot.name().len(), start, value_start })
-    }
-
     /// Writes a field; `name` counts where the header is [`Header::Other`]. A name that is no token is left out.
     pub(super) fn field(&mut self, header: Header, name: &str, value: &str) {
-        if let Some(open) = self.open_field(header, name, value) {
-            self.close_field(open);
-        }
-    }
-
-    /// Begins a field; what is put next belongs to its value, until [`Writer::close_field`].
-    fn open_field(&mut self, header: Header, name: &str, value: &str) -> Option<OpenField> {
         let name = if header == Header::Other { name } else { header.as_str() };
         if name.is_empty() || (header == Header::Other && !name.bytes().all(is_token)) {
-            return None;
+            return;
         }
         let start = self.put(name).start;
         self.put(": ");
-        let value_start = self.put(trim(value)).start;
-        Some(OpenField { header, name_len: name.len(), start, value_start })
-    }
-
-    fn close_field(&mut self, open: OpenField) {
-        let OpenField { header, name_len, start, value_start } = open;
-        let value = Span { start: value_start, end: offset(self.out.len()) };
+        let value = self.put(trim(value));
         self.put("\r\n");
-        match Slot::new(start, header, name_len, value) {
+        match Slot::new(start, header, name.len(), value) {
             Some(slot) => self.slots.push(slot),
             // Nobody would read a line of 64 KiB.
             None => self.out.truncate(start as usize),
+        }
+    }
+
+    /// Puts a tag behind To, which was copied.
+    fn put_to_tag(&mut self, tag: &str) {
+        let Some(index) = self.slots.position(Header::To) else { return };
+        let Some(to) = self.slots.get(index).copied() else { return };
+        let Span { start, end } = to.value();
+        let added = offset(";tag=".len() + tag.len());
+        let moved = |at: u32| at.saturating_add(added);
+        let tagged = Slot::new(to.start, Header::To, to.name().len(), Span { start, end: moved(end) });
+        if tagged.is_some() {
+            // What follows is two fields as a rule.
+            self.out.insert_str(end as usize, tag);
+            self.out.insert_str(end as usize, ";tag=");
+            self.slots.splice(index, tagged, moved);
+            self.known.to = self.known.to.and_then(|known| known.tagged(to.value().len(), tag));
         }
     }
 

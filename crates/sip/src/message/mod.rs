@@ -21,6 +21,7 @@ mod method;
 mod name_addr;
 mod names;
 mod octets;
+mod remainder;
 mod scan;
 mod slots;
 mod splice;
@@ -50,6 +51,7 @@ pub use via::{COOKIE, Via};
 
 use known::Known;
 use octets::Octets;
+pub(crate) use remainder::Remainder;
 pub(crate) use scan::{BareBreaks, Progress, Scanner};
 use scan::{Span, StartLine};
 use slots::{Slot, Slots};

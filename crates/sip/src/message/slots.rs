@@ -43,6 +43,11 @@ impl Slot {
         Span { start, end: start.saturating_add(u32::from(self.value_len)) }
     }
 
+    /// Whether every response repeats it (RFC 3261 §8.2.6.2).
+    pub(crate) fn is_repeated_in_responses(&self) -> bool {
+        matches!(self.header, Header::Via | Header::From | Header::To | Header::CallId | Header::CSeq)
+    }
+
     /// The same field in a message where its line begins elsewhere.
     pub(crate) fn moved_to(self, start: u32) -> Slot {
         Slot { start, ..self }

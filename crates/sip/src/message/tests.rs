@@ -406,9 +406,9 @@ fn a_response_repeats_what_the_rfc_says() {
         Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1;rport, SIP/2.0/TCP b.example.org;branch=z9hG4bK2\r\n\
         v: SIP/2.0/UDP 192.0.2.3;branch=z9hG4bK3\r\n\
         f: \"Alice, A.\" <sip:alice@example.org>;tag=a1\r\n\
+        To: Bob <sip:bob@example.net>;tag=t1\r\n\
         Call-ID: abc@192.0.2.1\r\n\
         CSeq: 1 INVITE\r\n\
-        To: Bob <sip:bob@example.net>;tag=t1\r\n\
         Contact: <sip:b@c>\r\n\
         Content-Length: 0\r\n\r\n"
     );

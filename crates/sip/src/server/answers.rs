@@ -38,7 +38,7 @@ impl Server {
         extra: &[(Header, String)],
     ) {
         let response = self.make_response(request, status, "", extra);
-        self.layer.respond(now, id, response);
+        self.layer.respond_to(now, id, request, response);
     }
 
     /// Sends 100, unless there was a response before.
@@ -71,7 +71,9 @@ impl Server {
         if let Some(dialog) = dialog.filter(|_| status >= 200) {
             self.tell_agent_of_answer(now, dialog, id, &response);
         }
-        self.layer.respond(now, id, response);
+        if let Some(open) = self.requests.get(&id) {
+            self.layer.respond_to(now, id, &open.request, response);
+        }
         self.carry_out(now, id, actions);
     }
 

@@ -179,7 +179,7 @@ impl Server {
             && !self.layer.awaits_answer(id)
             && !self.layer.is_accepted(id);
         if !is_late_success {
-            self.layer.respond(now, id, response);
+            self.layer.respond_to(now, id, &open.request, response);
         } else if let Ok(via) = response.top_via() {
             // A failure went upstream before; the 2xx goes there without state (RFC 3261 §16.7 item 9).
             let destination = Destination::Flow(via::reply_flow(&open.flow, &via));

@@ -24,6 +24,13 @@ pub(super) enum As {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(u64, u64);
 
+impl Key {
+    /// Half of it, which is enough to look up by.
+    pub(super) fn half(&self) -> u64 {
+        self.0
+    }
+}
+
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0);

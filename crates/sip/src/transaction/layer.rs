@@ -227,7 +227,7 @@ impl TransactionLayer {
             });
             return Arrival::Repeated;
         }
-        if let Some((reply, response)) = self.completed.find(&key) {
+        if let Some((reply, response)) = self.completed.find(&key, request) {
             let destination = Destination::Flow(reply);
             let again = again(&response).map(|message| Transmit { destination, message, origin: None });
             self.transmits.extend(again);
@@ -342,6 +342,15 @@ impl TransactionLayer {
 
     /// Sends a response by its server transaction; false when that is over.
     pub fn respond(&mut self, now: Instant, id: TransactionId, response: Message) -> bool {
+        self.answer(now, id, None, response)
+    }
+
+    /// As [`TransactionLayer::respond`], with the request at hand: what the response repeats of it is not kept then.
+    pub(crate) fn respond_to(&mut self, now: Instant, id: TransactionId, request: &Message, response: Message) -> bool {
+        self.answer(now, id, Some(request), response)
+    }
+
+    fn answer(&mut self, now: Instant, id: TransactionId, request: Option<&Message>, response: Message) -> bool {
         let Some(server) = self.servers.get_mut(&id) else { return false };
         let (reliable, had_ended) = (server.reply.transport().is_reliable(), server.machine.has_ended());
         let is_sent = match &mut server.machine {
@@ -350,7 +359,7 @@ impl TransactionLayer {
         };
         if is_sent {
             if let ServerMachine::Other(OtherServer::Completed) = &server.machine {
-                self.completed.append(now, server.key, server.reply.clone(), response.bytes());
+                self.completed.append(now, server.key, &server.reply, request, &response);
             }
             let destination = Destination::Flow(server.reply.clone());
             self.transmits.push_back(Transmit { destination, message: response, origin: Some(id) });
