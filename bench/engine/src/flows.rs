@@ -150,7 +150,7 @@ impl Registrar {
         registrar::register(self.unix_ms, &Limits::default(), &mut self.bindings, &request, &flow)
             .expect("a good REGISTER");
         let to_tag = self.server.to_tag(&request);
-        let grants = Grants { to_tag: Some(&to_tag), ..Grants::default() };
+        let grants = Grants { to_tag: Some(to_tag.as_str()), ..Grants::default() };
         let response = registrar::ok(self.unix_ms, &self.bindings, &request, grants);
         self.server.respond(self.now, id, response);
         let transmit = self.server.poll_transmit().expect("an answer");

@@ -20,11 +20,12 @@ use std::time::{Duration, Instant};
 use crate::agent::{Agent, AgentEvent, Answer, DialogId};
 use crate::message::{Header, Message, ParseError};
 use crate::proxy::context::{Action, Patience, ResponseContext};
+pub use crate::proxy::flow_token::Tag;
 use crate::proxy::flow_token::TokenKey;
 use crate::proxy::session_timer::Asked;
 use crate::proxy::{ForwardPolicy, Redirect, Routing, Target, via};
 use crate::transaction::{
-    Armed, ById, TimerLanes, TimerReason, TimerSettings, TransactionId, TransactionLayer, earlier,
+    Armed, TableById, TimerLanes, TimerReason, TimerSettings, TransactionId, TransactionLayer, earlier,
 };
 use crate::transport::{Destination, Flow, Locals, Randomness, Transmit};
 
@@ -192,7 +193,7 @@ pub struct Server {
     /// Answers of the agent's, on their way to `answer`.
     owed: VecDeque<(TransactionId, Answer)>,
     /// Boxed, so that a growing table moves pointers and not messages.
-    requests: ById<Box<OpenRequest>>,
+    requests: TableById<Box<OpenRequest>>,
     request_timers: TimerLanes<TransactionId>,
     /// How many of the open requests are copies of one, by its loop hash.
     ways: HashMap<u64, u8>,
@@ -211,7 +212,7 @@ impl Server {
             layer: TransactionLayer::new(settings, config.max_transactions),
             agent: Agent::new(settings),
             owed: VecDeque::new(),
-            requests: ById::default(),
+            requests: TableById::default(),
             request_timers: TimerLanes::new(),
             ways: HashMap::new(),
             spare_actions: Vec::new(),
@@ -302,7 +303,7 @@ impl Server {
     }
 
     /// The To tag that a response of the node's own to this request has to have (RFC 3261 §8.2.6.2).
-    pub fn to_tag(&self, request: &Message) -> String {
+    pub fn to_tag(&self, request: &Message) -> Tag {
         self.tokens.tag_for(request)
     }
 

@@ -44,7 +44,7 @@ impl Worker {
         let service_route = self.service_route(request, flow);
         let to_tag = self.server.to_tag(request);
         let grants = Grants {
-            to_tag: Some(&to_tag),
+            to_tag: Some(to_tag.as_str()),
             // A temporary GRUU names its user within the served domain.
             gruu: self.exchange.gruus.as_ref().filter(|_| user != address).map(|key| (address.as_str(), key)),
             service_route: service_route.as_deref(),

@@ -179,7 +179,7 @@ impl StatelessProxy {
         let destination = Destination::Flow(reply_flow(flow, &via));
         let stamped = stamp(request, &via, flow);
         let request = stamped.as_ref().unwrap_or(request);
-        let message = Builder::response(request, status, reason).to_tag(&self.tokens.tag_for(request)).finish();
+        let message = Builder::response(request, status, reason).to_tag(self.tokens.tag_for(request).as_str()).finish();
         Some(Transmit { destination, message, origin: None })
     }
 

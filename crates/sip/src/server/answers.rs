@@ -17,7 +17,7 @@ impl Server {
     ) -> Message {
         let mut builder = Builder::response(request, status, reason);
         if status > 100 {
-            builder.put_to_tag(&self.tokens.tag_for(request));
+            builder.put_to_tag(self.tokens.tag_for(request).as_str());
         }
         if !self.config.server_name.is_empty() {
             builder.put(Header::Server, &self.config.server_name);
@@ -81,7 +81,7 @@ impl Server {
     fn complete(&self, id: TransactionId, response: &mut Message) {
         let Some(open) = self.requests.get(&id) else { return };
         if response.status() > 100 && response.to().is_ok_and(|to| to.tag().is_none()) {
-            *response = response.with_to_tag(&self.tokens.tag_for(&open.request));
+            *response = response.with_to_tag(self.tokens.tag_for(&open.request).as_str());
         }
         if let Some(completed) = open.dialog.and_then(|dialog| self.agent.complete(dialog, id, response)) {
             *response = completed;

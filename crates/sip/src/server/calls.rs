@@ -64,7 +64,7 @@ impl Server {
         let open = open.ok_or_else(|| Refusal::plain(481))?;
         let (request, flow, dialog, tag) =
             (open.request.clone(), open.flow.clone(), open.dialog, self.tokens.tag_for(&open.request));
-        let asked = Asked { server: id, request: &request, flow: &flow, tag: &tag, dialog };
+        let asked = Asked { server: id, request: &request, flow: &flow, tag: tag.as_str(), dialog };
         self.run_agent(now, |agent, stack| decide(agent, stack, &asked))
     }
 

@@ -8,7 +8,7 @@ use super::derived::{again, cancel};
 use super::key::{As, Key, KeyHasher, Keys};
 use super::{
     Armed, ById, ClientEvent, ClientStep, InviteClient, InviteServer, OtherClient, OtherServer, ServerEvent,
-    ServerStep, TimerLanes, TimerReason, TimerSettings, TransactionId, earlier, give_back,
+    ServerStep, Table, TableById, TimerLanes, TimerReason, TimerSettings, TransactionId, earlier, give_back,
 };
 use crate::message::{Message, Method, Via};
 use crate::transport::{Destination, Flow, Transmit};
@@ -169,11 +169,11 @@ pub struct TransactionLayer {
     limit: usize,
     last_id: u64,
     clients: ById<Client>,
-    servers: ById<Server>,
+    servers: TableById<Server>,
     completed: CompletedLog,
     keys: Keys,
     client_keys: HashMap<Key, TransactionId, KeyHasher>,
-    server_keys: HashMap<Key, TransactionId, KeyHasher>,
+    server_keys: Table<Key, TransactionId, KeyHasher>,
     timers: TimerLanes<TransactionId>,
     /// Those that have ended, oldest first; some are gone by now.
     ended: VecDeque<(Instant, TransactionId)>,
@@ -189,11 +189,11 @@ impl TransactionLayer {
             limit,
             last_id: 0,
             clients: ById::default(),
-            servers: ById::default(),
+            servers: TableById::default(),
             completed: CompletedLog::new(settings.patience()),
             keys: Keys::default(),
             client_keys: HashMap::default(),
-            server_keys: HashMap::default(),
+            server_keys: Table::default(),
             timers: TimerLanes::new(),
             ended: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -575,8 +575,6 @@ impl TransactionLayer {
     fn remove_server(&mut self, id: TransactionId) {
         if let Some(mut server) = self.servers.remove(&id) {
             self.server_keys.remove(&server.key);
-            give_back(&mut self.servers);
-            give_back(&mut self.server_keys);
             if self.timers.rearm(id, &mut server.armed, None) {
                 self.settle_timers();
             }

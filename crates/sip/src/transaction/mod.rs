@@ -16,6 +16,7 @@ mod key;
 mod layer;
 mod other_client;
 mod other_server;
+mod table;
 mod timer;
 mod timer_lanes;
 
@@ -24,6 +25,7 @@ pub use invite_server::InviteServer;
 pub use layer::{Arrival, LayerEvent, Owner, TransactionLayer};
 pub use other_client::{OtherClient, Waiting};
 pub use other_server::OtherServer;
+pub(crate) use table::{Table, TableById};
 pub use timer::{Backoff, TimerReason, TimerSettings};
 pub(crate) use timer::{TimerQueue, earlier};
 pub(crate) use timer_lanes::{Armed, TimerLanes};
