@@ -16,5 +16,6 @@ pub mod server;
 mod short;
 pub mod stream;
 mod text;
+mod texts;
 pub mod transaction;
 pub mod transport;

@@ -102,6 +102,16 @@ impl Message {
         Parsed::parse(datagram).map(Message::from)
     }
 
+    /// Parses a datagram as [`Message::parse`] does; of one that is refused, gives what [`Message::parse_lenient`] reads of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Parsed::parse`], and what can be answered.
+    pub fn parse_or_partial(mut datagram: Bytes) -> Result<Message, (ParseError, Option<Message>)> {
+        let parsed = Parsed::parse_from(&mut datagram);
+        parsed.map(Message::from).map_err(|error| (error, Message::parse_lenient(datagram)))
+    }
+
     /// Reads what can be read of a request that [`Message::parse`] refused, so that it can be answered.
     ///
     /// The outcome must never be forwarded: others may read those bytes differently. Lines that are malformed are left
@@ -122,7 +132,8 @@ impl Message {
 
     /// Takes what a scan found; with an error the scan keeps it, for [`Message::partial`].
     pub(crate) fn from_scan(bytes: Bytes, scanner: &mut Scanner, body: usize) -> Result<Message, ParseError> {
-        Parsed::from_scan(bytes, scanner, body).map(Message::from)
+        let mut bytes = bytes;
+        Parsed::from_scan(&mut bytes, scanner, body).map(Message::from)
     }
 
     /// Takes what a scan found of a request that is refused, to answer it.
@@ -173,12 +184,17 @@ impl Parsed {
     /// What keeps the message from being read in one way only. A request that is refused can be answered with the help of
     /// [`Message::parse_lenient`]. That the fields are those a request must have is for [`Parsed::validate`].
     pub fn parse(mut datagram: Bytes) -> Result<Parsed, ParseError> {
-        skip_line_breaks(&mut datagram);
+        Parsed::parse_from(&mut datagram)
+    }
+
+    /// As [`Parsed::parse`]; a datagram that is refused stays where it is, but for what is no part of its message.
+    fn parse_from(datagram: &mut Bytes) -> Result<Parsed, ParseError> {
+        skip_line_breaks(datagram);
         if datagram.len() > MAX_MESSAGE_LEN {
             return Err(ParseError::MessageTooLarge);
         }
         let mut scanner = Scanner::new(BareBreaks::Refuse);
-        let body = match scanner.scan(&datagram) {
+        let body = match scanner.scan(datagram) {
             Progress::Head(body) => body,
             Progress::Incomplete => return Err(ParseError::Unfinished),
             Progress::Lost(error) => return Err(error),
@@ -198,16 +214,18 @@ impl Parsed {
         Parsed::from_scan(datagram, &mut scanner, body)
     }
 
-    fn from_scan(bytes: Bytes, scanner: &mut Scanner, body: usize) -> Result<Parsed, ParseError> {
+    fn from_scan(bytes: &mut Bytes, scanner: &mut Scanner, body: usize) -> Result<Parsed, ParseError> {
         if let Some(defect) = scanner.defect {
             return Err(defect);
         }
         let start_line = scanner.start_line.ok_or(ParseError::StartLine)?;
         crate::effort::spend(2 * bytes.len());
-        let octets = Octets::from(bytes);
-        if let Octets::Mixed(bytes) = &octets {
-            let head = bytes.get(..body).unwrap_or_default();
-            std::str::from_utf8(head).map_err(|_| ParseError::NotUtf8)?;
+        let octets = Octets::from(std::mem::take(bytes));
+        if let Octets::Mixed(mixed) = &octets
+            && std::str::from_utf8(mixed.get(..body).unwrap_or_default()).is_err()
+        {
+            *bytes = mixed.clone();
+            return Err(ParseError::NotUtf8);
         }
         let slots = std::mem::take(&mut scanner.slots);
         Ok(Parsed { octets, start_line, slots, body: scan::offset(body), known: OnceLock::new() })

@@ -7,6 +7,7 @@ use data_encoding::HEXLOWER;
 use super::via::host_address;
 use crate::message::{Header, Message, Uri, Via};
 use crate::short::Short;
+use crate::texts::Texts;
 use crate::transport::{Locals, Randomness};
 
 /// Begins every branch of ours. The rest is the loop hash, a dot, and what makes the branch unique.
@@ -22,41 +23,48 @@ const PREFERENCES: [Header; 3] = [Header::AcceptContact, Header::RejectContact, 
 /// that is spelled, over which proxies, and which contacts the caller wants. No secret: whoever can make it collide only harms
 /// his own request.
 pub(crate) fn loop_hash(request: &Message, locals: &dyn Locals) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hash_place(request.request_uri(), locals, &mut hasher);
+    let mut texts = Texts::new();
+    push_place(request.request_uri(), locals, &mut texts);
     for header in [Header::Route].into_iter().chain(PREFERENCES) {
         for value in request.fields(header) {
-            (header, value).hash(&mut hasher);
+            texts.push(header.as_str());
+            texts.push(value);
         }
     }
-    request.call_id().hash(&mut hasher);
-    request.from_tag().hash(&mut hasher);
-    request.to_tag().hash(&mut hasher);
-    request.cseq().ok().map(|cseq| cseq.number).hash(&mut hasher);
+    texts.push(request.call_id());
+    texts.push_option(request.from_tag());
+    texts.push_option(request.to_tag());
+    texts.push_number(request.cseq().map_or(0, |cseq| cseq.number));
+    let mut hasher = DefaultHasher::new();
+    texts.hash_into(&mut hasher);
     hasher.finish()
 }
 
 /// What a Request-URI is looked up by: its address of record, at whichever name or port of ours, and the instance that a GRUU
 /// names. All else would let a phone make contacts that differ without leading elsewhere.
-fn hash_place(uri: &str, locals: &dyn Locals, hasher: &mut impl Hasher) {
-    let Ok(uri) = Uri::parse(uri) else { return uri.hash(hasher) };
+fn push_place(uri: &str, locals: &dyn Locals, texts: &mut Texts) {
+    let Ok(uri) = Uri::parse(uri) else { return texts.push(uri) };
     if !uri.is_sip() {
         // The separators and parameters of a number (RFC 3966 §5.1.1).
         let number = uri.opaque.split(';').next().unwrap_or_default();
-        return number.replace(['-', '.', '(', ')'], "").to_ascii_lowercase().hash(hasher);
+        return texts.push_lowercase(&number.replace(['-', '.', '(', ')'], ""));
     }
-    let mut address = uri.address_of_record();
-    address.make_ascii_lowercase();
-    let user = address.rsplit_once('@').map(|(user, _)| user);
-    let host = address.rsplit_once('@').map_or(address.as_str(), |(_, host)| host);
-    user.hash(hasher);
+    let address = uri.address_of_record();
+    let (user, host) = match address.rsplit_once('@') {
+        Some((user, host)) => (Some(user), host),
+        None => (None, address.as_str()),
+    };
+    match user {
+        Some(user) => texts.push_lowercase(user),
+        None => texts.push_option(None),
+    }
     if !locals.is_local(uri.host, uri.port) {
         match host_address(host) {
-            Some(ip) => ip.hash(hasher),
-            None => host.hash(hasher),
+            Some(ip) => texts.push(&ip.to_string()),
+            None => texts.push_lowercase(host),
         }
     }
-    uri.param("gr").hash(hasher);
+    texts.push_option(uri.param("gr").map(Option::unwrap_or_default));
 }
 
 /// Whether this very request has passed through here before; its own Routes of ours are off it.

@@ -7,7 +7,7 @@
 //! The seal is 80 bits of SipHash-2-4 with a key of 128 bits, where RFC 5626 §5.2 proposes HMAC-SHA1-80 as an example: made as a
 //! MAC for short texts, it takes a tenth of an HMAC, and a call has six of them.
 
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 
 use aws_lc_rs::{constant_time, hmac};
@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use crate::message::Message;
 use crate::short::Short;
+use crate::texts::Texts;
 use crate::transport::{Destination, Flow, PeerHost, Transport};
 
 /// 80 bits, as RFC 5626 §5.2 suggests: nobody guesses them online.
@@ -124,13 +125,12 @@ impl TokenKey {
 
     /// A tag that nobody guesses.
     fn to_tag(&self, call_id: &str, from_tag: &str, cseq: u32) -> Tag {
-        // At once, where a hash that is handed small pieces costs twice as much. A Call-ID holds no byte 0xff, as it is text.
-        let mut text: SmallVec<[u8; 128]> = SmallVec::from_slice(&cseq.to_be_bytes());
-        text.extend_from_slice(call_id.as_bytes());
-        text.push(0xff);
-        text.extend_from_slice(from_tag.as_bytes());
+        let mut texts = Texts::new();
+        texts.push(call_id);
+        texts.push(from_tag);
+        texts.push_number(cseq);
         let mut hasher = self.tag;
-        hasher.write(&text);
+        texts.hash_into(&mut hasher);
         Tag::new(&hasher.finish128().as_bytes())
     }
 

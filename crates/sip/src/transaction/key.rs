@@ -3,10 +3,10 @@
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
-use smallvec::SmallVec;
 
 use super::CountHasher;
 use crate::message::{Message, Method, ParseError, Via};
+use crate::texts::Texts;
 
 /// Start of every branch that is unique by itself (RFC 3261 §8.1.1.7).
 pub(super) const MAGIC_COOKIE: &str = "z9hG4bK";
@@ -63,18 +63,18 @@ impl Keys {
             (As::Itself, _) => request.method_name(),
         };
         let branch = via.branch().unwrap_or_default();
-        let mut text = Text::new();
+        let mut texts = Texts::new();
         if !is_unique(branch) {
-            text.push(request.request_uri());
-            text.push(request.from()?.tag().unwrap_or_default());
-            text.push(request.call_id());
-            text.push_number(request.cseq()?.number);
+            texts.push(request.request_uri());
+            texts.push(request.from()?.tag().unwrap_or_default());
+            texts.push(request.call_id());
+            texts.push_number(request.cseq()?.number);
         }
-        text.push(branch);
-        text.push_lowercase(via.host);
-        text.push_number(via.port.map_or(u32::MAX, u32::from));
-        text.push(method);
-        Ok(self.hash(&text))
+        texts.push(branch);
+        texts.push_lowercase(via.host);
+        texts.push_number(via.port.map_or(u32::MAX, u32::from));
+        texts.push(method);
+        Ok(self.hash(&texts))
     }
 
     /// Key of the client transaction that a response belongs to; also of a request that we are about to send.
@@ -84,43 +84,17 @@ impl Keys {
 
     /// The same, of a topmost Via and the method that CSeq names.
     pub(super) fn of_branch(&self, via: &Via<'_>, method: &str) -> Key {
-        let mut text = Text::new();
-        text.push(via.branch().unwrap_or_default());
-        text.push(method);
-        self.hash(&text)
+        let mut texts = Texts::new();
+        texts.push(via.branch().unwrap_or_default());
+        texts.push(method);
+        self.hash(&texts)
     }
 
-    fn hash(&self, text: &Text) -> Key {
+    fn hash(&self, texts: &Texts) -> Key {
         let mut hasher = self.0;
-        hasher.write(&text.0);
+        texts.hash_into(&mut hasher);
         let hash = hasher.finish128();
         Key(hash.h1, hash.h2)
-    }
-}
-
-/// All that is hashed, put together first: a hash that is handed small pieces costs twice as much. Each text ends with a byte that
-/// none holds, so that no two lists of texts are one.
-struct Text(SmallVec<[u8; 128]>);
-
-impl Text {
-    fn new() -> Text {
-        Text(SmallVec::new())
-    }
-
-    fn push(&mut self, text: &str) {
-        self.0.extend_from_slice(text.as_bytes());
-        self.0.push(0xff);
-    }
-
-    /// As if it were written in small letters.
-    fn push_lowercase(&mut self, text: &str) {
-        let start = self.0.len();
-        self.push(text);
-        self.0.get_mut(start..).unwrap_or_default().make_ascii_lowercase();
-    }
-
-    fn push_number(&mut self, number: u32) {
-        self.0.extend_from_slice(&number.to_be_bytes());
     }
 }
 
