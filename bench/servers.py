@@ -23,7 +23,7 @@ USERS = 10_000
 # Where the dispatcher test sends requests to; the load generator answers there.
 TARGETS = (5081, 5082)
 # A server is quiet when it takes less of a core than this, over this many seconds. This node writes refreshed bindings down for
-# a while after a storm: at most 2048 a second, which is below it.
+# a while after a storm: 512 a second, which is below it.
 QUIET = 0.03
 QUIET_OVER = 0.5
 # How long it may take to start, to become quiet and to stop; longer is worth looking into before anything is measured.

@@ -22,36 +22,66 @@ const PEER: u8 = 1;
 const STREAMS: [(u8, Transport); 4] =
     [(2, Transport::Tcp), (3, Transport::Tls), (4, Transport::Ws), (5, Transport::Wss)];
 
-/// Room for the half of a usual binding, so that the bytes seldom move while they are written.
+/// Half of a usual binding, so that the bytes seldom move while they are written.
 const USUAL_LEN: usize = 96;
 
 /// The kept form.
 pub(super) fn encode(bindings: &[Binding]) -> Box<[u8]> {
-    let mut identities = Vec::with_capacity(USUAL_LEN);
-    length(&mut identities, bindings.len());
-    for binding in bindings {
-        encode_identity(&mut identities, binding);
-    }
-    let mut out = Vec::with_capacity(identities.len() + USUAL_LEN);
-    out.push(VERSION);
-    number(&mut out, bindings.iter().map(|binding| binding.expires_ms).min().unwrap_or(u64::MAX));
-    length(&mut out, identities.len());
-    out.append(&mut identities);
-    for binding in bindings {
-        encode_refresh(&mut out, binding);
-    }
+    let mut out = Vec::new();
+    encode_into(bindings, &mut out);
     out.into_boxed_slice()
+}
+
+/// As [`encode`], in place of what `out` holds.
+pub(super) fn encode_into(bindings: &[Binding], out: &mut Vec<u8>) {
+    out.clear();
+    out.reserve(2 * USUAL_LEN);
+    out.push(VERSION);
+    number(out, bindings.iter().map(|binding| binding.expires_ms).min().unwrap_or(u64::MAX));
+    // How long they are is known when they are written.
+    let before = out.len();
+    length(out, bindings.len());
+    for binding in bindings {
+        encode_identity(out, binding);
+    }
+    let identities = out.len() - before;
+    length(out, identities);
+    out.get_mut(before..).unwrap_or_default().rotate_left(identities);
+    for binding in bindings {
+        encode_refresh(out, binding);
+    }
 }
 
 /// The bindings of a kept form; `None` where it is none.
 pub(super) fn decode(bytes: &[u8]) -> Option<Vec<Binding>> {
+    let mut bindings = Vec::new();
+    decode_into(bytes, &mut bindings).then_some(bindings)
+}
+
+/// As [`decode`], in place of what `bindings` holds, whose memory is used again; there are none where it is no kept form.
+pub(super) fn decode_into(bytes: &[u8], bindings: &mut Vec<Binding>) -> bool {
+    let is_good = decode_over(bytes, bindings).is_some();
+    if !is_good {
+        bindings.clear();
+    }
+    is_good
+}
+
+fn decode_over(bytes: &[u8], bindings: &mut Vec<Binding>) -> Option<()> {
     let mut input = Input(bytes);
     let mut identities = Input(input.identities()?);
-    let mut bindings = identities.list(Input::identity)?;
-    for binding in &mut bindings {
+    let length = identities.list_length()?;
+    bindings.truncate(length);
+    for index in 0..length {
+        match bindings.get_mut(index) {
+            Some(binding) => identities.identity_over(binding)?,
+            None => bindings.push(identities.identity()?),
+        }
+    }
+    for binding in bindings {
         input.refresh(binding)?;
     }
-    (input.0.is_empty() && identities.0.is_empty()).then_some(bindings)
+    (input.0.is_empty() && identities.0.is_empty()).then_some(())
 }
 
 /// When the first binding of a kept form ends, milliseconds since 1970.
@@ -188,18 +218,23 @@ impl<'a> Input<'a> {
         Some(bytes)
     }
 
-    fn text(&mut self) -> Option<String> {
+    fn str(&mut self) -> Option<&'a str> {
         let length = self.length()?;
-        std::str::from_utf8(self.bytes(length)?).ok().map(str::to_owned)
+        std::str::from_utf8(self.bytes(length)?).ok()
+    }
+
+    fn text(&mut self) -> Option<String> {
+        self.str().map(str::to_owned)
     }
 
     fn list<T>(&mut self, read: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        let length = self.length()?;
-        // Nothing takes less than a byte, so that no number can make this list longer than what is there.
-        if length > self.0.len() {
-            return None;
-        }
+        let length = self.list_length()?;
         (0..length).map(|_| read(self)).collect()
+    }
+
+    fn list_length(&mut self) -> Option<usize> {
+        // Nothing takes less than a byte, so that no number can make a list longer than what is there.
+        self.length().filter(|length| *length <= self.0.len())
     }
 
     fn identities(&mut self) -> Option<&'a [u8]> {
@@ -210,29 +245,43 @@ impl<'a> Input<'a> {
 
     /// A binding of which only [`Input::refresh`] is missing.
     fn identity(&mut self) -> Option<Binding> {
-        let has = self.byte()?;
-        Some(Binding {
-            contact: self.text()?,
-            q: self.number()?.try_into().ok()?,
-            flow: self.flow()?,
-            instance: if has & HAS_INSTANCE == 0 { None } else { Some(self.text()?) },
-            reg_id: if has & HAS_REG_ID == 0 { None } else { Some(self.number()?.try_into().ok()?) },
-            path: self.list(Input::text)?,
-            features: self.list(Input::feature)?,
+        let mut binding = Binding {
+            contact: String::new(),
+            q: 0,
+            flow: Flow::Udp { listener: 0, remote: SocketAddr::from(([0; 4], 0)) },
+            instance: None,
+            reg_id: None,
+            path: Vec::new(),
+            features: Vec::new(),
             expires_ms: 0,
             call_id: String::new(),
             cseq: 0,
             user_agent: String::new(),
             updated_ms: 0,
-        })
+        };
+        self.identity_over(&mut binding)?;
+        Some(binding)
+    }
+
+    /// As [`Input::identity`], in place of what another binding said.
+    fn identity_over(&mut self, binding: &mut Binding) -> Option<()> {
+        let has = self.byte()?;
+        self.str()?.clone_into(&mut binding.contact);
+        binding.q = self.number()?.try_into().ok()?;
+        binding.flow = self.flow()?;
+        binding.instance = if has & HAS_INSTANCE == 0 { None } else { Some(self.text()?) };
+        binding.reg_id = if has & HAS_REG_ID == 0 { None } else { Some(self.number()?.try_into().ok()?) };
+        binding.path = self.list(Input::text)?;
+        binding.features = self.list(Input::feature)?;
+        Some(())
     }
 
     fn refresh(&mut self, binding: &mut Binding) -> Option<()> {
         binding.updated_ms = self.number()?;
         binding.expires_ms = binding.updated_ms.wrapping_add(self.number()?);
-        binding.call_id = self.text()?;
+        self.str()?.clone_into(&mut binding.call_id);
         binding.cseq = self.number()?.try_into().ok()?;
-        binding.user_agent = self.text()?;
+        self.str()?.clone_into(&mut binding.user_agent);
         Some(())
     }
 
@@ -306,6 +355,29 @@ pub(super) mod tests {
     fn a_binding_is_read_as_it_was_over_whatever_flow() {
         let kept: Vec<Binding> = flows().into_iter().map(binding).collect();
         assert_eq!(decode(&encode(&kept)), Some(kept));
+    }
+
+    #[test]
+    fn bindings_are_read_as_they_were_over_whatever_was_read_before() {
+        let plain = Binding {
+            instance: None,
+            reg_id: None,
+            path: Vec::new(),
+            features: Vec::new(),
+            ..binding(flows().remove(0))
+        };
+        let lists =
+            [Vec::new(), vec![binding(flows().remove(1))], vec![plain], flows().into_iter().map(binding).collect()];
+        let (mut bindings, mut encoded) = (Vec::new(), Vec::new());
+        for (before, after) in lists.iter().flat_map(|before| lists.iter().map(move |after| (before, after))) {
+            for kept in [before, after] {
+                encode_into(kept, &mut encoded);
+                assert!(decode_into(&encoded, &mut bindings));
+                assert_eq!((&bindings, encoded.as_slice()), (kept, &*encode(kept)));
+            }
+        }
+        assert!(!decode_into(&encoded[1..], &mut bindings) && bindings.is_empty());
+        assert!(!decode_into(&[], &mut bindings));
     }
 
     #[test]

@@ -17,6 +17,10 @@ use super::{StoreError, Table};
 /// registrations of a busy moment, short enough that a crash forgets nothing a phone would not send again anyway.
 pub const COMMIT_WITHIN: Duration = Duration::from_millis(20);
 
+/// How far the thread stands back: a tenth of the processor is its when others want all of it, which writes more than there can be to
+/// write.
+const NICENESS: i32 = 10;
+
 /// After a failed commit (a full disk, say) the next attempt waits this long, unless somebody asks for a flush.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -120,6 +124,9 @@ impl Drop for Writer {
 }
 
 fn run(shared: &Shared, database: &Database) {
+    // Whoever waits for an answer comes first: on a busy processor a commit, which may take milliseconds, gives way. Where the
+    // system does not let us be modest, it is as before.
+    let _ = rustix::process::setpriority_process(None, NICENESS);
     loop {
         let (batch, upto, closing) = {
             let mut state = shared.lock();
