@@ -68,8 +68,8 @@ fn of_domain(user: &str, domain: &str, user_of: impl Fn(&str) -> Option<String>)
     }
     match user_of(user) {
         Some(known) if known.contains('@') => Callee::User { address: known },
-        Some(known) => Callee::User { address: format!("{known}@{domain}") },
-        None => Callee::Nobody { address: format!("{user}@{domain}") },
+        Some(known) => Callee::User { address: [&known, "@", domain].concat() },
+        None => Callee::Nobody { address: [user, "@", domain].concat() },
     }
 }
 

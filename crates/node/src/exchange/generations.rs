@@ -1,23 +1,23 @@
 //! A table of bounded size that forgets what is not asked for.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 /// Two generations of at most `MAX` entries each: when one is full it becomes the old one, and what is not asked for meanwhile is
 /// forgotten with that.
 #[derive(Debug)]
-pub(crate) struct Generations<K, V, const MAX: usize> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+pub(crate) struct Generations<K, V, const MAX: usize, S = RandomState> {
+    young: HashMap<K, V, S>,
+    old: HashMap<K, V, S>,
 }
 
-impl<K, V, const MAX: usize> Default for Generations<K, V, MAX> {
+impl<K, V, const MAX: usize, S: Default> Default for Generations<K, V, MAX, S> {
     fn default() -> Self {
-        Generations { young: HashMap::new(), old: HashMap::new() }
+        Generations { young: HashMap::default(), old: HashMap::default() }
     }
 }
 
-impl<K: Eq + Hash + Copy, V, const MAX: usize> Generations<K, V, MAX> {
+impl<K: Eq + Hash + Copy, V, const MAX: usize, S: BuildHasher + Default> Generations<K, V, MAX, S> {
     /// The entry, this one where there was none; asking keeps it.
     pub(crate) fn entry_or(&mut self, key: K, new: impl FnOnce() -> V) -> &mut V {
         if self.is_full() && !self.young.contains_key(&key) {

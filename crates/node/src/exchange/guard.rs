@@ -17,9 +17,11 @@
 //!
 //! *Reflection.* Towards a source that has proven nothing, no more bytes go out over UDP than came in.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::FxHasher;
 
 use super::generations::Generations;
 use super::networks::Network;
@@ -156,7 +158,8 @@ type FlowKey = (Source, u16, Option<u64>);
 #[derive(Debug, Default)]
 struct Tables {
     sources: Generations<Source, OfSource, TABLE_MAX>,
-    accounts: Generations<u64, OfAccount, TABLE_MAX>,
+    /// By a hash that has a key already.
+    accounts: Generations<u64, OfAccount, TABLE_MAX, BuildHasherDefault<FxHasher>>,
     /// The sources that know an account.
     known: Generations<(Source, u64), OfKnown, TABLE_MAX>,
     /// The flows of sources that know an account.

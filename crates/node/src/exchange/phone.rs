@@ -168,5 +168,5 @@ impl Worker {
 
 /// Who the caller is, where that is proven (RFC 3325 §9.1).
 pub(super) fn asserted(caller: Option<&str>) -> Vec<(Header, String)> {
-    caller.map(|caller| (Header::PAssertedIdentity, format!("<sip:{caller}>"))).into_iter().collect()
+    caller.map(|caller| (Header::PAssertedIdentity, ["<sip:", caller, ">"].concat())).into_iter().collect()
 }

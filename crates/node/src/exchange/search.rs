@@ -48,12 +48,12 @@ impl Worker {
         let is_alone = self.exchange.overlay.is_alone();
         self.begin_forwarding(id, request, targets, !is_alone);
         let sought = Sought::of(address, caller.as_deref(), request);
+        if !is_alone {
+            tokio::spawn(locate(self.exchange.clone(), sought.clone(), id, self.answers.clone()));
+        }
         if let Some(forwarded) = self.forwarded.get_mut(&id) {
             forwarded.caller = sought.caller.clone();
-            forwarded.sought.push(sought.clone());
-        }
-        if !is_alone {
-            tokio::spawn(locate(self.exchange.clone(), sought, id, self.answers.clone()));
+            forwarded.sought.push(sought);
         }
     }
 
