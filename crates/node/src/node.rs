@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::account::{self, Accounts};
 use crate::authority::{self, ServiceError};
 use crate::bootstrap::{Bootstrap, Peer, Tried};
-use crate::clock::{unix_ms, unix_s};
+use crate::clock::{Moment, unix_ms, unix_s};
 use crate::control;
 use crate::dangerous::{Credulous, Unsigned};
 use crate::enrol::renew::Pair;
@@ -50,7 +50,7 @@ use crate::status::StatusView;
 use crate::store::{Setting, Store, StoreError};
 use crate::transport::dispatch::{Dispatch, INBOX};
 use crate::transport::tls::certificate::{Certificate, CertificateError};
-use crate::transport::{self, Addresses, LocalView, TransportError, Transports};
+use crate::transport::{self, Addresses, LocalView, Outbox, TransportError, Transports};
 use crate::web::{Certificates, EnrolHere, Pages, Ports, PublicUrl, Site};
 
 /// One shard of the bindings is swept at each tick, all 64 in 16 s.
@@ -317,6 +317,8 @@ impl Node {
                     Box::new(SystemRandomness::default()),
                 ),
                 index,
+                now: Moment::now(),
+                outbox: Outbox::default(),
                 answers,
                 overload: Default::default(),
                 echoes: HashMap::new(),

@@ -14,7 +14,6 @@ use meshtone_sip::transport::{Destination, Locals};
 use super::phone::{OWN_HEADERS_WITHIN, PEER_ANSWERS_WITHIN, asserted};
 use super::shown::shown_as;
 use super::worker::Worker;
-use crate::clock::unix_ms;
 use crate::transport::{LocalView, host_of, policy};
 
 /// How long a flow may be silent before the phone's next one is tried. Phones answer 100 at once, and over UDP the INVITE
@@ -33,7 +32,7 @@ pub(super) struct Phones {
 impl Worker {
     /// The phones that are registered here for `address`: all that the caller may mean, or the one that a GRUU names.
     pub(super) fn local_phones(&self, address: &str, caller: Option<&str>, request: &Message) -> Phones {
-        let mut bindings = self.exchange.registrations.bindings(unix_ms(), address);
+        let mut bindings = self.exchange.registrations.bindings(self.now.unix_ms, address);
         if let Some(Gruu::Public { instance }) = gruu_of(request) {
             bindings.retain(|binding| binding.is_of_instance(&instance));
         }
@@ -59,7 +58,7 @@ impl Worker {
         let opened = self.exchange.gruus.as_ref().and_then(|key| key.open(uri.user?, &self.exchange.domain));
         if let Some(opened) = opened {
             let address = self.exchange.address_of(&opened.user);
-            let mut bindings = self.exchange.registrations.bindings(unix_ms(), &address);
+            let mut bindings = self.exchange.registrations.bindings(self.now.unix_ms, &address);
             bindings.retain(|binding| opened.means(&address, binding));
             if bindings.is_empty() {
                 // It was withdrawn with the registration that it was given to (RFC 5627 §5.4).
@@ -101,7 +100,7 @@ impl Worker {
                 (self.exchange.address_of(&opened.user), Some(opened))
             }
         };
-        let mut bindings = self.exchange.registrations.bindings(unix_ms(), &address);
+        let mut bindings = self.exchange.registrations.bindings(self.now.unix_ms, &address);
         bindings.retain(|binding| match (&gruu, &opened) {
             (Gruu::Public { instance }, _) => served && binding.is_of_instance(instance),
             (Gruu::Temporary { .. }, Some(opened)) => opened.means(&address, binding),
@@ -185,14 +184,17 @@ impl Phones {
 }
 
 fn gruu_of(request: &Message) -> Option<Gruu> {
-    Gruu::of(&Uri::parse(request.request_uri()).ok()?)
+    // A GRUU has a parameter, as few URIs that are called have.
+    let uri = Some(request.request_uri()).filter(|uri| uri.contains(';'))?;
+    Gruu::of(&Uri::parse(uri).ok()?)
 }
 
 /// The Request-URI for another node: the address, and which of its phones alone.
 pub(super) fn peer_uri(address: &str, request: &Message) -> String {
-    let instance = Uri::parse(request.request_uri()).ok().and_then(|uri| uri.param("gr").flatten());
+    let with_params = Some(request.request_uri()).filter(|uri| uri.contains(';'));
+    let instance = with_params.and_then(|uri| Uri::parse(uri).ok()?.param("gr").flatten());
     match instance {
         Some(instance) => format!("sip:{address};gr={instance}"),
-        None => format!("sip:{address}"),
+        None => ["sip:", address].concat(),
     }
 }

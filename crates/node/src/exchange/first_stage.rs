@@ -17,7 +17,8 @@ use meshtone_sip::proxy::stateless::StatelessProxy;
 use meshtone_sip::transport::{Destination, Flow, Locals, Transmit, Transport};
 
 use super::Exchange;
-use crate::transport::LocalView;
+use crate::clock::unix_ms;
+use crate::transport::{LocalView, Outbox};
 
 /// Servers at most: each is asked for its health.
 pub const SERVERS_MAX: usize = 64;
@@ -99,13 +100,14 @@ impl FirstStage {
     }
 
     /// Sends a message one hop further.
-    pub(crate) fn message(&self, flow: &Flow, message: &Message) {
-        if !self.exchange.is_admitted(flow, message) || self.is_answer_to_probe(message) {
+    pub(crate) fn message(&self, flow: &Flow, message: &Message, outbox: &mut Outbox) {
+        let now_ms = unix_ms();
+        if !self.exchange.is_admitted(now_ms, flow, message) || self.is_answer_to_probe(message) {
             return;
         }
         let forwarded = self.proxy.forward(flow, message, &self.locals, |server| self.is_alive(server));
-        if let Some(transmit) = forwarded.filter(|transmit| self.exchange.may_leave(transmit)) {
-            self.exchange.transports.send(0, transmit);
+        if let Some(transmit) = forwarded.filter(|transmit| self.exchange.may_leave(now_ms, transmit)) {
+            self.exchange.transports.send(0, transmit, outbox);
         }
     }
 
@@ -148,7 +150,10 @@ impl FirstStage {
             .header(Header::CallId, &format!("{}{index}-{count}", self.probe))
             .header(Header::CSeq, "1 OPTIONS")
             .finish();
-        self.exchange.transports.send(0, Transmit { destination: server.clone(), message: question, origin: None });
+        let mut outbox = Outbox::default();
+        let question = Transmit { destination: server.clone(), message: question, origin: None };
+        self.exchange.transports.send(0, question, &mut outbox);
+        self.exchange.transports.send_all(&mut outbox);
     }
 
     /// Takes note of a server that is there: whatever it answers.

@@ -164,7 +164,7 @@ impl Exchange {
     }
 
     /// Whether a message is looked at: a request that would begin something, from a source that floods us, is not.
-    pub(crate) fn is_admitted(&self, flow: &Flow, message: &Message) -> bool {
+    pub(crate) fn is_admitted(&self, now_ms: u64, flow: &Flow, message: &Message) -> bool {
         let Some(remote) = flow.remote().filter(|remote| !self.trunks.is_provider(remote.ip())) else {
             return true;
         };
@@ -176,15 +176,15 @@ impl Exchange {
             && message.to_tag().is_none();
         let claims =
             [Header::Authorization, Header::ProxyAuthorization].iter().any(|header| message.header(*header).is_some());
-        !begins || self.guard.admit(unix_ms(), remote, claims)
+        !begins || self.guard.admit(now_ms, remote, claims)
     }
 
     /// Whether a message may leave: an answer to an address that nothing is known of must not be larger than what it got.
-    pub(crate) fn may_leave(&self, transmit: &Transmit) -> bool {
+    pub(crate) fn may_leave(&self, now_ms: u64, transmit: &Transmit) -> bool {
         let Destination::Flow(Flow::Udp { remote, .. }) = &transmit.destination else { return true };
         let message = &transmit.message;
         let is_known = message.is_request() || self.trunks.is_provider(remote.ip());
-        is_known || self.guard.may_answer(unix_ms(), remote.ip(), message.bytes().len())
+        is_known || self.guard.may_answer(now_ms, remote.ip(), message.bytes().len())
     }
 
     /// Signs a request that leaves for another node, where somebody is asserted to make it.

@@ -1,8 +1,6 @@
 //! REGISTER: who may bind which address to a phone at this node (RFC 3261 §10.3). What a binding is, and what the
 //! answer says, is `meshtone_sip::registrar`'s.
 
-use std::time::Instant;
-
 use meshtone_sip::message::{Header, Message, Uri};
 use meshtone_sip::registrar::Grants;
 use meshtone_sip::server::RequestId;
@@ -10,7 +8,6 @@ use meshtone_sip::transport::{Destination, Flow, Locals};
 
 use super::Authenticated;
 use super::worker::Worker;
-use crate::clock::unix_ms;
 use crate::transport::LocalView;
 
 impl Worker {
@@ -36,7 +33,7 @@ impl Worker {
             self.reject(id, 403, "This node may not speak for that address");
             return;
         }
-        if !self.exchange.guard.may_register(unix_ms(), flow.remote().map(|remote| remote.ip()), &user) {
+        if !self.exchange.guard.may_register(self.now.unix_ms, flow.remote().map(|remote| remote.ip()), &user) {
             self.reject_with(id, 503, "Too Many Registrations", &[(Header::RetryAfter, "60".to_owned())]);
             return;
         }
@@ -49,10 +46,10 @@ impl Worker {
             gruu: self.exchange.gruus.as_ref().filter(|_| user != address).map(|key| (address.as_str(), key)),
             service_route: service_route.as_deref(),
         };
-        match self.exchange.registrations.register(unix_ms(), &address, request, flow, grants) {
+        match self.exchange.registrations.register(self.now.unix_ms, &address, request, flow, grants) {
             Ok(response) => {
                 tracing::debug!(%address, "registered");
-                self.server.respond(Instant::now(), id, response);
+                self.server.respond(self.now.instant, id, response);
             }
             Err(rejection) => self.reject_with(id, rejection.status, rejection.reason, &rejection.extra),
         }

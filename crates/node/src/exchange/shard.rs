@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::overload::Load;
 use super::worker::{Input, Worker};
+use crate::transport::{Outbox, Transports};
 
 /// Inputs that its own task takes in one go before others have their turn.
 const BATCH: usize = 64;
@@ -24,6 +25,7 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(5);
 /// One worker, shared by all who bring it something.
 pub(crate) struct Shard {
     state: Mutex<State>,
+    transports: Arc<Transports>,
     /// Wakes the task when a timer is due earlier than it sleeps.
     earlier: Notify,
 }
@@ -58,30 +60,32 @@ impl Alarm {
 
 impl Shard {
     pub(crate) fn new(worker: Worker) -> Arc<Shard> {
+        let transports = worker.exchange.transports.clone();
         let state = State { worker, alarm: Alarm::default() };
-        Arc::new(Shard { state: Mutex::new(state), earlier: Notify::new() })
+        Arc::new(Shard { state: Mutex::new(state), transports, earlier: Notify::new() })
     }
 
     /// Handles a message that arrived. The load is how far behind is who brought it; `None` where that is not measured.
-    pub(crate) fn message(&self, flow: Flow, message: Message, load: Option<Load>) {
-        self.with(|worker| worker.on_message(flow, message, load));
+    /// What is to be sent over UDP is in the outbox then.
+    pub(crate) fn message(&self, flow: Flow, message: Message, load: Option<Load>, outbox: &mut Outbox) {
+        self.with(outbox, |worker| worker.on_message(flow, message, load));
     }
 
     /// Handles something that is not a message, and what of it could be read.
-    pub(crate) fn bad(&self, flow: Flow, error: &ParseError, partial: Option<Message>) {
-        self.with(|worker| worker.on_bad(flow, error, partial));
+    pub(crate) fn bad(&self, flow: Flow, error: &ParseError, partial: Option<Message>, outbox: &mut Outbox) {
+        self.with(outbox, |worker| worker.on_bad(flow, error, partial));
     }
 
     /// Works until the inbox closes.
     pub(crate) async fn run(self: Arc<Self>, mut inbox: mpsc::Receiver<Input>) {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING_EVERY);
-        self.with(Worker::begin);
+        self.run_once(Worker::begin);
         loop {
             let deadline = self.next_deadline();
             tokio::select! {
                 input = inbox.recv() => {
                     let Some(input) = input else { return };
-                    self.with(|worker| {
+                    self.run_once(|worker| {
                         worker.on_input(input);
                         for _ in 1..BATCH {
                             let Ok(input) = inbox.try_recv() else { break };
@@ -89,16 +93,24 @@ impl Shard {
                         }
                     });
                 }
-                () = wait_until(deadline) => self.with(Worker::on_timeout),
+                () = wait_until(deadline) => self.run_once(Worker::on_timeout),
                 () = self.earlier.notified() => {}
-                _ = housekeeping.tick() => self.with(Worker::on_housekeeping),
+                _ = housekeeping.tick() => self.run_once(Worker::on_housekeeping),
             }
         }
     }
 
-    fn with(&self, run: impl FnOnce(&mut Worker)) {
+    /// Lets the worker do something, and sends what comes of it.
+    fn run_once(&self, run: impl FnOnce(&mut Worker)) {
+        let mut outbox = Outbox::default();
+        self.with(&mut outbox, run);
+        self.transports.send_all(&mut outbox);
+    }
+
+    fn with(&self, outbox: &mut Outbox, run: impl FnOnce(&mut Worker)) {
         let mut state = self.lock();
         run(&mut state.worker);
+        outbox.append(&mut state.worker.outbox);
         let next = state.worker.next_timeout();
         let is_too_late = state.alarm.is_too_late(next);
         drop(state);

@@ -26,8 +26,9 @@ use super::reg_event::Subscriber;
 use super::search::Sought;
 use super::sips;
 use super::trunk::{TrunkInput, TrunkWork};
-use crate::clock::unix_ms;
+use crate::clock::Moment;
 use crate::member::Unknown;
+use crate::transport::Outbox;
 
 /// What a worker is given besides the messages that arrive.
 pub(crate) enum Input {
@@ -52,6 +53,10 @@ pub(crate) struct Worker {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) server: Server,
     pub(crate) index: usize,
+    /// When the input came that is being handled.
+    pub(crate) now: Moment,
+    /// What was asked for since somebody last took it.
+    pub(crate) outbox: Outbox,
     /// A sender of this worker's own inbox, for look-ups to answer to.
     pub(crate) answers: mpsc::Sender<Input>,
     pub(crate) overload: Overload,
@@ -110,9 +115,10 @@ pub(crate) struct Echo {
 impl Worker {
     /// Takes a message that arrived; `load` is how far behind is who brought it.
     pub(crate) fn on_message(&mut self, flow: Flow, message: Message, load: Option<Load>) {
-        let now = Instant::now();
+        self.now = Moment::now();
+        let now = self.now.instant;
         let sheds = self.overload.sheds(load);
-        if !self.exchange.is_admitted(&flow, &message) {
+        if !self.exchange.is_admitted(self.now.unix_ms, &flow, &message) {
             // Its source asks too much; that is no reason to keep others waiting.
         } else if sheds {
             let spread = message.call_id().bytes().fold(0, |sum: u32, byte| sum.wrapping_add(byte.into()));
@@ -125,17 +131,19 @@ impl Worker {
 
     /// Takes something that is not a message, and what of it could be read.
     pub(crate) fn on_bad(&mut self, flow: Flow, error: &ParseError, partial: Option<Message>) {
+        self.now = Moment::now();
         if let (Flow::Udp { remote, .. }, Some(partial)) = (&flow, &partial) {
             self.exchange.guard.received(remote.ip(), partial.bytes().len());
         }
-        self.server.handle_bad_message(Instant::now(), flow, error, partial);
+        self.server.handle_bad_message(self.now.instant, flow, error, partial);
         self.drain();
     }
 
     /// Takes what look-ups, transports and other rooms have to say.
     pub(crate) fn on_input(&mut self, input: Input) {
+        self.now = Moment::now();
         match input {
-            Input::TransportError(origin) => self.server.handle_transport_error(Instant::now(), origin),
+            Input::TransportError(origin) => self.server.handle_transport_error(self.now.instant, origin),
             Input::Located { id, targets, searching } => self.on_located(id, targets, searching),
             Input::Registered { address, removal } => self.tell_subscribers(&address, removal),
             Input::ByName { id, request, request_uri, by_name } => self.on_by_name(id, &request, request_uri, by_name),
@@ -150,6 +158,7 @@ impl Worker {
 
     /// Begins what a node does of itself.
     pub(crate) fn begin(&mut self) {
+        self.now = Moment::now();
         self.begin_trunks(self.workers);
         self.drain();
     }
@@ -161,13 +170,15 @@ impl Worker {
 
     /// Lets the timers that are due fire.
     pub(crate) fn on_timeout(&mut self) {
-        self.server.handle_timeout(Instant::now());
-        self.on_trunk_timeout(Instant::now());
+        self.now = Moment::now();
+        self.server.handle_timeout(self.now.instant);
+        self.on_trunk_timeout(self.now.instant);
         self.drain();
     }
 
     /// Ends what nobody ended.
     pub(crate) fn on_housekeeping(&mut self) {
+        self.now = Moment::now();
         self.end_silent_echoes();
         self.trunks.bridges.end_silent(&mut self.server, Instant::now());
         self.on_bridge_events();
@@ -191,10 +202,10 @@ impl Worker {
                 idle = false;
                 if self.is_to_itself(&transmit.destination) {
                     let flow = Flow::Peer { host: self.exchange.own_host.clone() };
-                    self.server.handle_message(Instant::now(), flow, transmit.message);
-                } else if self.exchange.may_leave(&transmit) {
+                    self.server.handle_message(self.now.instant, flow, transmit.message);
+                } else if self.exchange.may_leave(self.now.unix_ms, &transmit) {
                     let transmit = self.exchange.signed(transmit);
-                    self.exchange.transports.send(self.index, transmit);
+                    self.exchange.transports.send(self.index, transmit, &mut self.outbox);
                 }
             }
             while let Some(event) = self.server.poll_event() {
@@ -208,7 +219,7 @@ impl Worker {
     }
 
     fn on_event(&mut self, event: Event) {
-        let bridged = self.trunks.bridges.on_event(&mut self.server, Instant::now(), event);
+        let bridged = self.trunks.bridges.on_event(&mut self.server, self.now.instant, event);
         self.on_bridge_events();
         let Some(event) = bridged else { return };
         match event {
@@ -225,7 +236,7 @@ impl Worker {
             Event::Agent(AgentEvent::Moved { id, dialog, peer, request, flow }) => {
                 if self.has_moved(id, &peer, &request, &flow) {
                     self.move_echo(dialog, &flow);
-                    self.server.admit(Instant::now(), id);
+                    self.server.admit(self.now.instant, id);
                 }
             }
             Event::Agent(AgentEvent::Response { id, status, response, realm }) => {
@@ -275,9 +286,9 @@ impl Worker {
                     return;
                 }
                 if request.method() == Method::Bye {
-                    self.counted.ending(unix_ms(), id, request);
+                    self.counted.ending(self.now.unix_ms, id, request);
                 }
-                self.server.forward(Instant::now(), id, vec![target], false);
+                self.server.forward(self.now.instant, id, vec![target], false);
             }
             Routing::Gone => self.reject(id, 480, "The other side's connection is gone"),
             // It has been read on its way already: nothing that follows could keep what `sips` promises.
@@ -299,7 +310,7 @@ impl Worker {
     pub(super) fn begin_forwarding(&mut self, id: RequestId, request: &Message, targets: Vec<Target>, searching: bool) {
         let is_invite = request.method() == Method::Invite;
         if is_invite {
-            self.exchange.calls.begin(unix_ms(), request);
+            self.exchange.calls.begin(self.now.unix_ms, request);
         }
         let forwarded = Forwarded {
             call: is_invite.then(|| CallKey::of_invite(request)),
@@ -334,7 +345,7 @@ impl Worker {
             forwarded.exhausted = None;
             let targets = self.anchored(id, targets);
             // More may always follow as far as the engine knows: the last word is `settle`'s.
-            self.server.forward(Instant::now(), id, targets, true);
+            self.server.forward(self.now.instant, id, targets, true);
         }
         self.settle(id);
     }
@@ -358,7 +369,7 @@ impl Worker {
             None => self.unavailable(id, "Not registered anywhere"),
             // Nobody was reached: to the caller that is one thing, whether a node, a link or a phone is down.
             Some(408 | 503) => self.unavailable(id, "Nobody answers there"),
-            Some(_) => self.server.forward(Instant::now(), id, Vec::new(), false),
+            Some(_) => self.server.forward(self.now.instant, id, Vec::new(), false),
         }
     }
 
@@ -382,22 +393,22 @@ impl Worker {
         self.forget_anchors(id);
         self.on_way_ended(forwarded.ways, status);
         let Some(call) = forwarded.call else { return };
-        self.exchange.calls.answered(unix_ms(), &call.call_id, status);
+        self.exchange.calls.answered(self.now.unix_ms, &call.call_id, status);
         if (200..300).contains(&status) {
             self.counted.stands(call, forwarded.allowance);
         }
     }
 
     pub(crate) fn reject(&mut self, id: RequestId, status: u16, reason: &str) {
-        self.server.reject(Instant::now(), id, status, reason, &[]);
+        self.server.reject(self.now.instant, id, status, reason, &[]);
     }
 
     /// Asks for credentials, without keeping anything of the request.
     pub(crate) fn challenge(&mut self, id: RequestId, status: u16, reason: &str, challenges: &[(Header, String)]) {
-        self.server.challenge(Instant::now(), id, status, reason, challenges);
+        self.server.challenge(self.now.instant, id, status, reason, challenges);
     }
 
     pub(crate) fn reject_with(&mut self, id: RequestId, status: u16, reason: &str, extra: &[(Header, String)]) {
-        self.server.reject(Instant::now(), id, status, reason, extra);
+        self.server.reject(self.now.instant, id, status, reason, extra);
     }
 }

@@ -11,6 +11,7 @@ use meshtone_sip::transaction::TransactionId;
 use meshtone_sip::transport::Flow;
 use tokio::sync::mpsc;
 
+use super::outbox::Outbox;
 use crate::exchange::first_stage::FirstStage;
 use crate::exchange::overload::Load;
 use crate::exchange::shard::Shard;
@@ -64,29 +65,29 @@ impl Dispatch {
     }
 
     /// Lets its worker handle a message from a datagram.
-    pub(crate) fn datagram(&self, flow: Flow, message: Message, load: Load) {
+    pub(crate) fn datagram(&self, flow: Flow, message: Message, load: Load, outbox: &mut Outbox) {
         if let Some(first_stage) = self.first_stage() {
-            first_stage.message(&flow, &message);
+            first_stage.message(&flow, &message, outbox);
         } else if let Some(shard) = self.shard(message.call_id()) {
-            shard.message(flow, message, Some(load));
+            shard.message(flow, message, Some(load), outbox);
         }
     }
 
     /// Lets its worker handle a message from a stream. The stream is not read meanwhile, so who sends too much has to wait.
-    pub(crate) fn stream(&self, flow: Flow, message: Message) {
+    pub(crate) fn stream(&self, flow: Flow, message: Message, outbox: &mut Outbox) {
         // Other nodes want this one.
         if let Some(first_stage) = self.first_stage().filter(|_| !matches!(flow, Flow::Peer { .. })) {
-            first_stage.message(&flow, &message);
+            first_stage.message(&flow, &message, outbox);
         } else if let Some(shard) = self.shard(message.call_id()) {
-            shard.message(flow, message, None);
+            shard.message(flow, message, None, outbox);
         }
     }
 
     /// Hands over what could not be parsed, so that it can be answered.
-    pub(crate) fn bad(&self, flow: Flow, error: &ParseError, partial: Option<Message>) {
+    pub(crate) fn bad(&self, flow: Flow, error: &ParseError, partial: Option<Message>, outbox: &mut Outbox) {
         let call_id = partial.as_ref().map_or("", |message| message.call_id());
         if let Some(shard) = self.shard(call_id) {
-            shard.bad(flow, error, partial);
+            shard.bad(flow, error, partial, outbox);
         }
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod dispatch;
 mod listeners;
 mod next_hop;
 mod open_files;
+mod outbox;
 mod peer;
 pub(crate) mod policy;
 mod stream;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 use meshtone_overlay::node::Overlay;
+use meshtone_sip::message::{Message, ParseError};
 use meshtone_sip::transport::{Destination, Flow, Locals, Transmit, Transport, host_port};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -37,6 +39,8 @@ use connections::{Connections, Target};
 use dispatch::{Dispatch, Outgoing, Report};
 pub(crate) use listeners::Addresses;
 use listeners::Listeners;
+use outbox::Datagram;
+pub(crate) use outbox::Outbox;
 pub(crate) use peer::{Proven, host_of, node_of};
 use tls::certificate::{Certificate, CertificateError};
 use tls::{Connector, Tls};
@@ -127,8 +131,7 @@ impl Transports {
         let accepting = std::mem::take(&mut *self.accepting.lock().unwrap_or_else(PoisonError::into_inner));
         for ((index, listener), socket) in self.listeners.iter().zip(accepting) {
             if let Some(udp) = &listener.udp {
-                udp::receive(index, udp, &self.dispatch, self.receivers)
-                    .map_err(|reason| TransportError::Listen(listener.address, reason))?;
+                udp::receive(index, udp, self).map_err(|reason| TransportError::Listen(listener.address, reason))?;
             }
             tokio::spawn(tcp::accept(self.clone(), pages.clone(), index, listener.stream, socket));
         }
@@ -156,11 +159,12 @@ impl Transports {
         }
     }
 
-    /// Sends for worker number `worker`; a failure comes back to it as an input.
-    pub(crate) fn send(self: &Arc<Self>, worker: usize, transmit: Transmit) {
+    /// Sends for worker number `worker`; a failure comes back to it as an input. A datagram waits in the outbox until that is
+    /// [sent](Self::send_all).
+    pub(crate) fn send(self: &Arc<Self>, worker: usize, transmit: Transmit, outbox: &mut Outbox) {
         let Transmit { destination, message, origin } = transmit;
         let report = origin.map(|origin| Report { worker, origin });
-        let bytes = message.bytes().clone();
+        let bytes = || message.bytes().clone();
         match destination {
             Destination::Address { addr, .. } | Destination::Flow(Flow::Udp { remote: addr, .. })
                 if !policy::is_sendable(addr) =>
@@ -168,27 +172,29 @@ impl Transports {
                 tracing::debug!(%addr, "nothing is sent to such an address");
                 self.dispatch.failed(report);
             }
-            Destination::Flow(Flow::Udp { listener, remote }) => self.send_datagram(listener, remote, &bytes, report),
+            Destination::Flow(Flow::Udp { listener, remote }) => {
+                outbox.push(Datagram { listener, remote, message, report });
+            }
             Destination::Flow(Flow::Stream { connection, .. }) => {
-                self.send_on_connection(connection, Outgoing { bytes, report });
+                self.send_on_connection(connection, Outgoing { bytes: bytes(), report });
             }
             Destination::Flow(Flow::Peer { host }) | Destination::Peer(host) => match node_of(&host) {
-                Some(node) => peer::send(self, node, message.call_id(), Outgoing { bytes, report }),
+                Some(node) => peer::send(self, node, message.call_id(), Outgoing { bytes: bytes(), report }),
                 None => self.dispatch.failed(report),
             },
             Destination::Address { transport: Transport::Udp, addr, listener } => {
-                self.send_datagram(listener, addr, &bytes, report);
+                outbox.push(Datagram { listener, remote: addr, message, report });
             }
             Destination::Address { transport: Transport::Tcp, addr, listener } => {
                 let target = Target { transport: Transport::Tcp, remote: addr, name: None };
-                self.send_by_connection(listener, target, Outgoing { bytes, report });
+                self.send_by_connection(listener, target, Outgoing { bytes: bytes(), report });
             }
             Destination::Address { transport: Transport::Tls, addr, listener } => match next_hop::name(&message) {
                 Some(name) => {
                     let target = Target { transport: Transport::Tls, remote: addr, name: Some(name) };
                     let is_within_dialog = message.is_request() && message.to_tag().is_some();
                     let target = if is_within_dialog { self.connections().as_proven(target) } else { target };
-                    self.send_by_connection(listener, target, Outgoing { bytes, report });
+                    self.send_by_connection(listener, target, Outgoing { bytes: bytes(), report });
                 }
                 None => self.dispatch.failed(report),
             },
@@ -218,14 +224,31 @@ impl Transports {
         }
     }
 
-    fn send_datagram(&self, listener: u16, remote: SocketAddr, bytes: &[u8], report: Option<Report>) {
-        let Some(socket) = self.listeners.udp(listener, remote) else {
-            self.dispatch.failed(report);
-            return;
-        };
-        if let Err(error) = udp::send(socket, remote, bytes) {
-            tracing::debug!(%remote, %error, "UDP send");
-            self.dispatch.failed(report);
+    /// Lets its worker handle a message from a stream.
+    fn on_message(&self, flow: Flow, message: Message) {
+        let mut outbox = Outbox::default();
+        self.dispatch.stream(flow, message, &mut outbox);
+        self.send_all(&mut outbox);
+    }
+
+    /// Lets its worker answer what a stream brought that is no message.
+    fn on_bad(&self, flow: Flow, error: &ParseError, partial: Option<Message>) {
+        let mut outbox = Outbox::default();
+        self.dispatch.bad(flow, error, partial, &mut outbox);
+        self.send_all(&mut outbox);
+    }
+
+    /// Sends what waits in an outbox.
+    pub(crate) fn send_all(&self, outbox: &mut Outbox) {
+        for Datagram { listener, remote, message, report } in outbox.drain() {
+            let Some(socket) = self.listeners.udp(listener, remote) else {
+                self.dispatch.failed(report);
+                continue;
+            };
+            if let Err(error) = udp::send(socket, remote, message.bytes()) {
+                tracing::debug!(%remote, %error, "UDP send");
+                self.dispatch.failed(report);
+            }
         }
     }
 

@@ -221,9 +221,9 @@ async fn read_all(
                         }
                         registered = Some(key);
                     }
-                    transports.dispatch.stream(flow.clone(), message);
+                    transports.on_message(flow.clone(), message);
                 }
-                Ok(Some(StreamItem::Bad(error, partial))) => transports.dispatch.bad(flow.clone(), &error, partial),
+                Ok(Some(StreamItem::Bad(error, partial))) => transports.on_bad(flow.clone(), &error, partial),
                 Ok(Some(StreamItem::KeepAlivePing | StreamItem::KeepAlivePong)) => {}
                 Ok(None) => break,
                 Err(error) => {

@@ -68,11 +68,11 @@ async fn read_all<S: AsyncRead>(transports: &Arc<Transports>, flow: Flow, connec
                     if !proven {
                         transports.prove_connection(connection);
                     }
-                    transports.dispatch.stream(flow.clone(), message);
+                    transports.on_message(flow.clone(), message);
                     proven = true;
                     progressed = true;
                 }
-                Ok(Some(StreamItem::Bad(error, partial))) => transports.dispatch.bad(flow.clone(), &error, partial),
+                Ok(Some(StreamItem::Bad(error, partial))) => transports.on_bad(flow.clone(), &error, partial),
                 // RFC 5626 §4.4.1: a double CRLF is answered by a single one.
                 Ok(Some(StreamItem::KeepAlivePing)) => transports.pong(connection),
                 Ok(Some(StreamItem::KeepAlivePong)) => {}
@@ -80,7 +80,7 @@ async fn read_all<S: AsyncRead>(transports: &Arc<Transports>, flow: Flow, connec
                 Err(lost) => {
                     tracing::debug!(error = %lost.error, "framing lost, connection closed");
                     if lost.partial.is_some() {
-                        transports.dispatch.bad(flow, &lost.error, lost.partial);
+                        transports.on_bad(flow, &lost.error, lost.partial);
                         tokio::time::sleep(LAST_ANSWER_WITHIN).await;
                     }
                     return;

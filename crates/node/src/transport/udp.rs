@@ -6,6 +6,9 @@
 //!
 //! As long as one thread keeps up, it is alone: threads that take turns find each other's caches cold, and each message wakes one.
 //! Whoever finds more waiting than he handles in one go wakes the next one, which works until nothing waits any more.
+//!
+//! The kernel's way of a packet and the engine's way of a message each fill the processor's nearest caches. So a thread takes over
+//! what there is, then reads and handles several messages, then sends what came of them: each way once in a go, not for each message.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -14,14 +17,15 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use meshtone_sip::message::{Message, ParseError};
+use meshtone_sip::message::Message;
 use meshtone_sip::server::opens_something;
 use meshtone_sip::transport::Flow;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
 
-use super::dispatch::{ARRIVED_MAX, Dispatch};
-use super::stun;
+use super::dispatch::ARRIVED_MAX;
+use super::outbox::Outbox;
+use super::{Transports, stun};
 use crate::clock::unix_ms;
 use crate::exchange::overload::Load;
 
@@ -68,24 +72,20 @@ pub(super) fn send(socket: &UdpSocket, remote: SocketAddr, bytes: &[u8]) -> Resu
     }
 }
 
-/// Starts `count` threads that receive until the dispatch is closed.
-pub(super) fn receive(
-    listener: u16,
-    socket: &Arc<UdpSocket>,
-    dispatch: &Dispatch,
-    count: usize,
-) -> std::io::Result<()> {
+/// Starts the threads that receive until the dispatch is closed.
+pub(super) fn receive(listener: u16, socket: &Arc<UdpSocket>, transports: &Arc<Transports>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Handle::current();
     let mut next = None;
-    for index in (0..count).rev() {
+    for index in (0..transports.receivers).rev() {
         let receiver = Receiver {
             listener,
             socket: socket.clone(),
-            dispatch: dispatch.clone(),
+            transports: transports.clone(),
             turn: Turn::of(index),
             next: next.take(),
             arrived: VecDeque::new(),
             arrived_bytes: 0,
+            outbox: Outbox::default(),
             keep_alives: stun::Budget::default(),
         };
         let runtime = runtime.clone();
@@ -134,27 +134,28 @@ pub(super) fn wake(socket: &UdpSocket, address: SocketAddr) {
 struct Receiver {
     listener: u16,
     socket: Arc<UdpSocket>,
-    dispatch: Dispatch,
+    transports: Arc<Transports>,
     turn: Turn,
     /// Who helps when there is more than this one handles.
     next: Option<Thread>,
     arrived: VecDeque<Arrived>,
     arrived_bytes: usize,
+    /// What came of the messages of this go.
+    outbox: Outbox,
     keep_alives: stun::Budget,
 }
 
 /// A datagram that waits for its turn.
 struct Arrived {
-    flow: Flow,
-    message: Result<Message, (ParseError, Option<Message>)>,
-    len: usize,
+    remote: SocketAddr,
+    datagram: Bytes,
     at: Instant,
 }
 
 impl Receiver {
     fn run(mut self) {
         let mut buffer = vec![0; MAX_DATAGRAM];
-        while !self.dispatch.is_closed() {
+        while !self.transports.dispatch.is_closed() {
             if self.arrived.is_empty() {
                 self.wait(&mut buffer);
             }
@@ -171,6 +172,7 @@ impl Receiver {
                 let Some(arrived) = self.arrived.pop_front() else { break };
                 self.handle(arrived);
             }
+            self.transports.send_all(&mut self.outbox);
         }
         self.wake_next();
     }
@@ -226,29 +228,30 @@ impl Receiver {
         if datagram.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             return;
         }
-        let message = Message::parse(Bytes::copy_from_slice(datagram)).map_err(|error| {
-            tracing::debug!(%remote, %error, "bad datagram");
-            (error, Message::parse_lenient(Bytes::copy_from_slice(datagram)))
-        });
+        let datagram = Bytes::copy_from_slice(datagram);
         let is_crowded = self.arrived.len() >= ARRIVED_MAX - ESTABLISHED_RESERVE;
-        if is_crowded && !message.as_ref().is_ok_and(|message| !opens_something(message)) {
+        if is_crowded && !Message::parse(datagram.clone()).is_ok_and(|message| !opens_something(&message)) {
             tracing::debug!("too far behind, datagram dropped");
             return;
         }
         self.arrived_bytes += datagram.len();
-        let flow = Flow::Udp { listener: self.listener, remote };
-        self.arrived.push_back(Arrived { flow, message, len: datagram.len(), at: Instant::now() });
+        self.arrived.push_back(Arrived { remote, datagram, at: Instant::now() });
     }
 
     fn handle(&mut self, arrived: Arrived) {
-        let Arrived { flow, message, len, at } = arrived;
-        self.arrived_bytes = self.arrived_bytes.saturating_sub(len);
-        match message {
+        let Arrived { remote, datagram, at } = arrived;
+        self.arrived_bytes = self.arrived_bytes.saturating_sub(datagram.len());
+        let flow = Flow::Udp { listener: self.listener, remote };
+        let dispatch = &self.transports.dispatch;
+        match Message::parse_or_partial(datagram) {
             Ok(message) => {
                 let load = Load { waiting: self.arrived.len(), age: at.elapsed() };
-                self.dispatch.datagram(flow, message, load);
+                dispatch.datagram(flow, message, load, &mut self.outbox);
             }
-            Err((error, partial)) => self.dispatch.bad(flow, &error, partial),
+            Err((error, partial)) => {
+                tracing::debug!(%remote, %error, "bad datagram");
+                dispatch.bad(flow, &error, partial, &mut self.outbox);
+            }
         }
     }
 }

@@ -170,12 +170,12 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
 fn on_message(transports: &Arc<Transports>, flow: &Flow, payload: Bytes) -> bool {
     match Message::parse(payload.clone()) {
         Ok(message) => {
-            transports.dispatch.stream(flow.clone(), message);
+            transports.on_message(flow.clone(), message);
             true
         }
         Err(error) => {
             tracing::debug!(%error, "bad message over WebSocket");
-            transports.dispatch.bad(flow.clone(), &error, Message::parse_lenient(payload));
+            transports.on_bad(flow.clone(), &error, Message::parse_lenient(payload));
             false
         }
     }
