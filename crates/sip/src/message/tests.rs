@@ -425,6 +425,45 @@ fn a_tag_is_added_only_where_there_is_none() {
 }
 
 #[test]
+fn a_response_without_its_first_via_is_what_the_editor_makes_of_it() {
+    let starts = ["SIP/2.0 200 OK", "SIP/2.0 200", "sip/2.0 200 OK", "SIP/2.0 486 Busy \u{e4}"];
+    let vias = [
+        "Via: SIP/2.0/UDP a",
+        "v:SIP/2.0/UDP a ",
+        "Via: SIP/2.0/UDP a, SIP/2.0/UDP b",
+        "Via: ,SIP/2.0/UDP a",
+        "Via: SIP/2.0/UDP\r\n a",
+    ];
+    let rests = [
+        "Via: SIP/2.0/UDP z\r\nl: 2\r\n",
+        "Content-Length: 2\r\nVIA : SIP/2.0/UDP z\r\n",
+        "Via: SIP/2.0/UDP z\r\n",
+        "l: 2\r\n",
+    ];
+    let mut cut = 0;
+    for number in 0..starts.len() * vias.len() * rests.len() * 4 {
+        let (variant, number) = (number % 4, number / 4);
+        let (start, number) = (starts[number % starts.len()], number / starts.len());
+        let (via, rest) = (vias[number % vias.len()], rests[number / vias.len()]);
+        let before = if variant < 2 { "" } else { "Call-ID: c\r\n" };
+        let body = if variant % 2 == 0 { b"ab" } else { b"\xff\xfe" };
+        let head = format!(
+            "{start}\r\n{before}{via}\r\nFrom: <sip:a@b>;tag=1\r\n{rest}To: <sip:c@d>\r\nCSeq: 7 INVITE\r\n\r\n"
+        );
+        let response = Message::parse([head.as_bytes(), body].concat().into()).unwrap();
+        let _ = response.read_essentials();
+        let without = response.without_first_value(Header::Via);
+        assert_indexed(&without);
+        let edited = response.edit().pop_value(Header::Via).finish();
+        assert_eq!(without.bytes(), edited.bytes(), "{head}");
+        assert_eq!((without.from(), without.to(), without.cseq()), (edited.from(), edited.to(), edited.cseq()));
+        assert_eq!((without.status(), without.body()), (edited.status(), edited.body()));
+        cut += usize::from(response.without_first_line(Header::Via).is_some());
+    }
+    assert!(cut > 20, "{cut} were cut");
+}
+
+#[test]
 fn a_first_value_or_a_tag_is_put_in_and_nothing_else_moves() {
     let noted = invite().with_first_value(Header::Via, "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1;received=192.0.2.9");
     assert_indexed(&noted);

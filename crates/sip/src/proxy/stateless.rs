@@ -168,9 +168,7 @@ impl StatelessProxy {
         }
         let (_, token) = read.via.branch()?.strip_prefix(PREFIX)?.split_once('.')?;
         let destination = self.tokens.open(token, message.call_id(), || None).ok()?;
-        let mut editor = message.edit();
-        editor.pop_value(Header::Via);
-        Some(Transmit { destination, message: editor.finish(), origin: None })
+        Some(Transmit { destination, message: message.without_first_value(Header::Via), origin: None })
     }
 
     /// Answers without state. An ACK is never answered (RFC 3261 §17.1.1.3).

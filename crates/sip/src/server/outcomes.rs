@@ -61,7 +61,7 @@ impl Server {
             }
             return;
         }
-        let mut response = response.edit().pop_value(Header::Via).finish();
+        let mut response = response.without_first_value(Header::Via);
         if let Some(asked) = self.requests.get(&id).and_then(|open| open.session_timer)
             && let Some(completed) = session_timer::completed(&response, asked)
         {
