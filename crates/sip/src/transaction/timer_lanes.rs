@@ -21,6 +21,8 @@ const LANES_MAX: usize = 8;
 pub(crate) struct TimerLanes<K> {
     lanes: Vec<VecDeque<Entry<K>>>,
     others: BTreeMap<(Instant, u64), (K, TimerReason)>,
+    /// The earliest entry, which is asked for several times with every message.
+    first: Option<Entry<K>>,
     last_number: u64,
 }
 
@@ -42,7 +44,7 @@ pub(crate) struct Armed {
 
 impl<K: Copy> TimerLanes<K> {
     pub(crate) fn new() -> Self {
-        TimerLanes { lanes: Vec::new(), others: BTreeMap::new(), last_number: 0 }
+        TimerLanes { lanes: Vec::new(), others: BTreeMap::new(), first: None, last_number: 0 }
     }
 
     /// Replaces the entry that the machine of `key` is armed with by `next`. True when the first of all entries became void by
@@ -51,7 +53,7 @@ impl<K: Copy> TimerLanes<K> {
         if armed.map(|armed| (armed.at, armed.reason)) == next {
             return false;
         }
-        let was_first = armed.is_some_and(|armed| self.first().is_some_and(|first| first.number == armed.number));
+        let was_first = armed.is_some_and(|armed| self.first.is_some_and(|first| first.number == armed.number));
         if let Some(armed) = armed {
             self.take_back(armed);
         }
@@ -66,19 +68,19 @@ impl<K: Copy> TimerLanes<K> {
 
     /// The earliest entry.
     pub(crate) fn next(&self) -> Option<(Instant, TimerReason)> {
-        self.first().map(|entry| (entry.at, entry.reason))
+        self.first.map(|entry| (entry.at, entry.reason))
     }
 
     /// Takes out the earliest entry when it is due; its owner must forget that it is armed.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<K> {
-        let first = self.first().filter(|first| first.at <= now)?;
+        let first = self.first.filter(|first| first.at <= now)?;
         self.remove_first(&first);
         Some(first.key)
     }
 
     /// Takes void entries out until the first one counts; `armed` tells what the machine of a key is armed with.
     pub(crate) fn settle(&mut self, armed: impl Fn(K) -> Option<Armed>) {
-        while let Some(first) = self.first() {
+        while let Some(first) = self.first {
             if armed(first.key).is_some_and(|armed| armed.number == first.number) {
                 return;
             }
@@ -91,10 +93,13 @@ impl<K: Copy> TimerLanes<K> {
         let is_it = |entry: &Entry<K>| entry.number == armed.number;
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.back().is_some_and(is_it)) {
             lane.pop_back();
+            if self.first.is_some_and(|first| first.number == armed.number) {
+                self.first = self.find_first();
+            }
         }
     }
 
-    fn first(&self) -> Option<Entry<K>> {
+    fn find_first(&self) -> Option<Entry<K>> {
         let lanes = self.lanes.iter().filter_map(|lane| lane.front()).copied();
         let other = self.others.first_key_value();
         let other = other.map(|(&(at, number), &(key, reason))| Entry { at, number, key, reason });
@@ -115,10 +120,14 @@ impl<K: Copy> TimerLanes<K> {
                 self.others.remove(&(first.at, first.number));
             }
         }
+        self.first = self.find_first();
     }
 
     /// Puts an entry into the lane that ends latest before it, so that each lane goes on with one duration.
     fn insert(&mut self, entry: Entry<K>) {
+        if self.first.is_none_or(|first| (entry.at, entry.number) < (first.at, first.number)) {
+            self.first = Some(entry);
+        }
         let end = |lane: &VecDeque<Entry<K>>| lane.back().map(|back| back.at);
         let lanes = self.lanes.len();
         let fitting = self.lanes.iter_mut().filter(|lane| end(lane).is_none_or(|end| end <= entry.at));
