@@ -5,7 +5,7 @@
 //! burst finds room, and so that it is known how far behind this node is.
 //!
 //! As long as one thread keeps up, it is alone: threads that take turns find each other's caches cold, and each message wakes one.
-//! Whoever finds more waiting than he handles in one go wakes the next one, which works until nothing waits any more.
+//! Whoever finds more waiting than one go takes from the kernel wakes the next one, which works until nothing waits any more.
 //!
 //! The kernel's way of a packet and the engine's way of a message each fill the processor's nearest caches. So a thread takes over
 //! what there is, then reads and handles several messages, then sends what came of them: each way once in a go, not for each message.
@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,11 @@ const ESTABLISHED_RESERVE: usize = ARRIVED_MAX / 4;
 const TAKEN: usize = 64;
 const HANDLED: usize = 16;
 
-/// How often the second thread looks whether anything waits, should the first one be held up: soon enough that no phone asks again,
+/// A thread with no more than this waiting keeps up: it is half a millisecond of work, which takes longer where two threads take turns
+/// than where one is alone.
+const ALONE: usize = 64;
+
+/// How often the second thread looks whether the first one is held up: soon enough that no phone asks again,
 /// which it does after half a second, and too seldom to matter.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -75,13 +80,18 @@ pub(super) fn send(socket: &UdpSocket, remote: SocketAddr, bytes: &[u8]) -> Resu
 /// Starts the threads that receive until the dispatch is closed.
 pub(super) fn receive(listener: u16, socket: &Arc<UdpSocket>, transports: &Arc<Transports>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Handle::current();
-    let mut next = None;
+    let beat = Arc::new(AtomicU32::new(0));
+    let mut next: Option<Helper> = None;
     for index in (0..transports.receivers).rev() {
         let receiver = Receiver {
             listener,
             socket: socket.clone(),
             transports: transports.clone(),
             turn: Turn::of(index),
+            beat: beat.clone(),
+            seen: 0,
+            is_wanted: Arc::default(),
+            finds_much: false,
             next: next.take(),
             arrived: VecDeque::new(),
             arrived_bytes: 0,
@@ -89,12 +99,13 @@ pub(super) fn receive(listener: u16, socket: &Arc<UdpSocket>, transports: &Arc<T
             keep_alives: stun::Budget::default(),
         };
         let runtime = runtime.clone();
+        let is_wanted = receiver.is_wanted.clone();
         let thread = std::thread::Builder::new().name(format!("udp-{listener}-{index}")).spawn(move || {
             // Workers start look-ups.
             let _entered = runtime.enter();
             receiver.run();
         })?;
-        next = Some(thread.thread().clone());
+        next = Some(Helper { thread: thread.thread().clone(), is_wanted });
     }
     Ok(())
 }
@@ -104,10 +115,10 @@ pub(super) fn receive(listener: u16, socket: &Arc<UdpSocket>, transports: &Arc<T
 enum Turn {
     /// Whenever something arrives.
     Always,
-    /// When it is woken, and now and then.
+    /// When it is wanted, and when the first thread does nothing.
     Watching,
-    /// When it is woken.
-    Woken,
+    /// When it is wanted.
+    Wanted,
 }
 
 impl Turn {
@@ -115,7 +126,7 @@ impl Turn {
         match index {
             0 => Turn::Always,
             1 => Turn::Watching,
-            _ => Turn::Woken,
+            _ => Turn::Wanted,
         }
     }
 }
@@ -136,13 +147,26 @@ struct Receiver {
     socket: Arc<UdpSocket>,
     transports: Arc<Transports>,
     turn: Turn,
-    /// Who helps when there is more than this one handles.
-    next: Option<Thread>,
+    /// How often the first thread has gone round.
+    beat: Arc<AtomicU32>,
+    /// The beat at the last look.
+    seen: u32,
+    is_wanted: Arc<AtomicBool>,
+    /// Whether the last go found more than one thread alone would leave.
+    finds_much: bool,
+    /// Who helps when there is more than this one keeps up with.
+    next: Option<Helper>,
     arrived: VecDeque<Arrived>,
     arrived_bytes: usize,
     /// What came of the messages of this go.
     outbox: Outbox,
     keep_alives: stun::Budget,
+}
+
+/// A thread that can be woken.
+struct Helper {
+    thread: Thread,
+    is_wanted: Arc<AtomicBool>,
 }
 
 /// A datagram that waits for its turn.
@@ -156,16 +180,22 @@ impl Receiver {
     fn run(mut self) {
         let mut buffer = vec![0; MAX_DATAGRAM];
         while !self.transports.dispatch.is_closed() {
-            if self.arrived.is_empty() {
-                self.wait(&mut buffer);
+            if self.turn == Turn::Always {
+                self.beat.fetch_add(1, Ordering::Relaxed);
             }
-            for _ in 0..TAKEN {
+            if self.arrived.is_empty() && !self.wait(&mut buffer) {
+                continue;
+            }
+            let mut taken = 0;
+            while taken < TAKEN {
                 let is_full = self.arrived.len() >= ARRIVED_MAX || self.arrived_bytes >= ARRIVED_BYTES_MAX;
                 if is_full || !self.take(&mut buffer, RecvFlags::DONTWAIT) {
                     break;
                 }
+                taken += 1;
             }
-            if self.arrived.len() > HANDLED {
+            self.finds_much = taken > HANDLED;
+            if self.arrived.len() > ALONE {
                 self.wake_next();
             }
             for _ in 0..HANDLED {
@@ -177,20 +207,29 @@ impl Receiver {
         self.wake_next();
     }
 
-    /// Waits until there may be something to take, or took it.
-    fn wait(&mut self, buffer: &mut [u8]) {
-        let flags = if self.turn == Turn::Always { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        let is_there = self.take(buffer, flags);
+    /// Waits until there may be something to take, or took it; false where that is not this thread's business.
+    fn wait(&mut self, buffer: &mut [u8]) -> bool {
         match self.turn {
-            Turn::Watching if !is_there => std::thread::park_timeout(LOOK_EVERY),
-            Turn::Woken if !is_there => std::thread::park(),
-            Turn::Always | Turn::Watching | Turn::Woken => {}
+            Turn::Always => self.take(buffer, RecvFlags::empty()),
+            // Who helps goes on as long as that is needed: one who leaves is soon called again.
+            Turn::Watching | Turn::Wanted if self.finds_much => true,
+            Turn::Watching => {
+                std::thread::park_timeout(LOOK_EVERY);
+                let beat = self.beat.load(Ordering::Relaxed);
+                let is_held_up = std::mem::replace(&mut self.seen, beat) == beat;
+                self.is_wanted.swap(false, Ordering::Relaxed) || is_held_up
+            }
+            Turn::Wanted => {
+                std::thread::park();
+                self.is_wanted.swap(false, Ordering::Relaxed)
+            }
         }
     }
 
     fn wake_next(&self) {
         if let Some(next) = &self.next {
-            next.unpark();
+            next.is_wanted.store(true, Ordering::Relaxed);
+            next.thread.unpark();
         }
     }
 
