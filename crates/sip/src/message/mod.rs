@@ -98,8 +98,8 @@ impl Message {
     /// # Errors
     ///
     /// As [`Parsed::parse`].
-    pub fn parse(datagram: Bytes) -> Result<Message, ParseError> {
-        Parsed::parse(datagram).map(Message::from)
+    pub fn parse(mut datagram: Bytes) -> Result<Message, ParseError> {
+        Parsed::parse_from(&mut datagram)
     }
 
     /// Parses a datagram as [`Message::parse`] does; of one that is refused, gives what [`Message::parse_lenient`] reads of it.
@@ -108,8 +108,7 @@ impl Message {
     ///
     /// As [`Parsed::parse`], and what can be answered.
     pub fn parse_or_partial(mut datagram: Bytes) -> Result<Message, (ParseError, Option<Message>)> {
-        let parsed = Parsed::parse_from(&mut datagram);
-        parsed.map(Message::from).map_err(|error| (error, Message::parse_lenient(datagram)))
+        Parsed::parse_from(&mut datagram).map_err(|error| (error, Message::parse_lenient(datagram)))
     }
 
     /// Reads what can be read of a request that [`Message::parse`] refused, so that it can be answered.
@@ -133,7 +132,7 @@ impl Message {
     /// Takes what a scan found; with an error the scan keeps it, for [`Message::partial`].
     pub(crate) fn from_scan(bytes: Bytes, scanner: &mut Scanner, body: usize) -> Result<Message, ParseError> {
         let mut bytes = bytes;
-        Parsed::from_scan(&mut bytes, scanner, body).map(Message::from)
+        Parsed::from_scan(&mut bytes, scanner, body)
     }
 
     /// Takes what a scan found of a request that is refused, to answer it.
@@ -187,8 +186,9 @@ impl Parsed {
         Parsed::parse_from(&mut datagram)
     }
 
-    /// As [`Parsed::parse`]; a datagram that is refused stays where it is, but for what is no part of its message.
-    fn parse_from(datagram: &mut Bytes) -> Result<Parsed, ParseError> {
+    /// As [`Parsed::parse`]; a datagram that is refused stays where it is, but for what is no part of its message. What was
+    /// parsed is half a kilobyte, and made where it is wanted.
+    fn parse_from<T: From<Parsed>>(datagram: &mut Bytes) -> Result<T, ParseError> {
         skip_line_breaks(datagram);
         if datagram.len() > MAX_MESSAGE_LEN {
             return Err(ParseError::MessageTooLarge);
@@ -214,7 +214,7 @@ impl Parsed {
         Parsed::from_scan(datagram, &mut scanner, body)
     }
 
-    fn from_scan(bytes: &mut Bytes, scanner: &mut Scanner, body: usize) -> Result<Parsed, ParseError> {
+    fn from_scan<T: From<Parsed>>(bytes: &mut Bytes, scanner: &mut Scanner, body: usize) -> Result<T, ParseError> {
         if let Some(defect) = scanner.defect {
             return Err(defect);
         }
@@ -228,7 +228,7 @@ impl Parsed {
             return Err(ParseError::NotUtf8);
         }
         let slots = std::mem::take(&mut scanner.slots);
-        Ok(Parsed { octets, start_line, slots, body: scan::offset(body), known: OnceLock::new() })
+        Ok(T::from(Parsed { octets, start_line, slots, body: scan::offset(body), known: OnceLock::new() }))
     }
 
     /// Returns the whole message as it came, without what followed it.
