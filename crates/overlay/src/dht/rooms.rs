@@ -9,14 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::storage::Slot;
 use super::{Distance, Position};
 use crate::record::validator::domain_of;
+use crate::record::value::Record;
 use crate::record::{Kind, ResourceId, StoredValue};
 
 /// Memory that a value takes beside its name, key and content: numbers, signature, its places in the maps. Certificates are
 /// shared by all values of a writer.
 const OVERHEAD: usize = 500;
 
-/// Whose values share a room, by kind. Registrations are their domain's: home nodes of one domain trust each other, and another
-/// home node must not double what a domain may take. Everything else is its writer's.
+/// Whose values share a room, by kind. Registrations written by home nodes are their domain's: these trust each other, and another
+/// home node must not double what a domain may take. Those written for people who named their nodes themselves are their writer's:
+/// people of one mail provider have nothing to do with each other, and a flooder among them needs another member node for each room,
+/// while proving another mailbox gets him none. Everything else is its writer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Owner {
     kind: Kind,
@@ -42,9 +45,11 @@ pub(super) struct Rooms {
 
 impl Owner {
     /// Returns the owner of a value.
-    pub(super) fn of(value: &StoredValue) -> Self {
+    pub(super) fn of(record: &Record) -> Self {
+        let value = &record.value;
         let signer = *value.signer.as_bytes();
         let id = match value.kind {
+            Kind::SipRegistration if record.is_delegated() => signer,
             Kind::SipRegistration => {
                 domain_of(value.kind, &value.name).map_or(signer, |domain| *ResourceId::of_name(domain).as_bytes())
             }
@@ -75,8 +80,9 @@ impl Rooms {
     }
 
     /// A value is held from now on.
-    pub(super) fn add(&mut self, value: &StoredValue) {
-        let (owner, resource) = (Owner::of(value), value.resource());
+    pub(super) fn add(&mut self, record: &Record) {
+        let value = &record.value;
+        let (owner, resource) = (Owner::of(record), value.resource());
         let place = (self.distance(resource), resource, value.key.clone());
         self.change(owner, |room| {
             if room.values.insert(place) {
@@ -86,8 +92,9 @@ impl Rooms {
     }
 
     /// A value is no longer held.
-    pub(super) fn remove(&mut self, value: &StoredValue) {
-        let (owner, resource) = (Owner::of(value), value.resource());
+    pub(super) fn remove(&mut self, record: &Record) {
+        let value = &record.value;
+        let (owner, resource) = (Owner::of(record), value.resource());
         let place = (self.distance(resource), resource, value.key.clone());
         self.change(owner, |room| {
             if room.values.remove(&place) {

@@ -13,7 +13,7 @@ use super::message::{Refusal, RefusalReason};
 use super::rooms::{Owner, Rooms, weight};
 use super::{Config, Now, Position};
 use crate::record::value::Record;
-use crate::record::{Kind, ResourceId, StoredValue};
+use crate::record::{Kind, ResourceId};
 
 /// Names a value held at a resource.
 pub(super) type Slot = (Kind, Vec<u8>);
@@ -114,9 +114,9 @@ impl Storage {
                 }
                 self.remove(resource, &slot);
             }
-            None => self.make_room(config, resource, value)?,
+            None => self.make_room(config, resource, &handed.record)?,
         }
-        self.rooms.add(value);
+        self.rooms.add(&handed.record);
         *self.per_writer.entry(value.signer).or_default() += 1;
         self.count += 1;
         self.expiry.insert((expires, resource, slot.clone()));
@@ -212,14 +212,15 @@ impl Storage {
 
     /// Makes room for a value not held yet: where there is none, whoever takes most of it loses something, unless that is the
     /// value's own owner.
-    fn make_room(&mut self, config: &Config, resource: ResourceId, value: &StoredValue) -> Result<(), Refusal> {
+    fn make_room(&mut self, config: &Config, resource: ResourceId, record: &Record) -> Result<(), Refusal> {
+        let value = &record.value;
         let full = Refusal { reason: RefusalReason::Full, newest_ms: 0 };
         let here = self.at(resource).filter(|((of, _), _)| *of == value.kind).count();
         let written = self.per_writer.get(&value.signer).copied().unwrap_or_default();
         if here >= value.kind.rules().max_count || written >= config.max_values_per_writer {
             return Err(full);
         }
-        let (owner, weight) = (Owner::of(value), weight(value));
+        let (owner, weight) = (Owner::of(record), weight(value));
         while self.count >= config.max_values || self.rooms.bytes().saturating_add(weight) > config.max_bytes {
             let (at, slot) = self.rooms.makes_room(owner, weight).ok_or(full)?;
             self.remove(at, &slot);
@@ -234,7 +235,7 @@ impl Storage {
             self.resources.remove(&resource);
         }
         self.expiry.remove(&(held.expires, resource, slot.clone()));
-        self.rooms.remove(&held.record.value);
+        self.rooms.remove(&held.record);
         self.count = self.count.saturating_sub(1);
         let writer = held.record.value.signer;
         if let Some(count) = self.per_writer.get_mut(&writer) {

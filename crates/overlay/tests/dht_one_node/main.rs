@@ -13,5 +13,6 @@ mod newer_programs;
 mod reach;
 mod refusals;
 mod roles;
+mod rooms;
 mod support;
 mod visits;
