@@ -26,6 +26,8 @@ pub enum Input {
     LinkDown {
         /// The other end.
         peer: usize,
+        /// Nothing was heard of it any more.
+        silent: bool,
     },
     /// A dial came to nothing.
     DialFailed {

@@ -358,13 +358,13 @@ impl<D: Driver> Network<D> {
                 let ours = self.link_number(at, peer) == Some(link);
                 if ours && !self.connected(at, peer) {
                     self.unlink(at, peer);
-                    self.input(at, Input::LinkDown { peer });
-                    self.input(peer, Input::LinkDown { peer: at });
+                    self.input(at, Input::LinkDown { peer, silent: true });
+                    self.input(peer, Input::LinkDown { peer: at, silent: true });
                 }
             }
             Happening::Closed { at, peer } => {
                 if self.link_number(at, peer).is_none() {
-                    self.input(at, Input::LinkDown { peer });
+                    self.input(at, Input::LinkDown { peer, silent: false });
                 }
             }
         }

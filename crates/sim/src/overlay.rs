@@ -130,9 +130,9 @@ impl Driver for OverlayNode {
                 let address = Bytes::copy_from_slice(&peer.to_be_bytes());
                 self.dht.handle_link_up(now, Descriptor { node, address }, hello.get(32) != Some(&ORDINARY));
             }
-            Input::LinkDown { peer } => {
+            Input::LinkDown { peer, silent } => {
                 if let Some(node) = self.node_of(peer) {
-                    self.dht.handle_link_down(now, node);
+                    self.dht.handle_link_down(now, node, silent);
                 }
             }
             Input::DialFailed { peer } => {

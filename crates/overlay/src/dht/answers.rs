@@ -24,6 +24,7 @@ impl Dht {
         let Some(pending) = self.pending.remove(&answer.request) else { return };
         let took = now.instant.saturating_duration_since(pending.sent);
         self.request_time = (self.request_time * 7 + took.min(Duration::from_secs(2))) / 8;
+        self.note_meeting(now, answer.responder);
         for node in &answer.nodes {
             if self.table.learn(node) {
                 self.mend_links_soon(now);

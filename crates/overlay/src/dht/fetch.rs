@@ -20,6 +20,9 @@ pub(super) struct Reading {
     kind: Kind,
     /// The first verified value ends it.
     first: bool,
+    /// Twice as many as the replicas are asked, and all of them heard: while the halves of a network meet, those that are closest to
+    /// the place by now may not have yet what those of one half hold.
+    wide: bool,
     /// Newest verified value of each key, removals included.
     newest: BTreeMap<Vec<u8>, Record>,
     /// Storage times that each replica answered, to mend those that lag behind.
@@ -89,15 +92,22 @@ impl Dht {
         let resource = ResourceId::of_name(name);
         let absent = self.absences.get(now.instant, resource, kind);
         let (newest, answers, listens) = (BTreeMap::new(), BTreeMap::new(), false);
-        let reading = Reading { resource, kind, first, newest, answers, absent, listens };
-        self.start(now, resource.into(), self.config.replicas, Purpose::Fetch(reading), iterative)
+        let wide = self.churn.is_meeting(now.instant);
+        let reading = Reading { resource, kind, first, wide, newest, answers, absent, listens };
+        self.start(now, resource.into(), self.readers_reach(wide), Purpose::Fetch(reading), iterative)
     }
 
     /// Reads for [listening](super::listen).
     pub(super) fn read_to_listen(&mut self, now: Now, (resource, kind): Place) {
         let (newest, answers, absent) = (BTreeMap::new(), BTreeMap::new(), None);
-        let reading = Reading { resource, kind, first: false, newest, answers, absent, listens: true };
-        self.start(now, resource.into(), self.config.replicas, Purpose::Fetch(reading), false);
+        let wide = self.churn.is_meeting(now.instant);
+        let reading = Reading { resource, kind, first: false, wide, newest, answers, absent, listens: true };
+        self.start(now, resource.into(), self.readers_reach(wide), Purpose::Fetch(reading), false);
+    }
+
+    /// Returns how many of the closest nodes a read is about.
+    fn readers_reach(&self, wide: bool) -> usize {
+        if wide { 2 * self.config.replicas } else { self.config.replicas }
     }
 
     /// Enough was read: a value where the first one is enough, else something from as many replicas as a write overlaps with; and
@@ -106,7 +116,7 @@ impl Dht {
         if reading.first && reading.found() {
             return true;
         }
-        if !reading.newest.is_empty() && self.replicas_answered(operation) {
+        if !reading.newest.is_empty() && !reading.wide && self.replicas_answered(operation) {
             return true;
         }
         operation.settled()
@@ -128,7 +138,7 @@ impl Dht {
         if reading.first && reading.newest.is_empty() && operation.paths_answered == 0 {
             return operation.hedged();
         }
-        if reading.newest.is_empty() && answered >= self.config.read_replicas {
+        if reading.wide && !reading.first || reading.newest.is_empty() && answered >= self.config.read_replicas {
             return operation.count;
         }
         self.config.read_replicas.saturating_sub(answered).max(1)
@@ -237,7 +247,8 @@ impl Dht {
     /// Gives the newest values to those of the closest that answered without them.
     fn mend_replicas(&mut self, now: Now, operation: &Operation) {
         let Purpose::Fetch(reading) = &operation.purpose else { return };
-        let closest: BTreeSet<NodeId> = operation.closest().map(|candidate| candidate.descriptor.node).collect();
+        let closest = operation.closest().take(self.config.replicas);
+        let closest: BTreeSet<NodeId> = closest.map(|candidate| candidate.descriptor.node).collect();
         for (node, times) in &reading.answers {
             if !closest.contains(node) || *node == self.me.node {
                 continue;

@@ -203,8 +203,9 @@ impl Dht {
         self.look_at_role(now);
     }
 
-    /// Takes note that a link is gone, for whatever reason.
-    pub fn handle_link_down(&mut self, now: Now, node: NodeId) {
+    /// Takes note that a link is gone, for whatever reason; `silent` when its node was heard no more, and neither side wanted that: where
+    /// it turns up again the network may have been cut.
+    pub fn handle_link_down(&mut self, now: Now, node: NodeId, silent: bool) {
         let now = self.corrected(now);
         self.on_link_down(now, node);
         self.restricted.remove(&node);
@@ -215,6 +216,9 @@ impl Dht {
     pub fn handle_dial_failed(&mut self, now: Now, node: NodeId) {
         self.table.failed(now.instant, node);
         self.on_visit_failed(self.corrected(now), node);
+        if silent {
+            self.table.note_lost(node);
+        }
         self.mend_links_soon(now);
     }
 

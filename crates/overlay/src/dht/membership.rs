@@ -33,6 +33,7 @@ impl Dht {
             return;
         }
         let first = self.table.links().is_empty();
+        self.note_meeting(now, node);
         self.table.link_up(now.instant, peer);
         self.ask_for_introductions(now, node);
         if self.table.links().get(&node).is_some_and(|link| link.visited) {

@@ -8,6 +8,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use meshtone_identity::NodeId;
+
 use super::{Dht, Now, Timer};
 
 /// The longest period is this many times the configured one: what no change of the links tells of, such as a replica that lost what
@@ -18,6 +20,10 @@ const MAX_STRETCH: u32 = 8;
 /// sides have yet to compare what they hold.
 const QUIET: Duration = Duration::from_secs(600);
 
+/// After a node was heard that had been lost, reads ask widely for so long: when two halves of a network meet, it takes about a second until
+/// whoever should hold a value holds what the other side wrote, and longer where dials have to wait.
+const MEETING: Duration = Duration::from_secs(10);
+
 /// Least length of the history of losses; a quarter of the links where that is more (§6.3).
 const MIN_HISTORY: usize = 4;
 
@@ -27,17 +33,24 @@ pub(super) struct Churn {
     /// When links were lost, the latest last; first of all when this node began to watch.
     losses: VecDeque<Instant>,
     changed: Instant,
+    /// When a node was last heard again that had been lost.
+    met: Option<Instant>,
 }
 
 impl Churn {
     /// Begins to watch.
     pub(super) fn new(now: Instant) -> Self {
-        Self { losses: VecDeque::from([now]), changed: now }
+        Self { losses: VecDeque::from([now]), changed: now, met: None }
     }
 
     /// A link came up.
     pub(super) fn on_gain(&mut self, now: Instant) {
         self.changed = now;
+    }
+
+    /// Whether the halves of a network may be meeting again.
+    pub(super) fn is_meeting(&self, now: Instant) -> bool {
+        self.met.is_some_and(|at| now < at + MEETING)
     }
 
     /// A link was lost, and so many are left.
@@ -75,6 +88,13 @@ impl Dht {
     pub(super) fn tuned(&self, now: Now, configured: Duration) -> Duration {
         let ages = self.table.links().values().map(|link| now.instant.saturating_duration_since(link.up)).collect();
         self.churn.period(now.instant, configured, ages, self.table.estimated_nodes())
+    }
+
+    /// A node is linked with or answers. If it was lost before, the halves of a network may be meeting.
+    pub(super) fn note_meeting(&mut self, now: Now, node: NodeId) {
+        if self.table.is_lost(node) {
+            self.churn.met = Some(now.instant);
+        }
     }
 
     /// The links have changed: what was put off is done as soon as it would be without tuning, at a random time within the period.

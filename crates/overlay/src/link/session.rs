@@ -97,7 +97,22 @@ pub(super) async fn run(
     let why = endpoint::why_closed(&link.connection);
     endpoint::close(&link.connection, reason);
     debug!(node = %link.peer.node.short(), %why, reason, "link down");
-    shared.leave(&link).await;
+    let silent = reason == code::SILENT || is_silence(&why);
+    shared.leave(&link, silent).await;
+}
+
+/// Whether a link has ended since one side did not hear the other, and not because somebody wanted that.
+fn is_silence(why: &LinkError) -> bool {
+    match why {
+        LinkError::ClosedByPeer(why) => why.0 == u64::from(code::SILENT),
+        LinkError::Unreachable(_) | LinkError::Timeout => true,
+        LinkError::Local(_)
+        | LinkError::Stopped
+        | LinkError::Busy(_)
+        | LinkError::Peer(_)
+        | LinkError::Misbehaved(_)
+        | LinkError::NoLink => false,
+    }
 }
 
 /// Writes what is queued, as much at once as there is.

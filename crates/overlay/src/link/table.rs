@@ -54,8 +54,8 @@ pub(crate) enum LinkInput {
         may_serve: bool,
         hears_roles: bool,
     },
-    /// A link is gone.
-    Down { node: NodeId },
+    /// A link is gone; `silent` when nothing was heard any more, and nobody wanted that.
+    Down { node: NodeId, silent: bool },
     /// A message for the DHT came over a link that is up.
     Message { from: NodeId, bytes: Bytes },
 }
@@ -421,7 +421,7 @@ impl Shared {
         };
         if let Some(replaced) = replaced {
             endpoint::close(&replaced.connection, code::DUPLICATE);
-            self.tell(LinkInput::Down { node }).await;
+            self.tell(LinkInput::Down { node, silent: false }).await;
         }
         debug!(node = %node.short(), dialled, "link up");
         let (domains, serves) = (link.peer.domains.clone(), link.peer.serves);
@@ -434,7 +434,7 @@ impl Shared {
     }
 
     /// Takes a link that has ended out of the table, unless another one has taken its place.
-    pub(super) async fn leave(&self, link: &Link) {
+    pub(super) async fn leave(&self, link: &Link, silent: bool) {
         let node = link.peer.node;
         let _admission = self.admission.lock().await;
         let gone = {
@@ -446,7 +446,7 @@ impl Shared {
             same
         };
         if gone {
-            self.tell(LinkInput::Down { node }).await;
+            self.tell(LinkInput::Down { node, silent }).await;
         }
     }
 

@@ -316,14 +316,14 @@ impl Driver {
                 // Nobody may be listening.
                 let _ = self.events.send(LinkEvent::Up { node, domains });
             }
-            LinkInput::Down { node } => {
+            LinkInput::Down { node, silent } => {
                 info!(node = %node.short(), "link lost");
                 self.super_nodes_at.get_or_insert(now.instant + SUPER_NODES_DELAY);
                 if let Some(key) = self.keys.remove(&node) {
                     self.keeper.on_down(now.instant, key);
                 }
                 self.searching.on_down(now, self.keys.len());
-                self.dht.handle_link_down(now, node);
+                self.dht.handle_link_down(now, node, silent);
                 let _ = self.events.send(LinkEvent::Down { node });
             }
             LinkInput::Message { from, bytes } => self.dht.handle_input(now, from, &bytes),

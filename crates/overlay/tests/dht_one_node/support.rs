@@ -89,7 +89,7 @@ impl Lone {
 
     /// Ends the link to a neighbour.
     pub(crate) fn unlink(&mut self, node: NodeId) {
-        self.dht.handle_link_down(self.now, node);
+        self.dht.handle_link_down(self.now, node, false);
         self.drain();
     }
 

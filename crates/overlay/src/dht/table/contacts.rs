@@ -38,6 +38,8 @@ pub(super) struct Past {
     /// The dial under way is for a visit.
     pub(super) visited: bool,
     pub(super) not_before: Option<Instant>,
+    /// Its last link ended in silence.
+    pub(super) lost: bool,
     /// When its last link ended, if it had any.
     pub(super) seen: Option<Instant>,
     /// Round trip of that link.
@@ -116,6 +118,18 @@ impl Table {
         Some(contact.descriptor(node))
     }
 
+    /// The link to a node has ended in silence, and not because there was no room for it.
+    pub(in crate::dht) fn note_lost(&mut self, node: NodeId) {
+        if let Some(contact) = self.contacts.get_mut(&node).filter(|contact| contact.past().failures > 0) {
+            contact.past_mut().lost = true;
+        }
+    }
+
+    /// Whether the last link to a node has ended in silence.
+    pub(in crate::dht) fn is_lost(&self, node: NodeId) -> bool {
+        self.contacts.get(&node).is_some_and(|contact| contact.past().lost)
+    }
+
     /// Lets a contact go: of the buckets that have more than their replacements the one that failed most, of those the farthest.
     pub(super) fn make_room(&mut self) {
         if self.contacts.len() < MAX_CONTACTS {
@@ -162,6 +176,7 @@ impl Past {
         probed: false,
         visited: false,
         not_before: None,
+        lost: false,
         seen: None,
         rtt: ASSUMED_RTT,
         times_away: 0,
