@@ -99,7 +99,7 @@ fn hijacker(me: NodeId, lie: Lie, liars: Arc<[Descriptor]>) -> Hijacker {
             // Nobody is told by a liar.
             (_, Ask::Listen { .. }) => Reply::Listening { promised: true, held: Vec::new() },
             // Offers, what a storing liar is given and what it is told: as if honest.
-            (_, Ask::Store(_) | Ask::Put(_) | Ask::Offer(_) | Ask::Changed(_)) => return None,
+            (_, Ask::Store(_) | Ask::Put(_) | Ask::Offer(_) | Ask::Changed(_) | Ask::Moved { .. }) => return None,
         };
         Some(Transmit { to: from, bytes: answer(me, &request, &liars, &reply) })
     })

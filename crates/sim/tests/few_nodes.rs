@@ -341,7 +341,15 @@ fn change_stores(transmit: Transmit, change: &dyn Fn(&mut Record)) -> Transmit {
             change(&mut handed.record);
             Ask::Put(handed)
         }
-        Ok(Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Clock | Ask::Listen { .. } | Ask::Changed(_))
+        Ok(
+            Ask::Find(_)
+            | Ask::Fetch { .. }
+            | Ask::Offer(_)
+            | Ask::Clock
+            | Ask::Listen { .. }
+            | Ask::Changed(_)
+            | Ask::Moved { .. },
+        )
         | Err(_) => return transmit,
     };
     request.body = ask.encode().into();

@@ -15,6 +15,7 @@ const PUT: u64 = 4;
 const CLOCK: u64 = 5;
 const LISTEN: u64 = 6;
 const CHANGED: u64 = 7;
+const MOVED: u64 = 8;
 
 const FAILED: u64 = 0;
 const NODES: u64 = 1;
@@ -69,6 +70,13 @@ pub enum Ask {
     },
     /// These values, all of one kind at one resource, have changed. At most [`MAX_CHANGES`].
     Changed(Vec<Offer>),
+    /// Other nodes than before hold what belongs to this place: whoever listens there may have to ask them.
+    Moved {
+        /// The resource.
+        resource: ResourceId,
+        /// The kind.
+        kind: Kind,
+    },
 }
 
 /// A value with how long it is still to be kept.
@@ -212,6 +220,9 @@ impl Ask {
                 out.array(2).unsigned(CHANGED);
                 encode_offers(offers, &mut out);
             }
+            Self::Moved { resource, kind } => {
+                out.array(3).unsigned(MOVED).bytes(resource.as_bytes()).unsigned(kind.number());
+            }
         }
         out.finish()
     }
@@ -238,7 +249,13 @@ impl Ask {
                 (Self::Listen { resource, kind: decode_kind(&mut input)?, lifetime_s: input.narrow()? }, 4)
             }
             (CHANGED, 2..) => (Self::Changed(decode_offers(&mut input, MAX_CHANGES)?), 2),
-            (FIND | FETCH | STORE | OFFER | PUT | LISTEN | CHANGED, _) => return Err(CborError("too few items").into()),
+            (MOVED, 3..) => {
+                let resource = ResourceId::from_bytes(input.fixed()?);
+                (Self::Moved { resource, kind: decode_kind(&mut input)? }, 3)
+            }
+            (FIND | FETCH | STORE | OFFER | PUT | LISTEN | CHANGED | MOVED, _) => {
+                return Err(CborError("too few items").into());
+            }
             (other, _) => return Err(MessageError::UnknownType(other)),
         };
         input.skip_rest(items, read)?;
@@ -264,7 +281,7 @@ impl Ask {
             Self::Fetch { resource, .. } => Some((*resource).into()),
             Self::Store(values) => values.first().map(|value| value.record.value.resource().into()),
             Self::Put(handed) => Some(handed.record.value.resource().into()),
-            Self::Offer(_) | Self::Clock | Self::Listen { .. } | Self::Changed(_) => None,
+            Self::Offer(_) | Self::Clock | Self::Listen { .. } | Self::Changed(_) | Self::Moved { .. } => None,
         }
     }
 }

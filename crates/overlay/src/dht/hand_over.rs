@@ -66,9 +66,9 @@ impl Dht {
         self.walk(now, Change::Gone(gone));
     }
 
-    /// Looks through what is held, a part at a time, for what a change of the links moves.
+    /// Looks through what is held or listened for, a part at a time, for what a change of the links moves.
     fn walk(&mut self, now: Now, change: Change) {
-        if self.storage.resources_from(None).next().is_none() {
+        if self.looked_after(None).is_empty() {
             return;
         }
         if self.hand_over.walks.len() >= MAX_WALKS {
@@ -84,7 +84,7 @@ impl Dht {
     /// The walk goes on.
     pub(super) fn on_walk_due(&mut self, now: Now) {
         let Some((change, after)) = self.hand_over.walks.pop_front() else { return };
-        let part: Vec<ResourceId> = self.storage.resources_from(after).take(WALKED).collect();
+        let part = self.looked_after(after);
         for resource in &part {
             match change {
                 Change::Come(node) => self.hand_if_newcomers(now, node, *resource),
@@ -99,9 +99,19 @@ impl Dht {
         }
     }
 
+    /// Returns the first resources after this one at which something is held or somebody listens, in their order.
+    fn looked_after(&self, after: Option<ResourceId>) -> Vec<ResourceId> {
+        let held = self.storage.resources_from(after).take(WALKED);
+        let both: BTreeSet<ResourceId> = held.chain(self.listeners.resources_from(after).take(WALKED)).collect();
+        both.into_iter().take(WALKED).collect()
+    }
+
     fn hand_if_newcomers(&mut self, now: Now, node: NodeId, resource: ResourceId) {
-        if self.table.rank(resource.into(), node.into()) < self.config.replicas && self.belongs_here(resource) {
-            self.offer_soon(now, node, resource);
+        if self.table.rank(resource.into(), node.into()) < self.config.replicas {
+            self.tell_moved(now, resource);
+            if self.belongs_here(resource) {
+                self.offer_soon(now, node, resource);
+            }
         }
     }
 
@@ -109,6 +119,9 @@ impl Dht {
         let place = Position::from(resource);
         let rank = self.table.rank(place, gone.into())
             + usize::from(place.distance(self.position) < place.distance(gone.into()));
+        if rank < self.config.replicas {
+            self.tell_moved(now, resource);
+        }
         if rank < self.config.replicas && self.belongs_here(resource) {
             // This node may be the last of the replicas that are left, or the first of those that are not.
             if let Some(last) = self.replicas_of(place).last().copied() {

@@ -3,8 +3,8 @@
 //! A listener reads the place, and asks as many of its replicas as it reads from to tell it when what they hold changes
 //! (`listeners`). Whoever is told of something new reads again: what is told is a hint, what is shown was read and verified like
 //! everything else, so whoever tells lies causes a read, and not many of those. All of it is done again at half of the time
-//! for which the replicas have promised, or when one of them is lost: so what was not told, since a replica was new, dead or lied, is
-//! found by then. Where not all of them promise, as nodes of earlier releases cannot, the place is read every minute.
+//! for which the replicas have promised, and soon when one of them is lost or tells that others are replicas now: so what was not told,
+//! since a replica was new, dead or lied, is found by then. Where not all of them promise, as nodes of earlier releases cannot, the place is read every minute.
 //!
 //! An ordinary node, to which nothing can be routed, asks its neighbours, who listen in its place and tell it over the link there is.
 
@@ -36,7 +36,8 @@ const POLL: Duration = Duration::from_secs(60);
 /// How long several replicas that tell of one change are waited for.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// Pause after a read that found nothing of what was told, doubling up to the other: liars cause no more reads than these.
+/// Pause after a read that found nothing of what was told, or no other replicas, doubling up to the other: liars cause no more reads
+/// than these.
 const FALSE_ALARM: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 
 /// Pause after a read that failed, doubling up to [`POLL`].
@@ -63,14 +64,42 @@ pub(super) struct Listening {
     prompts: BTreeMap<Vec<u8>, Offer>,
     /// When that read is due.
     prompted_at: Instant,
+    /// When replicas are to be asked again since others are said to be replicas now, and whether the read under way is for that.
+    moved_at: Option<Instant>,
+    reads_moved: bool,
     /// When the first of the values known ends.
     expires_at: Option<Instant>,
+    /// Of what is said to be new, and of what are said to be other replicas.
+    alarms: Alarms,
+    moves: Alarms,
+    failures: u32,
+    asked: BTreeSet<NodeId>,
+    promised: BTreeSet<NodeId>,
+}
+
+/// How much to believe those who say that something is to be read.
+#[derive(Debug)]
+struct Alarms {
     /// Not before this is anything read because somebody says so.
     calm_until: Instant,
-    false_alarms: u32,
-    failures: u32,
-    asked: usize,
-    promised: BTreeSet<NodeId>,
+    in_vain: u32,
+}
+
+impl Alarms {
+    fn new(now: Instant) -> Self {
+        Self { calm_until: now, in_vain: 0 }
+    }
+
+    /// A read that somebody wanted is over.
+    fn note(&mut self, now: Instant, in_vain: bool) {
+        if in_vain {
+            let pause = FALSE_ALARM.0.saturating_mul(1 << self.in_vain.min(8)).min(FALSE_ALARM.1);
+            self.calm_until = now + pause;
+            self.in_vain = self.in_vain.saturating_add(1);
+        } else {
+            *self = Self::new(now);
+        }
+    }
 }
 
 impl Listening {
@@ -84,18 +113,20 @@ impl Listening {
             renew_at: now,
             prompts: BTreeMap::new(),
             prompted_at: now,
+            moved_at: None,
+            reads_moved: false,
             expires_at: None,
-            calm_until: now,
-            false_alarms: 0,
+            alarms: Alarms::new(now),
+            moves: Alarms::new(now),
             failures: 0,
-            asked: 0,
+            asked: BTreeSet::new(),
             promised: BTreeSet::new(),
         }
     }
 
     fn due(&self) -> Instant {
         let prompted_at = (!self.prompts.is_empty()).then_some(self.prompted_at);
-        [prompted_at, self.expires_at].into_iter().flatten().fold(self.renew_at, Instant::min)
+        [prompted_at, self.moved_at, self.expires_at].into_iter().flatten().fold(self.renew_at, Instant::min)
     }
 
     fn is_news(&self, offer: &Offer) -> bool {
@@ -223,6 +254,10 @@ impl Dht {
         }
         listening.is_reading = true;
         listening.reads_for = std::mem::take(&mut listening.prompts);
+        listening.reads_moved = listening.moved_at.take_if(|at| *at <= now.instant).is_some();
+        if listening.reads_moved {
+            listening.renew_at = now.instant;
+        }
         self.read_to_listen(now, place);
     }
 
@@ -234,7 +269,7 @@ impl Dht {
             return true;
         }
         if listening.prompts.is_empty() {
-            listening.prompted_at = listening.calm_until.max(now.instant + GATHER);
+            listening.prompted_at = listening.alarms.calm_until.max(now.instant + GATHER);
         }
         for offer in &news {
             if listening.prompts.len() < MAX_CHANGES || listening.prompts.contains_key(&offer.key) {
@@ -247,6 +282,16 @@ impl Dht {
         true
     }
 
+    /// One of the replicas says that there are others now. Returns whether this node listens there at all.
+    pub(super) fn on_moved(&mut self, now: Now, place: Place) -> bool {
+        let spread = Duration::from_millis(self.randomness.next_u64() % SPREAD_MS);
+        let Some(listening) = self.listening.get_mut(&place) else { return false };
+        let at = listening.moves.calm_until.max(now.instant + spread);
+        let at = *listening.moved_at.get_or_insert(at);
+        self.listen_at(place, at);
+        true
+    }
+
     /// A read for listening has ended; `failed` when too few answered, and what is known stays.
     pub(super) fn on_listened(&mut self, now: Now, place: Place, operation: &Operation, failed: bool) {
         let Some(mut listening) = self.listening.remove(&place) else { return };
@@ -256,14 +301,8 @@ impl Dht {
         let mut prompts = std::mem::take(&mut listening.prompts);
         prompts.retain(|_, offer| listening.is_news(offer));
         listening.prompts = prompts;
-        if news.is_empty() && !prompted.is_empty() {
-            let pause = FALSE_ALARM.0.saturating_mul(1 << listening.false_alarms.min(8)).min(FALSE_ALARM.1);
-            listening.calm_until = now.instant + pause;
-            listening.false_alarms = listening.false_alarms.saturating_add(1);
-        } else {
-            (listening.calm_until, listening.false_alarms) = (now.instant, 0);
-        }
-        listening.prompted_at = listening.prompted_at.max(listening.calm_until);
+        listening.alarms.note(now.instant, news.is_empty() && !prompted.is_empty());
+        listening.prompted_at = listening.prompted_at.max(listening.alarms.calm_until);
         if failed {
             let pause = RETRY.saturating_mul(1 << listening.failures.min(8)).min(POLL);
             listening.renew_at = now.instant + pause;
@@ -306,7 +345,8 @@ impl Dht {
             near.into_iter().take(count).map(|(_, node)| (node, None)).collect()
         };
         listening.renew_at = now.instant + POLL;
-        listening.asked = asked.len();
+        let before = std::mem::replace(&mut listening.asked, asked.iter().map(|(node, _)| *node).collect());
+        listening.moves.note(now.instant, std::mem::take(&mut listening.reads_moved) && before == listening.asked);
         // What is stored here itself is known at once.
         listening.promised = asked.iter().map(|(node, _)| *node).filter(|node| *node == self.me.node).collect();
         let (resource, kind) = place;
@@ -324,7 +364,7 @@ impl Dht {
 
     /// Where all have promised, they are asked again at half of their time.
     fn settle_renewal(&mut self, now: Now, listening: &mut Listening) {
-        if listening.asked > 0 && listening.promised.len() >= listening.asked {
+        if !listening.asked.is_empty() && listening.promised.len() >= listening.asked.len() {
             let half_ms = u64::from(LIFETIME) * 500;
             let jitter_ms = self.randomness.next_u64() % (half_ms / 4);
             listening.renew_at = now.instant + Duration::from_millis(half_ms - jitter_ms);

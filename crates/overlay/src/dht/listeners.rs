@@ -1,10 +1,12 @@
 //! Those who want to be told when something changes at a place of which this node is a replica (`listen`), and telling them.
 //!
-//! They are told what has changed, not the values: a message of at most two kilobytes, one for each listener and change. Requests bear
+//! They are told what has changed, not the values: a message of at most two kilobytes, one for each listener and change; and when other
+//! nodes than before are replicas, so that they ask those. Requests bear
 //! no proof of who asks, so anybody may ask in another's name. Whoever is told what he does not listen to says so, and is told no more: a
 //! false question costs its victim one small message, as it has cost the one who asked it.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use meshtone_identity::NodeId;
@@ -44,8 +46,16 @@ pub(super) struct Listeners {
     /// How many were brought by each link.
     of_link: BTreeMap<NodeId, usize>,
     /// What changed, for the ordinary nodes that use the overlay through this one and for the others.
-    changed: BTreeMap<(Place, bool), BTreeMap<Vec<u8>, Offer>>,
+    changed: BTreeMap<(Place, bool), News>,
     asked: u64,
+}
+
+/// What there is to tell of a place.
+#[derive(Debug, Default)]
+struct News {
+    changed: BTreeMap<Vec<u8>, Offer>,
+    /// Others than before are its replicas.
+    moved: bool,
 }
 
 /// The listeners of one place.
@@ -68,6 +78,13 @@ impl Listeners {
     /// Whether anybody listens at a place.
     pub(super) fn has_any(&self, place: Place) -> bool {
         self.places.contains_key(&place)
+    }
+
+    /// Returns the resources after this one at which anybody listens, in their order; some of them more than once.
+    pub(super) fn resources_from(&self, after: Option<ResourceId>) -> impl Iterator<Item = ResourceId> {
+        let begin = after.map_or(Bound::Unbounded, |after| Bound::Included((after, Kind::ALL[0])));
+        let places = self.places.range((begin, Bound::Unbounded));
+        places.map(|((resource, _), _)| *resource).filter(move |resource| Some(*resource) != after)
     }
 
     /// Returns how many listeners there are.
@@ -190,18 +207,35 @@ impl Dht {
     }
 
     fn tell_later(&mut self, now: Now, place: Place, clients: bool, news: Vec<Offer>) {
-        let changed = &mut self.listeners.changed;
-        let full = changed.len() >= MAX_CHANGED && !changed.contains_key(&(place, clients));
-        if news.is_empty() || full || !self.listeners.places.contains_key(&place) {
+        if news.is_empty() {
             return;
         }
-        let waiting = changed.entry((place, clients)).or_default();
+        let Some(waiting) = self.news_of(now, place, clients).map(|news| &mut news.changed) else { return };
         for offer in news {
             if waiting.len() < MAX_CHANGES || waiting.contains_key(&offer.key) {
                 waiting.insert(offer.key.clone(), offer);
             }
         }
+    }
+
+    /// Others than before are the replicas of what belongs there. Ordinary nodes ask none of them themselves.
+    pub(super) fn tell_moved(&mut self, now: Now, resource: ResourceId) {
+        for kind in Kind::ALL {
+            if let Some(news) = self.news_of(now, (resource, kind), false) {
+                news.moved = true;
+            }
+        }
+    }
+
+    /// Returns what waits to be told of a place, if anybody listens there.
+    fn news_of(&mut self, now: Now, place: Place, clients: bool) -> Option<&mut News> {
+        let Listeners { places, changed, .. } = &mut self.listeners;
+        let full = changed.len() >= MAX_CHANGED && !changed.contains_key(&(place, clients));
+        if full || !places.contains_key(&place) {
+            return None;
+        }
         self.timers.set_by(now.instant + GATHER, Timer::Tell);
+        Some(changed.entry((place, clients)).or_default())
     }
 
     /// Tells listeners what has changed.
@@ -209,20 +243,24 @@ impl Dht {
         let under_way = self.pending.values().filter(|pending| matches!(pending.purpose, PendingPurpose::Notice(..)));
         let mut room = MAX_NOTICES.saturating_sub(under_way.count());
         let changed = std::mem::take(&mut self.listeners.changed);
-        for ((place, clients), offers) in changed {
+        for ((place, clients), news) in changed {
             let Some(audience) = self.listeners.places.get_mut(&place) else { continue };
             if !audience.told.take(now.instant, 1, TOLD) {
-                self.listeners.changed.insert((place, clients), offers);
+                self.listeners.changed.insert((place, clients), news);
                 self.timers.set_by(now.instant + TOLD.1, Timer::Tell);
                 continue;
             }
             let listeners = audience.listeners.iter().filter(|(_, listener)| listener.until > now.instant);
             let nodes: Vec<NodeId> =
                 listeners.map(|(node, _)| *node).filter(|node| self.table.is_client(*node) == clients).collect();
-            let body = Ask::Changed(offers.into_values().collect()).encode();
-            for node in nodes.into_iter().take(room) {
-                room -= 1;
-                self.send_notice(now, place, node, body.clone());
+            let moved = news.moved.then_some(Ask::Moved { resource: place.0, kind: place.1 });
+            let changed = (!news.changed.is_empty()).then(|| Ask::Changed(news.changed.into_values().collect()));
+            for ask in moved.into_iter().chain(changed) {
+                let body = ask.encode();
+                for node in nodes.iter().take(room) {
+                    self.send_notice(now, place, *node, body.clone());
+                }
+                room = room.saturating_sub(nodes.len());
             }
         }
     }

@@ -49,7 +49,9 @@ impl Dht {
             }
             Ask::Store(values) => values.as_slice(),
             Ask::Put(handed) => std::slice::from_ref(&**handed),
-            Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Clock | Ask::Changed(_) => return true,
+            Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Clock | Ask::Changed(_) | Ask::Moved { .. } => {
+                return true;
+            }
         };
         let wanted = values.iter().filter(|handed| !self.is_held(&handed.record.value)).count();
         self.table.allowance(from).is_none_or(|allowance| allowance.checks.take(now.instant, wanted, CHECKS))
@@ -86,6 +88,7 @@ impl Dht {
                 let of_one_place = offers.iter().all(|offer| Some((offer.resource, offer.kind)) == place);
                 Reply::Heard { wanted: of_one_place && place.is_some_and(|place| self.on_told(now, place, &offers)) }
             }
+            Ask::Moved { resource, kind } => Reply::Heard { wanted: self.on_moved(now, (resource, kind)) },
             // Who asks has to be known (`serve`): this node does not ask itself.
             Ask::Listen { .. } => Reply::Failed(Failure::NotUnderstood),
         }

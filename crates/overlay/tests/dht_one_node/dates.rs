@@ -47,7 +47,8 @@ fn dates_written(lone: &mut Lone, disk: &mut BTreeMap<Bytes, Bytes>, newest_ms: 
                 | Ask::Offer(_)
                 | Ask::Store(_)
                 | Ask::Listen { .. }
-                | Ask::Changed(_) => Reply::Nodes,
+                | Ask::Changed(_)
+                | Ask::Moved { .. } => Reply::Nodes,
             };
             lone.answer(to, &request, &reply);
         }

@@ -37,7 +37,12 @@ fn read(lone: &mut Lone, held: &[&Record]) {
                 }
                 Ask::Find(_) => Reply::Nodes,
                 Ask::Clock => Reply::Time(lone.now.unix_ms),
-                Ask::Store(_) | Ask::Put(_) | Ask::Offer(_) | Ask::Listen { .. } | Ask::Changed(_) => continue,
+                Ask::Store(_)
+                | Ask::Put(_)
+                | Ask::Offer(_)
+                | Ask::Listen { .. }
+                | Ask::Changed(_)
+                | Ask::Moved { .. } => continue,
             };
             lone.answer(to, &request, &reply);
         }

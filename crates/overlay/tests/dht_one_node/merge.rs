@@ -36,7 +36,12 @@ fn settle(lone: &mut Lone, mut answer: impl FnMut(NodeId, &Ask) -> Reply) {
             let reply = match &ask {
                 Ask::Store(_) | Ask::Put(_) => answer(to, &ask),
                 Ask::Clock => Reply::Time(lone.now.unix_ms),
-                Ask::Find(_) | Ask::Fetch { .. } | Ask::Offer(_) | Ask::Listen { .. } | Ask::Changed(_) => Reply::Nodes,
+                Ask::Find(_)
+                | Ask::Fetch { .. }
+                | Ask::Offer(_)
+                | Ask::Listen { .. }
+                | Ask::Changed(_)
+                | Ask::Moved { .. } => Reply::Nodes,
             };
             lone.answer(to, &request, &reply);
         }

@@ -22,7 +22,7 @@ fn pass(lone: &mut Lone, seconds: u64) -> (usize, usize) {
         for (to, request, ask) in lone.asked() {
             let is_full = to == neighbour(2);
             let reply = match ask {
-                Ask::Find(_) | Ask::Listen { .. } | Ask::Changed(_) => Reply::Nodes,
+                Ask::Find(_) | Ask::Listen { .. } | Ask::Changed(_) | Ask::Moved { .. } => Reply::Nodes,
                 Ask::Fetch { .. } => Reply::Values(Vec::new()),
                 Ask::Offer(offers) => {
                     offered += usize::from(is_full);
