@@ -1,6 +1,8 @@
 //! The DHT on simulated nodes, with certificates whose signatures anybody could forge, so that runs repeat.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -44,9 +46,9 @@ pub struct OverlayNode {
     /// The core.
     pub dht: Dht,
     node: NodeId,
-    peers: BTreeMap<NodeId, usize>,
-    /// The same the other way round.
-    nodes: BTreeMap<usize, NodeId>,
+    directory: Rc<RefCell<Directory>>,
+    /// What this node was told of others and is not so.
+    misled: Directory,
     forger: Option<Forger>,
     hijacker: Option<Hijacker>,
     hijacked: VecDeque<Transmit>,
@@ -57,23 +59,39 @@ pub struct OverlayNode {
     role: RoleChoice,
 }
 
+/// Which number a node has in the network, and the other way round. The nodes share one, since ten thousand of them that each note a
+/// hundred others would need more memory than anything else in the simulator.
+#[derive(Debug, Default)]
+struct Directory {
+    numbers: BTreeMap<NodeId, usize>,
+    nodes: BTreeMap<usize, NodeId>,
+}
+
+impl Directory {
+    fn note(&mut self, node: NodeId, number: usize) {
+        self.numbers.insert(node, number);
+        self.nodes.insert(number, node);
+    }
+}
+
 /// An overlay in a simulated network: an authority, and nodes that it certified.
 pub struct Overlay {
     /// The network.
     pub network: Network<OverlayNode>,
     certifier: Certifier,
+    directory: Rc<RefCell<Directory>>,
     config: Config,
     seed: u64,
 }
 
 impl OverlayNode {
-    fn new(dht: Dht, domains: Vec<String>, role: RoleChoice) -> Self {
+    fn new(dht: Dht, directory: Rc<RefCell<Directory>>, domains: Vec<String>, role: RoleChoice) -> Self {
         let node = dht.node_id();
         Self {
             dht,
             node,
-            peers: BTreeMap::new(),
-            nodes: BTreeMap::new(),
+            directory,
+            misled: Directory::default(),
             forger: None,
             hijacker: None,
             hijacked: VecDeque::new(),
@@ -116,7 +134,7 @@ impl Driver for OverlayNode {
     fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Message { from, bytes } => {
-                let Some(from) = self.nodes.get(&from).copied() else { return };
+                let Some(from) = self.node_of(from) else { return };
                 match self.hijacker.as_mut().and_then(|hijacker| hijacker(from, &bytes)) {
                     Some(lie) => self.hijacked.push_back(lie),
                     None => self.dht.handle_input(now, from, &bytes),
@@ -157,9 +175,9 @@ impl Driver for OverlayNode {
             }
         }
         if let Some(lie) = self.hijacked.pop_front()
-            && let Some(to) = self.peers.get(&lie.to)
+            && let Some(to) = self.number_of(lie.to)
         {
-            return Some(Action::Send { to: *to, bytes: lie.bytes });
+            return Some(Action::Send { to, bytes: lie.bytes });
         }
         while let Some(transmit) = self.dht.poll_transmit() {
             let transmit = match &mut self.forger {
@@ -167,9 +185,9 @@ impl Driver for OverlayNode {
                 None => Some(transmit),
             };
             if let Some(transmit) = transmit
-                && let Some(to) = self.peers.get(&transmit.to)
+                && let Some(to) = self.number_of(transmit.to)
             {
-                return Some(Action::Send { to: *to, bytes: transmit.bytes });
+                return Some(Action::Send { to, bytes: transmit.bytes });
             }
         }
         while let Some(event) = self.dht.poll_event() {
@@ -181,8 +199,8 @@ impl Driver for OverlayNode {
                     }
                 }
                 Event::Unlink { node } => {
-                    if let Some(to) = self.peers.get(&node) {
-                        return Some(Action::Close { to: *to });
+                    if let Some(to) = self.number_of(node) {
+                        return Some(Action::Close { to });
                     }
                 }
                 Event::Meet { peer, .. } => {
@@ -219,12 +237,20 @@ impl Driver for OverlayNode {
 
 impl OverlayNode {
     fn node_of(&self, number: usize) -> Option<NodeId> {
-        self.nodes.get(&number).copied()
+        self.misled.nodes.get(&number).or(self.directory.borrow().nodes.get(&number)).copied()
+    }
+
+    fn number_of(&self, node: NodeId) -> Option<usize> {
+        self.misled.numbers.get(&node).or(self.directory.borrow().numbers.get(&node)).copied()
     }
 
     fn note(&mut self, node: NodeId, number: usize) {
-        self.peers.insert(node, number);
-        self.nodes.insert(number, node);
+        if self.directory.borrow().nodes.get(&number) == Some(&node) {
+            self.misled.nodes.remove(&number);
+            self.misled.numbers.remove(&node);
+        } else {
+            self.misled.note(node, number);
+        }
     }
 }
 
@@ -236,7 +262,13 @@ impl Overlay {
 
     /// Makes an overlay without nodes whose records are signed and judged like this.
     pub fn with_trust(seed: u64, conditions: Conditions, config: Config, trust: Trust) -> Self {
-        Self { network: Network::new(seed, conditions), certifier: Certifier::new(trust), config, seed }
+        Self {
+            network: Network::new(seed, conditions),
+            certifier: Certifier::new(trust),
+            directory: Rc::default(),
+            config,
+            seed,
+        }
     }
 
     /// Adds a node that may speak for these domains, and lets it join over the given one.
@@ -256,14 +288,16 @@ impl Overlay {
     }
 
     fn add_node(&mut self, domains: &[&str], bootstrap: Option<usize>, role: RoleChoice) -> usize {
-        let (certifier, seed) = (&self.certifier, self.seed);
+        let (certifier, directory, seed) = (&self.certifier, &self.directory, self.seed);
         let config = Config { role, ..self.config.clone() };
         let number = self.network.add(|number, now| {
             let mut dht = make_dht(certifier, &config, seed, number, domains, now);
             if bootstrap.is_some() {
                 dht.await_others(now);
             }
-            OverlayNode::new(dht, domains.iter().map(|domain| (*domain).to_owned()).collect(), role)
+            directory.borrow_mut().note(dht.node_id(), number);
+            let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
+            OverlayNode::new(dht, Rc::clone(directory), domains, role)
         });
         if let Some(bootstrap) = bootstrap {
             self.network.dial(number, bootstrap);
@@ -310,7 +344,7 @@ impl Overlay {
     }
 
     fn restart_with(&mut self, node: usize, bootstrap: Option<usize>, role: RoleChoice) {
-        let (certifier, seed) = (&self.certifier, self.seed);
+        let (certifier, directory, seed) = (&self.certifier, &self.directory, self.seed);
         let config = Config { role, ..self.config.clone() };
         self.network.restart(node, |before, now| {
             let domains = std::mem::take(&mut before.domains);
@@ -321,7 +355,7 @@ impl Overlay {
             if bootstrap.is_some() {
                 dht.await_others(now);
             }
-            OverlayNode { store, ..OverlayNode::new(dht, domains, role) }
+            OverlayNode { store, ..OverlayNode::new(dht, Rc::clone(directory), domains, role) }
         });
         if let Some(bootstrap) = bootstrap {
             self.network.dial(node, bootstrap);

@@ -168,7 +168,7 @@ impl Table {
         let lasted = now.saturating_duration_since(link.up) >= LASTING;
         let (failures, times_away) = if lasted { (0, 0) } else { (link.failures, link.times_away) };
         self.make_room();
-        let mut contact = Contact::new(link.descriptor.address, link.subnet);
+        let mut contact = Contact::new(&link.descriptor.address, link.subnet);
         let past = contact.past_mut();
         (past.failures, past.times_away, past.seen, past.rtt) = (failures, times_away, Some(now), link.rtt);
         if link.turned_away {

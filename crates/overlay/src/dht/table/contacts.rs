@@ -21,8 +21,8 @@ const REPLACEMENTS: usize = 8;
 /// A node known, with no link to it.
 #[derive(Debug)]
 pub(super) struct Contact {
-    /// Where it is said to be.
-    address: Bytes,
+    /// Where it is said to be. In no shared buffer: of hundreds of contacts hardly any is ever dialled.
+    address: Box<[u8]>,
     pub(super) subnet: Option<Subnet>,
     /// Most contacts are hearsay and have none; there are hundreds of them.
     past: Option<Box<Past>>,
@@ -83,10 +83,10 @@ impl Table {
             return false;
         }
         if let Some(contact) = self.contacts.get_mut(&peer.node) {
-            if contact.address == peer.address {
+            if *contact.address == *peer.address {
                 return false;
             }
-            contact.address = peer.address.clone();
+            contact.address = peer.address.as_ref().into();
             contact.subnet = (self.subnet_of)(&peer.address);
             if let Some(past) = &mut contact.past {
                 past.failures = past.failures.min(1);
@@ -99,7 +99,7 @@ impl Table {
             return false;
         }
         self.make_room();
-        self.contacts.insert(peer.node, Contact::new(peer.address.clone(), subnet));
+        self.contacts.insert(peer.node, Contact::new(&peer.address, subnet));
         true
     }
 
@@ -152,12 +152,12 @@ impl Table {
 
 impl Contact {
     /// A node of which nothing but this is known.
-    pub(super) fn new(address: Bytes, subnet: Option<Subnet>) -> Self {
-        Self { address, subnet, past: None }
+    pub(super) fn new(address: &[u8], subnet: Option<Subnet>) -> Self {
+        Self { address: address.into(), subnet, past: None }
     }
 
     pub(super) fn descriptor(&self, node: NodeId) -> Descriptor {
-        Descriptor { node, address: self.address.clone() }
+        Descriptor { node, address: Bytes::copy_from_slice(&self.address) }
     }
 
     pub(super) fn past(&self) -> &Past {
