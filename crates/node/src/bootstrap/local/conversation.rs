@@ -2,7 +2,7 @@
 //!
 //! Nothing that is heard is kept here: whoever is heard is told of once more each time. So others' announcements fill nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -27,8 +27,13 @@ const DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 /// The pause between questions, the first and the longest one; it doubles (§5.2). Who comes or moves says so by himself.
 const ASK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
-/// Datagrams that are read within a second: more than fit into a usual network's second, and a small part of a processor.
-const MAX_READ: u32 = 128;
+/// Datagrams that are read within a second of one host: a node that comes says five things in its first second, and whoever says more
+/// leaves the others theirs.
+const MAX_READ: u32 = 16;
+
+/// Hosts that are counted by themselves within a second; of more, each shares what one may say with all further ones. All together is a
+/// small part of a processor.
+const MAX_HOSTS: usize = 64;
 
 /// What is heard and waits to be taken; it is taken after each datagram, and a datagram tells of one.
 const MAX_HEARD: usize = 4;
@@ -44,7 +49,8 @@ pub(super) struct Conversation {
     answered: Option<Instant>,
     ask_at: Instant,
     ask_pause: Duration,
-    second: (Instant, u32),
+    second: (Instant, BTreeMap<IpAddr, u32>),
+    others: u32,
     outbox: VecDeque<Vec<u8>>,
     heard: VecDeque<(LinkKey, SocketAddr)>,
 }
@@ -64,7 +70,8 @@ impl Conversation {
             answered: None,
             ask_at: now + delay,
             ask_pause: ASK.0,
-            second: (now, 0),
+            second: (now, BTreeMap::new()),
+            others: 0,
             outbox: VecDeque::new(),
             heard: VecDeque::new(),
         }
@@ -72,7 +79,7 @@ impl Conversation {
 
     /// Takes in a datagram of the network's group.
     pub(super) fn handle_input(&mut self, now: Instant, source: SocketAddr, bytes: &[u8]) {
-        if source.port() != PORT || !is_local(source.ip()) || !self.may_read(now) {
+        if source.port() != PORT || !is_local(source.ip()) || !self.may_read(now, source.ip()) {
             return;
         }
         match self.messages.read(bytes) {
@@ -133,12 +140,16 @@ impl Conversation {
         }
     }
 
-    fn may_read(&mut self, now: Instant) -> bool {
+    fn may_read(&mut self, now: Instant, host: IpAddr) -> bool {
         if now.saturating_duration_since(self.second.0) >= Duration::from_secs(1) {
-            self.second = (now, 0);
+            self.second = (now, BTreeMap::new());
+            self.others = 0;
         }
-        self.second.1 = self.second.1.saturating_add(1);
-        self.second.1 <= MAX_READ
+        let hosts = &mut self.second.1;
+        let is_full = hosts.len() >= MAX_HOSTS && !hosts.contains_key(&host);
+        let read = if is_full { &mut self.others } else { hosts.entry(host).or_default() };
+        *read = read.saturating_add(1);
+        *read <= MAX_READ
     }
 }
 
@@ -257,7 +268,22 @@ mod tests {
         let mut all = conversation(start, 1);
         (0..MAX_READ).for_each(|_| all.handle_input(start, from(9), &messages(9, "ours").answer));
         assert_eq!(all.heard.len(), MAX_HEARD);
-        one.handle_input(start + Duration::from_secs(5), from(2), &messages(2, "ours").answer);
+    }
+
+    #[test]
+    fn who_floods_the_network_leaves_others_their_say_in_the_very_same_second() {
+        let start = Instant::now();
+        let mut one = conversation(start, 1);
+        let flood = |one: &mut Conversation, host: u8| {
+            (0..1000).for_each(|_| one.handle_input(start, from(host), &messages(host, "theirs").question));
+        };
+        (10..10 + 70).for_each(|host| flood(&mut one, host));
+        assert!(one.second.1.len() <= MAX_HOSTS);
+        let mut few = conversation(start, 1);
+        (10..10 + 60).for_each(|host| flood(&mut few, host));
+        few.handle_input(start, from(2), &messages(2, "ours").answer);
+        assert!(few.poll_event().is_some(), "a node is not heard beside sixty that flood");
+        one.handle_input(start + Duration::from_secs(1), from(2), &messages(2, "ours").answer);
         assert!(one.poll_event().is_some(), "afterwards others are heard again");
     }
 }
