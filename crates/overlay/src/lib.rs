@@ -16,6 +16,7 @@ pub use link::enrol;
 pub use link::enrol::{Asker, EnrolHandler};
 pub use link::{IncomingStream, LinkEvent, LinkStatus, Path, PeerAddress, Protocol, RecvStream, SendStream};
 pub use node::{
-    Config, Entry, Error, Listener, Overlay, ReachTest, RecordStore, RoleChoice, RoleReason, RoleStatus, Search,
+    Config, Entry, Error, Listener, Overlay, Presence, ReachTest, RecordStore, RoleChoice, RoleReason, RoleStatus,
+    Search,
 };
 pub use record::{Kind, ResourceId};

@@ -86,6 +86,17 @@ pub struct RoleStatus {
     pub others: Option<u64>,
     /// The last test of whether others reach it that had a result.
     pub test: Option<ReachTest>,
+    /// How it was there in the last days, over all of its runs; none in its first day.
+    pub presence: Option<Presence>,
+}
+
+/// How a node was there in the last days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Presence {
+    /// Which part of the time, in hundredths.
+    pub percent: u64,
+    /// Of how long a time.
+    pub known: Duration,
 }
 
 /// How a test ended of whether others reach a node.

@@ -1,7 +1,7 @@
 //! Why the node serves, or does not, in a sentence. Pure.
 
 use meshtone_identity::Rights;
-use meshtone_overlay::{RoleReason, RoleStatus};
+use meshtone_overlay::{Presence, RoleReason, RoleStatus};
 
 use crate::control::{Reached, Role};
 
@@ -39,6 +39,13 @@ fn why(status: &RoleStatus) -> String {
             "until it has been there for some time and others have reached it; enough of them serve".to_owned()
         }
         (RoleReason::Unreached, _) => "since others cannot reach it; enough of them serve".to_owned(),
+        (RoleReason::OftenAway, _) => match status.presence {
+            Some(Presence { percent, known }) => format!(
+                "since it was there for only {percent} % of the last {} hours; enough of them serve",
+                known.as_secs() / 3600
+            ),
+            None => "since it is often away; enough of them serve".to_owned(),
+        },
         (RoleReason::Leaving, _) => {
             "for a moment: it hands over what it holds, and will be an ordinary node".to_owned()
         }
@@ -47,6 +54,8 @@ fn why(status: &RoleStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use meshtone_overlay::ReachTest;
 
     use super::*;
@@ -54,7 +63,8 @@ mod tests {
     #[test]
     fn every_reason_is_a_sentence_and_tests_are_told_with_their_age() {
         let test = ReachTest { at_ms: 1_000, dialled: 3, reached: 2, address: "192.0.2.1:6084".parse().ok() };
-        let mut status = RoleStatus { serves: true, reason: RoleReason::Few, others: Some(3), test: Some(test) };
+        let (serves, reason, test) = (true, RoleReason::Few, Some(test));
+        let mut status = RoleStatus { serves, reason, others: Some(3), test, presence: None };
         let told = role(&status, Rights::Full, 121_000);
         assert_eq!(told.why, "since only 3 others do");
         assert_eq!(told.reached.map(|reached| (reached.reached, reached.dialled, reached.ago_s)), Some((2, 3, 120)));
@@ -66,11 +76,15 @@ mod tests {
             RoleReason::Kept,
             RoleReason::Probation,
             RoleReason::Unreached,
+            RoleReason::OftenAway,
             RoleReason::Leaving,
         ] {
             status.reason = reason;
             assert!(why(&status).len() > 10);
         }
+        status.presence = Some(Presence { percent: 41, known: Duration::from_secs(100 * 3600) });
+        (status.serves, status.reason) = (false, RoleReason::OftenAway);
+        assert_eq!(why(&status), "since it was there for only 41 % of the last 100 hours; enough of them serve");
         (status.serves, status.reason) = (false, RoleReason::Chosen);
         assert_eq!(why(&status), "as it was told (--role ordinary)");
     }

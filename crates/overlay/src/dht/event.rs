@@ -250,6 +250,8 @@ pub enum Timer {
     Walk,
     /// The role is looked at again.
     Role,
+    /// It is noted that this node is there.
+    Presence,
     /// It is tested whether others reach this node.
     Test,
     /// The time of such a test is over.

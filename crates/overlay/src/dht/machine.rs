@@ -19,6 +19,7 @@ use super::listen::{Listening, Place};
 use super::listeners::Listeners;
 use super::message::{Message, MessageError};
 use super::operation::{Operation, Pending};
+use super::presence::{NOTED, Presence};
 use super::publish::Published;
 use super::reach::Reach;
 use super::refusals::Refusals;
@@ -76,6 +77,7 @@ pub struct Dht {
     pub(super) role: Role,
     /// Peers that may not serve, whatever they say.
     pub(super) restricted: BTreeSet<NodeId>,
+    pub(super) presence: Presence,
     /// The role is not what the first hellos said.
     pub(super) role_changed: bool,
     /// This node serves no more, and closes links when it holds nothing any more.
@@ -103,6 +105,7 @@ impl Dht {
         let subnet_of = config.subnet_of;
         let (storage, dates) = (Storage::new(position, config.persist), Dates::new(config.persist));
         let role = Role::new(config.role, now.instant);
+        let presence = Presence::new(now.unix_ms, config.persist);
         let mut dht = Self {
             config,
             position,
@@ -136,6 +139,7 @@ impl Dht {
             churn: Churn::new(now.instant),
             role,
             restricted: BTreeSet::new(),
+            presence,
             role_changed: false,
             shedding: false,
             reach: Reach::default(),
@@ -149,6 +153,9 @@ impl Dht {
         dht.set_jittered(now.instant, refresh, Timer::Refresh);
         dht.set_jittered(now.instant, repair, Timer::Repair);
         dht.set_jittered(now.instant, PROBE, Timer::Probe);
+        if dht.presence.is_kept() {
+            dht.timers.set(now.instant + NOTED, Timer::Presence);
+        }
         if dht.role.decides() {
             dht.set_first_test(now);
         }
@@ -209,6 +216,9 @@ impl Dht {
         let now = self.corrected(now);
         self.on_link_down(now, node);
         self.restricted.remove(&node);
+        if silent {
+            self.table.note_lost(node);
+        }
         self.look_at_role(now);
     }
 
@@ -216,9 +226,6 @@ impl Dht {
     pub fn handle_dial_failed(&mut self, now: Now, node: NodeId) {
         self.table.failed(now.instant, node);
         self.on_visit_failed(self.corrected(now), node);
-        if silent {
-            self.table.note_lost(node);
-        }
         self.mend_links_soon(now);
     }
 
@@ -241,6 +248,7 @@ impl Dht {
                 Timer::Walk => self.on_walk_due(now),
                 Timer::RepairNext => self.on_repair_next_due(now),
                 Timer::Role => self.look_at_role(now),
+                Timer::Presence => self.on_presence_due(now),
                 Timer::Test => self.on_test_due(now),
                 Timer::TestEnd { number } => self.on_test_end_due(now, number),
                 Timer::Errand { tested, number } => self.on_errand_timeout(now, tested, number),

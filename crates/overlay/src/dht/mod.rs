@@ -29,6 +29,7 @@
 //! | [`persist`] | what of the storage outlives the process |
 //! | `hand_over` | moving records when neighbours change, and repair |
 //! | `role`, `roles` | whether this node serves, and what follows when that changes |
+//! | `presence` | how it was there in the last days |
 //! | `reach` | whether others reach this node |
 //! | `introduce` | reaching those who cannot be dialled, through nodes that they have links to |
 //! | `tuning` | how often all that is looked after, by the churn seen |
@@ -95,6 +96,7 @@ mod membership;
 pub mod message;
 mod operation;
 pub mod persist;
+mod presence;
 mod publish;
 mod reach;
 mod refusals;

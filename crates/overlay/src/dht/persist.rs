@@ -1,6 +1,6 @@
 //! What of the storage outlives the process: changes for a store to write, and taking it all back at the next start.
 //!
-//! Beside the values there are [dates](super::dates) that this node ran ahead of its clock with.
+//! Beside the values there are [dates](super::dates) that this node ran ahead of its clock with, and how it was [there](super::presence).
 //! Removals are values like any other and are kept as such, or what they removed could come back. What lies in the store is read
 //! again with the checks that need no key: readers verify signatures anyway, and thousands of them would delay the start.
 
@@ -11,7 +11,7 @@ use meshtone_identity::NodeId;
 
 use super::body::Handed;
 use super::storage::{Held, Slot};
-use super::{Dht, Now, dates};
+use super::{Dht, Now, dates, presence};
 use crate::record::cbor::{Decoder, Encoder};
 use crate::record::validator::check_form;
 use crate::record::value::Record;
@@ -41,6 +41,9 @@ impl Dht {
         if let Some(key) = self.unreadable.pop() {
             return Some(PersistChange::Remove { key });
         }
+        if self.presence.pop_change() {
+            return Some(PersistChange::Put { key: presence::encode_key(), value: self.presence.encode() });
+        }
         if let Some(place) = self.dates.pop_change() {
             let key = dates::encode_key(place);
             return Some(match self.dates.last(place) {
@@ -63,13 +66,14 @@ impl Dht {
         for (key, value) in entries {
             if self.restore_one(now, &key, &value).is_ok() {
                 taken += 1;
-            } else if !self.dates.restore(now, &key, &value) {
+            } else if !self.presence.restore(now.unix_ms, &key, &value) && !self.dates.restore(now, &key, &value) {
                 self.unreadable.push(key);
             }
         }
         if taken > 0 {
             self.role.resume();
         }
+        self.role.note_habit(self.presence.is_often_away(now.unix_ms));
         // The store has all of that already.
         self.storage.settle_changes();
         self.set_expiry_timer();

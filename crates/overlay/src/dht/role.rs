@@ -2,7 +2,8 @@
 //! uses what they offer, as an ordinary one. The decision alone; what follows from it is the business of `roles`.
 //!
 //! A node that decides by itself serves while few others do, whatever it is like: an overlay of a household has no choice. In a larger
-//! one it begins as an ordinary node, and serves once it has been there for a while and others have reached it twice in a row. Whoever
+//! one it begins as an ordinary node, and serves once it has been there for a while and others have reached it twice in a row, unless it
+//! was often away in the last days (`presence`). Whoever
 //! is found out of reach twice in a row hands over what it holds and is ordinary again, and waits twice as long before the next time.
 
 use std::collections::VecDeque;
@@ -77,6 +78,8 @@ pub enum RoleReason {
     Probation,
     /// It does not serve: others could not reach it.
     Unreached,
+    /// It does not serve: it was often away in the last days.
+    OftenAway,
     /// It still serves, and hands over what it holds.
     Leaving,
 }
@@ -103,6 +106,8 @@ pub(super) struct Role {
     tests: Option<(bool, u32)>,
     /// How long the next probation takes.
     probation: Duration,
+    /// It was often away in the last days.
+    often_away: bool,
     /// Since when there is no link to anybody who serves.
     unlinked: Option<Instant>,
 }
@@ -135,7 +140,7 @@ impl Role {
             RoleChoice::Ordinary => State::Ordinary { not_before: now, few: None },
         };
         let (estimates, probation) = (VecDeque::new(), PROBATION.0);
-        Self { choice, state, estimates, tests: None, probation, unlinked: Some(now) }
+        Self { choice, state, estimates, tests: None, probation, often_away: false, unlinked: Some(now) }
     }
 
     /// Others are known who may serve: this node begins with looking how many do.
@@ -188,6 +193,11 @@ impl Role {
         self.tests = Some((reached, before.saturating_add(1)));
     }
 
+    /// Takes in whether this node was often away in the last days.
+    pub(super) fn note_habit(&mut self, often_away: bool) {
+        self.often_away = often_away;
+    }
+
     /// The machine stood still for so long, and its links with it.
     pub(super) fn note_absence(&mut self, away: Duration) {
         if away < AWAY {
@@ -227,6 +237,7 @@ impl Role {
             (State::Serving { .. }, _) if few => RoleReason::Few,
             (State::Serving { .. }, Some((true, _))) => RoleReason::Reached,
             (State::Serving { .. }, _) => RoleReason::Kept,
+            (State::Ordinary { .. }, _) if self.often_away => RoleReason::OftenAway,
             (State::Ordinary { .. }, Some((false, _))) => RoleReason::Unreached,
             (State::Ordinary { .. }, _) => RoleReason::Probation,
         }
@@ -271,7 +282,7 @@ impl Role {
         let away = self.unlinked.is_some_and(|since| now >= since + AWAY);
         let many = self.others().is_some_and(|others| others >= MANY);
         let out_of_reach = self.tests.is_some_and(|(reached, times)| !reached && times >= CONSECUTIVE);
-        if many && (out_of_reach || alone) {
+        if many && (out_of_reach || alone || self.often_away) {
             self.state = State::Leaving { until: now + LEAVING };
             return Some(Step::Leave);
         }
@@ -298,7 +309,8 @@ impl Role {
         if few.is_some_and(|at| now >= at) {
             return Some(self.serve(now, self.unlinked.is_some()));
         }
-        (reached && now >= not_before && few.is_none()).then(|| self.serve(now, false))
+        let fit = reached && now >= not_before && !self.often_away;
+        (fit && few.is_none()).then(|| self.serve(now, false))
     }
 
     /// Everything is handed over.
@@ -624,6 +636,28 @@ mod tests {
         node.role = Role::new(RoleChoice::Auto, node.now);
         node.role.resume();
         assert_eq!((node.count(), node.role.reason()), (None, RoleReason::Kept));
+    }
+
+    #[test]
+    fn who_was_often_away_serves_only_where_too_few_do() {
+        let mut node = Node::joined(100);
+        node.role.note_habit(true);
+        assert_eq!(node.test(&[true; 10]), []);
+        assert_eq!(node.role.reason(), RoleReason::OftenAway);
+        node.role.note_habit(false);
+        assert_eq!(node.test(&[true]), [Step::Serve]);
+        let mut one_of_few = Node::joined(FEW - 1);
+        one_of_few.role.note_habit(true);
+        assert_eq!((one_of_few.look(), one_of_few.role.reason()), (None, RoleReason::Few));
+    }
+
+    #[test]
+    fn who_holds_records_of_the_last_run_and_was_often_away_hands_them_over() {
+        let mut node = Node::joining(100);
+        node.role = Role::new(RoleChoice::Auto, node.now);
+        node.role.resume();
+        node.role.note_habit(true);
+        assert_eq!(node.count(), Some(Step::Leave));
     }
 
     #[test]

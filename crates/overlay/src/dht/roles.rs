@@ -11,6 +11,7 @@ use meshtone_identity::NodeId;
 use super::config::{CLIENT_LINKS, SIBLINGS};
 use super::message::Message;
 use super::operation::{Operation, Purpose, State};
+use super::presence::NOTED;
 use super::role::Step;
 use super::{Dht, Event, Now, Position, RoleReason, Timer};
 use crate::bucket::Rate;
@@ -41,6 +42,11 @@ impl Dht {
         self.role.others()
     }
 
+    /// Returns which part of the last days this node was there, in hundredths, and of how long a time; none in its first day.
+    pub fn presence(&self, unix_ms: u64) -> Option<(u64, Duration)> {
+        self.presence.share(unix_ms)
+    }
+
     /// Takes note that others are known, who are about to be dialled. A node that decides on its role by itself, and does not hold
     /// anything it was given before, uses the overlay through them until it knows whether it is needed. To be called before there is
     /// any link.
@@ -54,8 +60,19 @@ impl Dht {
     /// Takes note that this machine stood still for so long, as while it slept.
     pub fn handle_absence(&mut self, now: Now, away: Duration) {
         self.role.note_absence(away);
+        self.presence.note_absence(now.unix_ms, away);
+        self.role.note_habit(self.presence.is_often_away(now.unix_ms));
         self.listen_anew(self.corrected(now));
         self.look_at_role(self.corrected(now));
+    }
+
+    /// It is noted that this node is there, for the next run to know.
+    pub(super) fn on_presence_due(&mut self, now: Now) {
+        self.timers.set(now.instant + NOTED, Timer::Presence);
+        let now_ms = self.uncorrected_ms(now);
+        self.presence.note(now_ms);
+        self.role.note_habit(self.presence.is_often_away(now_ms));
+        self.look_at_role(now);
     }
 
     /// Looks at the role again, and does what follows.

@@ -18,7 +18,7 @@ use super::listen::{Listener, Listeners};
 use super::own::OwnRecords;
 use super::records::Committer;
 use super::search::{Search, Searching, Wakefulness};
-use super::{Entry, Error, ReachTest, RoleStatus};
+use super::{Entry, Error, Presence, ReachTest, RoleStatus};
 use crate::dht::{Descriptor, Dht, DhtError, Event, Evidence, Now, OperationId};
 use crate::link::table::unix_ms;
 use crate::link::{LinkError, LinkEvent, LinkInput, Links, PeerAddress, code};
@@ -103,7 +103,13 @@ impl Snapshot {
             search: None,
             clock_behind_ms: dht.clock_behind_ms(),
             evidence: dht.evidence().cloned().collect(),
-            role: RoleStatus { serves: dht.serves(), reason: dht.role_reason(), others: dht.serving_others(), test },
+            role: RoleStatus {
+                serves: dht.serves(),
+                reason: dht.role_reason(),
+                others: dht.serving_others(),
+                test,
+                presence: dht.presence(unix_ms()).map(|(percent, known)| Presence { percent, known }),
+            },
         }
     }
 }

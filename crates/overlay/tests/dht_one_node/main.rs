@@ -10,6 +10,7 @@ mod introductions;
 mod listening;
 mod merge;
 mod newer_programs;
+mod presence;
 mod reach;
 mod refusals;
 mod roles;

@@ -55,9 +55,14 @@ pub(crate) fn registration(name: &str, signer: NodeId, storage_ms: u64, updated_
 }
 
 impl Lone {
-    #[allow(clippy::disallowed_methods, reason = "virtual time has to begin somewhere; nothing reads it as a clock")]
     pub(crate) fn new(config: Config) -> Self {
-        let now = Now { instant: Instant::now(), unix_ms: BEGIN_MS };
+        Self::started_at(BEGIN_MS, config)
+    }
+
+    /// A node that starts at this time, in unix milliseconds.
+    #[allow(clippy::disallowed_methods, reason = "virtual time has to begin somewhere; nothing reads it as a clock")]
+    pub(crate) fn started_at(unix_ms: u64, config: Config) -> Self {
+        let now = Now { instant: Instant::now(), unix_ms };
         let checked = Arc::default();
         let dht = Dht::new(
             config,
@@ -131,6 +136,13 @@ impl Lone {
             self.drain();
         }
         self.turn_to(end);
+    }
+
+    /// Lets time pass that this node's machine sleeps through.
+    pub(crate) fn pass_asleep(&mut self, duration: Duration) {
+        self.turn_to(self.now.instant + duration);
+        self.dht.handle_absence(self.now, duration);
+        self.drain();
     }
 
     /// Returns what was sent since the last time, and to whom.
