@@ -4,8 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use meshtone_tests::browser::browse;
-use meshtone_tests::{Mesh, Transport};
+use meshtone_tests::browser::{browse, browse_along};
+use meshtone_tests::phone::Protection;
+use meshtone_tests::tone::{ALICE_HZ, BOB_HZ, write_wav};
+use meshtone_tests::{Mesh, PhoneOptions, SOON, Transport};
 use serde_json::{Value, json};
 
 fn count(events: &Value, wanted: &str) -> usize {
@@ -48,4 +50,49 @@ fn browsers_register_call_each_other_and_send_messages() {
     for address in ["alice@mesh.test", "bob@mesh.test"] {
         assert!(mesh.node(1).contacts(address).is_empty(), "{address} is still registered");
     }
+}
+
+/// Whether most of what a browser heard in a call was this tone.
+fn is_heard(sounds: &Value, hz: f64) -> bool {
+    let loud: Vec<f64> = sounds
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|sound| sound[1].as_f64().is_some_and(|level| level > -60.0))
+        .map(|sound| sound[0].as_f64().unwrap())
+        .collect();
+    let fitting = loud.iter().filter(|heard| (**heard - hz).abs() < 20.0).count();
+    fitting >= 4 && fitting * 10 >= loud.len() * 7
+}
+
+#[test]
+fn a_browser_and_a_desk_phone_hear_each_other_and_either_may_call() {
+    let mesh = Mesh::start(1);
+    let (alice, bob, carol) = (mesh.user("alice"), mesh.user("bob"), mesh.user("carol"));
+    let mut bob = PhoneOptions::new("bob", &bob, mesh.sip(1), BOB_HZ).start();
+    let carol = PhoneOptions::new("carol", &carol, mesh.sip(1), BOB_HZ);
+    let mut carol = carol.protected(Protection::Sdes).start();
+    let folder = tempfile::tempdir().unwrap();
+    let tone = folder.path().join("tone.wav");
+    write_wav(&tone, ALICE_HZ, 60);
+    let server = format!("ws://{}/sip", mesh.at(1, Transport::Ws));
+    let phone =
+        json!({ "library": "jssip", "user": "alice", "password": alice, "domain": "mesh.test", "server": server });
+    // She calls a phone without keys and one with, and is called by the first.
+    let task = json!({ "phone": phone, "tone": tone, "calls": ["bob", "carol", null] });
+    let result = browse_along("browser.mjs", &task, |line| {
+        if line == "waiting" {
+            bob.wait_closed(SOON);
+            bob.forget_recordings();
+            bob.dial("sip:alice@mesh.test");
+        }
+    });
+    assert_eq!(result["error"], Value::Null, "{result:#}");
+    for call in 0..3 {
+        assert!(is_heard(&result["heard"][call], BOB_HZ), "call {call}: {result:#}");
+    }
+    carol.wait_closed(SOON);
+    carol.assert_heard(ALICE_HZ);
+    bob.wait_closed(SOON);
+    bob.assert_heard(ALICE_HZ);
 }

@@ -1,14 +1,16 @@
 // node browser.mjs '{"pairs": [{"phones": [{library, user, password, domain, server}, …]}, …], "knock": "ws://…"}'
+// node browser.mjs '{"phone": {…}, "tone": "tone.wav", "calls": [null, "bob", …]}'
 //
-// Opens the page in headless Chromium, lets each pair of phones talk, knocks at the node from a page of another host, and
-// prints what happened as one line of JSON.
+// Opens the page in headless Chromium. Either lets each pair of phones talk and knocks at the node from a page of another host; or
+// lets one phone make calls (or take them, for each null) with this file for a microphone, and listen. Prints what happened as one
+// line of JSON; a phone that waits for a call says so before.
 import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import puppeteer from 'puppeteer-core';
 
-const { pairs, knock } = JSON.parse(process.argv[2]);
+const { pairs, knock, phone, tone, calls } = JSON.parse(process.argv[2]);
 const script = fs.readFileSync(new URL('./build/page.js', import.meta.url));
 const pages = http.createServer((request, response) => {
   const isScript = request.url === '/page.js';
@@ -23,7 +25,9 @@ const browser = await puppeteer.launch({
   executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
   headless: true,
   userDataDir: profile,
+  ignoreDefaultArgs: ['--mute-audio'],
   args: [
+    ...(tone ? [`--use-file-for-fake-audio-capture=${tone}`, '--autoplay-policy=no-user-gesture-required'] : []),
     '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage',
     // A microphone that beeps, and nobody who has to allow its use.
     '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream', '--allow-loopback-in-peer-connection',
@@ -45,12 +49,17 @@ try {
     return page;
   };
   const page = await open('127.0.0.1');
-  const results = [];
-  for (const pair of pairs) results.push(await page.evaluate(pair => window.run(pair), pair));
-  const own = await page.evaluate(server => window.knock(server), knock);
-  const stranger = await open('localhost');
-  const foreign = await stranger.evaluate(server => window.knock(server), knock);
-  console.log(JSON.stringify({ results, knocks: { own, foreign } }));
+  if (calls) {
+    await page.exposeFunction('said', line => console.log(line));
+    console.log(JSON.stringify(await page.evaluate((phone, calls) => window.listen(phone, calls), phone, calls)));
+  } else {
+    const results = [];
+    for (const pair of pairs) results.push(await page.evaluate(pair => window.run(pair), pair));
+    const own = await page.evaluate(server => window.knock(server), knock);
+    const stranger = await open('localhost');
+    const foreign = await stranger.evaluate(server => window.knock(server), knock);
+    console.log(JSON.stringify({ results, knocks: { own, foreign } }));
+  }
 } finally {
   await browser.close();
   pages.close();

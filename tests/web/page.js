@@ -205,6 +205,57 @@ window.run = async ({ phones }) => {
   return { error, events: [one.events, other.events] };
 };
 
+// What is heard at the other end of a connection: the strongest frequency of each half second, and how strong it is.
+function hear(connection, heard) {
+  const context = new AudioContext({ sampleRate: 48000 });
+  connection.addEventListener('track', ({ track }) => {
+    if (track.kind !== 'audio') return;
+    const stream = new MediaStream([track]);
+    // Chromium decodes nothing that is played nowhere.
+    const element = document.body.appendChild(document.createElement('audio'));
+    element.autoplay = true;
+    element.srcObject = stream;
+    const analyser = context.createAnalyser();
+    analyser.fftSize = 8192;
+    context.createMediaStreamSource(stream).connect(analyser);
+    const levels = new Float32Array(analyser.frequencyBinCount);
+    setInterval(() => {
+      analyser.getFloatFrequencyData(levels);
+      let strongest = 10;
+      for (let bin = 10; bin < levels.length; bin += 1) if (levels[bin] > levels[strongest]) strongest = bin;
+      heard.push([(strongest * 48000) / 8192, levels[strongest]]);
+    }, 500);
+  });
+}
+
+// One JsSIP phone that makes or takes one call after the other, listens for some seconds, and hangs up.
+window.listen = async (options, calls) => {
+  const phone = new JsSipPhone(options);
+  const heard = [];
+  let error = null;
+  phone.ua.on('newRTCSession', ({ session }) => {
+    const sounds = [];
+    heard.push(sounds);
+    if (session.connection) hear(session.connection, sounds);
+    else session.on('peerconnection', ({ peerconnection }) => hear(peerconnection, sounds));
+  });
+  try {
+    await phone.register();
+    for (const [number, target] of calls.entries()) {
+      if (target) phone.call(target);
+      else await window.said('waiting');
+      await phone.wait('established', number + 1);
+      await new Promise(resolve => setTimeout(resolve, 5000));
+      phone.hangUp();
+      await phone.wait('ended', number + 1);
+    }
+    await phone.unregister();
+  } catch (thrown) {
+    error = String(thrown);
+  }
+  return { error, events: phone.events, heard };
+};
+
 // How a bare WebSocket to `server` fares from this page.
 window.knock = server =>
   new Promise(resolve => {

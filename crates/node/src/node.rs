@@ -28,7 +28,7 @@ use crate::enrol::renew::Pair;
 use crate::enrol::{self, Membership};
 use crate::exchange::Exchange;
 use crate::exchange::allowance::Allowances;
-use crate::exchange::anchoring::{AnchorPolicy, Anchors};
+use crate::exchange::anchoring::{self, AnchorPolicy, Anchors};
 use crate::exchange::calls::Calls;
 use crate::exchange::digest::{DigestPolicy, DigestRule};
 use crate::exchange::first_stage::{self, FirstStage};
@@ -279,6 +279,7 @@ impl Node {
             rtp_ports: ports,
             anchor: config.anchor,
             anchor_ports,
+            media_identity: anchoring::media_identity(),
             dns: dns.clone(),
             outside: config.outside.clone(),
             allowances: Allowances::default(),

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use super::{OwnKeys, Profile};
-use crate::relay::{DEFAULT_CLOCK_RATE, Protection, Terms};
+use data_encoding::BASE64_NOPAD;
+
+use super::{Own, OwnKeys, Profile};
+use crate::relay::{DEFAULT_CLOCK_RATE, Fingerprint, IceTerms, Protection, Terms};
 use crate::sdes::Crypto;
 use crate::sdp::{Connection, Direction, Media, SdpError, Session, clock_rate, payload_type_of};
 use crate::srtp::Suite;
@@ -24,11 +26,13 @@ pub(super) enum Class {
     Optional,
     /// By keys in the description.
     Sdes,
+    /// By a handshake on the media path.
+    WebRtc,
 }
 
 impl Class {
     /// The class of a line; `None` where it is nothing that can be carried.
-    pub(super) fn of(media: &Media<'_>) -> Option<Class> {
+    pub(super) fn of(session: &Session<'_>, media: &Media<'_>) -> Option<Class> {
         let has_key = media.values("crypto").any(|value| Crypto::parse(value).is_some());
         if !matches!(media.kind, "audio" | "video") {
             return None;
@@ -37,6 +41,7 @@ impl Class {
             "RTP/AVP" | "RTP/AVPF" if has_key => Some(Class::Optional),
             "RTP/AVP" | "RTP/AVPF" => Some(Class::Plain),
             "RTP/SAVP" | "RTP/SAVPF" if has_key => Some(Class::Sdes),
+            "UDP/TLS/RTP/SAVPF" | "UDP/TLS/RTP/SAVP" => Peer::of(session, media).map(|_| Class::WebRtc),
             _ => None,
         }
     }
@@ -51,11 +56,36 @@ pub(super) struct Line {
     /// Whether we insisted on keys, or offered them.
     offered: Class,
     keys: OwnKeys,
+    /// Our fragment and password for checks, made when they are first needed.
+    ice: Option<(String, String)>,
+}
+
+/// How an end proves itself.
+struct Peer<'a> {
+    fragment: &'a str,
+    fingerprint: Fingerprint,
+    /// `active`, `passive` or `actpass` (RFC 4145).
+    setup: &'a str,
+}
+
+impl<'a> Peer<'a> {
+    /// Reads it; what the stream does not say, the session may.
+    fn of(session: &Session<'a>, media: &Media<'a>) -> Option<Peer<'a>> {
+        let said = |name: &str| {
+            let for_all = session.attributes.iter().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            media.values(name).chain(for_all).collect::<Vec<&str>>()
+        };
+        let fragment = *said("ice-ufrag").first()?;
+        let is_fragment = (4..=256).contains(&fragment.len()) && fragment.bytes().all(|byte| byte.is_ascii_graphic());
+        let fingerprint = said("fingerprint").into_iter().find_map(Fingerprint::parse)?;
+        let setup = said("setup").first().copied().unwrap_or("actpass");
+        is_fragment.then_some(Peer { fragment, fingerprint, setup })
+    }
 }
 
 impl Line {
     pub(super) fn new(profile: Profile) -> Line {
-        Line { profile, spoken: None, offered: Class::Plain, keys: OwnKeys::default() }
+        Line { profile, spoken: None, offered: Class::Plain, keys: OwnKeys::default(), ice: None }
     }
 
     /// Writes the lines of a stream that is offered to this end.
@@ -64,17 +94,23 @@ impl Line {
         text: &mut String,
         session: &Session<'_>,
         media: &Media<'_>,
-        port: u16,
+        own: &Own,
         fill: &mut dyn FnMut(&mut [u8]),
     ) {
         let (protocol, class) = match (&self.spoken, self.profile) {
             (Some((protocol, class)), _) => (protocol.clone(), *class),
             (None, Profile::Optional) => ("RTP/AVP".to_owned(), Class::Optional),
             (None, Profile::Sdes) => ("RTP/SAVP".to_owned(), Class::Sdes),
+            (None, Profile::WebRtc) => ("UDP/TLS/RTP/SAVPF".to_owned(), Class::WebRtc),
         };
         self.offered = class;
-        write_codecs(text, (session, media), &protocol, port);
-        if class != Class::Plain {
+        write_codecs(text, (session, media), &protocol, own.port);
+        if class == Class::WebRtc {
+            self.make_ice(fill);
+            // Whoever answers begins, as browsers do.
+            self.write_transport_as(text, media, own, "actpass");
+        }
+        if matches!(class, Class::Optional | Class::Sdes) {
             for (suite, tag) in Suite::ALL.into_iter().zip(1..) {
                 let line = Crypto { tag, key: self.keys.get(suite, fill) };
                 let _ = write!(text, "a=crypto:{}\r\n", line.to_value());
@@ -84,7 +120,10 @@ impl Line {
 
     /// The keys that this end's answer has chosen among those that we offered.
     pub(super) fn protection_answered(&self, answered: &Media<'_>) -> Result<Option<Protection>, SdpError> {
-        let chosen = answered.values("crypto").find_map(Crypto::parse).filter(|_| self.offered != Class::Plain);
+        let chosen = answered
+            .values("crypto")
+            .find_map(Crypto::parse)
+            .filter(|_| matches!(self.offered, Class::Optional | Class::Sdes));
         let protection = chosen.and_then(|chosen| {
             let index = usize::try_from(chosen.tag).ok()?.checked_sub(1)?;
             let suite = *Suite::ALL.get(index).filter(|suite| **suite == chosen.key.suite())?;
@@ -92,7 +131,7 @@ impl Line {
         });
         match (self.offered, protection) {
             (Class::Sdes, None) => Err(SdpError::NoAudio),
-            (Class::Plain | Class::Optional | Class::Sdes, protection) => Ok(protection),
+            (Class::Plain | Class::Optional | Class::Sdes | Class::WebRtc, protection) => Ok(protection),
         }
     }
 
@@ -103,13 +142,72 @@ impl Line {
         offered: &Media<'_>,
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Option<(Crypto, Protection)> {
-        if class == Class::Plain {
+        if matches!(class, Class::Plain | Class::WebRtc) {
             return None;
         }
         let theirs = offered.values("crypto").find_map(Crypto::parse)?;
         let ours = self.keys.get(theirs.key.suite(), fill);
         let line = Crypto { tag: theirs.tag, key: ours.clone() };
         Some((line, Protection { ours, theirs: theirs.key }))
+    }
+}
+
+impl Line {
+    /// How this end proves itself, having answered WebRTC with WebRTC.
+    pub(super) fn ice_answered(
+        &self,
+        (session, answered): (&Session<'_>, &Media<'_>),
+    ) -> Result<Option<IceTerms>, SdpError> {
+        if self.offered != Class::WebRtc {
+            return Ok(None);
+        }
+        let peer = Peer::of(session, answered).ok_or(SdpError::NoAudio)?;
+        Ok(self.ice_terms(&peer, peer.setup == "passive"))
+    }
+
+    /// The same for an end that has offered it.
+    pub(super) fn ice_offered(
+        &mut self,
+        class: Class,
+        (session, offered): (&Session<'_>, &Media<'_>),
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Option<IceTerms> {
+        let peer = Peer::of(session, offered).filter(|_| class == Class::WebRtc)?;
+        self.make_ice(fill);
+        self.ice_terms(&peer, peer.setup == "passive")
+    }
+
+    fn ice_terms(&self, peer: &Peer<'_>, is_active: bool) -> Option<IceTerms> {
+        let (fragment, password) = self.ice.as_ref()?;
+        let username = format!("{fragment}:{}", peer.fragment);
+        Some(IceTerms { username, password: password.clone(), fingerprint: peer.fingerprint, is_active })
+    }
+
+    /// RFC 8445 §5.3 wants 24 and 128 bits of chance at least.
+    fn make_ice(&mut self, fill: &mut dyn FnMut(&mut [u8])) {
+        if self.ice.is_none() {
+            let (mut fragment, mut password) = ([0; 6], [0; 18]);
+            fill(&mut fragment);
+            fill(&mut password);
+            self.ice = Some((BASE64_NOPAD.encode(&fragment), BASE64_NOPAD.encode(&password)));
+        }
+    }
+
+    /// Writes where and how we are reached, for an answer.
+    pub(super) fn write_transport(&self, text: &mut String, media: &Media<'_>, own: &Own, is_active: bool) {
+        self.write_transport_as(text, media, own, if is_active { "active" } else { "passive" });
+    }
+
+    fn write_transport_as(&self, text: &mut String, media: &Media<'_>, own: &Own, setup: &str) {
+        let (Some((fragment, password)), Some(fingerprint)) = (&self.ice, own.fingerprint) else { return };
+        if let Some(mid) = media.values("mid").next() {
+            let _ = write!(text, "a=mid:{mid}\r\n");
+        }
+        let _ = write!(text, "a=rtcp-mux\r\na=ice-ufrag:{fragment}\r\na=ice-pwd:{password}\r\n");
+        let _ = write!(text, "a=fingerprint:{fingerprint}\r\na=setup:{setup}\r\n");
+        // One component of a host (RFC 8839 §5.1): the priority of RFC 8445 §5.1.2.1 with all preferences at their highest.
+        let Own { address, port, .. } = own;
+        let _ = write!(text, "a=candidate:1 1 UDP 2130706431 {address} {port} typ host\r\na=end-of-candidates\r\n");
     }
 }
 
@@ -122,6 +220,8 @@ pub(super) fn terms(
 ) -> Result<Terms, SdpError> {
     let remote = match session.connection_of(media) {
         Some(Connection::Address(address)) if address.is_unspecified() => None,
+        // Checks find out where such an end is, whatever it writes here.
+        Some(Connection::Address(_)) if Class::of(session, media) == Some(Class::WebRtc) => None,
         Some(Connection::Address(address)) if address.is_multicast() || address.is_ipv4() != is_ipv4 => {
             return Err(SdpError::Address);
         }
@@ -146,6 +246,7 @@ pub(super) fn terms(
         sends,
         formats,
         protection,
+        ice: None,
     })
 }
 
@@ -189,8 +290,10 @@ fn write_codecs(text: &mut String, (session, media): (&Session<'_>, &Media<'_>),
 /// A stream's direction, with the hold of RFC 2543: who is at the zero address receives nothing.
 fn direction(session: &Session<'_>, media: &Media<'_>) -> Direction {
     let said = session.direction_of(media);
+    let is_hold = Class::of(session, media) != Some(Class::WebRtc);
     match session.connection_of(media) {
-        Some(Connection::Address(address)) if address.is_unspecified() => {
+        // A browser that knows no address of its own yet writes the same, and means nothing by it.
+        Some(Connection::Address(address)) if address.is_unspecified() && is_hold => {
             if said.sends() {
                 Direction::SendOnly
             } else {

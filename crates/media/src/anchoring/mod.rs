@@ -11,7 +11,7 @@ mod tests;
 
 use std::net::IpAddr;
 
-use crate::relay::{End, MAX_STREAMS, Terms};
+use crate::relay::{End, Fingerprint, MAX_STREAMS, Terms};
 use crate::sdp::{Local, Media, SdpError, Session, head};
 use crate::srtp::{MasterKey, Suite};
 use line::{Class, Line};
@@ -23,6 +23,8 @@ pub enum Profile {
     Optional,
     /// `RTP/SAVP`, with keys in the description (RFC 4568).
     Sdes,
+    /// As browsers do: ICE, of which we only answer the checks, and keys by DTLS (RFC 8829, RFC 5763).
+    WebRtc,
 }
 
 /// Terms for both ends, stream by stream.
@@ -37,6 +39,8 @@ pub struct Agreed {
 /// The descriptions of one call.
 #[derive(Debug)]
 pub struct Anchoring {
+    /// Our certificate in media, without which nobody is offered or answered WebRTC.
+    fingerprint: Option<Fingerprint>,
     near: Side,
     far: Side,
     /// The offer that waits for its answer. Answers of a fork are all to this one.
@@ -71,7 +75,12 @@ impl Anchoring {
             lines: Vec::new(),
         };
         let [near_id, far_id] = session_ids;
-        Anchoring { near: side(near, near_id), far: side(far, far_id), open: None }
+        Anchoring { fingerprint: None, near: side(near, near_id), far: side(far, far_id), open: None }
+    }
+
+    /// Takes the fingerprint of our certificate in media.
+    pub fn identify(&mut self, fingerprint: Fingerprint) {
+        self.fingerprint = Some(fingerprint);
     }
 
     /// Returns for how many streams of a description ports are needed at either end.
@@ -81,7 +90,7 @@ impl Anchoring {
     /// [`SdpError`] where it cannot be read.
     pub fn streams(text: &[u8]) -> Result<usize, SdpError> {
         let session = Session::parse(text)?;
-        let carried = session.media.iter().take(MAX_STREAMS).rposition(|media| Class::of(media).is_some());
+        let carried = session.media.iter().take(MAX_STREAMS).rposition(|media| Class::of(&session, media).is_some());
         Ok(carried.map_or(0, |last| last + 1))
     }
 
@@ -102,16 +111,19 @@ impl Anchoring {
     /// [`SdpError::NoAudio`] where no stream of it can be carried; all stays as it was.
     pub fn offer(&mut self, from: End, text: &[u8], fill: &mut dyn FnMut(&mut [u8])) -> Result<Vec<u8>, SdpError> {
         let session = Session::parse(text)?;
+        let fingerprint = self.fingerprint;
         self.side(from).listen(&session);
         let to = self.side(from.other());
+        let address = to.local.address;
         let mut body = String::new();
         let mut carried = 0;
         for (index, media) in session.media.iter().enumerate() {
             let line = to.line(index);
-            match Class::of(media).filter(|_| media.port != 0 && line.is_some()).zip(line) {
+            let class = Class::of(&session, media).filter(|class| *class != Class::WebRtc || fingerprint.is_some());
+            match class.filter(|_| media.port != 0).zip(line) {
                 Some((_, (line, port))) => {
                     carried += 1;
-                    line.write_offer(&mut body, &session, media, port, fill);
+                    line.write_offer(&mut body, &session, media, &Own { address, port, fingerprint }, fill);
                 }
                 None => line::write_refused(&mut body, media),
             }
@@ -174,19 +186,27 @@ impl Anchoring {
         body: &mut String,
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Option<(Terms, Terms)>, SdpError> {
+        let fingerprint = self.fingerprint;
         let answerer = self.side(from);
         let is_ipv4 = answerer.local.address.is_ipv4();
         let Some((line, _)) = answerer.line(index) else { return Ok(None) };
         let theirs = line.protection_answered(answered)?;
-        let answerers_terms = line::terms((answer, answered), (offer, offered), theirs, is_ipv4)?;
+        let ice = line.ice_answered((answer, answered))?;
+        let mut answerers_terms = line::terms((answer, answered), (offer, offered), theirs, is_ipv4)?;
+        answerers_terms.ice = ice;
         let offerer = self.side(from.other());
-        let is_ipv4 = offerer.local.address.is_ipv4();
+        let address = offerer.local.address;
+        let is_ipv4 = address.is_ipv4();
         let Some((line, port)) = offerer.line(index) else { return Ok(None) };
-        let Some(class) = Class::of(offered) else { return Ok(None) };
+        let Some(class) = Class::of(offer, offered) else { return Ok(None) };
         let crypto = line.protection_offered(class, offered, fill);
         let protection = crypto.as_ref().map(|(_, protection)| protection.clone());
-        let offerers_terms = line::terms((offer, offered), (answer, answered), protection, is_ipv4)?;
+        let mut offerers_terms = line::terms((offer, offered), (answer, answered), protection, is_ipv4)?;
+        offerers_terms.ice = line.ice_offered(class, (offer, offered), fill);
         line::write_answer(body, (answer, answered), offered, port, crypto.map(|(line, _)| line));
+        if let Some(ice) = &offerers_terms.ice {
+            line.write_transport(body, offered, &Own { address, port, fingerprint }, ice.is_active);
+        }
         Ok(Some((offerers_terms, answerers_terms)))
     }
 
@@ -214,7 +234,7 @@ impl Side {
     /// Remembers by which profile an end speaks, so that it is offered the same.
     fn listen(&mut self, session: &Session<'_>) {
         for (index, media) in session.media.iter().enumerate() {
-            let Some(class) = Class::of(media).filter(|_| media.port != 0) else { continue };
+            let Some(class) = Class::of(session, media).filter(|_| media.port != 0) else { continue };
             if let Some((line, _)) = self.line(index) {
                 line.spoken = Some((media.protocol.to_owned(), class));
             }
@@ -226,10 +246,19 @@ impl Side {
         if self.written != body {
             self.local.version += 1;
         }
-        let text = head(&self.local, timing) + &body;
+        // Browsers have to know that they do all the checking (RFC 8839 §5.3).
+        let lite = if body.contains("\r\na=ice-ufrag:") { "a=ice-lite\r\n" } else { "" };
+        let text = head(&self.local, timing) + lite + &body;
         self.written = body;
         text.into_bytes()
     }
+}
+
+/// What a line says of us.
+struct Own {
+    address: IpAddr,
+    port: u16,
+    fingerprint: Option<Fingerprint>,
 }
 
 /// Our keys of a stream, one for each suite, made when they are first needed and kept for the whole call.

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::relay::Protection;
+use crate::relay::{Fingerprint, Protection};
 use crate::sdes::Crypto;
+use crate::srtp::Suite;
 
 const KEY: &str = "1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR";
 
@@ -95,7 +96,7 @@ fn keys_are_each_ends_own() {
     let offered = call.offer(End::Near, &secure);
     assert!(offered.contains("m=audio 17000 RTP/SAVP 0 101\r\n") && !offered.contains("PS1uQCVeeCF"), "{offered}");
     let ours = cryptos(&offered);
-    assert_eq!(ours.len(), 3);
+    assert_eq!(ours.len(), Suite::ALL.len());
     let second = format!("a=crypto:{}\r\n", KEY.replacen('1', "2", 1));
     let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", &second).replace("AVP", "SAVP"));
     let far = protection(&agreed.far).unwrap();
@@ -127,7 +128,7 @@ fn a_secure_end_and_a_plain_one_meet_in_both_directions() {
 fn keys_beside_a_plain_profile_are_taken_where_both_know_them() {
     let mut call = Call::new(Profile::Optional);
     let offered = call.offer(End::Near, &plain("192.0.2.5", &format!("a=crypto:{KEY}\r\n")));
-    assert_eq!(cryptos(&offered).len(), 3);
+    assert_eq!(cryptos(&offered).len(), Suite::ALL.len());
     let line = format!("a=crypto:{}\r\n", KEY.replacen('1', "2", 1));
     let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", &line));
     assert_eq!(cryptos(&answered).len(), 1);
@@ -231,4 +232,62 @@ fn an_offer_with_nothing_that_can_be_carried_is_refused() {
         call.anchoring.answer(End::Far, plain("192.0.2.6", "").as_bytes(), &mut call.fill),
         Err(SdpError::NoAudio)
     );
+}
+
+/// What a browser offers, shortened.
+fn browser(setup: &str) -> String {
+    let fingerprint = format!("sha-256 {}", ["AB"; 32].join(":"));
+    description(
+        "0.0.0.0",
+        &format!(
+            "a=group:BUNDLE 0\r\na=fingerprint:{fingerprint}\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111 0 126\r\na=mid:0\r\n\
+             a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\na=rtpmap:126 telephone-event/8000\r\n\
+             a=ice-ufrag:theirs\r\na=ice-pwd:0123456789012345678901\r\na=setup:{setup}\r\na=rtcp-mux\r\na=sendrecv\r\n"
+        ),
+    )
+}
+
+fn with_fingerprint(profile: Profile) -> Call {
+    let mut call = Call::new(profile);
+    call.anchoring.identify(Fingerprint::parse(&format!("sha-256 {}", ["CD"; 32].join(":"))).unwrap());
+    call
+}
+
+#[test]
+fn a_browser_calls_a_phone_that_knows_nothing_of_browsers() {
+    let mut call = with_fingerprint(Profile::Optional);
+    let offered = call.offer(End::Near, &browser("actpass"));
+    assert!(offered.contains("m=audio 17000 RTP/AVP 111 0 126\r\n") && offered.contains("a=sendrecv"), "{offered}");
+    for theirs in ["ice", "fingerprint", "setup", "rtcp-fb", "rtcp-mux", "mid", "BUNDLE", "candidate"] {
+        assert!(!offered.contains(theirs), "{theirs}: {offered}");
+    }
+    let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", ""));
+    assert!(answered.contains("a=ice-lite\r\nm=audio 16000 UDP/TLS/RTP/SAVPF 0 101\r\n"), "{answered}");
+    for ours in
+        ["a=setup:passive", "a=mid:0", "a=rtcp-mux", "198.51.100.1 16000 typ host", "a=fingerprint:sha-256 CD:CD"]
+    {
+        assert!(answered.contains(ours), "{ours}: {answered}");
+    }
+    let ice = agreed.near[0].as_ref().unwrap().ice.clone().unwrap();
+    assert!(ice.username.ends_with(":theirs") && !ice.is_active && agreed.near[0].as_ref().unwrap().sends);
+    assert!(answered.contains(&format!("a=ice-ufrag:{}\r\n", ice.username.trim_end_matches(":theirs"))));
+    assert!(answered.contains(&format!("a=ice-pwd:{}\r\n", ice.password)));
+    assert!(agreed.far[0].as_ref().unwrap().ice.is_none());
+}
+
+#[test]
+fn a_phone_calls_a_browser() {
+    let mut call = with_fingerprint(Profile::WebRtc);
+    let offered = call.offer(End::Near, &plain("192.0.2.5", ""));
+    assert!(
+        offered.contains("m=audio 17000 UDP/TLS/RTP/SAVPF 0 101\r\n") && offered.contains("a=setup:actpass"),
+        "{offered}"
+    );
+    let (answered, agreed) = call.answer(End::Far, &browser("active"));
+    assert!(answered.contains("m=audio 16000 RTP/AVP 111 0 126\r\n") && !answered.contains("ice"), "{answered}");
+    assert!(!agreed.far[0].as_ref().unwrap().ice.as_ref().unwrap().is_active);
+    let mut call = with_fingerprint(Profile::WebRtc);
+    call.offer(End::Near, &plain("192.0.2.5", ""));
+    let refused = call.anchoring.answer(End::Far, plain("192.0.2.6", "").as_bytes(), &mut call.fill);
+    assert_eq!(refused, Err(SdpError::NoAudio), "it left out how it proves itself");
 }

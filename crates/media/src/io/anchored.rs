@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::session::{MAX_RECEIVE_ERRORS, lock, now, random};
 use super::{MediaError, PortPair, PortRange};
 use crate::anchoring::{Agreed, Anchoring, Profile};
-use crate::relay::{End, Event, MAX_DATAGRAM_LEN, Port, Quality, Relay};
+use crate::relay::{End, Event, Identity, MAX_DATAGRAM_LEN, Port, Quality, Relay};
 
 /// Where one end of a call is, as far as the signalling knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,26 +43,29 @@ struct Shared {
 }
 
 impl AnchoredCall {
-    /// Begins a call; must be called within a tokio runtime. No port is taken before an offer needs it.
-    pub fn new(range: &PortRange, near: Place, far: Place, profile: Profile) -> AnchoredCall {
+    /// Begins a call; must be called within a tokio runtime. No port is taken before an offer needs it. Without a certificate no end that
+    /// speaks WebRTC is understood.
+    pub fn new(
+        range: &PortRange,
+        near: Place,
+        far: Place,
+        profile: Profile,
+        identity: Option<Arc<Identity>>,
+    ) -> AnchoredCall {
         // Positive in 64 bits with a sign, as some phones read them.
         let session_ids = [random() >> 1, random() >> 1];
         let shared = Arc::new(Shared {
-            relay: Mutex::new(Relay::new(now())),
+            relay: Mutex::new(Relay::identified(now(), identity.clone())),
             sockets: Mutex::default(),
             changed: Notify::new(),
             ended: watch::Sender::new(false),
         });
         let timer = tokio::spawn(watch_time(Arc::clone(&shared)));
-        AnchoredCall {
-            range: range.clone(),
-            near,
-            far,
-            anchoring: Anchoring::new(near.local, far.local, session_ids, profile),
-            shared,
-            tasks: vec![timer],
-            permits: Vec::new(),
+        let mut anchoring = Anchoring::new(near.local, far.local, session_ids, profile);
+        if let Some(identity) = identity {
+            anchoring.identify(identity.fingerprint());
         }
+        AnchoredCall { range: range.clone(), near, far, anchoring, shared, tasks: vec![timer], permits: Vec::new() }
     }
 
     /// Offers otherwise from now on to an end that has not said anything yet.
@@ -170,6 +173,10 @@ async fn receive(shared: Arc<Shared>, port: Port, socket: Arc<UdpSocket>) {
                 let datagram = buffer.get(..len).unwrap_or_default();
                 lock(&shared.relay).handle_input(now(), port, source, datagram);
                 shared.send();
+                // A handshake has timers of its own, which begin with what comes.
+                if matches!(datagram, [0..=63, ..]) {
+                    shared.changed.notify_one();
+                }
             }
             Err(error) => {
                 errors += 1;

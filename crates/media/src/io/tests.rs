@@ -161,7 +161,7 @@ async fn two_phones_hear_each_other_through_an_anchored_call_and_its_end_frees_t
     let port = |phone: &UdpSocket| phone.local_addr().unwrap().port();
     let ports = range(42_180, 2, 2);
     let place = Place { local: LOOPBACK, signalling: Some(LOOPBACK) };
-    let mut call = AnchoredCall::new(&ports, place, place, Profile::Optional);
+    let mut call = AnchoredCall::new(&ports, place, place, Profile::Optional, None);
     let offered = call.offer(End::Near, &offer(port(&alice), "")).unwrap();
     let answered = call.answer(End::Far, &offer(port(&bob), "")).unwrap();
     for (speaker, listener, node) in [(&alice, &bob, port_of(&answered)), (&bob, &alice, port_of(&offered))] {
@@ -187,7 +187,7 @@ async fn two_phones_hear_each_other_through_an_anchored_call_and_its_end_frees_t
 async fn an_anchored_call_of_which_nothing_is_heard_says_that_it_ended() {
     let ports = range(42_200, 2, 2);
     let place = Place { local: LOOPBACK, signalling: None };
-    let mut call = AnchoredCall::new(&ports, place, place, Profile::Optional);
+    let mut call = AnchoredCall::new(&ports, place, place, Profile::Optional, None);
     call.offer(End::Near, &offer(4000, "")).unwrap();
     call.answer(End::Far, &offer(5000, "")).unwrap();
     let ended = async {

@@ -4,23 +4,27 @@
 //! numbers, so that reports mean at one end what they say at the other. Nothing is ever sent but what one of the two ends sent,
 //! and to nobody but the other: see [`latch`] for who they are. What was agreed with each end is [`crate::anchoring`]'s to say.
 
+mod dtls;
 mod latch;
 mod quality;
 mod stream;
+mod stun;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::rtp::is_rtcp;
 use stream::Stream;
 
+pub use dtls::{Fingerprint, Identity};
 pub use latch::SOURCE_CHANGE_AFTER;
 pub use quality::Quality;
-pub use stream::{DEFAULT_CLOCK_RATE, Protection, Terms};
+pub use stream::{DEFAULT_CLOCK_RATE, IceTerms, Protection, Terms};
 
 /// Streams of a call that are carried: sound, a camera, a screen, and one to spare. Those behind are refused.
 pub const MAX_STREAMS: usize = 4;
@@ -93,11 +97,14 @@ pub enum Event {
 pub enum TimerReason {
     /// Both ends may have gone.
     Idle,
+    /// A piece of a handshake may be lost.
+    Handshake,
 }
 
 /// The machine of one call.
 #[derive(Debug)]
 pub struct Relay {
+    identity: Option<Arc<Identity>>,
     near: Side,
     far: Side,
     last_heard: Instant,
@@ -116,20 +123,26 @@ struct Side {
 impl Relay {
     /// Makes the machine of a call of which nothing is agreed yet.
     pub fn new(now: Instant) -> Relay {
+        Relay::identified(now, None)
+    }
+
+    /// The same for a node that has a certificate to show, without which no end that speaks WebRTC is understood.
+    pub fn identified(now: Instant, identity: Option<Arc<Identity>>) -> Relay {
         let side = || Side { streams: Vec::new(), counted: (now, 0) };
         let (transmits, events) = (VecDeque::new(), VecDeque::new());
-        Relay { near: side(), far: side(), last_heard: now, ended: false, transmits, events }
+        Relay { identity, near: side(), far: side(), last_heard: now, ended: false, transmits, events }
     }
 
     /// Takes what was agreed with one end, stream by stream; `None` for those that are refused. Signalling comes from `signalling`,
     /// where that is the end itself.
     pub fn handle_terms(&mut self, now: Instant, end: End, terms: Vec<Option<Terms>>, signalling: Option<IpAddr>) {
+        let identity = self.identity.clone();
         let side = self.side(end);
         let count = terms.len().clamp(side.streams.len(), MAX_STREAMS.max(side.streams.len()));
         side.streams.resize_with(count, || Stream::new(now));
         let all = terms.into_iter().chain(std::iter::repeat(None));
         for (stream, terms) in side.streams.iter_mut().zip(all) {
-            stream.agree(now, terms, signalling);
+            stream.agree(now, terms, signalling, identity.as_deref());
         }
         self.last_heard = now;
     }
@@ -142,6 +155,15 @@ impl Relay {
         let is_rtcp = port.is_rtcp || is_rtcp(datagram);
         let side = self.side(port.end);
         let Some(stream) = side.streams.get_mut(port.stream) else { return };
+        if stream.uses_ice() && (stun::is_stun(datagram) || dtls::Dtls::is_dtls(datagram)) {
+            let sent = stream.take_setup(now, source, datagram);
+            self.transmits.extend(sent.into_iter().map(|(destination, datagram)| Transmit {
+                port,
+                destination,
+                datagram,
+            }));
+            return;
+        }
         let taken =
             if is_rtcp { stream.take_rtcp(now, source, datagram) } else { stream.take_rtp(now, source, datagram) };
         // Counted is what the end itself sent: who floods its port takes nothing from it.
@@ -149,13 +171,26 @@ impl Relay {
         self.last_heard = now;
         let to = Port { end: port.end.other(), ..port };
         let other = self.side(to.end).streams.get_mut(port.stream);
-        if let Some((destination, datagram)) = other.and_then(|other| other.give(now, taken)) {
+        let Some(other) = other else { return };
+        let is_rtcp = is_rtcp && !other.uses_ice();
+        if let Some((destination, datagram)) = other.give(now, taken) {
             self.transmits.push_back(Transmit { port: Port { is_rtcp, ..to }, destination, datagram });
         }
     }
 
     /// Takes the passing of time.
     pub fn handle_timeout(&mut self, now: Instant) {
+        for end in End::ALL {
+            let side = match end {
+                End::Near => &mut self.near,
+                End::Far => &mut self.far,
+            };
+            for (number, stream) in side.streams.iter_mut().enumerate() {
+                let port = Port { end, stream: number, is_rtcp: false };
+                let sent = stream.handle_timeout(now).into_iter();
+                self.transmits.extend(sent.map(|(destination, datagram)| Transmit { port, destination, datagram }));
+            }
+        }
         if !self.ended && now >= self.last_heard + self.limit() {
             self.ended = true;
             self.events.push_back(Event::Idle);
@@ -164,7 +199,10 @@ impl Relay {
 
     /// Returns when and why [`Relay::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<(Instant, TimerReason)> {
-        (!self.ended).then(|| (self.last_heard + self.limit(), TimerReason::Idle))
+        let idle = (self.last_heard + self.limit(), TimerReason::Idle);
+        let streams = [&self.near, &self.far].into_iter().flat_map(|side| &side.streams);
+        let handshake = streams.filter_map(Stream::poll_timeout).min().map(|at| (at, TimerReason::Handshake));
+        (!self.ended).then(|| handshake.filter(|(at, _)| *at < idle.0).unwrap_or(idle))
     }
 
     /// Returns the next datagram to be sent.

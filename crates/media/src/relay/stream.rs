@@ -1,16 +1,21 @@
 //! One media stream at one end of a relay: what was agreed with that end, who it is, and its keys.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::dtls::{Dtls, Fingerprint, Identity};
 use super::latch::Latch;
 use super::quality::Meter;
+use super::stun;
 use crate::rtcp::reports;
 use crate::rtp::Packet;
 use crate::srtp::{MasterKey, Opener, Sealer, SrtpError};
 
 /// Clock rate where the description names none: that of telephony, and of every static audio payload type a phone would use.
 pub const DEFAULT_CLOCK_RATE: u32 = 8000;
+
+/// How long is sent to an end of which no check has come: it renews its consent every five seconds (RFC 7675 §5.1).
+const CONSENT: Duration = Duration::from_secs(30);
 
 /// What was agreed with one end for one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +30,21 @@ pub struct Terms {
     pub formats: Vec<(u8, u32)>,
     /// The keys, where it speaks SRTP.
     pub protection: Option<Protection>,
+    /// Where it speaks WebRTC: what its checks and its handshake must know. All comes to the port for RTP then.
+    pub ice: Option<IceTerms>,
+}
+
+/// What is known of an end that proves itself by ICE and DTLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IceTerms {
+    /// The user name of its checks: our fragment, a colon, its own.
+    pub username: String,
+    /// Our password.
+    pub password: String,
+    /// Its certificate.
+    pub fingerprint: Fingerprint,
+    /// Whether we begin the handshake.
+    pub is_active: bool,
 }
 
 /// The keys of a stream at one end.
@@ -44,6 +64,10 @@ pub(super) struct Stream {
     rtcp: Latch,
     sealer: Option<Sealer>,
     opener: Option<Opener>,
+    /// Where its checks have come from, and when the last one did.
+    checked: Option<(SocketAddr, Instant)>,
+    is_nominated: bool,
+    dtls: Option<Dtls>,
     pub(super) meter: Meter,
 }
 
@@ -56,11 +80,28 @@ pub(super) enum Taken {
 impl Stream {
     pub(super) fn new(now: Instant) -> Stream {
         let (rtp, rtcp) = (Latch::new(now), Latch::new(now));
-        Stream { terms: None, rtp, rtcp, sealer: None, opener: None, meter: Meter::default() }
+        Stream {
+            terms: None,
+            rtp,
+            rtcp,
+            sealer: None,
+            opener: None,
+            checked: None,
+            is_nominated: false,
+            dtls: None,
+            meter: Meter::default(),
+        }
     }
 
     /// Takes what was agreed. Keys that stay keep their counters, so that no key stream is used twice and nothing is played again.
-    pub(super) fn agree(&mut self, now: Instant, terms: Option<Terms>, signalling: Option<IpAddr>) {
+    pub(super) fn agree(
+        &mut self,
+        now: Instant,
+        terms: Option<Terms>,
+        signalling: Option<IpAddr>,
+        identity: Option<&Identity>,
+    ) {
+        self.agree_ice(now, terms.as_ref().and_then(|terms| terms.ice.as_ref()), identity);
         let ours = |terms: &Terms| terms.protection.as_ref().map(|keys| keys.ours.clone());
         let theirs = |terms: &Terms| terms.protection.as_ref().map(|keys| keys.theirs.clone());
         let before = self.terms.as_ref();
@@ -78,6 +119,77 @@ impl Stream {
         self.terms = terms;
     }
 
+    /// Takes how an end is to prove itself. A handshake outlives new checks, but not another certificate.
+    fn agree_ice(&mut self, now: Instant, ice: Option<&IceTerms>, identity: Option<&Identity>) {
+        let before = self.terms.as_ref().and_then(|terms| terms.ice.as_ref());
+        if ice.map(|ice| &ice.username) != before.map(|ice| &ice.username) {
+            (self.checked, self.is_nominated) = (None, false);
+        }
+        if ice.map(|ice| ice.fingerprint) != before.map(|ice| ice.fingerprint) {
+            self.dtls = ice.zip(identity).map(|(ice, own)| Dtls::new(now, own, ice.fingerprint, ice.is_active));
+            (self.sealer, self.opener) = (None, None);
+        }
+    }
+
+    /// Whether all that this end sends and gets goes over one port, and begins with checks.
+    pub(super) fn uses_ice(&self) -> bool {
+        self.terms.as_ref().is_some_and(|terms| terms.ice.is_some())
+    }
+
+    /// Takes a check or a piece of a handshake; gives what is to be sent for it.
+    pub(super) fn take_setup(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        datagram: &[u8],
+    ) -> Vec<(SocketAddr, Vec<u8>)> {
+        let Some(ice) = self.terms.as_ref().and_then(|terms| terms.ice.as_ref()) else { return Vec::new() };
+        let mut sent = Vec::new();
+        if stun::is_stun(datagram) {
+            let Some(check) = stun::read(datagram, &ice.username, &ice.password) else { return Vec::new() };
+            sent.push((source, stun::answer(&check, source, &ice.password)));
+            let is_same = self.checked.is_some_and(|(checked, _)| checked == source);
+            // The last that it has chosen; until it has, the first that works.
+            if check.nominates || is_same || (!self.is_nominated && self.checked.is_none()) {
+                self.checked = Some((source, now));
+            }
+            self.is_nominated |= check.nominates;
+        } else if self.checked.is_some_and(|(checked, _)| checked == source)
+            && let Some(dtls) = &mut self.dtls
+        {
+            // Only from where checks have come: nobody else's greeting is ever looked at (threat 20 of the design).
+            dtls.handle_input(now, datagram);
+        }
+        sent.extend(self.continue_handshake());
+        sent
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
+        if self.poll_timeout().is_some_and(|at| at <= now)
+            && let Some(dtls) = &mut self.dtls
+        {
+            dtls.handle_timeout(now);
+        }
+        self.continue_handshake()
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.checked.and(self.dtls.as_ref()).and_then(Dtls::poll_timeout)
+    }
+
+    fn continue_handshake(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
+        let (Some((checked, _)), Some(dtls)) = (self.checked, &mut self.dtls) else { return Vec::new() };
+        if let Some(keys) = dtls.keys().filter(|_| self.opener.is_none()) {
+            (self.sealer, self.opener) = (Some(Sealer::new(&keys.ours)), Some(Opener::new(&keys.theirs)));
+        }
+        dtls.take_outgoing().into_iter().map(|datagram| (checked, datagram)).collect()
+    }
+
+    /// Where an end that speaks WebRTC is sent to, as long as it consents.
+    fn consenting(&self, now: Instant) -> Option<SocketAddr> {
+        self.checked.filter(|(_, at)| now.saturating_duration_since(*at) < CONSENT).map(|(checked, _)| checked)
+    }
+
     /// Whether this end is to be heard.
     pub(super) fn sends(&self) -> bool {
         self.terms.as_ref().is_some_and(|terms| terms.sends)
@@ -90,7 +202,7 @@ impl Stream {
     /// Takes an RTP packet from the network, if it is this end's.
     pub(super) fn take_rtp(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Option<Taken> {
         let terms = self.terms.as_ref()?;
-        if !terms.sends {
+        if !terms.sends || (terms.ice.is_some() && self.opener.is_none()) {
             return None;
         }
         let opened = match &mut self.opener {
@@ -108,7 +220,9 @@ impl Stream {
 
     /// Takes an RTCP packet from the network, if it is this end's.
     pub(super) fn take_rtcp(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Option<Taken> {
-        self.terms.as_ref()?;
+        if self.terms.as_ref()?.ice.is_some() && self.opener.is_none() {
+            return None;
+        }
         let opened = match &mut self.opener {
             Some(opener) => Some(count_forged(&mut self.meter, opener.open_rtcp(datagram))?),
             None => None,
@@ -130,10 +244,13 @@ impl Stream {
 
     /// Prepares a packet of the other end's for this one.
     pub(super) fn give(&mut self, now: Instant, taken: Taken) -> Option<(SocketAddr, Vec<u8>)> {
-        self.terms.as_ref()?;
+        let uses_ice = self.terms.as_ref()?.ice.is_some();
+        if uses_ice && self.sealer.is_none() {
+            return None;
+        }
         match taken {
             Taken::Rtp(packet) => {
-                let destination = self.rtp.destination(now)?;
+                let destination = if uses_ice { self.consenting(now)? } else { self.rtp.destination(now)? };
                 let packet = match &mut self.sealer {
                     Some(sealer) => sealer.seal_rtp(&packet).ok()?,
                     None => packet,
@@ -141,7 +258,7 @@ impl Stream {
                 Some((destination, packet))
             }
             Taken::Rtcp(packet) => {
-                let destination = self.rtcp.destination(now)?;
+                let destination = if uses_ice { self.consenting(now)? } else { self.rtcp.destination(now)? };
                 for report in reports(&packet).iter().flatten() {
                     self.meter.on_passed(now, report);
                 }

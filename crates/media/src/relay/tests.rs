@@ -20,7 +20,14 @@ fn at(address: &str) -> SocketAddr {
 fn terms(address: &str, protection: Option<Protection>) -> Terms {
     let remote = at(address);
     let remote_rtcp = SocketAddr::new(remote.ip(), remote.port() + 1);
-    Terms { remote: Some(remote), remote_rtcp: Some(remote_rtcp), sends: true, formats: vec![(0, 8000)], protection }
+    Terms {
+        remote: Some(remote),
+        remote_rtcp: Some(remote_rtcp),
+        sends: true,
+        formats: vec![(0, 8000)],
+        protection,
+        ice: None,
+    }
 }
 
 fn keys(seed: u8) -> Protection {
@@ -208,4 +215,110 @@ fn quality_is_counted_for_each_end() {
     }
     let (near, far) = (call.relay.quality(End::Near), call.relay.quality(End::Far));
     assert_eq!((near.received, near.lost, far.received), (3, 1, 0));
+}
+
+fn identity() -> Identity {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    Identity::new(certificate.der().to_vec(), key.serialize_der())
+}
+
+const USER: &str = "ours:theirs";
+const PASSWORD: &str = "0123456789012345678901";
+const BROWSER: &str = "192.0.2.9:50000";
+
+/// A call between a browser, whose certificate is this one, and bob's phone.
+fn with_browser(certificate: &Identity, own: Identity) -> Call {
+    let now = Instant::now();
+    let mut call = Call { relay: Relay::identified(now, Some(Arc::new(own))), now };
+    let ice = IceTerms {
+        username: USER.to_owned(),
+        password: PASSWORD.to_owned(),
+        fingerprint: certificate.fingerprint(),
+        is_active: false,
+    };
+    call.agree(End::Near, Terms { remote: None, remote_rtcp: None, ice: Some(ice), ..terms(ALICE, None) });
+    call.agree(End::Far, terms(BOB, None));
+    call
+}
+
+/// Hands a datagram of the browser's in; returns what it gets for it.
+fn browse(call: &mut Call, from: &str, datagram: &[u8]) -> Vec<Vec<u8>> {
+    call.relay.handle_input(call.now, NEAR, at(from), datagram);
+    let mut back = Vec::new();
+    while let Some(transmit) = call.relay.poll_transmit() {
+        assert_eq!((transmit.port, transmit.destination), (NEAR, at(from)));
+        back.push(transmit.datagram);
+    }
+    back
+}
+
+#[test]
+fn a_browser_proves_itself_and_talks_to_a_phone_over_one_port() {
+    let (own, certificate) = (identity(), identity());
+    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, own.fingerprint(), true);
+    let mut call = with_browser(&certificate, own);
+    let mut hello = browser.take_outgoing();
+    assert!(!hello.is_empty());
+    assert_eq!(browse(&mut call, BROWSER, &hello[0]), Vec::<Vec<u8>>::new(), "nobody was checked yet");
+    assert_eq!(browse(&mut call, MALLORY, &stun::request(USER, "guessed", true)), Vec::<Vec<u8>>::new());
+    assert_eq!(browse(&mut call, BROWSER, &stun::request(USER, PASSWORD, true)).len(), 1);
+    for _ in 0..100 {
+        assert_eq!(browse(&mut call, MALLORY, &hello[0]), Vec::<Vec<u8>>::new(), "another place was checked");
+    }
+    for _ in 0..10 {
+        let mut back = Vec::new();
+        for datagram in hello.drain(..) {
+            back.extend(browse(&mut call, BROWSER, &datagram));
+        }
+        for datagram in back {
+            browser.handle_input(call.now, &datagram);
+        }
+        hello = browser.take_outgoing();
+    }
+    let keys = browser.keys().expect("a handshake that is done");
+    let (mut sealer, mut opener) = (Sealer::new(&keys.ours), Opener::new(&keys.theirs));
+    let sealed = sealer.seal_rtp(&packet(1, 7)).unwrap();
+    assert_eq!(call.pass(NEAR, BROWSER, &sealed), Some((FAR, BOB.to_owned(), packet(1, 7))));
+    let sealed = sealer.seal_rtcp(&report(7)).unwrap();
+    let rtcp = Port { is_rtcp: true, ..FAR };
+    assert_eq!(call.pass(NEAR, BROWSER, &sealed), Some((rtcp, "192.0.2.6:5001".to_owned(), report(7))));
+    let (port, to, sealed) = call.pass(FAR, BOB, &packet(3, 8)).unwrap();
+    assert_eq!((port, to.as_str(), opener.open_rtp(&sealed).unwrap()), (NEAR, BROWSER, packet(3, 8)));
+    let (port, _, sealed) = call.pass(rtcp, "192.0.2.6:5001", &report(8)).unwrap();
+    assert_eq!((port, opener.open_rtcp(&sealed).unwrap()), (NEAR, report(8)), "RTCP goes to the same port");
+    call.now += Duration::from_secs(31);
+    assert_eq!(call.pass(FAR, BOB, &packet(4, 8)), None, "it does not say any more that it wants this");
+    assert_eq!(browse(&mut call, BROWSER, &stun::request(USER, PASSWORD, false)).len(), 1);
+    assert!(call.pass(FAR, BOB, &packet(5, 8)).is_some());
+}
+
+#[test]
+fn another_certificate_than_the_description_names_is_not_talked_to() {
+    let (own, certificate, other) = (identity(), identity(), identity());
+    let mut browser = dtls::Dtls::new(Instant::now(), &other, own.fingerprint(), true);
+    let mut call = with_browser(&certificate, own);
+    browse(&mut call, BROWSER, &stun::request(USER, PASSWORD, true));
+    for _ in 0..10 {
+        for datagram in browser.take_outgoing() {
+            for back in browse(&mut call, BROWSER, &datagram) {
+                browser.handle_input(call.now, &back);
+            }
+        }
+    }
+    assert_eq!(call.pass(FAR, BOB, &packet(3, 8)), None);
+}
+
+#[test]
+fn what_a_handshake_lost_is_sent_again() {
+    let (own, certificate) = (identity(), identity());
+    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, own.fingerprint(), true);
+    let mut call = with_browser(&certificate, own);
+    browse(&mut call, BROWSER, &stun::request(USER, PASSWORD, true));
+    let hello = browser.take_outgoing();
+    assert!(!browse(&mut call, BROWSER, &hello[0]).is_empty());
+    let (at, reason) = call.relay.poll_timeout().unwrap();
+    assert_eq!(reason, TimerReason::Handshake);
+    call.relay.handle_timeout(at);
+    assert!(call.relay.poll_transmit().is_some());
 }

@@ -1,18 +1,21 @@
 //! Session keys and what is done with them: AES in counter mode with HMAC-SHA1 (RFC 3711 §4), AES-GCM (RFC 7714).
 
-use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
 
-use super::{ENCRYPTED, KEY_LEN, MAX_SALT_LEN, MasterKey, RTCP_INDEX_LEN, SrtpError, Suite};
+use super::{ENCRYPTED, MAX_KEY_LEN, MAX_SALT_LEN, MasterKey, RTCP_INDEX_LEN, SrtpError, Suite};
 
 /// Labels of the key derivation (RFC 3711 §4.3.1) for RTP; those of RTCP are three more.
 const ENCRYPTION: u8 = 0;
 const AUTHENTICATION: u8 = 1;
 const SALTING: u8 = 2;
 const RTCP: u8 = 3;
+
+/// The block of AES.
+const BLOCK_LEN: usize = 16;
 
 /// The length of a key for HMAC-SHA1 (RFC 3711 §5.2).
 const AUTHENTICATION_KEY_LEN: usize = 20;
@@ -53,9 +56,9 @@ enum Kind {
 
 impl Cipher {
     fn derive(master: &MasterKey, labels: u8, tag_len: usize) -> Cipher {
-        let prf = counter_key(&master.key);
+        let prf = counter_key(master.key());
         let derive = |label: u8, out: &mut [u8]| {
-            let mut iv = [0; KEY_LEN];
+            let mut iv = [0; BLOCK_LEN];
             for (byte, salt) in iv.iter_mut().zip(master.salt) {
                 *byte = salt;
             }
@@ -63,18 +66,22 @@ impl Cipher {
             iv[7] ^= label + labels;
             apply(prf.as_ref(), iv, out);
         };
-        let (mut key, mut salt) = ([0; KEY_LEN], [0; MAX_SALT_LEN]);
-        derive(ENCRYPTION, &mut key);
+        let (mut key, mut salt) = ([0; MAX_KEY_LEN], [0; MAX_SALT_LEN]);
+        let key = key.split_at_mut(master.suite.key_len()).0;
+        derive(ENCRYPTION, key);
         derive(SALTING, salt.split_at_mut(master.suite.salt_len()).0);
         let kind = match master.suite {
             Suite::AesCm80 | Suite::AesCm32 => {
                 let mut authentication = [0; AUTHENTICATION_KEY_LEN];
                 derive(AUTHENTICATION, &mut authentication);
                 let authentication = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &authentication);
-                Kind::Counter { key: counter_key(&key).map(Box::new), authentication: Box::new(authentication) }
+                Kind::Counter { key: counter_key(key).map(Box::new), authentication: Box::new(authentication) }
             }
             Suite::AesGcm => {
-                Kind::Gcm { key: UnboundKey::new(&AES_128_GCM, &key).map(LessSafeKey::new).map(Box::new).ok() }
+                Kind::Gcm { key: UnboundKey::new(&AES_128_GCM, key).map(LessSafeKey::new).map(Box::new).ok() }
+            }
+            Suite::AesGcm256 => {
+                Kind::Gcm { key: UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).map(Box::new).ok() }
             }
         };
         Cipher { kind, salt, tag_len }
@@ -189,8 +196,8 @@ impl Cipher {
     }
 
     /// RFC 3711 §4.1.1: (salt · 2^16) ⊕ (source · 2^64) ⊕ (index · 2^16).
-    fn counter_iv(&self, ssrc: u32, index: u64) -> [u8; KEY_LEN] {
-        let mut iv = [0; KEY_LEN];
+    fn counter_iv(&self, ssrc: u32, index: u64) -> [u8; BLOCK_LEN] {
+        let mut iv = [0; BLOCK_LEN];
         let [_, _, index @ ..] = index.to_be_bytes();
         let place = [0; 4].into_iter().chain(ssrc.to_be_bytes()).chain(index);
         for ((byte, salt), place) in iv.iter_mut().zip(self.salt).zip(place) {
@@ -211,13 +218,14 @@ impl Cipher {
     }
 }
 
-fn counter_key(key: &[u8; KEY_LEN]) -> Option<EncryptingKey> {
-    UnboundCipherKey::new(&AES_128, key).and_then(EncryptingKey::ctr).ok()
+fn counter_key(key: &[u8]) -> Option<EncryptingKey> {
+    let algorithm = if key.len() == MAX_KEY_LEN { &AES_256 } else { &AES_128 };
+    UnboundCipherKey::new(algorithm, key).and_then(EncryptingKey::ctr).ok()
 }
 
 /// Applies the key stream that begins at this block. The library fails for a wrong length of keys only; should it do so all the same,
 /// nothing must leave in clear.
-fn apply(key: Option<&EncryptingKey>, iv: [u8; KEY_LEN], bytes: &mut [u8]) {
+fn apply(key: Option<&EncryptingKey>, iv: [u8; BLOCK_LEN], bytes: &mut [u8]) {
     let context = EncryptionContext::Iv128(FixedLength::from(iv));
     if key.is_none_or(|key| key.less_safe_encrypt(bytes, context).is_err()) {
         bytes.fill(0);
@@ -277,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_key_stream_is_that_of_rfc_3711_b_2() {
-        let key = counter_key(&hex("2B7E151628AED2A6ABF7158809CF4F3C").try_into().unwrap());
+        let key = counter_key(&hex("2B7E151628AED2A6ABF7158809CF4F3C"));
         let mut stream = vec![0; 1_044_512];
         apply(key.as_ref(), hex("F0F1F2F3F4F5F6F7F8F9FAFBFCFD0000").try_into().unwrap(), &mut stream);
         assert_eq!(
@@ -295,7 +303,7 @@ mod tests {
         let master =
             MasterKey::new(Suite::AesCm80, &hex("E1F97A0D3E018BE0D64FA32C06DE4139 0EC675AD498AFEEBB6960B3AABE6"))
                 .unwrap();
-        let prf = counter_key(&master.key);
+        let prf = counter_key(master.key());
         let mut iv: [u8; 16] = hex("0EC675AD498AFEEBB6960B3AABE60000").try_into().unwrap();
         let mut key = [0; 16];
         apply(prf.as_ref(), iv, &mut key);

@@ -1,4 +1,4 @@
-//! SRTP and SRTCP (RFC 3711; AEAD_AES_128_GCM: RFC 7714): packets are sealed and opened, nothing is sent.
+//! SRTP and SRTCP (RFC 3711; AES-GCM: RFC 7714): packets are sealed and opened, nothing is sent.
 //!
 //! A [`Sealer`] protects what goes one way under one master key, an [`Opener`] opens what comes the other way under another. Both
 //! keep a rollover counter and a replay window for each source. Not here: how keys are agreed upon, re-keying by MKI, key
@@ -18,8 +18,8 @@ use crate::rtp::header_len;
 use cipher::Keys;
 use index::{Index, Streams};
 
-/// Length of every master key here, in bytes.
-pub const KEY_LEN: usize = 16;
+/// Length of the longest master key, in bytes.
+pub const MAX_KEY_LEN: usize = 32;
 
 /// Length of the longest master salt, in bytes.
 pub const MAX_SALT_LEN: usize = 14;
@@ -44,11 +44,21 @@ pub enum Suite {
     AesCm32,
     /// `AEAD_AES_128_GCM`.
     AesGcm,
+    /// `AEAD_AES_256_GCM`, which browsers and their like choose.
+    AesGcm256,
 }
 
 impl Suite {
-    /// All of them, the best first.
-    pub const ALL: [Suite; 3] = [Suite::AesGcm, Suite::AesCm80, Suite::AesCm32];
+    /// All of them. Those that phones know come first, in the order in which they are offered.
+    pub const ALL: [Suite; 4] = [Suite::AesGcm, Suite::AesCm80, Suite::AesCm32, Suite::AesGcm256];
+
+    /// Returns the length of a master key.
+    pub const fn key_len(self) -> usize {
+        match self {
+            Suite::AesCm80 | Suite::AesCm32 | Suite::AesGcm => 16,
+            Suite::AesGcm256 => 32,
+        }
+    }
 
     /// Returns the name in `a=crypto` (RFC 4568 §6.2, RFC 7714 §14.2).
     pub const fn name(self) -> &'static str {
@@ -56,6 +66,7 @@ impl Suite {
             Suite::AesCm80 => "AES_CM_128_HMAC_SHA1_80",
             Suite::AesCm32 => "AES_CM_128_HMAC_SHA1_32",
             Suite::AesGcm => "AEAD_AES_128_GCM",
+            Suite::AesGcm256 => "AEAD_AES_256_GCM",
         }
     }
 
@@ -63,7 +74,7 @@ impl Suite {
     pub const fn salt_len(self) -> usize {
         match self {
             Suite::AesCm80 | Suite::AesCm32 => MAX_SALT_LEN,
-            Suite::AesGcm => 12,
+            Suite::AesGcm | Suite::AesGcm256 => 12,
         }
     }
 
@@ -71,14 +82,14 @@ impl Suite {
         match self {
             Suite::AesCm80 => 10,
             Suite::AesCm32 => 4,
-            Suite::AesGcm => 16,
+            Suite::AesGcm | Suite::AesGcm256 => 16,
         }
     }
 
     const fn rtcp_tag_len(self) -> usize {
         match self {
             Suite::AesCm80 | Suite::AesCm32 => 10,
-            Suite::AesGcm => 16,
+            Suite::AesGcm | Suite::AesGcm256 => 16,
         }
     }
 }
@@ -87,7 +98,8 @@ impl Suite {
 #[derive(Clone, PartialEq, Eq)]
 pub struct MasterKey {
     suite: Suite,
-    key: [u8; KEY_LEN],
+    /// Shorter keys end in zeros, which nothing reads.
+    key: [u8; MAX_KEY_LEN],
     /// Shorter salts end in zeros, which is how the key derivation wants them.
     salt: [u8; MAX_SALT_LEN],
 }
@@ -95,19 +107,20 @@ pub struct MasterKey {
 impl MasterKey {
     /// Takes key and salt, one behind the other; `None` when the length is wrong.
     pub fn new(suite: Suite, key_and_salt: &[u8]) -> Option<MasterKey> {
-        let (key, salt) = key_and_salt.split_first_chunk::<KEY_LEN>()?;
-        let mut padded = [0; MAX_SALT_LEN];
+        let (key, salt) = key_and_salt.split_at_checked(suite.key_len())?;
         if salt.len() != suite.salt_len() {
             return None;
         }
-        padded.get_mut(..salt.len())?.copy_from_slice(salt);
-        Some(MasterKey { suite, key: *key, salt: padded })
+        let (mut padded_key, mut padded_salt) = ([0; MAX_KEY_LEN], [0; MAX_SALT_LEN]);
+        padded_key.get_mut(..key.len())?.copy_from_slice(key);
+        padded_salt.get_mut(..salt.len())?.copy_from_slice(salt);
+        Some(MasterKey { suite, key: padded_key, salt: padded_salt })
     }
 
     /// Makes a key of random bytes.
     pub fn random(suite: Suite, fill: &mut dyn FnMut(&mut [u8])) -> MasterKey {
-        let (mut key, mut salt) = ([0; KEY_LEN], [0; MAX_SALT_LEN]);
-        fill(&mut key);
+        let (mut key, mut salt) = ([0; MAX_KEY_LEN], [0; MAX_SALT_LEN]);
+        fill(key.split_at_mut(suite.key_len()).0);
         fill(salt.split_at_mut(suite.salt_len()).0);
         MasterKey { suite, key, salt }
     }
@@ -115,7 +128,11 @@ impl MasterKey {
     /// Returns key and salt, one behind the other.
     pub fn to_bytes(&self) -> Vec<u8> {
         let salt = self.salt.iter().take(self.suite.salt_len());
-        self.key.iter().chain(salt).copied().collect()
+        self.key().iter().chain(salt).copied().collect()
+    }
+
+    fn key(&self) -> &[u8] {
+        self.key.split_at(self.suite.key_len()).0
     }
 
     /// Returns what it is for.

@@ -78,6 +78,8 @@ pub(crate) struct Exchange {
     /// Whose media runs through this node, and over which ports.
     pub(crate) anchor: AnchorPolicy,
     pub(crate) anchor_ports: PortRange,
+    /// The certificate that browsers are shown in media.
+    pub(crate) media_identity: Option<Arc<meshtone_media::relay::Identity>>,
     /// Calls beyond the overlay: what is allowed, where they go, how many there are.
     pub(crate) outside: Outside,
     pub(crate) dns: Arc<Dns>,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use meshtone_media::anchoring::Profile;
 use meshtone_media::sdp::{Connection, Session};
 use meshtone_sip::message::{Header, Message, Method};
-use meshtone_sip::transport::{Destination, Flow};
+use meshtone_sip::transport::{Destination, Flow, Transport};
 
 /// When the media of a call runs through this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,7 +36,9 @@ pub(super) enum Kind {
     Plain,
     /// Keys in the description.
     Sdes,
-    /// DTLS, or what is no RTP at all: not carried.
+    /// As browsers do.
+    WebRtc,
+    /// What is no RTP at all: not carried.
     Other,
 }
 
@@ -61,17 +63,22 @@ impl Offered {
         let kind = match media.protocol {
             "RTP/AVP" | "RTP/AVPF" => Kind::Plain,
             "RTP/SAVP" | "RTP/SAVPF" => Kind::Sdes,
+            "UDP/TLS/RTP/SAVPF" | "UDP/TLS/RTP/SAVP" => Kind::WebRtc,
             _ => Kind::Other,
         };
         Some(Offered { kind, is_ipv4 })
     }
 
-    /// As the caller does first, so that phones of one kind are asked once.
-    fn profiles(self) -> Option<VecDeque<Profile>> {
-        match self.kind {
-            Kind::Plain | Kind::Nothing => Some([Profile::Optional, Profile::Sdes].into()),
-            Kind::Sdes => Some([Profile::Sdes, Profile::Optional].into()),
-            Kind::Other => None,
+    /// As the caller does first, so that phones of one kind are asked once. A browser takes its own kind alone; what else speaks WebSocket
+    /// says that it does not take that.
+    fn profiles(self, is_browser: bool) -> Option<VecDeque<Profile>> {
+        match (self.kind, is_browser) {
+            (Kind::Plain, true) => Some([Profile::WebRtc, Profile::Optional, Profile::Sdes].into()),
+            (Kind::Sdes, true) => Some([Profile::WebRtc, Profile::Sdes, Profile::Optional].into()),
+            (Kind::WebRtc, true) => Some([Profile::WebRtc].into()),
+            (Kind::Plain | Kind::WebRtc | Kind::Nothing, _) => Some([Profile::Optional, Profile::Sdes].into()),
+            (Kind::Sdes, false) => Some([Profile::Sdes, Profile::Optional].into()),
+            (Kind::Other, _) => None,
         }
     }
 }
@@ -80,15 +87,22 @@ impl Offered {
 pub(super) fn at_once(policy: AnchorPolicy, invite: &Message, destination: &Destination) -> Option<VecDeque<Profile>> {
     match policy {
         AnchorPolicy::Never => None,
-        AnchorPolicy::Always => Offered::read(invite)?.profiles(),
+        AnchorPolicy::Always => Offered::read(invite)?.profiles(is_browser(destination)),
         AnchorPolicy::Auto => {
             let reached = family(destination)?;
             // Reading every description would cost each call more than finding this out.
-            let other = if reached { "IP6".as_bytes() } else { "IP4".as_bytes() };
-            memchr::memmem::find(invite.body(), other)?;
+            let says = |word: &str| memchr::memmem::find(invite.body(), word.as_bytes()).is_some();
+            let is_browser = is_browser(destination);
+            if !is_browser && !says("UDP/TLS/") && !says(if reached { "IP6" } else { "IP4" }) {
+                return None;
+            }
             let offered = Offered::read(invite)?;
-            offered.is_ipv4.filter(|is_ipv4| *is_ipv4 != reached)?;
-            offered.profiles()
+            let fits = match offered.kind {
+                Kind::WebRtc => is_browser,
+                Kind::Plain | Kind::Sdes => !is_browser && offered.is_ipv4.is_none_or(|is_ipv4| is_ipv4 == reached),
+                Kind::Nothing | Kind::Other => true,
+            };
+            if fits { None } else { offered.profiles(is_browser) }
         }
     }
 }
@@ -101,13 +115,18 @@ pub(super) fn after(policy: AnchorPolicy, invite: &Message, status: u16) -> Opti
     match Offered::read(invite)?.kind {
         Kind::Plain => Some([Profile::Sdes].into()),
         Kind::Sdes => Some([Profile::Optional].into()),
-        Kind::Nothing | Kind::Other => None,
+        Kind::WebRtc | Kind::Nothing | Kind::Other => None,
     }
 }
 
 /// Whether a refusal says that the description was the reason (RFC 3261 §21.4.26, §21.6.4).
 pub(super) fn is_about_media(status: u16) -> bool {
     matches!(status, 415 | 488 | 606)
+}
+
+/// Whether a phone is taken for a browser: nothing else has a reason to speak WebSocket.
+fn is_browser(destination: &Destination) -> bool {
+    matches!(destination.transport(), Transport::Ws | Transport::Wss)
 }
 
 /// Whether a phone is reached over IPv4.
@@ -167,6 +186,21 @@ mod tests {
             assert_eq!(after(AnchorPolicy::Auto, &invite, 486), None);
         }
         assert_eq!(after(AnchorPolicy::Always, &offering("UDP/TLS/RTP/SAVPF", "192.0.2.5"), 488), None);
+    }
+
+    #[test]
+    fn a_browser_and_a_phone_are_carried_and_two_of_a_kind_are_not() {
+        let stream = |transport| {
+            let remote = "192.0.2.6:5060".parse().unwrap();
+            Destination::Flow(Flow::Stream { transport, listener: 0, connection: 1, remote })
+        };
+        let (phone, browser) = (stream(Transport::Tcp), stream(Transport::Wss));
+        let (plain, web) = (offering("RTP/AVP", "192.0.2.5"), offering("UDP/TLS/RTP/SAVPF", "0.0.0.0"));
+        let first = |invite, destination| Some(at_once(AnchorPolicy::Auto, invite, destination)?[0]);
+        assert_eq!(first(&plain, &phone), None);
+        assert_eq!(first(&web, &browser), None);
+        assert_eq!(first(&plain, &browser), Some(Profile::WebRtc));
+        assert_eq!(first(&web, &phone), Some(Profile::Optional));
     }
 
     #[test]

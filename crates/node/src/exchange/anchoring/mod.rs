@@ -6,11 +6,12 @@ mod decide;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meshtone_media::anchoring::Profile;
 use meshtone_media::io::{AnchoredCall, Place};
-use meshtone_media::relay::End;
+use meshtone_media::relay::{End, Identity};
 use meshtone_media::sdp::{Connection, Session};
 use meshtone_sip::agent::OutgoingCall;
 use meshtone_sip::message::{Header, Message, Method, NameAddr, Uri};
@@ -95,6 +96,22 @@ struct Branch {
     destination: Destination,
 }
 
+/// Makes the certificate that browsers are shown in media. It is new at each start: descriptions say which one it is, and no more is asked
+/// of it.
+pub(crate) fn media_identity() -> Option<Arc<Identity>> {
+    let made = rcgen::KeyPair::generate().and_then(|key| {
+        let mut params = rcgen::CertificateParams::new(Vec::new())?;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "media");
+        let certificate = params.self_signed(&key)?;
+        Ok(Identity::new(certificate.der().to_vec(), key.serialize_der()))
+    });
+    if let Err(error) = &made {
+        tracing::warn!(%error, "there is no certificate for media: browsers talk to browsers only");
+    }
+    made.ok().map(Arc::new)
+}
+
 impl Anchoring {
     /// What is known when an INVITE is to be forwarded.
     pub(super) fn of(request: &Message) -> Option<Anchoring> {
@@ -164,9 +181,10 @@ impl Worker {
         // Where the description is of another family than the signalling, the description counts.
         let near_remote =
             described.filter(|described| described.is_ipv4() != near_remote.is_ipv4()).unwrap_or(near_remote);
+        let exchange = &self.exchange;
         let near = Place { local: self.exchange.media_address(near_remote), signalling: branch.source };
         let far = Place { local: self.exchange.media_address(far_remote), signalling: far_source };
-        let media = AnchoredCall::new(&self.exchange.anchor_ports, near, far, profile);
+        let media = AnchoredCall::new(&exchange.anchor_ports, near, far, profile, exchange.media_identity.clone());
         let flow = Flow::Peer { host: self.exchange.own_host.clone() };
         let contact = self.own_contact(user.unwrap_or(USER), &flow, false);
         let call = NearCall {
@@ -303,6 +321,10 @@ fn source_of(request: &Message) -> Option<IpAddr> {
 fn described_address(invite: &Message) -> Option<IpAddr> {
     let session = Session::parse(invite.body()).ok()?;
     let media = session.media.iter().find(|media| media.port != 0)?;
+    if media.protocol.starts_with("UDP/TLS/") {
+        // Browsers write whatever came first; checks find out where they are.
+        return None;
+    }
     match session.connection_of(media)? {
         Connection::Address(address) if !address.is_unspecified() => Some(address),
         Connection::Address(_) | Connection::Other => None,
