@@ -276,7 +276,7 @@ fn a_browser_proves_itself_and_talks_to_a_phone_over_one_port() {
         }
         hello = browser.take_outgoing();
     }
-    let keys = browser.keys().expect("a handshake that is done");
+    let keys = browser.keys().unwrap();
     let (mut sealer, mut opener) = (Sealer::new(&keys.ours), Opener::new(&keys.theirs));
     let sealed = sealer.seal_rtp(&packet(1, 7)).unwrap();
     assert_eq!(call.pass(NEAR, BROWSER, &sealed), Some((FAR, BOB.to_owned(), packet(1, 7))));
