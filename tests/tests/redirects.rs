@@ -4,7 +4,8 @@
 
 use std::net::UdpSocket;
 
-use meshtone_tests::{Mesh, ScriptedPhone};
+use meshtone_tests::{Mesh, MeshNode, ScriptedPhone};
+use serde_json::Value;
 
 const BOB: &str = "sip:bob@mesh.test";
 
@@ -72,4 +73,50 @@ fn users_who_redirect_to_each_other_make_no_endless_call() {
     assert!((300..500).contains(&answer.status()), "{answer}");
     bob.incoming("ACK");
     bob.assert_left_alone();
+}
+
+/// A call from a node of another domain, which only that node can vouch for, diverted once and then once more.
+#[test]
+fn a_call_that_is_diverted_to_a_third_node_rings_there_with_its_caller_verified() {
+    let mesh = Mesh::start(2);
+    let printed = mesh.node(1).must(&["invite", "--role", "member", "--json"]);
+    let invite: Value = serde_json::from_str(&printed).unwrap();
+    let guest = MeshNode::joining("guest", invite["ticket"].as_str().unwrap());
+    let domain = guest.status()["domain"].as_str().unwrap().to_owned();
+    let [bobs, carols, doras] = ["bob", "carol", "dora"].map(|user| mesh.user(user));
+    let mut alice = ScriptedPhone::udp(guest.sip()).of("alice", &guest.user_add("alice")).at_domain(&domain);
+    let mut bob = ScriptedPhone::udp(mesh.sip(1)).of("bob", &bobs);
+    let mut carol = ScriptedPhone::tcp(mesh.sip(2)).of("carol", &carols);
+    let mut dora = ScriptedPhone::udp(mesh.sip(1)).of("dora", &doras);
+    for phone in [&mut alice, &mut bob, &mut carol, &mut dora] {
+        phone.register();
+    }
+    mesh.wait_announced(4);
+    guest.wait_records("sip-registration", 4);
+    let asserted = format!("<sip:alice@{domain}>");
+
+    let sent = alice.invite(BOB);
+    let ringing = bob.incoming("INVITE");
+    assert_eq!(ringing.header("P-Asserted-Identity"), Some(asserted.as_str()));
+    bob.redirect(&ringing, "sip:carol@mesh.test");
+    let invite = carol.incoming("INVITE");
+    assert_eq!(invite.header("P-Asserted-Identity"), Some(asserted.as_str()), "{invite}");
+    assert_eq!(invite.header("Identity"), None, "what nodes say to each other is not for phones");
+    let mut dialog = carol.accept_later(&invite);
+    alice.established(&sent);
+    carol.incoming("ACK");
+    let bye = carol.send(&dialog.next_request("BYE"));
+    let received = alice.incoming("BYE");
+    alice.reply(&received, 200, "OK", "");
+    assert_eq!(carol.final_answer(&bye).status(), 200);
+
+    let sent = alice.invite(BOB);
+    let ringing = bob.incoming("INVITE");
+    bob.redirect(&ringing, "sip:carol@mesh.test");
+    let ringing = carol.incoming("INVITE");
+    carol.redirect(&ringing, "sip:dora@mesh.test");
+    let invite = dora.incoming("INVITE");
+    assert_eq!(invite.header("P-Asserted-Identity"), Some(asserted.as_str()), "{invite}");
+    dora.reply(&invite, 486, "Busy Here", "");
+    assert_eq!(alice.final_answer(&sent).status(), 486);
 }

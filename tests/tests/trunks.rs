@@ -263,6 +263,9 @@ fn a_user_at_another_home_node_calls_out_and_is_called_by_the_same_trunk() {
     wait_calls(mesh.node(1), 0);
     talk(&mut customer, &mut alice, &format!("sip:{TRUNK_NUMBER}@{PROVIDER}"), HangsUp::Callee);
     wait_calls(mesh.node(1), 0);
+    // The node of the phone was told, and verified, that the call came in by the other one.
+    let log = std::fs::read_to_string(mesh.node(2).log()).unwrap();
+    assert!(log.contains("a request came in by another node of this domain"), "{log}");
     // Who may call what is for the node with the trunk to say.
     for (dialled, status) in [(DIALLED, "403"), ("999", "404")] {
         bob.dial(dialled);

@@ -207,6 +207,11 @@ impl SignedPassport {
         &self.x5u
     }
 
+    /// Which kind it says that it is; as unproved as all of it.
+    pub fn kind(&self) -> &Kind {
+        &self.claims.kind
+    }
+
     /// The signature's first number, r (RFC 7518 §3.4): no two that one key made have the same, though anybody can write a signature in
     /// two ways.
     pub fn nonce(&self) -> [u8; 32] {

@@ -29,6 +29,7 @@ use crate::enrol::{self, Membership};
 use crate::exchange::Exchange;
 use crate::exchange::allowance::Allowances;
 use crate::exchange::anchoring::{self, AnchorPolicy, Anchors};
+use crate::exchange::attestation::Originations;
 use crate::exchange::calls::Calls;
 use crate::exchange::digest::{DigestPolicy, DigestRule};
 use crate::exchange::first_stage::{self, FirstStage};
@@ -287,7 +288,13 @@ impl Node {
             trunks: Trunks::new(&config.trunks, &flow_token_key),
             callers: config.callers.clone(),
             members: members.clone(),
-            identities: Identities::new(membership.signer.clone(), &own_host),
+            identities: Identities::new(
+                membership.signer.clone(),
+                &own_host,
+                membership.authority_certificate.clone(),
+                membership.inviter().revocations().revoked(),
+            ),
+            originations: Originations::of(overlay.node_id()),
             own_host,
             rights,
             dangerous_unsigned: config.dangerous_unsigned,

@@ -28,8 +28,8 @@ use tracing::info;
 use crate::dht::{self, Descriptor, Dht, Evidence, Randomness};
 pub use crate::dht::{RoleChoice, RoleReason};
 use crate::link::{
-    IncomingStream, LinkConfig, LinkError, LinkEvent, LinkStatus, Links, PeerAddress, Protocol, RecvStream, SendStream,
-    subnet_of,
+    IncomingStream, LinkConfig, LinkError, LinkEvent, LinkStatus, Links, Neighbour, PeerAddress, Protocol, RecvStream,
+    SendStream, subnet_of,
 };
 use crate::record::{CertificateValidator, CertifiedWriter, Kind, Validator, Writer};
 
@@ -382,6 +382,28 @@ impl Overlay {
         }
         self.connect(node).await?;
         self.inner.links.open_stream(node, protocol).await.map_err(|error| Error::unreachable(node, &error))
+    }
+
+    /// Returns the newest version of the link protocol that this node and we speak, over a link that is made if need be.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect).
+    pub async fn version_of(&self, node: NodeId) -> Result<u16, Error> {
+        if let Some(version) = self.link_version(node) {
+            return Ok(version);
+        }
+        self.connect(node).await?;
+        self.link_version(node).ok_or_else(|| Error::unreachable(node, &LinkError::NoLink))
+    }
+
+    /// As [`version_of`](Self::version_of), of a node that is linked already.
+    pub fn link_version(&self, node: NodeId) -> Option<u16> {
+        self.inner.links.version(node)
+    }
+
+    /// Returns what a linked node has proved.
+    pub fn neighbour(&self, node: NodeId) -> Option<Neighbour> {
+        self.inner.links.neighbour(node)
     }
 
     /// Returns the streams of this protocol that other nodes open. Asked a second time, the first receiver ends.

@@ -97,6 +97,12 @@ impl ScriptedPhone {
         self
     }
 
+    /// The same user at another domain.
+    pub fn at_domain(mut self, domain: &str) -> ScriptedPhone {
+        self.domain = domain.to_owned();
+        self
+    }
+
     /// Belongs to a person with an address of her own, which is her login as well.
     pub fn of_person(mut self, address: &str, password: &str) -> ScriptedPhone {
         let (user, domain) = address.split_once('@').expect("an address");

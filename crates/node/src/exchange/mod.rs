@@ -5,12 +5,14 @@
 
 pub(crate) mod allowance;
 pub(crate) mod anchoring;
+pub(crate) mod attestation;
 pub(crate) mod bridge;
 pub(crate) mod callee;
 pub(crate) mod calls;
 mod contacts;
 pub(crate) mod counted;
 pub(crate) mod digest;
+mod divert;
 mod echo;
 mod emergency;
 pub mod first_stage;
@@ -51,9 +53,10 @@ use crate::clock::unix_ms;
 use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
 use crate::member::Members;
-use crate::transport::Transports;
+use crate::transport::{ATTESTING_VERSION, Transports, node_of};
 use allowance::Allowances;
 use anchoring::AnchorPolicy;
+use attestation::{Origination, Originations};
 use calls::Calls;
 use digest::DigestPolicy;
 use identity::Identities;
@@ -93,6 +96,8 @@ pub(crate) struct Exchange {
     pub(crate) members: Members,
     /// Signs and verifies who calls.
     pub(crate) identities: Identities,
+    /// Where requests come in, as it is told others.
+    pub(crate) originations: Originations,
     /// This node's own name among peers: by it, the node calls users here itself.
     pub(crate) own_host: PeerHost,
     /// What this node's certificate lets it do.
@@ -189,12 +194,19 @@ impl Exchange {
         is_known || self.guard.may_answer(now_ms, remote.ip(), message.bytes().len())
     }
 
-    /// Signs a request that leaves for another node, where somebody is asserted to make it.
+    /// Signs a request that leaves for another node: who makes it, where that is asserted, or else where it came in.
     pub(crate) fn signed(&self, mut transmit: Transmit) -> Transmit {
-        let peer = matches!(transmit.destination, Destination::Peer(_) | Destination::Flow(Flow::Peer { .. }));
-        if peer
-            && !self.dangerous_unsigned
-            && let Some(signed) = self.identities.signed(&transmit.message, self.agreed_unix_s())
+        let (Destination::Peer(host) | Destination::Flow(Flow::Peer { host })) = &transmit.destination else {
+            return transmit;
+        };
+        if self.dangerous_unsigned {
+            return transmit;
+        }
+        // To a node that is only being dialled the oldest form is spoken, which all understand.
+        let version = node_of(host).and_then(|node| self.overlay.link_version(node)).unwrap_or_default();
+        let attests = version >= ATTESTING_VERSION;
+        let origin = Origination::read(&transmit.message).unwrap_or_else(|| self.originations.of_phones());
+        if let Some(signed) = self.identities.signed(&transmit.message, attests.then_some(origin), self.agreed_unix_s())
         {
             transmit.message = signed;
         }

@@ -245,7 +245,8 @@ impl Worker {
     /// Rings a user for somebody who proved nothing.
     pub(super) fn ring_for_stranger(&mut self, id: RequestId, request: &Message, address: String) {
         let Phones { targets, spare } = self.local_phones(&address, None, request);
-        self.locate_elsewhere(id, request, None, address, targets);
+        let origin = self.exchange.originations.of_strangers();
+        self.locate_elsewhere(id, request, None, address, targets, Some(origin));
         self.keep_spare(id, spare);
     }
 }

@@ -17,14 +17,25 @@ use crate::transport::LocalView;
 /// A node that says nothing at all within this is passed over for the next; a live one answers 100 at once.
 pub(super) const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
-/// What is this node's to read or to say, never to pass on from a phone: its credentials, and who it claims to be
-/// (RFC 3261 §22.3, RFC 3325 §5).
-pub(super) const OWN_HEADERS: &[Header] =
-    &[Header::ProxyAuthorization, Header::PAssertedIdentity, Header::PPreferredIdentity];
+/// What is this node's to read or to say, never to pass on from a phone: its credentials, who it claims to be, and how well that is
+/// known (RFC 3261 §22.3, RFC 3325 §5, 3GPP TS 24.229 §5.7.1.25).
+pub(super) const OWN_HEADERS: &[Header] = &[
+    Header::ProxyAuthorization,
+    Header::PAssertedIdentity,
+    Header::PPreferredIdentity,
+    Header::AttestationInfo,
+    Header::OriginationId,
+];
 
 /// As [`OWN_HEADERS`], within the overlay: nodes sign for who is called, and verify for who is rung (RFC 8224 §6).
-pub(super) const OWN_HEADERS_WITHIN: &[Header] =
-    &[Header::ProxyAuthorization, Header::PAssertedIdentity, Header::PPreferredIdentity, Header::Identity];
+pub(super) const OWN_HEADERS_WITHIN: &[Header] = &[
+    Header::ProxyAuthorization,
+    Header::PAssertedIdentity,
+    Header::PPreferredIdentity,
+    Header::AttestationInfo,
+    Header::OriginationId,
+    Header::Identity,
+];
 
 /// What the node itself understands, for OPTIONS and 405 (RFC 3261 §11.2).
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, UPDATE, PRACK, INFO, \
@@ -143,7 +154,7 @@ impl Worker {
         if !targets.is_empty() && self.wants_one_phone(request) {
             self.begin_forwarding(id, request, targets, false);
         } else {
-            self.locate_elsewhere(id, request, Some(caller.to_owned()), address, targets);
+            self.locate_elsewhere(id, request, Some(caller.to_owned()), address, targets, None);
         }
         self.keep_spare(id, spare);
     }

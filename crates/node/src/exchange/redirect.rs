@@ -10,6 +10,7 @@ use meshtone_sip::server::RequestId;
 
 use super::callee::Callee;
 use super::contacts::Phones;
+use super::divert::divert;
 use super::search::{Sought, locate};
 use super::sips;
 use super::worker::Worker;
@@ -19,7 +20,10 @@ const FOLLOWED_MAX: usize = 4;
 
 impl Worker {
     pub(super) fn on_redirected(&mut self, id: RequestId, branch: usize, request: &Message, contacts: &[Redirect]) {
-        let caller = self.forwarded.get(&id).and_then(|forwarded| forwarded.caller.clone());
+        let (caller, origin) = self
+            .forwarded
+            .get(&id)
+            .map_or((None, None), |forwarded| (forwarded.caller.clone(), forwarded.origin.clone()));
         let mut targets: Vec<Target> = Vec::new();
         let mut spare: Vec<Target> = Vec::new();
         let mut searches = Vec::new();
@@ -44,6 +48,22 @@ impl Worker {
             self.server.pass_on(Instant::now(), id, branch);
             return;
         }
+        let wants_sips = self.forwarded.get(&id).is_some_and(|forwarded| forwarded.wants_sips);
+        let targets = sips::permitted(wants_sips, targets);
+        if let Some(origin) = origin {
+            if let Some(forwarded) = self.forwarded.get_mut(&id) {
+                forwarded.searches += 1;
+                forwarded.spare.append(&mut spare);
+            }
+            // With nobody here, whether it is followed at all shows when the others were looked for.
+            let undecided = targets.is_empty().then_some(branch);
+            if undecided.is_none() {
+                self.server.follow(Instant::now(), id, branch, targets);
+            }
+            let (exchange, answers) = (self.exchange.clone(), self.answers.clone());
+            tokio::spawn(divert(exchange, origin, request.clone(), searches, (id, undecided), answers));
+            return;
+        }
         if let Some(forwarded) = self.forwarded.get_mut(&id) {
             forwarded.searches += searches.len();
             forwarded.spare.append(&mut spare);
@@ -52,8 +72,6 @@ impl Worker {
         for sought in searches {
             tokio::spawn(locate(self.exchange.clone(), sought, id, self.answers.clone()));
         }
-        let wants_sips = self.forwarded.get(&id).is_some_and(|forwarded| forwarded.wants_sips);
-        let targets = sips::permitted(wants_sips, targets);
         self.server.follow(Instant::now(), id, branch, targets);
     }
 }

@@ -10,10 +10,11 @@ use meshtone_overlay::record::Kind;
 use meshtone_sip::message::Message;
 use meshtone_sip::proxy::Target;
 use meshtone_sip::server::RequestId;
-use meshtone_sip::transport::Destination;
+use meshtone_sip::transport::{Destination, PeerHost};
 use tokio::sync::mpsc;
 
 use super::Exchange;
+use super::attestation::Origination;
 use super::contacts::peer_uri;
 use super::phone::{OWN_HEADERS_WITHIN, PEER_ANSWERS_WITHIN, asserted};
 use super::shown::shown_as;
@@ -32,6 +33,8 @@ pub(super) struct Sought {
     pub(super) uri: String,
     /// The caller, if he is proven.
     pub(super) caller: Option<String>,
+    /// Where the request came in, if not from a user of this node.
+    pub(super) origin: Option<Origination>,
 }
 
 impl Worker {
@@ -44,10 +47,11 @@ impl Worker {
         caller: Option<String>,
         address: String,
         targets: Vec<Target>,
+        origin: Option<Origination>,
     ) {
         let is_alone = self.exchange.overlay.is_alone();
         self.begin_forwarding(id, request, targets, !is_alone);
-        let sought = Sought::of(address, caller.as_deref(), request);
+        let sought = Sought { origin, ..Sought::of(address, caller.as_deref(), request) };
         if !is_alone {
             tokio::spawn(locate(self.exchange.clone(), sought.clone(), id, self.answers.clone()));
         }
@@ -125,12 +129,18 @@ impl Sought {
     /// Who is sought by a request for this address; its caller is named as he wants to be shown.
     pub(super) fn of(address: String, caller: Option<&str>, request: &Message) -> Sought {
         let caller = caller.map(|caller| shown_as(request, caller).to_owned());
-        Sought { uri: peer_uri(&address, request), address, caller }
+        Sought { uri: peer_uri(&address, request), address, caller, origin: None }
     }
 
     /// One target for each other node that says he is registered there, and may say so still: a person may have taken back since
     /// what such an entry proves.
-    pub(super) async fn at_nodes(&self, exchange: &Exchange, mut entries: Vec<Entry>) -> Vec<Target> {
+    pub(super) async fn at_nodes(&self, exchange: &Exchange, entries: Vec<Entry>) -> Vec<Target> {
+        let nodes = self.nodes(exchange, entries).await;
+        nodes.into_iter().filter_map(host_of).map(|host| self.target(host)).collect()
+    }
+
+    /// Those nodes.
+    pub(super) async fn nodes(&self, exchange: &Exchange, mut entries: Vec<Entry>) -> Vec<NodeId> {
         entries.retain(|entry| entry.writer != exchange.overlay.node_id());
         if entries.iter().any(|entry| entry.delegated) {
             // Where that cannot be asked, the entry is the last that is known.
@@ -139,16 +149,16 @@ impl Sought {
                 entries.retain(|entry| !entry.delegated || may_say(&entry.writer));
             }
         }
-        entries
-            .into_iter()
-            .map(|entry| entry.writer)
-            .filter_map(host_of)
-            .map(|host| Target {
-                remove: OWN_HEADERS_WITHIN.to_vec(),
-                extra: asserted(self.caller.as_deref()),
-                answer_within: Some(PEER_ANSWERS_WITHIN),
-                ..Target::new(&self.uri, Destination::Peer(host))
-            })
-            .collect()
+        entries.into_iter().map(|entry| entry.writer).collect()
+    }
+
+    /// The request at one of them.
+    pub(super) fn target(&self, host: PeerHost) -> Target {
+        Target {
+            remove: OWN_HEADERS_WITHIN.to_vec(),
+            extra: self.origin.iter().flat_map(Origination::fields).chain(asserted(self.caller.as_deref())).collect(),
+            answer_within: Some(PEER_ANSWERS_WITHIN),
+            ..Target::new(&self.uri, Destination::Peer(host))
+        }
     }
 }

@@ -4,8 +4,10 @@
 //! signed for, that somebody calls who is certified in this overlay, and no more; whether that is enough is the callee's node's policy
 //! (RFC 5079). What his phone says of itself, such as its Contact, is for the phone to leave out (RFC 3323 §4.1).
 
+use meshtone_identity::passport::Attestation;
 use meshtone_sip::message::{Header, Message, Method, NameAddr, Uri};
 
+use super::attestation;
 use super::phone::{OWN_HEADERS_WITHIN, asserted};
 
 /// Who calls where it is not to be known (RFC 3323 §4.1.1.3).
@@ -49,6 +51,8 @@ impl Callers {
         let shown = caller.filter(|caller| *caller != ANONYMOUS);
         let (mut without, mut with) = (OWN_HEADERS_WITHIN.to_vec(), asserted(shown));
         let is_shown = matches!(request.method(), Method::Invite | Method::Message);
+        // The mark is for whom a node knows itself, not for whom others told it of.
+        let shown = shown.filter(|_| attestation::of(request) == Attestation::A);
         if let Some(mark) = self.verified_mark.as_deref().filter(|_| is_shown)
             && let Some(from) = request.header(Header::From).and_then(|from| marked(from, mark, shown))
         {
@@ -152,6 +156,25 @@ mod tests {
             if let Ok(address) = NameAddr::parse(&shown) {
                 assert_eq!(address.uri, "sip:a@b", "{shown}");
             }
+        }
+    }
+
+    #[test]
+    fn the_mark_is_for_whom_a_node_knows_itself() {
+        use meshtone_sip::message::Builder;
+        let callers = Callers { verified_mark: Some(MARK.to_owned()), refuse_anonymous: false };
+        let from = "\"Alice\" <sip:a@b>;tag=1";
+        let request = |attestation: Option<&str>| {
+            let builder = Builder::request("INVITE", "sip:bob@b").header(Header::From, from);
+            match attestation {
+                Some(attestation) => builder.header(Header::AttestationInfo, attestation).finish(),
+                None => builder.finish(),
+            }
+        };
+        for (attestation, is_marked) in [(None, true), (Some("A"), true), (Some("B"), false), (Some("C"), false)] {
+            let (_, with) = callers.at_phone(Some(ALICE), &request(attestation));
+            let is_asserted = with.iter().any(|(header, _)| *header == Header::PAssertedIdentity);
+            assert_eq!((is_asserted, with.len() == 2), (true, is_marked), "{attestation:?}");
         }
     }
 

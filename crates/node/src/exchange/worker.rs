@@ -19,15 +19,16 @@ use super::Exchange;
 use super::allowance::Allowance;
 use super::anchoring::{Anchoring, Anchors};
 use super::counted::{CallKey, CountedCalls};
+use super::divert::{Diverted, Origin};
 use super::outside::{ByName, Checked, Ways};
 use super::overload::{Load, Overload, retry_after_s};
+use super::peer::Unvouched;
 use super::phone::{OWN_HEADERS_WITHIN, PEER_ANSWERS_WITHIN};
 use super::reg_event::Subscriber;
 use super::search::Sought;
 use super::sips;
 use super::trunk::{TrunkInput, TrunkWork};
 use crate::clock::Moment;
-use crate::member::Unknown;
 use crate::transport::Outbox;
 
 /// What a worker is given besides the messages that arrive.
@@ -42,8 +43,10 @@ pub(crate) enum Input {
     ByName { id: RequestId, request: Message, request_uri: String, by_name: ByName },
     /// News for the trunks.
     Trunk(TrunkInput),
-    /// Whether a person who is said to call lets the node speak for her that brought the request.
-    Vouched { id: RequestId, request: Message, host: PeerHost, caller: String, speaks: Result<bool, Unknown> },
+    /// Whether people who are said to call, or to have diverted a call, let the nodes speak for them that did.
+    Vouched { id: RequestId, request: Message, host: PeerHost, caller: String, vouched: Result<(), Unvouched> },
+    /// Where a request may be diverted to.
+    Diverted { id: RequestId, branch: Option<usize>, found: Diverted },
     /// What the DNS says of where a request from outside came from.
     Checked { id: RequestId, request: Message, flow: Flow, found: Checked },
 }
@@ -84,6 +87,8 @@ pub(crate) struct Forwarded {
     pub(crate) unprotected: bool,
     /// The caller's proven address, where redirections may be followed on his behalf.
     pub(crate) caller: Option<String>,
+    /// The node that it came from, where it may be diverted here.
+    pub(super) origin: Option<Origin>,
     /// How often the overlay is still being asked for further targets.
     pub(crate) searches: usize,
     /// Whom the overlay was asked for, and may be once more.
@@ -148,9 +153,10 @@ impl Worker {
             Input::Registered { address, removal } => self.tell_subscribers(&address, removal),
             Input::ByName { id, request, request_uri, by_name } => self.on_by_name(id, &request, request_uri, by_name),
             Input::Trunk(input) => self.on_trunk_input(input),
-            Input::Vouched { id, request, host, caller, speaks } => {
-                self.on_vouched(id, &request, &host, caller, speaks);
+            Input::Vouched { id, request, host, caller, vouched } => {
+                self.on_vouched(id, &request, &host, caller, vouched);
             }
+            Input::Diverted { id, branch, found } => self.on_diverted(id, branch, found),
             Input::Checked { id, request, flow, found } => self.on_checked(id, &request, &flow, found),
         }
         self.drain();
@@ -317,6 +323,7 @@ impl Worker {
             wants_sips: sips::is_sips(request.request_uri()),
             unprotected: false,
             caller: None,
+            origin: None,
             searches: 1,
             sought: Vec::new(),
             located: Vec::new(),

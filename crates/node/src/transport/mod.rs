@@ -41,7 +41,7 @@ pub(crate) use listeners::Addresses;
 use listeners::Listeners;
 use outbox::Datagram;
 pub(crate) use outbox::Outbox;
-pub(crate) use peer::{Proven, host_of, node_of};
+pub(crate) use peer::{ATTESTING_VERSION, DIVERTING_VERSION, Proven, host_of, node_of};
 use tls::certificate::{Certificate, CertificateError};
 use tls::{Connector, Tls};
 use ws::Origins;
@@ -208,7 +208,7 @@ impl Transports {
     /// What a peer that has sent something has proven, for deciding whom it may speak for.
     pub(crate) fn proven(&self, node: NodeId) -> Option<Arc<Proven>> {
         let proven = self.peers.proven(node)?;
-        Some(if self.dangerous_unsigned { Arc::new(Proven { signs: false, ..(*proven).clone() }) } else { proven })
+        Some(if self.dangerous_unsigned { Arc::new(Proven { version: 1, ..(*proven).clone() }) } else { proven })
     }
 
     /// The worker that messages with this Call-ID come to.

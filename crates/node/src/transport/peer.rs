@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use meshtone_identity::{NodeId, PublicKey};
-use meshtone_overlay::link::{IncomingStream, Protocol, RecvStream, SendStream};
+use meshtone_identity::{HomeCertificate, NodeCertificate, NodeId, PublicKey};
+use meshtone_overlay::link::{IncomingStream, Neighbour, Protocol, RecvStream, SendStream};
 use meshtone_overlay::node::Overlay;
 use meshtone_sip::stream::{StreamDecoder, StreamItem};
 use meshtone_sip::transport::{Flow, PeerHost};
@@ -35,15 +35,44 @@ const SUFFIX: &str = ".peer.alt";
 /// From this version of the link protocol on, a node signs the requests that it sends.
 const SIGNING_VERSION: u16 = 2;
 
+/// From this version of the link protocol on, a node verifies what others diverted.
+pub(crate) const DIVERTING_VERSION: u16 = 5;
+
+/// From the same version on, it understands how well a caller is said to be known.
+pub(crate) const ATTESTING_VERSION: u16 = DIVERTING_VERSION;
+
 /// What a node has proven over its link.
 #[derive(Debug, Clone)]
 pub(crate) struct Proven {
-    /// The domains that it may speak for.
-    pub(crate) domains: Vec<String>,
-    /// The key of its certificate.
-    pub(crate) key: PublicKey,
+    /// Who it is.
+    pub(crate) certificate: NodeCertificate,
+    /// Which domains it may speak for.
+    pub(crate) homes: Vec<HomeCertificate>,
+    /// The newest version of the link protocol that it and we speak.
+    pub(crate) version: u16,
+}
+
+impl From<Neighbour> for Proven {
+    fn from(Neighbour { certificate, homes, version }: Neighbour) -> Self {
+        Self { certificate, homes, version }
+    }
+}
+
+impl Proven {
+    /// The key that it signs with.
+    pub(crate) fn key(&self) -> &PublicKey {
+        self.certificate.public_key()
+    }
+
+    /// Its certificate for a domain, if it may speak for that.
+    pub(crate) fn home(&self, domain: &str) -> Option<&HomeCertificate> {
+        self.homes.iter().find(|home| home.domain().eq_ignore_ascii_case(domain))
+    }
+
     /// Whether its program signs requests. One that does not is believed by its link alone.
-    pub(crate) signs: bool,
+    pub(crate) fn signs(&self) -> bool {
+        self.version >= SIGNING_VERSION
+    }
 }
 
 /// The streams in use, and what each peer has proven.
@@ -75,7 +104,9 @@ impl PeerTransport {
     }
 
     pub(super) fn proven(&self, node: NodeId) -> Option<Arc<Proven>> {
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
+        let known = self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        // Who was but called over streams of ours may call over them, too.
+        known.or_else(|| Some(Arc::new(Proven::from(self.overlay.neighbour(node)?))))
     }
 
     fn streams(&self) -> MutexGuard<'_, HashMap<(NodeId, String), mpsc::Sender<Outgoing>>> {
@@ -124,8 +155,8 @@ pub(super) fn send(transports: &Arc<Transports>, node: NodeId, call_id: &str, ou
 /// Serves the streams that peers open, until the overlay stops.
 pub(super) async fn accept(transports: Arc<Transports>) {
     let mut incoming = transports.peers.overlay.accept_streams(Protocol::Sip);
-    while let Some(IncomingStream { from, domains, key, version, send, recv }) = incoming.recv().await {
-        let proven = Arc::new(Proven { domains, key, signs: version >= SIGNING_VERSION });
+    while let Some(IncomingStream { from, neighbour, send, recv, .. }) = incoming.recv().await {
+        let proven = Arc::new(Proven::from(neighbour));
         transports.peers.proven.lock().unwrap_or_else(PoisonError::into_inner).insert(from, proven);
         let (queue, waiting) = mpsc::channel(STREAM_QUEUE);
         // The writer holds no sender of its own queue: it ends when the reader and the table have let go of it.

@@ -25,6 +25,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Founder {
     pub(crate) node: Node,
     tickets: Vec<String>,
+    member_ticket: Option<String>,
     folders: Vec<TempDir>,
 }
 
@@ -35,7 +36,7 @@ pub(crate) struct Guest {
 }
 
 impl Founder {
-    /// Founds an overlay whose authority works so, with two tickets.
+    /// Founds an overlay whose authority works so, with two tickets for home nodes and one for somebody else's.
     pub(crate) async fn start(authority: Settings) -> Founder {
         // Whoever was first has installed it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -43,19 +44,29 @@ impl Founder {
         let link = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let membership = enrol::establish(&store, Some(DOMAIN), None).await.unwrap();
-        let ticket =
-            || membership.inviter().invite(Role::Home, Duration::from_secs(3600), &[link]).unwrap().to_string();
-        let tickets = vec![ticket(), ticket()];
+        let ticket = |role| membership.inviter().invite(role, Duration::from_secs(3600), &[link]).unwrap().to_string();
+        let (tickets, member_ticket) = (vec![ticket(Role::Home), ticket(Role::Home)], Some(ticket(Role::Member)));
         drop((membership, store));
         let node = Node::start(config(folder.path(), link, authority)).await.unwrap();
-        Founder { node, tickets, folders: vec![folder] }
+        Founder { node, tickets, member_ticket, folders: vec![folder] }
     }
 
-    /// Lets another node in.
+    /// Lets another home node in.
     pub(crate) async fn guest(&mut self) -> Guest {
+        let ticket = self.tickets.pop().unwrap();
+        self.enter(&ticket).await
+    }
+
+    /// Lets a node of somebody else in, which has a domain of its own.
+    pub(crate) async fn member(&mut self) -> Guest {
+        let ticket = self.member_ticket.take().unwrap();
+        self.enter(&ticket).await
+    }
+
+    async fn enter(&mut self, ticket: &str) -> Guest {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let membership = enrol::establish(&store, None, Some(&self.tickets.pop().unwrap())).await.unwrap();
+        let membership = enrol::establish(&store, None, Some(ticket)).await.unwrap();
         self.folders.push(folder);
         let mut config = OverlayConfig::new(
             vec![([127, 0, 0, 1], 0).into()],

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use meshtone_identity::{AuthorityCertificate, HomeCertificate, LinkKey, NodeCertificate, NodeId, OverlayId};
 
+use super::Neighbour;
 use super::address::{decode_addresses, encode_addresses};
 use super::code;
 use super::limits::{MAX_HELLO, MAX_HOMES};
@@ -14,8 +15,8 @@ use crate::record::cbor::{CborError, Decoder, Encoder};
 
 /// The oldest and the newest version of the link protocol that this program speaks. They differ in nothing that the link itself says:
 /// nodes that speak the second sign the SIP requests that they send, those that speak the third hear when a neighbour changes its role,
-/// those that speak the fourth introduce others to their neighbours.
-pub(crate) const VERSIONS: (u16, u16) = (1, INTRODUCES);
+/// those that speak the fourth introduce others to their neighbours, those that speak the fifth verify SIP requests that were diverted.
+pub(crate) const VERSIONS: (u16, u16) = (1, 5);
 
 /// The first version whose nodes hear when a neighbour changes its role.
 pub(crate) const HEARS_ROLES: u16 = 3;
@@ -62,12 +63,21 @@ pub(crate) struct Peer {
     pub(crate) domains: Vec<String>,
     /// Its node certificate.
     pub(crate) certificate: NodeCertificate,
+    /// Its home certificates, those that hold.
+    pub(crate) homes: Vec<HomeCertificate>,
     /// A random number of its run.
     pub(crate) incarnation: u64,
     /// Where it says it may be dialled; not proved.
     pub(crate) addresses: Vec<SocketAddr>,
     /// Whether it stores and forwards for others, by its own word and its certificate; who says so and does not is found silent.
     pub(crate) serves: bool,
+}
+
+impl Peer {
+    /// What it has proved.
+    pub(crate) fn neighbour(&self) -> Neighbour {
+        Neighbour { certificate: self.certificate.clone(), homes: self.homes.clone(), version: self.version }
+    }
 }
 
 /// Why a hello was refused.
@@ -175,19 +185,20 @@ impl Hello {
             return Err(HelloError::LinkKey);
         }
         let rights = certificate.rights();
-        let mut domains = Vec::new();
+        let mut homes = Vec::new();
         // Who may speak for nobody shows none; if it does, they are no use to it.
         for der in self.homes.iter().filter(|_| rights.may_speak()) {
             match HomeCertificate::verify(der, authority, now) {
                 Ok(home) => {
                     home.check_holder(&certificate)?;
-                    domains.push(home.domain().to_owned());
+                    homes.push(home);
                 }
                 // A right that has run out is a right less, and no reason to lose the node.
                 Err(meshtone_identity::Error::Expired { .. } | meshtone_identity::Error::NotYetValid { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+        let mut domains: Vec<String> = homes.iter().map(|home| home.domain().to_owned()).collect();
         domains.sort();
         domains.dedup();
         Ok(Peer {
@@ -196,6 +207,7 @@ impl Hello {
             link_key: remote,
             domains,
             certificate,
+            homes,
             incarnation: self.incarnation,
             addresses: self.addresses,
             serves: self.serves && rights.may_serve(),
@@ -339,7 +351,7 @@ mod tests {
         let authority = authority();
         let mut bytes = hello(&authority, &[]).encode();
         for (oldest, newest, understood) in
-            [(1, 1, true), (1, 9, true), (0, 1, true), (4, 9, true), (5, 9, false), (0, 0, false)]
+            [(1, 1, true), (1, 9, true), (0, 1, true), (5, 9, true), (6, 9, false), (0, 0, false)]
         {
             bytes[..4].copy_from_slice(&[0, oldest, 0, newest]);
             let decoded = Hello::decode(&bytes);

@@ -37,7 +37,7 @@ use meshtone_identity::NodeId;
 
 pub use address::PeerAddress;
 pub(crate) use address::subnet_of;
-pub use stream::{IncomingStream, Protocol, RecvStream, SendStream};
+pub use stream::{IncomingStream, Neighbour, Protocol, RecvStream, SendStream};
 pub(crate) use table::{LinkConfig, LinkInput, Links};
 
 /// The application protocol of links (RFC 7301).

@@ -218,8 +218,7 @@ async fn sort(
     let stream = IncomingStream {
         from: link.peer.node,
         domains: link.peer.domains.clone(),
-        key: *link.peer.certificate.public_key(),
-        version: link.peer.version,
+        neighbour: link.peer.neighbour(),
         send: SendStream::new(send),
         recv: RecvStream::new(recv),
     };

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use iroh::endpoint::VarInt;
-use meshtone_identity::{NodeId, PublicKey};
+use meshtone_identity::{HomeCertificate, NodeCertificate, NodeId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::code;
@@ -62,6 +62,17 @@ pub struct SendStream(iroh::endpoint::SendStream);
 #[derive(Debug)]
 pub struct RecvStream(iroh::endpoint::RecvStream);
 
+/// What a linked node has proved.
+#[derive(Debug, Clone)]
+pub struct Neighbour {
+    /// Its node certificate.
+    pub certificate: NodeCertificate,
+    /// Its home certificates.
+    pub homes: Vec<HomeCertificate>,
+    /// The newest version of the link protocol that both sides speak.
+    pub version: u16,
+}
+
 /// A stream that another node opened.
 #[derive(Debug)]
 pub struct IncomingStream {
@@ -69,10 +80,8 @@ pub struct IncomingStream {
     pub from: NodeId,
     /// The domains that node may speak for, as its home certificates say.
     pub domains: Vec<String>,
-    /// The key of its certificate.
-    pub key: PublicKey,
-    /// The newest version of the link protocol that both sides speak.
-    pub version: u16,
+    /// What it has proved; those domains follow from that.
+    pub neighbour: Neighbour,
     /// What we say.
     pub send: SendStream,
     /// What it says.

@@ -22,8 +22,8 @@ use super::limits::{GOODBYE_TIMEOUT, MAX_ARRIVALS, MAX_DIALS, MAX_FRAME, MAX_INP
 use super::rules::{Standing, existing_stays};
 use super::session::{self, Outbound};
 use super::{
-    ALPN, IncomingStream, JOIN_ALPN, LinkError, LinkStatus, PeerAddress, Protocol, RecvStream, SendStream, code,
-    endpoint, handshake,
+    ALPN, IncomingStream, JOIN_ALPN, LinkError, LinkStatus, Neighbour, PeerAddress, Protocol, RecvStream, SendStream,
+    code, endpoint, handshake,
 };
 use crate::record::{Renewed, Revoked};
 
@@ -205,6 +205,16 @@ impl Links {
     /// Queues a message for a node; `false` when there is no link to it or no room.
     pub(crate) fn send(&self, to: NodeId, message: Bytes) -> bool {
         message.len() <= MAX_FRAME && self.0.link(to).is_some_and(|link| link.outbound.message(message))
+    }
+
+    /// Returns the newest version of the link protocol that a linked node and we speak.
+    pub(crate) fn version(&self, node: NodeId) -> Option<u16> {
+        self.0.link(node).map(|link| link.peer.version)
+    }
+
+    /// Returns what a linked node has proved.
+    pub(crate) fn neighbour(&self, node: NodeId) -> Option<Neighbour> {
+        self.0.link(node).map(|link| link.peer.neighbour())
     }
 
     /// Opens a stream over the link to this node.

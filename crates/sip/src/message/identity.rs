@@ -15,10 +15,12 @@ pub struct Identity<'a> {
     pub alg: Option<&'a str>,
     /// The type of the PASSporT, without its quotes.
     pub ppt: Option<&'a str>,
+    /// The signer's certificate itself (parameter `cert`, an extension): base64url of its DER.
+    pub certificate: Option<&'a str>,
 }
 
 impl<'a> Identity<'a> {
-    /// Reads one value of the header field. Of `info`, `alg` and `ppt` there is at most one each.
+    /// Reads one value of the header field. Of `info`, `alg`, `ppt` and `cert` there is at most one each.
     ///
     /// # Errors
     /// [`ParseError::FieldLine`] for what is none, such as one without `info`.
@@ -32,13 +34,18 @@ impl<'a> Identity<'a> {
         format!("{passport};info=<{info}>;alg=ES256{ppt}")
     }
 
+    /// Writes the value again, with the signer's certificate.
+    pub fn with_certificate(&self, certificate: &str) -> String {
+        format!("{};cert={certificate}", Self::write(self.passport, self.info, self.ppt))
+    }
+
     fn read(value: &'a str) -> Option<Identity<'a>> {
         let (passport, mut rest) = cut(value, find_separator(value, b';'));
         let passport = trim(passport);
         let is_base64 =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'+' | b'/' | b'=');
         (!passport.is_empty() && passport.bytes().all(is_base64)).then_some(())?;
-        let (mut info, mut alg, mut ppt) = (None, None, None);
+        let (mut info, mut alg, mut ppt, mut certificate) = (None, None, None, None);
         while !rest.is_empty() {
             let (param, next) = cut(rest, find_separator(rest, b';'));
             rest = next;
@@ -48,12 +55,13 @@ impl<'a> Identity<'a> {
                 "info" => info.replace(value.strip_prefix('<')?.strip_suffix('>')?),
                 "alg" => alg.replace(unquoted(value)?),
                 "ppt" => ppt.replace(unquoted(value)?),
+                "cert" => certificate.replace(unquoted(value)?),
                 _ => (!name.is_empty() && name.bytes().all(is_token)).then_some(None)?,
             };
             known.is_none().then_some(())?;
         }
         let info = info.filter(|info| !info.is_empty() && info.bytes().all(|byte| is(byte, URI)))?;
-        Some(Identity { passport, info, alg, ppt })
+        Some(Identity { passport, info, alg, ppt, certificate })
     }
 }
 
@@ -91,7 +99,9 @@ mod tests {
         let written = Identity::write("a.b.c", "sip:n.peer.alt", Some("div"));
         let identity = Identity::parse(&written).unwrap();
         assert_eq!((identity.passport, identity.info), ("a.b.c", "sip:n.peer.alt"));
-        assert_eq!((identity.alg, identity.ppt), (Some("ES256"), Some("div")));
+        assert_eq!((identity.alg, identity.ppt, identity.certificate), (Some("ES256"), Some("div"), None));
+        let certified = identity.with_certificate("MIIB_-");
+        assert_eq!(Identity::parse(&certified), Ok(Identity { certificate: Some("MIIB_-"), ..identity }));
     }
 
     #[test]
@@ -107,6 +117,7 @@ mod tests {
             "a.b.c;info=<x:y>;alg=ES256;alg=none",
             "a.b.c;info=<x:y>;ppt=\"div",
             "a.b.c;info=<x:y>;alg=",
+            "a.b.c;info=<x:y>;cert=a;cert=b",
             "a.b.c;info=<x:y>;=1",
         ] {
             assert_eq!(Identity::parse(wrong), Err(ParseError::FieldLine), "{wrong}");

@@ -7,13 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use meshtone_identity::id::sha256;
 
-use super::FRESH_S;
 use crate::exchange::generations::Generations;
 
-/// For how long one is remembered at least: what is as early as may be stays fresh for that long.
-const REMEMBERED_S: u64 = 2 * FRESH_S;
-
-/// Statements in a generation, of 100 bytes each: 500 calls a second for as long as they are fresh. With more, the oldest are forgotten
+/// Statements in a generation, of 100 bytes each: 500 calls a second for as long as they are fresh, or 200 diverted ones. With more, the oldest are forgotten
 /// early, and could be used twice by the certified node alone that signed them.
 const MAX_STATEMENTS: usize = 64 * 1024;
 
@@ -21,8 +17,11 @@ const MAX_STATEMENTS: usize = 64 * 1024;
 pub(super) type Nonce = [u8; 32];
 
 /// Statements, with the call that each was for.
-#[derive(Default)]
-pub(super) struct Replays(Mutex<Believed>);
+pub(super) struct Replays {
+    /// For how long one is remembered at least: as long as what is as early as may be stays fresh.
+    remembered_s: u64,
+    believed: Mutex<Believed>,
+}
 
 #[derive(Default)]
 struct Believed {
@@ -31,12 +30,16 @@ struct Believed {
 }
 
 impl Replays {
+    pub(super) fn new(remembered_s: u64) -> Self {
+        Self { remembered_s, believed: Mutex::default() }
+    }
+
     /// Whether a statement that is fresh at this time is for this call, and was for no other one before.
     pub(super) fn admit(&self, nonce: Nonce, call_id: &str, now_s: u64) -> bool {
         let call = sha256(call_id.as_bytes());
-        let mut believed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that was set back makes them last longer, not shorter.
-        if believed.calls.is_full() || now_s.saturating_sub(believed.since_s) > REMEMBERED_S {
+        if believed.calls.is_full() || now_s.saturating_sub(believed.since_s) > self.remembered_s {
             believed.calls.turn();
             believed.since_s = now_s;
         }
@@ -49,6 +52,7 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_800_000_000;
+    const REMEMBERED_S: u64 = 120;
 
     fn nonce(number: usize) -> Nonce {
         sha256(&number.to_be_bytes())
@@ -56,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_statement_is_good_for_one_call_however_often_that_is_sent() {
-        let replays = Replays::default();
+        let replays = Replays::new(REMEMBERED_S);
         for later_s in [0, 0, 30, REMEMBERED_S] {
             assert!(replays.admit(nonce(1), "one", NOW + later_s));
             assert!(!replays.admit(nonce(1), "other", NOW + later_s), "after {later_s} s");
@@ -66,12 +70,12 @@ mod tests {
 
     #[test]
     fn what_is_not_fresh_any_more_is_forgotten_and_the_rest_is_bounded() {
-        let replays = Replays::default();
+        let replays = Replays::new(REMEMBERED_S);
         assert!(replays.admit(nonce(0), "one", NOW));
         for number in 1..=2 * MAX_STATEMENTS {
             assert!(replays.admit(nonce(number), "many", NOW));
         }
-        let believed = replays.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let believed = replays.believed.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(believed.calls.lens().iter().all(|len| *len <= MAX_STATEMENTS));
         drop(believed);
         assert!(replays.admit(nonce(0), "other", NOW), "it is forgotten");

@@ -35,7 +35,8 @@ impl Worker {
         }
         let (exchange, answers) = (self.exchange.clone(), self.answers.clone());
         let uri = format!("sip:{}", self.exchange.address_of(&dialled));
-        let sought = Sought { address: self.exchange.address_of(NAME), uri, caller: Some(caller.to_owned()) };
+        let sought =
+            Sought { address: self.exchange.address_of(NAME), uri, caller: Some(caller.to_owned()), origin: None };
         let request = request.clone();
         tokio::spawn(async move {
             let entries = exchange.overlay.fetch(Kind::SipRegistration, &sought.address).await.unwrap_or_default();

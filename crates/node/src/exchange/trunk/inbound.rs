@@ -12,6 +12,7 @@ use super::TrunkState;
 use super::digits::is_number;
 use super::outbound::{TrunkCall, shown};
 use super::plan::Candidate;
+use crate::exchange::attestation::Origination;
 use crate::exchange::bridge::NearCall;
 use crate::exchange::callee::Callee;
 use crate::exchange::contacts::Phones;
@@ -66,7 +67,8 @@ impl Worker {
 
         let scheme = if is_secure { "sips" } else { "sip" };
         let uri = format!("{scheme}:{}", self.exchange.address_of(&callee));
-        let (from, headers) = self.caller_of(request, trunk);
+        let (from, mut headers) = self.caller_of(request, trunk);
+        headers.extend(self.origin_of(trunk, &headers).fields());
         let host = &self.exchange.own_host;
         let contact = format!("sip:trunk@{host};transport=peer");
         let mut order = OutgoingCall::new(&uri, Destination::Peer(host.clone()), &from, &format!("<{uri}>"), &contact);
@@ -87,8 +89,15 @@ impl Worker {
         };
         let caller = asserted_address(request);
         let Phones { targets, spare } = self.local_phones(&address, caller.as_deref(), request);
-        self.locate_elsewhere(id, request, caller, address, targets);
+        let origin = Origination::read(request);
+        self.locate_elsewhere(id, request, caller, address, targets, origin);
         self.keep_spare(id, spare);
+    }
+
+    /// How well the caller is known whom a provider brings: not at all, or as it says where it is believed.
+    fn origin_of(&self, trunk: &TrunkState, headers: &[(Header, String)]) -> Origination {
+        let is_asserted = headers.iter().any(|(header, _)| *header == Header::PAssertedIdentity);
+        self.exchange.originations.of_trunk(&trunk.settings.name, is_asserted)
     }
 
     /// From, and P-Asserted-Identity where the provider is believed: a number that may be called back from here, but never one that
@@ -144,7 +153,8 @@ impl Worker {
             return;
         };
         let uri = format!("sip:{}", self.exchange.address_of(callee));
-        let (from, headers) = self.caller_of(request, trunk);
+        let (from, mut headers) = self.caller_of(request, trunk);
+        headers.extend(self.origin_of(trunk, &headers).fields());
         let destination = Destination::Peer(self.exchange.own_host.clone());
         let mut order = OutgoingRequest::new("MESSAGE", &uri, destination, &from, &format!("<{uri}>"));
         order.headers = headers;
