@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
 
 /// A certificate authority that nobody knows but whoever is told.
@@ -47,12 +47,31 @@ impl Authority {
         write(self.folder.path(), &certificate.pem(), &key)
     }
 
+    /// A certificate for this mailbox, as companies give them to their people; with a key of RSA or on a curve.
+    pub fn issue_person(&self, mailbox: &str, until: i32, key: &KeyPair) -> CertificateFiles {
+        let (mut params, _) = leaf(&[], until);
+        params.subject_alt_names = vec![SanType::Rfc822Name(mailbox.try_into().expect("a mailbox"))];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection];
+        let certificate = params.signed_by(key, &self.issuer).expect("a certificate");
+        write(self.folder.path(), &certificate.pem(), key)
+    }
+
     /// One that nobody but its owner vouches for.
     pub fn self_signed(&self, names: &[&str]) -> CertificateFiles {
         let (params, key) = leaf(names, 2100);
         let certificate = params.self_signed(&key).expect("a certificate");
         write(self.folder.path(), &certificate.pem(), &key)
     }
+}
+
+/// A key of RSA, of 2048 bits.
+pub fn rsa_key() -> KeyPair {
+    KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).expect("a key")
+}
+
+/// A key on the curve P-256.
+pub fn curve_key() -> KeyPair {
+    KeyPair::generate().expect("a key")
 }
 
 impl Default for Authority {

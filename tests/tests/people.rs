@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use meshtone_tests::certificates::{Authority, CertificateFiles, curve_key, rsa_key};
 use meshtone_tests::mail::{MAIL_DOMAIN, MailServer, SUBMITTER_PASSWORD, code_in, write_password};
 use meshtone_tests::phone::{HangsUp, talk};
 use meshtone_tests::scripted::Sip;
@@ -230,4 +231,59 @@ fn a_code_is_good_for_the_key_that_asked_for_it_and_nobody_elses() {
     // The office asked, too, and she was mailed a code for it; she knows not to type it anywhere.
     let keys: Value = serde_json::from_str(&people.office.must(&["key", "list", "--json"])).unwrap();
     assert_eq!(keys["keys"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn whoever_holds_a_certificate_of_her_company_enrols_without_a_mail_and_her_address_is_verified() {
+    let (company, stranger) = (Authority::new(), Authority::new());
+    let mut founder = MeshNode::unstarted("founder").with_domain("mesh.test");
+    let listed = company.certificate();
+    founder.run_configured(&format!("[[authority.foreign]]\nca_file = {listed:?}\ndomains = [\"company.test\"]\n"));
+    let office = member("office", &founder);
+    founder.wait_records("sip-registration", 1);
+    let (alice, carol) = ("alice@company.test", "carol@company.test");
+    let shows = |address: &str, files: &CertificateFiles| {
+        let (certificate, key) = (files.chain.to_str().unwrap(), files.key.to_str().unwrap());
+        office.command(&["enroll", address, "--certificate", certificate, "--key", key, "--json"])
+    };
+    let honest = company.issue_person(alice, 2100, &curve_key());
+    let others = company.issue_person("bob@company.test", 2100, &curve_key());
+    let mismatched = CertificateFiles { key: others.key.clone(), ..honest.clone() };
+    for (address, files, why) in [
+        (alice, &stranger.issue_person(alice, 2100, &curve_key()), "no authority that is listed"),
+        (alice, &others, "does not name alice@company.test"),
+        ("alice@other.test", &company.issue_person("alice@other.test", 2100, &curve_key()), "no other authority"),
+        (alice, &company.issue_person(alice, 2022, &curve_key()), "run out"),
+        (alice, &company.issue(&["company.test"], 2100), "does not name"),
+        (alice, &mismatched, "not signed by the key"),
+    ] {
+        let refused = shows(address, files);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(why) && said.contains("hint: "), "{why}: {said}");
+    }
+    let enrolled = |address: &str, files: &CertificateFiles| {
+        let output = shows(address, files);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        password_in(&String::from_utf8_lossy(&output.stdout))
+    };
+    let alices = enrolled(alice, &honest);
+    let carols = enrolled(carol, &company.issue_person(carol, 2100, &rsa_key()));
+
+    let bobs = founder.user_add("bob");
+    let mut bob = ScriptedPhone::udp(founder.sip()).of("bob", &bobs);
+    let mut alice = ScriptedPhone::udp(office.sip()).of_person(alice, &alices);
+    let mut carol = ScriptedPhone::udp(office.sip()).of_person(carol, &carols);
+    for phone in [&mut alice, &mut carol, &mut bob] {
+        phone.register();
+    }
+    founder.wait_records("sip-registration", 4);
+    for caller in [&mut alice, &mut carol] {
+        let asserted = format!("<{}>", caller.address());
+        let invite = caller.invite("sip:bob@mesh.test");
+        assert_eq!(busy(&mut bob).header("P-Asserted-Identity"), Some(asserted.as_str()));
+        assert_eq!(caller.final_answer(&invite).status(), 486);
+    }
+    let invite = bob.invite(&alice.address());
+    busy(&mut alice);
+    assert_eq!(bob.final_answer(&invite).status(), 486);
 }

@@ -1,5 +1,5 @@
-//! Runs the corpora of the fuzz targets `backup`, `certificate`, `member`, `passport` and `ticket` through the very checks that they run; see
-//! `fuzz/README.md`.
+//! Runs the corpora of the fuzz targets `backup`, `certificate`, `foreign`, `member`, `passport` and `ticket` through the very checks that
+//! they run; see `fuzz/README.md`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::PathBuf;
@@ -8,6 +8,8 @@ use std::path::PathBuf;
 mod backup;
 #[path = "../../../fuzz/checks/certificate.rs"]
 mod certificate;
+#[path = "../../../fuzz/checks/foreign.rs"]
+mod foreign;
 #[path = "../../../fuzz/checks/member.rs"]
 mod member;
 #[path = "../../../fuzz/checks/passport.rs"]
@@ -44,6 +46,17 @@ fn backups_of_the_corpus_hold() {
 #[test]
 fn certificates_of_the_corpus_hold() {
     replay("certificate", certificate::check);
+}
+
+#[test]
+fn chains_of_other_authorities_in_the_corpus_hold() {
+    replay("foreign", foreign::check);
+    for (name, is_good) in
+        [("chain", true), ("direct", true), ("authority", false), ("rsa", false), ("unordered", false)]
+    {
+        let (_, bytes) = corpus("foreign").into_iter().find(|(path, _)| path.ends_with(name)).unwrap();
+        assert_eq!(foreign::is_good(&bytes), is_good, "{name}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use meshtone_node::PublicUrl;
-use meshtone_node::authority::{MailSettings, Password, Policy, Security, Settings, Storing};
+use meshtone_node::authority::{ForeignAuthority, MailSettings, Password, Policy, Security, Settings, Storing, holder};
 use serde::Deserialize;
 
 use crate::failure::Failure;
@@ -23,6 +23,16 @@ struct Table {
     storing: Option<String>,
     nodes_per_person: Option<usize>,
     mail: Option<Mail>,
+    #[serde(default)]
+    foreign: Vec<Foreign>,
+}
+
+/// Other authorities, and the domains about whose addresses they are believed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Foreign {
+    ca_file: PathBuf,
+    domains: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,7 +56,10 @@ pub(crate) struct Read {
 pub(crate) fn read(table: toml::Value, at: &Path) -> Result<Read, Failure> {
     let failed = |(what, hint): Wrong| Failure::new(format!("{}: [{KEY}]: {what}", at.display()), hint);
     let table: Table = table.try_into().map_err(|error: toml::de::Error| {
-        failed((error.message().to_owned(), "the README lists the keys of [authority] and [authority.mail]"))
+        failed((
+            error.message().to_owned(),
+            "the README lists the keys of [authority], [authority.mail] and [[authority.foreign]]",
+        ))
     })?;
     table.check(at).map_err(failed)
 }
@@ -71,7 +84,19 @@ impl Table {
                 return Err((format!("`storing` is `{other}`"), "it is \"invited\" (as without it) or \"trusted\""));
             }
         };
-        Ok(Read { settings: Settings { policy, mail, storing, nodes_per_person: self.nodes_per_person }, page })
+        let foreign = self.foreign.into_iter().map(|foreign| foreign.check(at)).collect::<Result<_, _>>()?;
+        let nodes_per_person = self.nodes_per_person;
+        Ok(Read { settings: Settings { policy, mail, storing, nodes_per_person, foreign }, page })
+    }
+}
+
+impl Foreign {
+    fn check(self, at: &Path) -> Result<ForeignAuthority, Wrong> {
+        let hint = "name a PEM file with the certificates of an authority, and the domains whose people it certifies";
+        let wrong = |why: String| (format!("[[{KEY}.foreign]]: {why}"), hint);
+        let path = beside(at, &self.ca_file);
+        let pem = std::fs::read(&path).map_err(|error| wrong(format!("{} cannot be read: {error}", path.display())))?;
+        holder::listed(&pem, &self.domains).map_err(|error| wrong(error.to_string()))
     }
 }
 
@@ -86,7 +111,7 @@ impl Mail {
                 return Err((format!("`tls` is `{other}`"), "it is \"starttls\" (as without it), \"tls\" or \"none\""));
             }
         };
-        let beside = |path: PathBuf| at.parent().unwrap_or(Path::new(".")).join(path);
+        let beside = |path: PathBuf| beside(at, &path);
         let account = match (self.user, self.password_file) {
             (None, None) => None,
             (Some(user), Some(file)) => Some((user, Password(read_password(&beside(file))?))),
@@ -109,6 +134,11 @@ impl Mail {
         settings.check().map_err(|error| (error.to_string(), error.hint()))?;
         Ok(settings)
     }
+}
+
+/// A file that is named in the one at `at`.
+fn beside(at: &Path, path: &Path) -> PathBuf {
+    at.parent().unwrap_or(Path::new(".")).join(path)
 }
 
 /// Host and port; an IPv6 address is written in brackets.
@@ -170,6 +200,38 @@ mod tests {
         assert_eq!((least.policy, least.mail.unwrap().security), (Policy::Invite, Security::StartTls));
         let local = MAIL.replace("mail.example.org:587", "[::1]:25") + "tls = \"none\"\n";
         assert_eq!(parse(&local, folder.path()).unwrap().mail.unwrap().host, "::1");
+    }
+
+    /// A company's own, made with OpenSSL.
+    const COMPANY: &str = "-----BEGIN CERTIFICATE-----
+MIIBezCCASGgAwIBAgIUQuINWWaIauE+BHYZja4ty67HINowCgYIKoZIzj0EAwIw
+EjEQMA4GA1UEAwwHQ29tcGFueTAgFw0yNjExMzAyMDMwNTZaGA8yMTI2MTEwNjIw
+MzA1NlowEjEQMA4GA1UEAwwHQ29tcGFueTBZMBMGByqGSM49AgEGCCqGSM49AwEH
+A0IABFCPaYHldjAdw6APZzCL+DXUSRggSBHvw49rKlg+8SX7Ysq1nVeuEygzprNT
+oE+Q/L6f3sBODcJcMKvcC5RPZ/ejUzBRMB0GA1UdDgQWBBTorxJJw4GwboPryATJ
+i3wTAFvxTTAfBgNVHSMEGDAWgBTorxJJw4GwboPryATJi3wTAFvxTTAPBgNVHRMB
+Af8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIBGzVZeTog8HvbS6KL2/Sy2MECSh
+L7GmMtYkU/j6xA2VAiEAu9LThKaBI9xemCoK0EBzq5DgzGhf5V0QIUnJeUOEt3Y=
+-----END CERTIFICATE-----
+";
+    const FOREIGN: &str = "[[authority.foreign]]\nca_file = \"company.pem\"\ndomains = [\"Company.example\"]\n";
+
+    #[test]
+    fn other_authorities_are_listed_each_with_its_domains() {
+        let folder = folder();
+        std::fs::write(folder.path().join("company.pem"), COMPANY).unwrap();
+        let settings = parse(&format!("[authority]\n{FOREIGN}{FOREIGN}"), folder.path()).unwrap();
+        assert_eq!(settings.foreign.len(), 2);
+        assert_eq!(settings.foreign[0].domains(), ["company.example"]);
+        for wrong in [
+            FOREIGN.replace("company.pem", "nowhere"),
+            FOREIGN.replace("company.pem", "secret"),
+            FOREIGN.replace("[\"Company.example\"]", "[]"),
+            FOREIGN.replace("Company.example", "not a domain"),
+        ] {
+            let error = parse(&wrong, folder.path()).unwrap_err();
+            assert!(error.contains("[[authority.foreign]]") && error.contains("\nhint: "), "{error}");
+        }
     }
 
     #[test]

@@ -344,6 +344,15 @@ pub(crate) struct EnrollOptions {
     #[arg(long)]
     pub(crate) code: Option<String>,
 
+    /// In place of a mail: a PEM file with the certificate that a company or another authority issued for the address, and those
+    /// between it and its root
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with = "code")]
+    pub(crate) certificate: Option<PathBuf>,
+
+    /// The PEM file with the key of that certificate, without a passphrase
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(crate) key: Option<PathBuf>,
+
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,13 +1,14 @@
 //! People with addresses of their own: their keys, and which nodes may speak for them.
 
-use std::fs::OpenOptions;
-use std::io::{IsTerminal, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use hyper::Method;
+use meshtone_node::authority::holder::MAX_PEM;
 use meshtone_node::control::{
-    Card, Delegation, Enrolment, KeyList, KeyRow, Mailed, NewKey, Passphrase, UserCredentials,
+    Card, Delegation, Enrolment, ForeignCertificate, KeyList, KeyRow, Mailed, NewKey, Passphrase, UserCredentials,
 };
 
 use crate::administer::{NOTHING, running, show_credentials};
@@ -20,9 +21,10 @@ use crate::output;
 const MAX_CARD: u64 = 16 << 10;
 
 pub(crate) fn enroll(data: &Path, options: EnrollOptions) -> Result<(), Failure> {
-    let EnrollOptions { address, code, json } = options;
-    let is_proof = code.is_some();
-    let request = Enrolment { address, code };
+    let EnrollOptions { address, code, certificate, key, json } = options;
+    let foreign = certificate.zip(key).map(|(certificate, key)| foreign(&certificate, &key)).transpose()?;
+    let is_proof = code.is_some() || foreign.is_some();
+    let request = Enrolment { address, code, foreign };
     let client = running(data, "the key is kept by the node")?;
     if is_proof {
         let credentials: UserCredentials = client.ask(Method::POST, "/enrolments", Some(&request))?;
@@ -43,6 +45,19 @@ pub(crate) fn enroll(data: &Path, options: EnrollOptions) -> Result<(), Failure>
     let lines = [first, String::new(), format!("  meshtone enroll {address} --code XXXX-XXXX")];
     output::print(&lines.join("\n"));
     Ok(())
+}
+
+/// Reads what another authority certified.
+fn foreign(certificate: &Path, key: &Path) -> Result<ForeignCertificate, Failure> {
+    let read = |path: &Path| {
+        let mut text = String::new();
+        let bound = u64::try_from(MAX_PEM).unwrap_or(u64::MAX).saturating_add(1);
+        let read = File::open(path).and_then(|file| file.take(bound).read_to_string(&mut text));
+        read.map(|_| text).map_err(|error| {
+            Failure::new(format!("{} cannot be read: {error}", path.display()), "name PEM files that you may read")
+        })
+    };
+    Ok(ForeignCertificate { certificate: read(certificate)?, key: read(key)? })
 }
 
 pub(crate) fn delegate(data: &Path, options: &DelegateOptions) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::error::AskError;
+use super::holder::Holder;
 use super::wire::{Answer, MAX_MESSAGE, Request};
 use super::{NAME, Service};
 use crate::enrol::renew::{Pair, Renewal};
@@ -73,7 +74,38 @@ impl Client {
     ) -> Result<UserCertificate, AskError> {
         let address = address::normalise(address).map_err(AskError::Request)?;
         let certification = UserRequest::encode(signer, &address).map_err(AskError::Request)?;
-        let (node, der) = match self.ask(Request::Prove { certification, code: code.to_owned() }).await? {
+        let answer = self.ask(Request::Prove { certification, code: code.to_owned() }).await?;
+        self.certificate_in(answer, signer, &address, now)
+    }
+
+    /// Shows the certificate that another authority issued for this address, and returns the overlay's for the signer's key, verified at
+    /// `now` (unix seconds).
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn show(
+        &self,
+        signer: &dyn Signer,
+        address: &str,
+        holder: &Holder,
+        now: u64,
+    ) -> Result<UserCertificate, AskError> {
+        let address = address::normalise(address).map_err(AskError::Request)?;
+        let certification = UserRequest::encode(signer, &address).map_err(AskError::Request)?;
+        let proof = holder.prove(&self.authority.overlay(), &certification, now)?;
+        let answer = self.ask(Request::Show { certification, proof }).await?;
+        self.certificate_in(answer, signer, &address, now)
+    }
+
+    /// The certificate that was asked for.
+    fn certificate_in(
+        &self,
+        answer: (NodeId, Answer),
+        signer: &dyn Signer,
+        address: &str,
+        now: u64,
+    ) -> Result<UserCertificate, AskError> {
+        let (node, der) = match answer {
             (node, Answer::Certificate(der)) => (node, der),
             (_, Answer::Refused(refusal)) => return Err(AskError::Refused(refusal)),
             (node, Answer::Mailed { .. } | Answer::Renewed { .. }) => return Err(AskError::Misbehaved { node }),

@@ -36,6 +36,12 @@ pub enum Refusal {
     /// 9
     #[error("these certificates cannot be renewed, or not yet")]
     NotRenewable,
+    /// 10
+    #[error("this overlay's authority certifies nobody new")]
+    Closed,
+    /// 11
+    #[error("the certificate proves nothing to the authority: {0}")]
+    Certificate(String),
     /// What a later release says.
     #[error("{0}")]
     Other(String),
@@ -53,6 +59,8 @@ impl Refusal {
             Refusal::HomeDomain => 7,
             Refusal::Revoked => 8,
             Refusal::NotRenewable => 9,
+            Refusal::Closed => 10,
+            Refusal::Certificate(_) => 11,
             Refusal::Other(_) => u8::MAX,
         }
     }
@@ -68,7 +76,9 @@ impl Refusal {
             7 => Refusal::HomeDomain,
             8 => Refusal::Revoked,
             9 => Refusal::NotRenewable,
-            _ => Refusal::Other(text.chars().filter(|character| !character.is_control()).take(MAX_TEXT).collect()),
+            10 => Refusal::Closed,
+            11 => Refusal::Certificate(shown(text.strip_prefix(CERTIFICATE).unwrap_or(text))),
+            _ => Refusal::Other(shown(text)),
         }
     }
 
@@ -89,10 +99,23 @@ impl Refusal {
             Refusal::Revoked | Refusal::NotRenewable => {
                 "ask who runs the authority; with a fresh ticket the machine joins anew"
             }
+            Refusal::Closed => "who is certified already may enrol anew; for others, ask who runs it",
+            Refusal::Certificate(_) => {
+                "show one that an authority issued which is listed there ([[authority.foreign]]), for this very address, with its chain; \
+                 or enrol by mail"
+            }
             Refusal::Failed => "try again; who runs the authority finds the reason in its log",
             Refusal::Other(_) => "a newer version of meshtone may know what to do",
         }
     }
+}
+
+/// What stands before the reason of [`Refusal::Certificate`].
+const CERTIFICATE: &str = "the certificate proves nothing to the authority: ";
+
+/// As much of a text of the authority as a person is shown.
+fn shown(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(MAX_TEXT).collect()
 }
 
 /// Why an address could not be proved.
@@ -137,6 +160,9 @@ pub enum AskError {
         /// What is wrong with it.
         why: String,
     },
+    /// Ours: a certificate or a key of another authority that cannot be used.
+    #[error("{0}")]
+    Foreign(&'static str),
     /// The authority said no.
     #[error("{0}")]
     Refused(Refusal),
@@ -155,6 +181,10 @@ impl AskError {
             AskError::Misbehaved { .. } => "run the same version of meshtone there and here",
             AskError::WrongCertificate { .. } => {
                 "check the date of this machine; if that is right, somebody answers in the authority's place: tell who runs it"
+            }
+            AskError::Foreign(_) => {
+                "name PEM files: the certificate, followed by those between it and its root, and its key without a passphrase \
+                 (`openssl pkey -in KEY -out PLAIN` takes that away)"
             }
             AskError::Refused(refusal) => refusal.hint(),
         }

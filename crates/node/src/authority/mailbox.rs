@@ -139,7 +139,12 @@ impl Mailbox {
         }
     }
 
-    /// A certificate was issued upon [`Verdict::Certify`].
+    /// Whether one more certificate may be issued for an address that was proved otherwise than by a mail.
+    pub(super) fn has_room(&self, address: &str, now: u64) -> bool {
+        self.certificates(address, now) < MAX_CERTIFICATES
+    }
+
+    /// A certificate was issued, upon [`Verdict::Certify`] or where there is [room](Self::has_room).
     pub(super) fn certified(&mut self, address: &str, certified: Certified, der: Vec<u8>) {
         if let Some(proof) = self.proofs.get_mut(&(address.to_owned(), certified.key)) {
             proof.certificate = Some(der);

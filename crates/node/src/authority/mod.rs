@@ -1,4 +1,5 @@
-//! The overlay's authority at work: it mails codes to addresses, and certifies the keys of those who show that they read them.
+//! The overlay's authority at work: it mails codes to addresses, and certifies the keys of those who show that they read them, or that
+//! another authority, which is listed, has certified their address.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -8,12 +9,14 @@
 //! | [`mail`] | the mails, and the way to the mail server |
 //! | `wire`, `serve` | what other nodes ask over their links |
 //! | [`ask`] | asking, from any node |
+//! | [`holder`] | keys and certificates of other authorities, for asking with them |
 //!
 //! What was issued is kept in the store. Open codes are not: after a restart people ask again.
 
 pub mod ask;
 mod code;
 mod error;
+pub mod holder;
 pub mod mail;
 mod mailbox;
 mod outbox;
@@ -23,13 +26,15 @@ mod wire;
 pub use ask::{Asked, Client};
 pub use error::{AskError, Refusal};
 pub use mail::{MailSettings, MailSettingsError, Password, Security};
+pub use meshtone_identity::ForeignAuthority;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use meshtone_identity::authority::USER_LIFETIME;
 use meshtone_identity::id::sha256;
-use meshtone_identity::{Authority, NodeId, UserRequest};
+use meshtone_identity::{Authority, ForeignError, ForeignProof, NodeId, PublicKey, UserRequest, foreign};
 use meshtone_overlay::Overlay;
 
 use crate::account::Random;
@@ -84,12 +89,14 @@ impl Policy {
 pub struct Settings {
     /// Whom it certifies.
     pub policy: Policy,
-    /// How mails leave; without it nobody can prove an address.
+    /// How mails leave; without it nobody can prove an address by one.
     pub mail: Option<MailSettings>,
     /// Which nodes store and forward for others.
     pub storing: Storing,
     /// Nodes that one person may have whom tickets name; [`NODES_PER_PERSON`](crate::enrol::NODES_PER_PERSON) unless said.
     pub nodes_per_person: Option<usize>,
+    /// Other authorities whose certificates prove addresses.
+    pub foreign: Vec<ForeignAuthority>,
 }
 
 /// Which nodes may store and forward for others.
@@ -138,6 +145,7 @@ pub struct Service {
     policy: Policy,
     store: Store,
     mailer: Option<Mailer>,
+    foreign: Vec<ForeignAuthority>,
     random: Box<dyn Random>,
     now: fn() -> u64,
     mailbox: Mutex<Mailbox>,
@@ -187,6 +195,7 @@ impl Service {
             policy,
             store,
             mailer,
+            foreign: settings.foreign.clone(),
             random,
             now,
             mailbox: Mutex::new(mailbox),
@@ -201,7 +210,7 @@ impl Service {
 
     /// Tells the overlay where people are enrolled.
     pub(crate) fn announce(&self, publisher: &Publisher) {
-        if self.mailer.is_some() {
+        if self.mailer.is_some() || !self.foreign.is_empty() {
             publisher.offer(&format!("{NAME}@{}", self.domain), Announcement { contacts: 1, q: 1000 });
         }
     }
@@ -245,6 +254,7 @@ impl Service {
             Request::Ask { certification } => self.ask(source, certification),
             Request::Prove { certification, code } => self.prove(certification, code),
             Request::Renew(shown) => self.renew(source, shown),
+            Request::Show { certification, proof } => self.show(certification, proof),
         };
         answer.unwrap_or_else(|refusal| {
             tracing::debug!(peer = %source.short(), %refusal, "a request to the authority was refused");
@@ -256,10 +266,7 @@ impl Service {
         let mailer = self.mailer.as_ref().ok_or(Refusal::NoMail)?;
         let request = UserRequest::parse(certification).map_err(|_| Refusal::Malformed)?;
         let (address, asked) = (request.address(), (self.now)());
-        // Who reads a mail there must not ring beside, or call in the name of, whoever has the account of that name.
-        if address.rsplit_once('@').is_some_and(|(_, domain)| domain == self.domain) {
-            return Err(Refusal::HomeDomain);
-        }
+        self.check_domain(address)?;
         let mut bytes = [0; RANDOM_LENGTH];
         self.random.fill(&mut bytes).map_err(|_| Refusal::Failed)?;
         let code = Code::from_random(bytes);
@@ -294,12 +301,48 @@ impl Service {
             Verdict::Expired => return Err(Refusal::Expired),
             Verdict::TooMany => return Err(Refusal::TooManyCertificates),
         }
-        let issued = self.authority.issue_user(address, request.public_key(), now, USER_LIFETIME);
+        self.issue(&mut mailbox, address, request.public_key(), now, USER_LIFETIME)
+    }
+
+    /// Certifies whoever holds a certificate of another authority that is listed, for as long as that lasts.
+    fn show(&self, certification: &[u8], proof: &ForeignProof) -> Result<Answer, Refusal> {
+        let request = UserRequest::parse(certification).map_err(|_| Refusal::Malformed)?;
+        let (address, now) = (request.address(), (self.now)());
+        self.check_domain(address)?;
+        let overlay = self.authority.certificate().overlay();
+        let ends = foreign::verify(&self.foreign, &overlay, (&request, certification), proof, now);
+        let ends = ends.map_err(|error: ForeignError| Refusal::Certificate(error.to_string()))?;
+        let mut mailbox = self.mailbox();
+        if self.policy == Policy::Closed && mailbox.certificates(address, now) == 0 {
+            return Err(Refusal::Closed);
+        }
+        if !mailbox.has_room(address, now) {
+            return Err(Refusal::TooManyCertificates);
+        }
+        let lifetime = USER_LIFETIME.min(Duration::from_secs(ends.saturating_sub(now)));
+        self.issue(&mut mailbox, address, request.public_key(), now, lifetime)
+    }
+
+    /// Who reads a mail there must not ring beside, or call in the name of, whoever has the account of that name.
+    fn check_domain(&self, address: &str) -> Result<(), Refusal> {
+        let is_home = address.rsplit_once('@').is_some_and(|(_, domain)| domain == self.domain);
+        if is_home { Err(Refusal::HomeDomain) } else { Ok(()) }
+    }
+
+    fn issue(
+        &self,
+        mailbox: &mut Mailbox,
+        address: &str,
+        key: &PublicKey,
+        now: u64,
+        lifetime: Duration,
+    ) -> Result<Answer, Refusal> {
+        let issued = self.authority.issue_user(address, key, now, lifetime);
         let certificate = issued.map_err(|error| {
             tracing::error!(%error, "no certificate could be issued");
             Refusal::Failed
         })?;
-        let der = certificate.der().to_vec();
+        let (der, key) = (certificate.der().to_vec(), sha256(key.as_bytes()));
         let certified = Certified { certificate: sha256(&der), key, issued: now, expires: certificate.not_after() };
         // What is issued is listed, whatever happens to us afterwards.
         self.store.put(Table::Issued, &issued_key(address, &certified), Some(encode_issued(&certified)));

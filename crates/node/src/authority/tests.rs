@@ -4,9 +4,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use meshtone_identity::{Es256, Signer, SigningKey, UserCertificate};
+use meshtone_identity::{Es256, ForeignProof, OverlayId, Signer, SigningKey, UserCertificate};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd};
 use tempfile::TempDir;
 
+use super::holder::Holder;
 use super::*;
 use crate::account::system_random;
 
@@ -179,4 +181,114 @@ fn an_address_of_the_served_domain_is_not_proved_by_mail() {
     assert_eq!(office.ask(&key, "alice@Mesh.example"), Answer::Refused(Refusal::HomeDomain));
     assert!(office.mail().is_none());
     assert_eq!(office.ask(&key, "alice@sub.mesh.example"), Answer::Mailed { is_closed: false });
+}
+
+/// A company that certifies its people, and one of them with what she shows.
+struct Company {
+    listed: ForeignAuthority,
+    alice: Holder,
+}
+
+const EMPLOYEE: &str = "alice@company.example";
+
+fn company(until: i32) -> Company {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Company");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let (mut params, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
+    params.subject_alt_names = vec![SanType::Rfc822Name(EMPLOYEE.try_into().unwrap())];
+    params.not_after = date_time_ymd(until, 1, 1);
+    let certificate = params.signed_by(&key, &root).unwrap();
+    let listed = holder::listed(root.pem().as_bytes(), &["company.example".to_owned()]).unwrap();
+    Company { listed, alice: Holder::read(&certificate.pem(), &key.serialize_pem()).unwrap() }
+}
+
+impl Office {
+    fn show(&self, key: &dyn Signer, address: &str, holder: &Holder, made: u64) -> Answer {
+        let certification = UserRequest::encode(key, address).unwrap();
+        let proof = holder.prove(&self.authority.certificate().overlay(), &certification, made).unwrap();
+        self.service.answer(NODE, &Request::Show { certification, proof })
+    }
+}
+
+fn why(answer: Answer) -> String {
+    match answer {
+        Answer::Refused(refusal) => refusal.to_string(),
+        Answer::Certificate(_) | Answer::Mailed { .. } | Answer::Renewed { .. } => panic!("{answer:?}"),
+    }
+}
+
+#[test]
+fn whoever_holds_a_certificate_of_a_listed_authority_is_certified_without_a_mail_for_as_long_as_that_lasts() {
+    // The authority's clock says January 2027.
+    let Company { listed, alice } = company(2028);
+    let office = office(&Settings { foreign: vec![listed], ..Settings::default() });
+    let key = SigningKey::generate().unwrap();
+    let der = der(office.show(&key, EMPLOYEE, &alice, START));
+    let certificate = UserCertificate::verify(&Es256, &der, office.authority.certificate(), START).unwrap();
+    assert_eq!((certificate.address(), certificate.public_key()), (EMPLOYEE, key.public_key()));
+    let end = u64::try_from(date_time_ymd(2028, 1, 1).unix_timestamp()).unwrap();
+    assert_eq!(certificate.not_after(), end.min(START + USER_LIFETIME.as_secs()));
+    assert_eq!(office.service.issued()[0].address, EMPLOYEE);
+    // Mails are none of its business.
+    assert_eq!(office.ask(&key, ALICE), Answer::Refused(Refusal::NoMail));
+}
+
+#[test]
+fn a_foreign_certificate_that_proves_nothing_is_refused_with_the_reason() {
+    let (ours, theirs) = (company(2028), company(2028));
+    let office = office(&Settings { foreign: vec![ours.listed.clone()], ..Settings::default() });
+    let key = SigningKey::generate().unwrap();
+    for (address, holder, made, reason) in [
+        (EMPLOYEE, &theirs.alice, START, "no authority that is listed for company.example has issued it"),
+        ("bob@company.example", &ours.alice, START, "does not name bob@company.example"),
+        ("alice@other.example", &ours.alice, START, "no other authority is listed for addresses of other.example"),
+        (EMPLOYEE, &company(2027).alice, START, "has run out"),
+        (EMPLOYEE, &ours.alice, START - 1000, "1000 seconds away"),
+    ] {
+        let said = why(office.show(&key, address, holder, made));
+        assert!(said.contains(reason), "{said}");
+    }
+    let home = office.show(&key, "alice@mesh.example", &ours.alice, START);
+    assert_eq!(home, Answer::Refused(Refusal::HomeDomain), "whatever is listed");
+    let (certification, other) = (UserRequest::encode(&key, EMPLOYEE).unwrap(), OverlayId::from_bytes([9; 32]));
+    let proof = ours.alice.prove(&other, &certification, START).unwrap();
+    let said = why(office.service.answer(NODE, &Request::Show { certification: certification.clone(), proof }));
+    assert!(said.contains("not signed by the key"), "{said}");
+    let none = ForeignProof { chain: Vec::new(), made: START, signature: Vec::new() };
+    let said = why(office.service.answer(NODE, &Request::Show { certification, proof: none }));
+    assert!(said.contains("no certificate"), "{said}");
+    assert!(office.service.issued().is_empty());
+}
+
+#[test]
+fn a_closed_authority_takes_no_new_people_of_others_and_nobody_gets_certificates_without_end() {
+    let Company { listed, alice } = company(2028);
+    let closed = Settings { foreign: vec![listed], policy: Policy::Closed, ..Settings::default() };
+    let first = office(&closed);
+    let key = SigningKey::generate().unwrap();
+    assert_eq!(first.show(&key, EMPLOYEE, &alice, START), Answer::Refused(Refusal::Closed));
+    let office = office(&Settings { policy: Policy::Open, ..closed });
+    let refused = (0..20).find_map(|_| match office.show(&key, EMPLOYEE, &alice, START) {
+        Answer::Refused(refusal) => Some(refusal),
+        Answer::Certificate(_) | Answer::Mailed { .. } | Answer::Renewed { .. } => None,
+    });
+    assert_eq!(refused, Some(Refusal::TooManyCertificates));
+}
+
+#[test]
+fn what_cannot_be_shown_is_said_on_this_side() {
+    let key = KeyPair::generate().unwrap().serialize_pem();
+    for (certificate, key) in [("", key.as_str()), ("no PEM", &key), (&"A".repeat(holder::MAX_PEM + 1), &key)] {
+        assert!(matches!(Holder::read(certificate, key), Err(AskError::Foreign(_))));
+    }
+    let pem = CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+    let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+    for key in ["", "no key", &pem] {
+        assert!(matches!(Holder::read(&pem, key), Err(AskError::Foreign(_))), "{key}");
+    }
+    assert!(matches!(Holder::read(&pem.repeat(5), &key), Err(AskError::Foreign(_))));
+    let unsupported = Holder::read(&pem, &ed25519).unwrap();
+    assert!(unsupported.prove(&OverlayId::from_bytes([1; 32]), &[], START).is_err());
 }

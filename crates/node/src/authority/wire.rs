@@ -5,6 +5,7 @@
 //! | ask for a code | 1, 1, certification request |
 //! | prove | 1, 2, certification request, code |
 //! | renew | 1, 3, certification request, node and home certificate |
+//! | show another authority's certificate | 1, 4, certification request, its chain, when, signature |
 //! | a mail is on its way, if that is allowed | 1, 0, whether only people who are enrolled already get one |
 //! | certificate | 1, 1, certificate |
 //! | refusal | 1, 2, number, text |
@@ -12,6 +13,8 @@
 //!
 //! The first number is the version. A later one adds fields at the end, which are passed over. Requests and certificates are DER.
 
+use meshtone_identity::ForeignProof;
+use meshtone_identity::foreign::MAX_CHAIN_LEN;
 use serde::de::DeserializeOwned;
 
 use super::error::Refusal;
@@ -21,12 +24,13 @@ use crate::store::cbor::{Blob, to_cbor};
 /// The version that both sides write, and the only one they read.
 const VERSION: u8 = 1;
 
-/// Largest message: a certification request or certificate has at most 4 KiB.
-pub(super) const MAX_MESSAGE: usize = 8 << 10;
+/// Largest message: a certification request or certificate has at most 4 KiB, a chain of another authority 12 KiB.
+pub(super) const MAX_MESSAGE: usize = 4 << 10 | MAX_CHAIN_LEN;
 
 const ASK: u8 = 1;
 const PROVE: u8 = 2;
 const RENEW: u8 = 3;
+const SHOW: u8 = 4;
 
 const MAILED: u8 = 0;
 const CERTIFICATE: u8 = 1;
@@ -42,6 +46,8 @@ pub(super) enum Request {
     Prove { certification: Vec<u8>, code: String },
     /// Its own certificates anew.
     Renew(Renewal),
+    /// A certificate for that of another authority.
+    Show { certification: Vec<u8>, proof: ForeignProof },
 }
 
 /// What the authority says.
@@ -69,6 +75,10 @@ impl Request {
                 let [certification, node, home] = [certification, node, home].map(|der| Blob(der.clone()));
                 to_cbor(&(VERSION, RENEW, certification, node, home))
             }
+            Request::Show { certification, proof: ForeignProof { chain, made, signature } } => {
+                let chain: Vec<Blob> = chain.iter().map(|der| Blob(der.clone())).collect();
+                to_cbor(&(VERSION, SHOW, Blob(certification.clone()), chain, made, Blob(signature.clone())))
+            }
         }
     }
 
@@ -86,6 +96,12 @@ impl Request {
             RENEW => {
                 let (_, _, Blob(certification), Blob(node), Blob(home)) = read::<(u8, u8, Blob, Blob, Blob)>(bytes)?;
                 Some(Request::Renew(Renewal { certification, node, home }))
+            }
+            SHOW => {
+                let (_, _, Blob(certification), chain, made, Blob(signature)) =
+                    read::<(u8, u8, Blob, Vec<Blob>, u64, Blob)>(bytes)?;
+                let chain = chain.into_iter().map(|Blob(der)| der).collect();
+                Some(Request::Show { certification, proof: ForeignProof { chain, made, signature } })
             }
             _ => None,
         }
@@ -144,7 +160,9 @@ mod tests {
         let ask = Request::Ask { certification: certification.clone() };
         let prove = Request::Prove { certification: certification.clone(), code: "ABCD-EFGH".to_owned() };
         let renew = Request::Renew(Renewal { certification: certification.clone(), node: vec![1], home: vec![2] });
-        for request in [ask, prove, renew] {
+        let proof = ForeignProof { chain: vec![vec![3; 300], vec![4]], made: 1_800_000_000, signature: vec![5; 256] };
+        let show = Request::Show { certification: certification.clone(), proof };
+        for request in [ask, prove, renew, show] {
             assert!(Request::decode(&request.encode()) == Some(request));
         }
         for answer in [
@@ -152,6 +170,7 @@ mod tests {
             Answer::Certificate(vec![1, 2, 3]),
             Answer::Renewed { node: vec![1], home: vec![2, 3] },
             Answer::Refused(Refusal::WrongCode),
+            Answer::Refused(Refusal::Certificate("it has run out".to_owned())),
             Answer::Refused(Refusal::Other("a later release says this".to_owned())),
         ] {
             assert_eq!(Answer::decode(&answer.encode()), Some(answer));

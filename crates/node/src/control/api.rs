@@ -498,6 +498,19 @@ pub struct Enrolment {
     /// The code that was mailed there; without it, one is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// In place of a code: a certificate of another authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<ForeignCertificate>,
+}
+
+/// A certificate of another authority, and its key: PEM.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForeignCertificate {
+    /// The certificate, followed by those between it and its root.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
 }
 
 /// A code was asked for.

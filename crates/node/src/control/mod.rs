@@ -16,7 +16,7 @@
 //! | `GET /authority/certificates` | [`CertificateList`], where the authority is |
 //! | `GET /authority/nodes` | [`NodeList`], where the authority is |
 //! | `POST /authority/nodes/{id}/revocation` [`NewRevocation`] | 204 |
-//! | `POST /enrolments` [`Enrolment`] | 202, [`Mailed`]; with a code 201, [`UserCredentials`] |
+//! | `POST /enrolments` [`Enrolment`] | 202, [`Mailed`]; with a code or a foreign certificate 201, [`UserCredentials`] |
 //! | `GET /keys` | [`KeyList`] |
 //! | `POST /keys` [`NewKey`] | 201, [`UserCredentials`] |
 //! | `POST /keys/{address}/nodes` [`Delegation`] | 204 |
@@ -33,9 +33,9 @@ mod socket;
 
 pub use api::{
     AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
-    Failure, Invite, KeyChange, KeyList, KeyRow, Link, MailStatus, Mailed, NewBackup, NewInvite, NewKey, NewRevocation,
-    NewUser, NodeList, NodeRow, Passphrase, Reached, Registration, Role, Search, ServerStatus, Status, TrunkStatus,
-    UserChanges, UserCredentials, UserList, UserRow, Warning,
+    Failure, ForeignCertificate, Invite, KeyChange, KeyList, KeyRow, Link, MailStatus, Mailed, NewBackup, NewInvite,
+    NewKey, NewRevocation, NewUser, NodeList, NodeRow, Passphrase, Reached, Registration, Role, Search, ServerStatus,
+    Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
 };
 pub use socket::{SOCKET, bind, remove};
 

@@ -11,6 +11,7 @@ use super::Control;
 use super::api::{Card, Delegation, Enrolment, KeyList, KeyRow, Mailed, NewKey, Passphrase};
 use super::nodes::node_id;
 use super::routes::{Failed, blocking, credentials, parse};
+use crate::authority::holder::Holder;
 use crate::authority::{AskError, Asked};
 use crate::member::{EnrolmentError, MemberError, PersonStatus};
 
@@ -22,19 +23,24 @@ pub(super) async fn list(State(control): State<Control>) -> Response {
 /// Makes a key for an address, and asks the authority to mail a code there.
 pub(super) async fn enroll(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
     control.check_serves_phones()?;
-    let enrolment: Enrolment = parse(&body)?;
-    if enrolment.code.is_some() {
-        return prove(&control, enrolment).await;
+    let Enrolment { address, code, foreign } = parse(&body)?;
+    if let Some(code) = code {
+        return prove(&control, &address, &code).await;
     }
-    let address = enrolment.address;
+    if let Some(foreign) = foreign {
+        // Before a key is made for nothing.
+        let holder = Holder::read(&foreign.certificate, &foreign.key)?;
+        let added = control.enrolments.show(&address, &holder).await?;
+        return Ok((StatusCode::CREATED, Json(credentials(&control, added))).into_response());
+    }
     let asked = control.enrolments.ask(&address).await?;
     let only_if_enrolled = asked == Asked::MailedIfEnrolled;
     Ok((StatusCode::ACCEPTED, Json(Mailed { address, only_if_enrolled })).into_response())
 }
 
 /// Shows the code that came by mail; what it gets makes this node speak for the address.
-async fn prove(control: &Control, Enrolment { address, code }: Enrolment) -> Result<Response, Failed> {
-    let added = control.enrolments.prove(&address, &code.unwrap_or_default()).await?;
+async fn prove(control: &Control, address: &str, code: &str) -> Result<Response, Failed> {
+    let added = control.enrolments.prove(address, code).await?;
     Ok((StatusCode::CREATED, Json(credentials(control, added))).into_response())
 }
 
@@ -93,7 +99,7 @@ impl From<EnrolmentError> for Failed {
 impl From<AskError> for Failed {
     fn from(error: AskError) -> Failed {
         let status = match &error {
-            AskError::Request(_) => StatusCode::BAD_REQUEST,
+            AskError::Request(_) | AskError::Foreign(_) => StatusCode::BAD_REQUEST,
             AskError::Refused(_) => StatusCode::FORBIDDEN,
             AskError::Overlay { .. } | AskError::NoAuthority { .. } | AskError::Unreachable { .. } => {
                 StatusCode::GATEWAY_TIMEOUT

@@ -20,8 +20,8 @@ use super::{Control, backup, nodes, people};
 use crate::account::{AccountError, Accounts, Changes, Credentials};
 use crate::enrol::{InviteError, Inviter};
 
-/// The largest request brings a soft-card of some kilobytes.
-const MAX_BODY_LEN: usize = 16 << 10;
+/// The largest request brings the certificates of another authority, and a key.
+const MAX_BODY_LEN: usize = 64 << 10;
 
 pub(super) fn router(control: Control) -> Router {
     Router::new()

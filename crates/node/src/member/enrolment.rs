@@ -1,10 +1,11 @@
 //! A person's way to an address of her own at this node: a code by mail, then a certificate and an account for her phones.
 
-use meshtone_identity::SigningKey;
+use meshtone_identity::{SigningKey, UserCertificate};
 use tokio::task::spawn_blocking;
 
 use super::{MemberError, Members};
 use crate::account::{AccountError, Accounts, Credentials};
+use crate::authority::holder::Holder;
 use crate::authority::{AskError, Asked, Client, Refusal};
 use crate::clock::unix_s;
 
@@ -67,6 +68,22 @@ impl Enrolments {
     pub(crate) async fn prove(&self, address: &str, code: &str) -> Result<Credentials, EnrolmentError> {
         let key = self.members.begun(address)?;
         let certificate = self.client.prove(&*key, address, code, unix_s()).await?;
+        self.certified(certificate).await
+    }
+
+    /// Makes a key for an address, and shows the authority what another one certified; the rest is as after [`prove`](Self::prove).
+    ///
+    /// # Errors
+    /// [`EnrolmentError`].
+    pub(crate) async fn show(&self, address: &str, holder: &Holder) -> Result<Credentials, EnrolmentError> {
+        let (members, begun) = (self.members.clone(), address.to_owned());
+        let key = blocking(move || members.begin(&begun)).await??;
+        let certificate = self.client.show(&*key, address, holder, unix_s()).await?;
+        self.certified(certificate).await
+    }
+
+    /// Takes up what the authority certified, and gives its owner an account here.
+    async fn certified(&self, certificate: UserCertificate) -> Result<Credentials, EnrolmentError> {
         let address = certificate.address().to_owned();
         let said = self.members.certified(certificate).await;
         let added = self.account(address).await?;
