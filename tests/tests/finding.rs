@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use meshtone_tests::lan::{Host, OWN_ADDRESS, in_own_network};
 use meshtone_tests::name_server::NameServer;
-use meshtone_tests::scripted::SDP;
 use meshtone_tests::{Mesh, MeshNode, SOON, ScriptedPhone, eventually};
 
 const ALICE: &str = "alice";
@@ -41,7 +40,7 @@ fn take_a_call(mesh: &Mesh, alice: &mut ScriptedPhone, bob: &mut ScriptedPhone) 
     mesh.wait_announced(1);
     let invite = alice.invite("sip:bob@mesh.test");
     let ringing = bob.incoming("INVITE");
-    bob.reply(&ringing, 200, "OK", SDP);
+    bob.reply(&ringing, 200, "OK", &bob.sdp());
     alice.established(&invite);
     bob.incoming("ACK");
 }

@@ -200,7 +200,7 @@ impl ScriptedPhone {
     /// the test.
     #[track_caller]
     pub fn invite(&mut self, target: &str) -> Sent {
-        let request = self.request("INVITE", target).with_body("application/sdp", SDP);
+        let request = self.request("INVITE", target).with_body("application/sdp", &self.sdp());
         let sent = self.send(&request);
         let first = self.wait_answer(&sent, SOON, |_| true);
         if first.status() < 200 && first.status() != 100 {
@@ -381,17 +381,22 @@ impl ScriptedPhone {
         self.send_bytes(&bytes);
     }
 
+    /// [`SDP`], in the family of addresses that this phone has.
+    pub fn sdp(&self) -> String {
+        if self.local.is_ipv4() { SDP.to_owned() } else { SDP.replace("IP4 127.0.0.1", "IP6 ::1") }
+    }
+
     /// Takes an INVITE and does not wait for the ACK.
     #[track_caller]
     pub fn accept_later(&mut self, invite: &Sip) -> Dialog {
-        self.reply(invite, 200, "OK", SDP);
+        self.reply(invite, 200, "OK", &self.sdp());
         Dialog::of_callee(invite)
     }
 
     /// Takes an INVITE: 200 with a session description; returns once the ACK has come.
     #[track_caller]
     pub fn accept(&mut self, invite: &Sip) -> Dialog {
-        self.reply(invite, 200, "OK", SDP);
+        self.reply(invite, 200, "OK", &self.sdp());
         self.incoming("ACK");
         Dialog::of_callee(invite)
     }
