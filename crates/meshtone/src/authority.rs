@@ -30,7 +30,7 @@ struct Table {
 /// Other authorities, and the domains about whose addresses they are believed.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Foreign {
+pub(crate) struct Foreign {
     ca_file: PathBuf,
     domains: Vec<String>,
 }
@@ -84,16 +84,18 @@ impl Table {
                 return Err((format!("`storing` is `{other}`"), "it is \"invited\" (as without it) or \"trusted\""));
             }
         };
-        let foreign = self.foreign.into_iter().map(|foreign| foreign.check(at)).collect::<Result<_, _>>()?;
+        let foreign = self.foreign.into_iter().map(|foreign| foreign.check(at)).collect::<Result<_, _>>();
+        let foreign = foreign.map_err(|(why, hint)| (format!("[[{KEY}.foreign]]: {why}"), hint))?;
         let nodes_per_person = self.nodes_per_person;
         Ok(Read { settings: Settings { policy, mail, storing, nodes_per_person, foreign }, page })
     }
 }
 
 impl Foreign {
-    fn check(self, at: &Path) -> Result<ForeignAuthority, Wrong> {
+    /// Reads the file; `at` is the one that names it.
+    pub(crate) fn check(self, at: &Path) -> Result<ForeignAuthority, Wrong> {
         let hint = "name a PEM file with the certificates of an authority, and the domains whose people it certifies";
-        let wrong = |why: String| (format!("[[{KEY}.foreign]]: {why}"), hint);
+        let wrong = |why: String| (why, hint);
         let path = beside(at, &self.ca_file);
         let pem = std::fs::read(&path).map_err(|error| wrong(format!("{} cannot be read: {error}", path.display())))?;
         holder::listed(&pem, &self.domains).map_err(|error| wrong(error.to_string()))

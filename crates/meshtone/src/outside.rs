@@ -6,10 +6,11 @@ use std::path::Path;
 use meshtone_node::policy::{CALLS_PER_USER, Emergency, EmergencyRoute, Inbound, Outbound, Outside};
 use serde::Deserialize;
 
+use crate::authority::Foreign;
 use crate::failure::Failure;
 
 /// The keys, for telling unknown ones.
-pub(crate) const KEYS: [&str; 9] = [
+pub(crate) const KEYS: [&str; 10] = [
     "dns",
     "outbound",
     "outbound_domains",
@@ -19,6 +20,7 @@ pub(crate) const KEYS: [&str; 9] = [
     "max_calls_per_user",
     "emergency_numbers",
     "emergency_route",
+    "caller_authority",
 ];
 
 /// Begins an emergency route that is a trunk's name.
@@ -37,6 +39,8 @@ pub(crate) struct OutsideKeys {
     max_calls_per_user: Option<usize>,
     emergency_numbers: Option<Vec<String>>,
     emergency_route: Option<String>,
+    #[serde(default)]
+    caller_authority: Vec<Foreign>,
 }
 
 impl OutsideKeys {
@@ -82,6 +86,12 @@ impl OutsideKeys {
             allow_private_destinations: self.allow_private_destinations.unwrap_or(false),
             max_calls_per_user: self.max_calls_per_user.unwrap_or(CALLS_PER_USER),
             emergency,
+            callers: self
+                .caller_authority
+                .into_iter()
+                .map(|listed| listed.check(at))
+                .collect::<Result<_, _>>()
+                .map_err(|(what, hint)| wrong(format!("[[caller_authority]]: {what}"), hint))?,
         })
     }
 }

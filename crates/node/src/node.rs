@@ -42,6 +42,7 @@ use crate::exchange::shown::Callers;
 use crate::exchange::trunk::settings::Trunk;
 use crate::exchange::trunk::{TrunkInput, TrunkWork, Trunks};
 use crate::exchange::worker::{Input, Worker};
+use crate::location::certificates::ForeignCertificates;
 use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
 use crate::location::publisher::Publisher;
@@ -281,6 +282,11 @@ impl Node {
             anchor: config.anchor,
             anchor_ports,
             media_identity: anchoring::media_identity(),
+            certificates: ForeignCertificates::new(
+                dns.clone(),
+                config.tls_authorities.as_deref(),
+                config.outside.allow_private_destinations,
+            )?,
             dns: dns.clone(),
             outside: config.outside.clone(),
             allowances: Allowances::default(),

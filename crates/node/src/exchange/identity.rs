@@ -7,6 +7,7 @@
 //! Whom a request is for stands in its Request-URI, since To may say anything at all ("201", an address of the node): both are
 //! signed, so that nobody can send it to somebody else.
 
+pub(crate) mod abroad;
 pub(crate) mod diverted;
 mod replays;
 

@@ -50,6 +50,7 @@ use meshtone_sip::transport::{Destination, Flow, PeerHost, Transmit};
 
 use crate::account::{self, Account, Accounts};
 use crate::clock::unix_ms;
+use crate::location::certificates::ForeignCertificates;
 use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
 use crate::member::Members;
@@ -86,6 +87,8 @@ pub(crate) struct Exchange {
     /// Calls beyond the overlay: what is allowed, where they go, how many there are.
     pub(crate) outside: Outside,
     pub(crate) dns: Arc<Dns>,
+    /// The certificates of other domains.
+    pub(crate) certificates: ForeignCertificates,
     pub(crate) allowances: Allowances,
     /// Whoever names a user of the served domain is believed: nobody needs an account or a password.
     pub(crate) open_registration: bool,

@@ -1,12 +1,13 @@
 //! Calls to and from plain SIP domains: users of the overlay are looked for there first, everybody else by DNS (RFC 3263).
 //!
 //! Whoever calls out has authenticated; who calls in from outside proves nothing, so nothing is asserted of him
-//! (RFC 3325 §5): phones show such a caller as what he says he is.
+//! (RFC 3325 §5): phones show such a caller as what he says he is, unless his domain signs who he is.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use meshtone_identity::foreign;
 use meshtone_overlay::record::Kind;
 use meshtone_sip::message::{Message, Method, Uri};
 use meshtone_sip::proxy::Target;
@@ -16,8 +17,11 @@ use tokio::sync::mpsc;
 
 use super::Exchange;
 use super::allowance::Allowance;
+use super::attestation;
 use super::callee::Callee;
 use super::contacts::Phones;
+use super::identity::Refusal;
+use super::identity::abroad::Abroad;
 use super::phone::OWN_HEADERS;
 use super::policy::Admission;
 use super::race::{Found, race};
@@ -201,7 +205,7 @@ impl Worker {
         match self.exchange.outside.inbound.of(&domain) {
             Admission::Refused => false,
             Admission::Free => {
-                self.ring_for_stranger(id, request, address.clone());
+                self.meet_stranger(id, request, address.clone());
                 true
             }
             Admission::Checked => self.check_stranger(id, request, flow, address.clone(), &domain),
@@ -235,19 +239,80 @@ impl Worker {
     pub(super) fn on_checked(&mut self, id: RequestId, request: &Message, flow: &Flow, found: Checked) {
         let Checked { address, is_from_there } = found;
         if is_from_there {
-            self.ring_for_stranger(id, request, address);
+            self.meet_stranger(id, request, address);
         } else {
             // As any stranger is answered.
             let _ = self.authenticate_caller(id, request, flow);
         }
     }
 
-    /// Rings a user for somebody who proved nothing.
-    pub(super) fn ring_for_stranger(&mut self, id: RequestId, request: &Message, address: String) {
-        let Phones { targets, spare } = self.local_phones(&address, None, request);
+    /// Finds out who a stranger is who is let in, where his domain signs it and somebody is listed who certifies its keys.
+    fn meet_stranger(&mut self, id: RequestId, request: &Message, address: String) {
+        let is_listed =
+            |domain: &String| self.exchange.outside.callers.iter().any(|listed| listed.domains().contains(domain));
+        let Some(abroad) = Abroad::of(request).filter(|abroad| is_listed(&abroad.domain)) else {
+            self.ring_for_stranger(id, request, address, None);
+            return;
+        };
+        let (exchange, answers, request) = (self.exchange.clone(), self.answers.clone(), request.clone());
+        tokio::spawn(async move {
+            let met = meet(&exchange, &abroad, &request, &address).await;
+            let _ = answers.send(Input::Met { id, request, address, met }).await;
+        });
+    }
+
+    /// Takes what was found out.
+    pub(super) fn on_met(
+        &mut self,
+        id: RequestId,
+        request: &Message,
+        address: String,
+        met: Result<Option<String>, Refusal>,
+    ) {
+        match met {
+            Ok(caller) => self.ring_for_stranger(id, request, address, caller),
+            Err(refusal) => {
+                tracing::warn!(refusal.status, refusal.reason, "a request from another domain was refused");
+                self.reject(id, refusal.status, refusal.reason);
+            }
+        }
+    }
+
+    /// Rings a user for somebody who proved nothing, or whose domain says who he is. Other nodes are not told: they could not verify it.
+    fn ring_for_stranger(&mut self, id: RequestId, request: &Message, address: String, caller: Option<String>) {
+        let Phones { targets, spare } = self.local_phones(&address, caller.as_deref(), request);
         let origin = self.exchange.originations.of_strangers();
         self.locate_elsewhere(id, request, None, address, targets, Some(origin));
         self.keep_spare(id, spare);
+    }
+}
+
+/// Verifies what another domain signed: who calls, or `None` where that cannot be found out.
+async fn meet(
+    exchange: &Exchange,
+    abroad: &Abroad,
+    request: &Message,
+    callee: &str,
+) -> Result<Option<String>, Refusal> {
+    let Abroad { domain, place } = abroad;
+    let chain = match exchange.certificates.of(place, domain).await {
+        Ok(chain) => chain,
+        Err(error) => {
+            tracing::info!(%domain, %place, %error, "who calls is not verified: there is no certificate");
+            return Ok(None);
+        }
+    };
+    let now_s = exchange.agreed_unix_s();
+    match foreign::domain_key(&exchange.outside.callers, domain, &chain, now_s) {
+        Ok(key) => {
+            let caller = exchange.identities.verify_abroad(request, callee, &key, now_s)?;
+            tracing::info!(?caller, %domain, attestation = ?attestation::of(request), "another domain says who calls");
+            Ok(caller)
+        }
+        Err(error) => {
+            tracing::info!(%domain, %place, %error, "who calls is not verified: its certificate proves nothing");
+            Ok(None)
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use meshtone_identity::ForeignAuthority;
 use meshtone_sip::message::Uri;
 
 /// Calls that one account may have outside at once where the configuration says nothing: a person needs two or three, and a
@@ -29,6 +30,8 @@ pub struct Outside {
     pub max_calls_per_user: usize,
     /// Where emergency calls go.
     pub emergency: Emergency,
+    /// Who certifies the keys by which other domains sign who calls from there.
+    pub callers: Vec<ForeignAuthority>,
 }
 
 impl Default for Outside {
@@ -40,6 +43,7 @@ impl Default for Outside {
             allow_private_destinations: false,
             max_calls_per_user: CALLS_PER_USER,
             emergency: Emergency::default(),
+            callers: Vec::new(),
         }
     }
 }

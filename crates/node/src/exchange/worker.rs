@@ -20,6 +20,7 @@ use super::allowance::Allowance;
 use super::anchoring::{Anchoring, Anchors};
 use super::counted::{CallKey, CountedCalls};
 use super::divert::{Diverted, Origin};
+use super::identity::Refusal;
 use super::outside::{ByName, Checked, Ways};
 use super::overload::{Load, Overload, retry_after_s};
 use super::peer::Unvouched;
@@ -47,6 +48,8 @@ pub(crate) enum Input {
     Vouched { id: RequestId, request: Message, host: PeerHost, caller: String, vouched: Result<(), Unvouched> },
     /// Where a request may be diverted to.
     Diverted { id: RequestId, branch: Option<usize>, found: Diverted },
+    /// What became of what another domain signed of a request from there, of a caller who is let in.
+    Met { id: RequestId, request: Message, address: String, met: Result<Option<String>, Refusal> },
     /// What the DNS says of where a request from outside came from.
     Checked { id: RequestId, request: Message, flow: Flow, found: Checked },
 }
@@ -157,6 +160,7 @@ impl Worker {
                 self.on_vouched(id, &request, &host, caller, vouched);
             }
             Input::Diverted { id, branch, found } => self.on_diverted(id, branch, found),
+            Input::Met { id, request, address, met } => self.on_met(id, &request, address, met),
             Input::Checked { id, request, flow, found } => self.on_checked(id, &request, &flow, found),
         }
         self.drain();

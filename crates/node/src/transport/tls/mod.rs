@@ -50,18 +50,7 @@ impl Connector {
     /// # Errors
     /// The file cannot be read, or holds no certificate.
     pub(super) fn new(authorities: Option<&Path>) -> Result<Connector, CertificateError> {
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        if let Some(path) = authorities {
-            let unreadable = |error| CertificateError::Unreadable { path: path.to_owned(), error };
-            let before = roots.len();
-            for der in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-                roots.add(der.map_err(unreadable)?).map_err(CertificateError::Unusable)?;
-            }
-            if roots.len() == before {
-                return Err(CertificateError::Empty { path: path.to_owned() });
-            }
-        }
-        Connector::trusting(roots)
+        Connector::trusting(roots(authorities)?)
     }
 
     fn trusting(roots: RootCertStore) -> Result<Connector, CertificateError> {
@@ -82,6 +71,35 @@ impl Connector {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         self.0.connect(name, stream).await
     }
+}
+
+/// For web servers: trusts whom [`Connector`] trusts, and names count as they do in the web (RFC 9110 §4.3.4).
+///
+/// # Errors
+/// Those of [`Connector::new`].
+pub(crate) fn web_client(authorities: Option<&Path>) -> Result<tokio_rustls::TlsConnector, CertificateError> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(CertificateError::Unusable)?
+        .with_root_certificates(roots(authorities)?)
+        .with_no_client_auth();
+    Ok(tokio_rustls::TlsConnector::from(Arc::new(config)))
+}
+
+/// The authorities that browsers trust, and those in this PEM file.
+fn roots(authorities: Option<&Path>) -> Result<RootCertStore, CertificateError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(path) = authorities {
+        let unreadable = |error| CertificateError::Unreadable { path: path.to_owned(), error };
+        let before = roots.len();
+        for der in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+            roots.add(der.map_err(unreadable)?).map_err(CertificateError::Unusable)?;
+        }
+        if roots.len() == before {
+            return Err(CertificateError::Empty { path: path.to_owned() });
+        }
+    }
+    Ok(roots)
 }
 
 fn provider() -> Arc<CryptoProvider> {
