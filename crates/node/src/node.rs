@@ -265,6 +265,12 @@ impl Node {
         let dns = Arc::new(Dns::new(&config.outside.dns));
         let flow_token_key = kept_key(&store, Setting::FlowTokenKey)?;
         let own_host = transport::host_of(overlay.node_id()).ok_or(StartError::NodeName)?;
+        let published = Certificates::new(
+            membership.authority_certificate.clone(),
+            membership.home.clone(),
+            renewed.clone(),
+            config.public_url.clone(),
+        );
         let exchange = Arc::new(Exchange {
             domain: domain.clone(),
             accounts: accounts.clone(),
@@ -300,6 +306,7 @@ impl Node {
                 membership.authority_certificate.clone(),
                 membership.inviter().revocations().revoked(),
             ),
+            published: published.clone(),
             originations: Originations::of(overlay.node_id()),
             own_host,
             rights,
@@ -357,16 +364,10 @@ impl Node {
             authority.clone(),
         );
         let enrolments = Enrolments::new(members.clone(), enroller.clone(), accounts.clone());
-        let certificates = Certificates::new(
-            membership.authority_certificate.clone(),
-            membership.home.clone(),
-            renewed.clone(),
-            config.public_url.clone(),
-        );
         let pages = Pages::new(Site {
             domain: domain.clone(),
             overlay: overlay.clone(),
-            certificates,
+            certificates: published,
             enrol: if rights.may_speak() { config.enrol } else { EnrolHere::Nobody },
             enrolments: enrolments.clone(),
             limits: Default::default(),

@@ -55,6 +55,7 @@ use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
 use crate::member::Members;
 use crate::transport::{ATTESTING_VERSION, Transports, node_of};
+use crate::web::Certificates;
 use allowance::Allowances;
 use anchoring::AnchorPolicy;
 use attestation::{Origination, Originations};
@@ -62,7 +63,7 @@ use calls::Calls;
 use digest::DigestPolicy;
 use identity::Identities;
 use policy::Outside;
-use shown::Callers;
+use shown::{Callers, is_private};
 use trunk::Trunks;
 
 /// What all workers of a node share.
@@ -99,6 +100,8 @@ pub(crate) struct Exchange {
     pub(crate) members: Members,
     /// Signs and verifies who calls.
     pub(crate) identities: Identities,
+    /// This node's own certificates, where others fetch them.
+    pub(crate) published: Certificates,
     /// Where requests come in, as it is told others.
     pub(crate) originations: Originations,
     /// This node's own name among peers: by it, the node calls users here itself.
@@ -214,6 +217,16 @@ impl Exchange {
             transmit.message = signed;
         }
         transmit
+    }
+
+    /// What is signed of who makes a request that leaves for another SIP domain, where others can fetch this node's certificate.
+    pub(crate) fn signed_abroad(&self, request: &Message, request_uri: &str) -> Vec<(Header, String)> {
+        let place = self.published.url().filter(|_| !is_private(request));
+        let signed = place.and_then(|place| {
+            let (by, origin) = ((self.domain.as_str(), place.as_str()), self.originations.of_phones());
+            self.identities.signed_abroad(request, request_uri, by, origin, self.agreed_unix_s())
+        });
+        signed.into_iter().flatten().collect()
     }
 
     /// The time of day as this machine and most of its neighbours see it, in unix seconds: what signatures are judged by.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use meshtone_identity::foreign;
 use meshtone_overlay::record::Kind;
-use meshtone_sip::message::{Message, Method, Uri};
+use meshtone_sip::message::{Header, Message, Method, Uri};
 use meshtone_sip::proxy::Target;
 use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::{Destination, Flow};
@@ -42,6 +42,8 @@ const SERVER_ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 pub(crate) struct Ways {
     request_uri: String,
     is_invite: bool,
+    /// What is signed of the caller.
+    signed: Vec<(Header, String)>,
     left: VecDeque<Server>,
     trying: Option<Server>,
 }
@@ -106,7 +108,8 @@ impl Worker {
         match by_name {
             ByName::Servers(servers) => {
                 let is_invite = request.method() == Method::Invite;
-                forwarded.ways = Some(Ways { request_uri, is_invite, left: servers.into(), trying: None });
+                let signed = self.exchange.signed_abroad(request, &request_uri);
+                forwarded.ways = Some(Ways { request_uri, is_invite, signed, left: servers.into(), trying: None });
                 forwarded.searches = 0;
                 self.try_next_way(id);
             }
@@ -159,8 +162,10 @@ impl Worker {
         ways.trying = Some(server);
         let is_last = ways.left.is_empty();
         let destination = Destination::Address { transport: server.transport, addr: server.address, listener };
+        let signed = ways.signed.clone();
         let target = Target {
-            remove: OWN_HEADERS.to_vec(),
+            remove: OWN_HEADERS.iter().copied().chain(signed.iter().map(|(header, _)| *header)).collect(),
+            extra: signed,
             answer_within: (ways.is_invite && !is_last).then_some(SERVER_ANSWERS_WITHIN),
             ..Target::new(ways.request_uri.clone(), destination)
         };

@@ -41,7 +41,6 @@ impl Certificates {
     }
 
     /// Where strangers find the certificate of what this node signs now; `None` where its pages have no public address.
-    #[cfg_attr(not(test), expect(dead_code, reason = "towards other domains nothing is signed yet"))]
     pub(crate) fn url(&self) -> Option<String> {
         Some(self.public.as_ref()?.of(&format!("certificates/{}.pem", name_of(&self.current()))))
     }
