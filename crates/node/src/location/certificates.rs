@@ -145,13 +145,11 @@ impl ForeignCertificates {
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
             chain_in(&body.map_err(|error| unreachable(&error))?.to_bytes())
         };
-        // The connection ends with what it was for.
+        tokio::pin!(exchange, connection);
+        // The connection ends with what it was for; where the server ends it, the answer has come before or never will.
         tokio::select! {
-            answer = exchange => answer,
-            ended = connection => Err(match ended {
-                Ok(()) => FetchError::Unreachable("the server closed the connection".to_owned()),
-                Err(error) => unreachable(&error),
-            }),
+            answer = &mut exchange => answer,
+            _ = &mut connection => exchange.await,
         }
     }
 
