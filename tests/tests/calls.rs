@@ -164,10 +164,7 @@ fn a_call_its_re_invite_message_options_and_bye_cross_between_nodes() {
     bob.reply(&request, 200, "OK", "");
     assert_eq!(alice.final_answer(&inside).status(), 200);
 
-    let bye = bob.send(&bobs.next_request("BYE"));
-    let request = alice.incoming("BYE");
-    alice.reply(&request, 200, "OK", "");
-    assert_eq!(bob.final_answer(&bye).status(), 200);
+    bob.hang_up(&mut bobs, &mut alice);
 }
 
 #[test]

@@ -261,10 +261,7 @@ fn status_shows_a_call_while_it_lasts() {
         assert!(call["from"].as_str().is_some_and(|from| from.contains("alice@mesh.test")), "{call}");
         assert!(call["to"].as_str().is_some_and(|to| to.contains("bob@mesh.test")), "{call}");
     }
-    let bye = alice.send(&dialog.next_request("BYE"));
-    let request = bob.incoming("BYE");
-    bob.reply(&request, 200, "OK", "");
-    assert_eq!(alice.final_answer(&bye).status(), 200);
+    alice.hang_up(&mut dialog, &mut bob);
     for number in [1, 2] {
         eventually(SOON, "the call to be over", || {
             mesh.node(number).status()["calls"].as_array().is_some_and(Vec::is_empty)

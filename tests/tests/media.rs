@@ -121,10 +121,7 @@ fn all_phones_of_a_person_ring_and_neither_learns_where_the_caller_is() {
     assert_eq!(received.body, b"inside");
     other.reply(&received, 200, "OK", "");
     assert_eq!(alice.final_answer(&text).status(), 200);
-    let bye = alice.send(&dialog.next_request("BYE"));
-    let received = other.incoming("BYE");
-    other.reply(&received, 200, "OK", "");
-    assert_eq!(alice.final_answer(&bye).status(), 200);
+    alice.hang_up(&mut dialog, other);
 }
 
 #[test]

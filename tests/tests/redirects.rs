@@ -28,10 +28,7 @@ fn a_redirection_to_a_user_at_another_node_is_followed() {
     let mut dialog = carol.accept_later(&invite);
     alice.established(&sent);
     carol.incoming("ACK");
-    let bye = carol.send(&dialog.next_request("BYE"));
-    let received = alice.incoming("BYE");
-    alice.reply(&received, 200, "OK", "");
-    assert_eq!(carol.final_answer(&bye).status(), 200);
+    carol.hang_up(&mut dialog, &mut alice);
 }
 
 #[test]
@@ -105,10 +102,7 @@ fn a_call_that_is_diverted_to_a_third_node_rings_there_with_its_caller_verified(
     let mut dialog = carol.accept_later(&invite);
     alice.established(&sent);
     carol.incoming("ACK");
-    let bye = carol.send(&dialog.next_request("BYE"));
-    let received = alice.incoming("BYE");
-    alice.reply(&received, 200, "OK", "");
-    assert_eq!(carol.final_answer(&bye).status(), 200);
+    carol.hang_up(&mut dialog, &mut alice);
 
     let sent = alice.invite(BOB);
     let ringing = bob.incoming("INVITE");

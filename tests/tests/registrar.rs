@@ -35,10 +35,7 @@ fn call(caller: &mut ScriptedPhone, callee: &mut ScriptedPhone, uri: &str) -> Si
     callee.reply(&ringing, 200, "OK", SDP);
     let mut dialog = caller.established(&invite);
     callee.incoming("ACK");
-    let bye = caller.send(&dialog.next_request("BYE"));
-    let ended = callee.incoming("BYE");
-    callee.reply(&ended, 200, "OK", "");
-    assert_eq!(caller.final_answer(&bye).status(), 200);
+    caller.hang_up(&mut dialog, callee);
     ringing
 }
 
@@ -86,10 +83,7 @@ fn a_phone_that_answers_430_or_408_over_one_connection_is_called_over_the_other(
         first.reply(&ringing, 200, "OK", SDP);
         let mut dialog = alice.established(&sent);
         first.incoming("ACK");
-        let bye = alice.send(&dialog.next_request("BYE"));
-        let ended = first.incoming("BYE");
-        first.reply(&ended, 200, "OK", "");
-        assert_eq!(alice.final_answer(&bye).status(), 200);
+        alice.hang_up(&mut dialog, first);
     }
     // Refused by the person, not by the connection: nobody is asked twice.
     let [first, second] = &mut flows;

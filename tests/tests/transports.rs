@@ -53,10 +53,7 @@ fn a_call_and_a_message_go_both_ways_between_any_two_transports() {
         let info = bob.incoming("INFO");
         bob.reply(&info, 200, "OK", "");
         assert_eq!(alice.final_answer(&bye).status(), 200, "INFO, {of_alice:?} to {of_bob:?}");
-        let bye = bob.send(&of_callee.next_request("BYE"));
-        let received = alice.incoming("BYE");
-        alice.reply(&received, 200, "OK", "");
-        assert_eq!(bob.final_answer(&bye).status(), 200, "BYE, {of_bob:?} to {of_alice:?}");
+        bob.hang_up(&mut of_callee, &mut alice);
 
         let request = bob.request("MESSAGE", "sip:alice@mesh.test").with_body("text/plain", "hi");
         let sent = bob.start(&request);

@@ -401,6 +401,15 @@ impl ScriptedPhone {
         Dialog::of_callee(invite)
     }
 
+    /// Ends a call; the other phone says that it has heard so.
+    #[track_caller]
+    pub fn hang_up(&mut self, dialog: &mut Dialog, other: &mut ScriptedPhone) {
+        let bye = self.send(&dialog.next_request("BYE"));
+        let received = other.incoming("BYE");
+        other.reply(&received, 200, "OK", "");
+        assert_eq!(self.final_answer(&bye).status(), 200);
+    }
+
     // ── bytes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Sends exactly these bytes: one datagram, a piece of the stream, or one frame.
