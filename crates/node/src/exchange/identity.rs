@@ -106,13 +106,19 @@ impl Identities {
             iat: now_s,
             media_keys: media_keys(request),
         };
-        let passport = claims.sign(&self.info, &*self.signer);
-        let passport = passport.inspect_err(|error| tracing::error!(%error, "a request leaves unsigned")).ok()?;
+        let identity = self.said(&claims)?;
         let mut edit = unmarked(request);
         // A phone's own clock may be wrong (RFC 8224 §4.1 step 3).
         edit.set(Header::Date, HttpDate::new(now_s).as_str());
-        edit.set(Header::Identity, &Identity::write(&passport, &self.info, claims.kind.ppt()));
+        edit.set(Header::Identity, &identity);
         Some(edit.finish())
+    }
+
+    /// An Identity header that says this, signed.
+    fn said(&self, claims: &Claims) -> Option<String> {
+        let passport = claims.sign(&self.info, &*self.signer);
+        let passport = passport.inspect_err(|error| tracing::error!(%error, "a request leaves unsigned")).ok()?;
+        Some(Identity::write(&passport, &self.info, claims.kind.ppt()))
     }
 
     /// Judges a request that came from the node `host`, which has proved this much, and which asserts that `caller` makes it. A

@@ -87,9 +87,7 @@ impl Identities {
             // RFC 8946 §3: nothing else is said again.
             media_keys: Vec::new(),
         };
-        let passport = claims.sign(&self.info, &*self.signer);
-        let passport = passport.inspect_err(|error| tracing::error!(%error, "a request is not diverted")).ok()?;
-        words.push(Identity::write(&passport, &self.info, claims.kind.ppt()));
+        words.push(self.said(&claims)?);
         Some(words)
     }
 
