@@ -10,15 +10,13 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use data_encoding::{BASE64, HEXLOWER};
+use data_encoding::HEXLOWER;
 use meshtone_identity::id::sha256;
 use meshtone_identity::{AuthorityCertificate, HomeCertificate};
 use meshtone_overlay::record::Renewed;
+use pem::{EncodeConfig, LineEnding, Pem};
 
 use super::{PublicUrl, Site, html};
-
-/// Characters in a line of PEM (RFC 7468 §2).
-const LINE: usize = 64;
 
 /// This node's certificates, as they are served. Clones are the same.
 #[derive(Clone)]
@@ -76,15 +74,8 @@ fn name_of(certificate: &HomeCertificate) -> String {
 }
 
 fn pem(der: &[u8]) -> String {
-    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    let mut rest = BASE64.encode(der);
-    while !rest.is_empty() {
-        let after = rest.split_off(rest.len().min(LINE));
-        text.push_str(&rest);
-        text.push('\n');
-        rest = after;
-    }
-    text + "-----END CERTIFICATE-----\n"
+    let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    pem::encode_config(&Pem::new("CERTIFICATE", der), lines)
 }
 
 pub(super) async fn serve(State(site): State<Arc<Site>>, Path(file): Path<String>) -> Response {
@@ -131,7 +122,7 @@ mod tests {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain).map(Result::unwrap).collect();
         assert_eq!(chain, [first.der(), authority.certificate().der()].map(CertificateDer::from));
         let text = String::from_utf8(served.find(&file(&first, "pem")).unwrap().1).unwrap();
-        assert!(text.lines().all(|line| line.len() <= LINE));
+        assert!(text.lines().all(|line| line.len() <= 64), "RFC 7468 §2");
 
         assert_eq!(served.find(&file(&second, "pem")), None);
         renewed.set(node.clone(), vec![second.clone()]);
