@@ -5,7 +5,8 @@
 //! burst finds room, and so that it is known how far behind this node is.
 //!
 //! As long as one thread keeps up, it is alone: threads that take turns find each other's caches cold, and each message wakes one.
-//! Whoever finds more waiting than one go takes from the kernel wakes the next one, which works until nothing waits any more.
+//! Whoever finds more waiting than one go takes from the kernel wakes the next one, which works until nothing waits any more. Where
+//! there is one processor a second thread would only take turns with the first: there it stands in for one that is held up, and no more.
 //!
 //! The kernel's way of a packet and the engine's way of a message each fill the processor's nearest caches. So a thread takes over
 //! what there is, then reads and handles several messages, then sends what came of them: each way once in a go, not for each message.
@@ -81,6 +82,7 @@ pub(super) fn send(socket: &UdpSocket, remote: SocketAddr, bytes: &[u8]) -> Resu
 pub(super) fn receive(listener: u16, socket: &Arc<UdpSocket>, transports: &Arc<Transports>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Handle::current();
     let beat = Arc::new(AtomicU32::new(0));
+    let can_help = std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1);
     let mut next: Option<Helper> = None;
     for index in (0..transports.receivers).rev() {
         let receiver = Receiver {
@@ -92,6 +94,7 @@ pub(super) fn receive(listener: u16, socket: &Arc<UdpSocket>, transports: &Arc<T
             seen: 0,
             is_wanted: Arc::default(),
             finds_much: false,
+            can_help,
             next: next.take(),
             arrived: VecDeque::new(),
             arrived_bytes: 0,
@@ -154,6 +157,8 @@ struct Receiver {
     is_wanted: Arc<AtomicBool>,
     /// Whether the last go found more than one thread alone would leave.
     finds_much: bool,
+    /// Whether another thread has a processor to work on.
+    can_help: bool,
     /// Who helps when there is more than this one keeps up with.
     next: Option<Helper>,
     arrived: VecDeque<Arrived>,
@@ -194,8 +199,8 @@ impl Receiver {
                 }
                 taken += 1;
             }
-            self.finds_much = taken > HANDLED;
-            if self.arrived.len() > ALONE {
+            self.finds_much = self.can_help && taken > HANDLED;
+            if self.can_help && self.arrived.len() > ALONE {
                 self.wake_next();
             }
             for _ in 0..HANDLED {
