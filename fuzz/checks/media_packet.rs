@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
-use meshtone_media::relay::{End, Port, Protection, Relay, Terms};
+use meshtone_media::relay::{End, Format, Port, Protection, Relay, Terms};
 use meshtone_media::srtp::{MasterKey, Opener, Sealer, Suite};
 
 /// Carries the datagrams through a call of which one end speaks SRTP, and opens each as what it may be.
@@ -19,7 +19,7 @@ pub(crate) fn check(data: &[u8]) {
         let protection =
             (end == End::Far).then(|| Protection { ours: key(1, Suite::AesGcm), theirs: key(2, Suite::AesGcm) });
         let remote = Some(remote);
-        let formats = (0..128).map(|format| (format, 8000)).collect();
+        let formats = (0..128).map(|format| Format::new(format, 8000)).collect();
         let terms = Terms { remote, remote_rtcp: remote, sends: true, formats, protection, ice: None };
         relay.handle_terms(now, end, vec![Some(terms)], Some(host));
     }
@@ -35,6 +35,10 @@ pub(crate) fn check(data: &[u8]) {
             // Nobody sends as the far end, whose key nothing here has.
             assert_eq!((end, transmit.destination), (End::Near, far));
             assert!(transmit.datagram.len() > datagram.len(), "what leaves for it is sealed");
+        }
+        for end in End::ALL {
+            let score = relay.heard_by(end).map_or(1.0, |heard| heard.mean_opinion);
+            assert!((1.0..=4.5).contains(&score), "{score}");
         }
         for (opener, sealer) in openers.iter_mut().zip(&mut sealers) {
             assert!(opener.open_rtp(datagram).is_err() && opener.open_rtcp(datagram).is_err(), "nobody knows the key");

@@ -12,6 +12,7 @@
 //! | [`kamailio`], [`name_server`], [`certificates`] | somebody else's SIP domain, the DNS that says where it is, what it shows |
 //! | [`provider`] | a telephone company: Kamailio, with an account for a trunk and phones of its own |
 //! | [`mail`] | a mail server: Exim, with mailboxes that a test reads |
+//! | [`shaper`] | a network that loses packets and holds them back |
 //! | [`sipp`] | running a SIPp scenario of `tests/sipp/` |
 //! | [`tone`] | making a sine tone and finding it in a recording |
 //! | [`wire`], [`web_socket`] | bytes over TCP and TLS, frames over WebSocket, with every mistake a test wants |
@@ -43,6 +44,7 @@ pub mod phone;
 pub mod ports;
 pub mod provider;
 pub mod scripted;
+pub mod shaper;
 pub mod sipp;
 pub mod statistics;
 pub mod tone;

@@ -4,8 +4,10 @@
 //! knows of SIP; errors only say which status fits.
 
 pub mod anchoring;
+pub mod codec;
 pub mod echo;
 pub mod io;
+pub mod mos;
 pub mod relay;
 pub mod rtcp;
 pub mod rtp;

@@ -1,4 +1,5 @@
-//! RTCP (RFC 3550 §6): reading what reports say. Reports are passed on as they are, so nothing here writes any.
+//! RTCP (RFC 3550 §6): reading what reports say, extended ones (RFC 3611) as well. Reports are passed on as they are, so nothing here
+//! writes any.
 
 use crate::rtp::VERSION;
 
@@ -7,6 +8,14 @@ const MAX_PACKETS: usize = 16;
 
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
+const EXTENDED_REPORT: u8 = 207;
+
+/// Blocks looked at in an extended report; phones send one or two.
+const MAX_EXTENDED_BLOCKS: usize = 8;
+
+/// The type of a block with VoIP metrics (RFC 3611 §4.7), and its length without its first word.
+const VOIP_METRICS: u8 = 7;
+const VOIP_METRICS_LEN: usize = 32;
 
 /// What a report says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +27,25 @@ pub enum Report {
     },
     /// What a receiver has heard of a source.
     Receiver(Block),
+    /// How a call sounds to a receiver, as its jitter buffer sees it.
+    Voip(VoipMetrics),
+}
+
+/// What is used of a block with VoIP metrics (RFC 3611 §4.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VoipMetrics {
+    /// The source.
+    pub ssrc: u32,
+    /// Packets that did not come, since the beginning, in 256ths.
+    pub loss_rate: u8,
+    /// Packets that came too late or too early to be played, in 256ths.
+    pub discard_rate: u8,
+    /// The time there and back between the two who exchange reports, in ms; 0 where it is not known.
+    pub round_trip_ms: u16,
+    /// What the receiver's own delay adds, in ms.
+    pub end_system_delay_ms: u16,
+    /// Its mean opinion score of conversation, in tenths; `None` where it has none.
+    pub mean_opinion: Option<u8>,
 }
 
 /// A report block (RFC 3550 §6.4.1).
@@ -57,6 +85,10 @@ pub fn reports(datagram: &[u8]) -> Option<Vec<Report>> {
                 packet.get(28..)?
             }
             RECEIVER_REPORT => packet.get(8..)?,
+            EXTENDED_REPORT => {
+                found.extend(voip_metrics(packet.get(8..)?)?.into_iter().map(Report::Voip));
+                &[]
+            }
             _ => &[],
         };
         let (blocks, _) = blocks.as_chunks::<24>();
@@ -64,6 +96,35 @@ pub fn reports(datagram: &[u8]) -> Option<Vec<Report>> {
         rest = behind;
     }
     Some(found)
+}
+
+/// Reads the blocks of an extended report; those of other types are passed over.
+fn voip_metrics(mut blocks: &[u8]) -> Option<Vec<VoipMetrics>> {
+    let mut found = Vec::new();
+    for _ in 0..MAX_EXTENDED_BLOCKS {
+        let Some(([kind, _, high, low], rest)) = blocks.split_first_chunk::<4>() else { break };
+        let (block, behind) = rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])) * 4)?;
+        blocks = behind;
+        if *kind == VOIP_METRICS {
+            found.push(read_voip_metrics(block.first_chunk::<VOIP_METRICS_LEN>()?));
+        }
+    }
+    Some(found)
+}
+
+fn read_voip_metrics(block: &[u8; VOIP_METRICS_LEN]) -> VoipMetrics {
+    let [s0, s1, s2, s3, loss_rate, discard_rate, ..] = *block;
+    let [.., r0, r1, e0, e1, _, _, _, _, _, _, listening, conversation, _, _, _, _, _, _, _, _] = *block;
+    // From 10 to 50; 127 stands for "unavailable" (RFC 3611 §4.7.5).
+    let mean_opinion = [conversation, listening].into_iter().find(|score| (10..=50).contains(score));
+    VoipMetrics {
+        ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
+        loss_rate,
+        discard_rate,
+        round_trip_ms: u16::from_be_bytes([r0, r1]),
+        end_system_delay_ms: u16::from_be_bytes([e0, e1]),
+        mean_opinion,
+    }
 }
 
 fn read_block(block: &[u8; 24]) -> Block {
@@ -92,6 +153,28 @@ mod tests {
         let block = Block { ssrc: 9, fraction_lost: 0x40, jitter: 80, last_sender_report: 0x3333_4444, delay: 65_536 };
         assert_eq!(found, [Report::Sender { sent: 0x1111_2222 }, Report::Receiver(block)]);
         assert_eq!(reports(&words(&[0x80c9_0001, 7])), Some(Vec::new()));
+    }
+
+    #[test]
+    fn how_a_call_sounds_to_a_phone_is_read_and_blocks_of_other_kinds_are_passed_over() {
+        let other = [0x0400_0002, 1, 2];
+        // The block of RFC 3611 §4.7: losses, bursts, delays, levels, scores, the jitter buffer.
+        let voip = [0x0700_0008, 9, 0x0d08_0000, 0, 0x0050_001e, 0x7f7f_7f10, 0x5a7f_2826, 0xb000_0028, 0x0050_00a0];
+        let packet = words(&[[0x80cf_000d, 7].as_slice(), &other, &voip].concat());
+        let metrics = VoipMetrics {
+            ssrc: 9,
+            loss_rate: 13,
+            discard_rate: 8,
+            round_trip_ms: 80,
+            end_system_delay_ms: 30,
+            mean_opinion: Some(38),
+        };
+        assert_eq!(reports(&packet), Some(vec![Report::Voip(metrics)]));
+        let unknown = words(&[0x80cf_000a, 7, 0x0700_0008, 9, 0, 0, 0, 0, 0x0000_7f7f, 0, 0]);
+        let Some(Report::Voip(read)) = reports(&unknown).and_then(|found| found.first().copied()) else { panic!() };
+        assert_eq!(read.mean_opinion, None);
+        assert_eq!(reports(&words(&[0x80cf_0003, 7, 0x0700_0001, 9])), None, "too short for what it says it is");
+        assert_eq!(reports(&words(&[0x80cf_0002, 7, 0x0400_0009])), None, "a block that reaches beyond its packet");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use hyper::Method;
 use meshtone_node::Algorithm;
 use meshtone_node::account::{Accounts, Changes, Credentials, system_random};
 use meshtone_node::control::{
-    AuthorityStatus, CertificateList, Contradiction, Invite, NewInvite, NewUser, Status, TrunkStatus, UserChanges,
-    UserCredentials, UserList, UserRow, Warning,
+    AuthorityStatus, CertificateList, Contradiction, Heard, Invite, NewInvite, NewUser, Sound, Status, TrunkStatus,
+    UserChanges, UserCredentials, UserList, UserRow, Warning,
 };
 use meshtone_node::enrol;
 use meshtone_node::store::Store;
@@ -16,6 +16,9 @@ use crate::client::{Client, segment};
 use crate::command::{AuthorityCommand, InviteOptions, Role, UserCommand};
 use crate::failure::Failure;
 use crate::output::{self, printable, table};
+
+/// How many calls that are over are shown to people; `--json` has them all.
+const SHOWN_FINISHED: usize = 5;
 
 /// A request without a body.
 pub(crate) const NOTHING: Option<&()> = None;
@@ -316,12 +319,28 @@ fn status_text(status: &Status) -> String {
         .map(|row| [printable(&row.address), printable(&row.contact), row.transport.clone(), lasting(row.expires_s)])
         .collect();
     sections.push(section("registrations", ["address", "contact", "over", "expires in"], &registrations));
-    let calls: Vec<[String; 4]> = status
+    let calls: Vec<[String; 5]> = status
         .calls
         .iter()
-        .map(|call| [printable(&call.from), printable(&call.to), call.state.clone(), lasting(call.since_s)])
+        .map(|call| {
+            let sound = call.sound.as_ref().map_or_else(|| "not through this node".to_owned(), sound_text);
+            [printable(&call.from), printable(&call.to), call.state.clone(), lasting(call.since_s), sound]
+        })
         .collect();
-    sections.push(section("calls", ["from", "to", "state", "since"], &calls));
+    sections.push(section("calls", ["from", "to", "state", "since", "sound"], &calls));
+    if !status.finished_calls.is_empty() {
+        let rows: Vec<[String; 5]> = status
+            .finished_calls
+            .iter()
+            .rev()
+            .take(SHOWN_FINISHED)
+            .map(|call| {
+                let (from, to) = (printable(&call.from), printable(&call.to));
+                [from, to, format!("{} ago", lasting(call.ended_s)), lasting(call.lasted_s), sound_text(&call.sound)]
+            })
+            .collect();
+        sections.push(section("calls that were carried", ["from", "to", "ended", "lasted", "sound"], &rows));
+    }
     if !status.trunks.is_empty() {
         sections.push(trunks_text(&status.trunks));
     }
@@ -331,6 +350,29 @@ fn status_text(status: &Status) -> String {
         sections.push(section("servers behind", ["server", "state"], &servers.collect::<Vec<_>>()));
     }
     sections.join("\n\n")
+}
+
+/// Where the sound runs, how it is protected on the way, and how it arrives.
+fn sound_text(sound: &Sound) -> String {
+    let heard = |heard: &Option<Heard>| {
+        let Some(heard) = heard else { return "nothing".to_owned() };
+        let codec = heard.codec.as_deref().map(|codec| format!("{codec}, ")).unwrap_or_default();
+        let round_trip = heard.round_trip_ms.map(|time| format!(", round trip {time:.0} ms")).unwrap_or_default();
+        let (mos, loss, jitter) = (heard.mos, heard.loss_percent, heard.jitter_ms);
+        format!("MOS {mos:.1} ({codec}{loss:.1} % lost, jitter {jitter:.0} ms{round_trip})")
+    };
+    let protection = |name: &str| match name {
+        "sdes" => "SRTP (SDES)",
+        "dtls" => "SRTP (DTLS)",
+        _ => "unprotected",
+    };
+    format!(
+        "caller {}, hears {}; callee {}, hears {}",
+        protection(&sound.protection_of_caller),
+        heard(&sound.heard_by_caller),
+        protection(&sound.protection_of_callee),
+        heard(&sound.heard_by_callee),
+    )
 }
 
 fn contradiction_text(found: &Contradiction) -> String {
@@ -447,7 +489,7 @@ pub(crate) fn lasting(seconds: u64) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use meshtone_node::control::{AccountsStatus, KeyChange, MailStatus, Registration, Search, ServerStatus};
+    use meshtone_node::control::{self, AccountsStatus, KeyChange, MailStatus, Registration, Search, ServerStatus};
 
     use super::*;
 
@@ -477,7 +519,27 @@ mod tests {
             key_changes: vec![KeyChange { address: "al\u{1b}ice@example.net".to_owned(), changed: unix_ms() / 1000 }],
             certified_until: unix_ms() / 1000 + 86_400,
             renewal_failing: Some("the authority's node is not reached".to_owned()),
-            calls: vec![],
+            calls: vec![control::Call {
+                call_id: "x".to_owned(),
+                from: "sip:alice\u{1b}@example.org".to_owned(),
+                to: "sip:bob@example.org".to_owned(),
+                state: "established".to_owned(),
+                since_s: 61,
+                sound: Some(Sound {
+                    heard_by_caller: Some(Heard {
+                        codec: Some("PCMU".to_owned()),
+                        loss_percent: 5.04,
+                        jitter_ms: 40.2,
+                        round_trip_ms: Some(80.3),
+                        mos: 3.21,
+                        reported_mos: None,
+                    }),
+                    heard_by_callee: None,
+                    protection_of_caller: "sdes".to_owned(),
+                    protection_of_callee: "none".to_owned(),
+                }),
+            }],
+            finished_calls: vec![],
             trunks: vec![TrunkStatus {
                 name: "provider".to_owned(),
                 server: "sip:sip.example".to_owned(),
@@ -543,6 +605,7 @@ mod tests {
             "up for 1 min 1 s",
             "2 certificate",
             "links: none",
+            "caller SRTP (SDES), hears MOS 3.2 (PCMU, 5.0 % lost, jitter 40 ms, round trip 80 ms); callee unprotected, hears nothing",
             "silent: its users go to others",
             "bob@example.org",
             "10 min",

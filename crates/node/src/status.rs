@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use data_encoding::HEXLOWER;
+use meshtone_media::relay::Protected;
 use meshtone_overlay::Path;
 use meshtone_overlay::dht::Evidence;
 use meshtone_sip::digest::Algorithm;
@@ -16,12 +17,12 @@ use crate::authority::mail::MailStanding;
 use crate::bootstrap::{Peer, Tried};
 use crate::clock::unix_ms;
 use crate::control::{
-    AccountsStatus, AuthorityStatus, Call, Contradiction, KeyChange, Link, MailStatus, Registration, Search,
-    ServerStatus, Status, StatusSource, TrunkStatus,
+    AccountsStatus, AuthorityStatus, Call, Contradiction, FinishedCall, Heard, KeyChange, Link, MailStatus,
+    Registration, Search, ServerStatus, Sound, Status, StatusSource, TrunkStatus,
 };
-use crate::exchange::Exchange;
 use crate::exchange::first_stage::FirstStage;
 use crate::exchange::trunk::TrunkState;
+use crate::exchange::{Exchange, calls};
 use crate::node::Summary;
 use crate::renewal::Validity;
 use crate::revocation::Revocations;
@@ -127,14 +128,27 @@ impl StatusView {
     }
 
     fn calls(&self, now_ms: u64) -> Vec<Call> {
-        let row = |(call_id, call): (String, crate::exchange::calls::Call)| Call {
+        let row = |(call_id, call): (String, calls::Call)| Call {
             call_id,
             from: call.from,
             to: call.to,
             state: call.state.as_str().to_owned(),
             since_s: now_ms.saturating_sub(call.since_ms) / 1000,
+            sound: call.monitor.map(|monitor| sound(&calls::Sound::of(&monitor))),
         };
         self.exchange.calls.all().into_iter().map(row).collect()
+    }
+
+    fn finished_calls(&self, now_ms: u64) -> Vec<FinishedCall> {
+        let row = |call: calls::Finished| FinishedCall {
+            call_id: call.call_id,
+            from: call.from,
+            to: call.to,
+            lasted_s: call.ended_ms.saturating_sub(call.began_ms) / 1000,
+            ended_s: now_ms.saturating_sub(call.ended_ms) / 1000,
+            sound: sound(&call.sound),
+        };
+        self.exchange.calls.all_finished().into_iter().map(row).collect()
     }
 }
 
@@ -154,6 +168,7 @@ impl StatusSource for StatusView {
             links: self.links(),
             registrations: self.registrations(now_ms),
             calls: self.calls(now_ms),
+            finished_calls: self.finished_calls(now_ms),
             trunks: self.trunks(now_ms),
             second_stage: self.second_stage(),
             records: overlay.records_held().into_iter().map(|(kind, count)| (kind.to_string(), count)).collect(),
@@ -187,6 +202,33 @@ impl StatusSource for StatusView {
 
     fn offers(&self, algorithms: &[Algorithm]) -> bool {
         self.exchange.offers(algorithms)
+    }
+}
+
+fn sound(sound: &calls::Sound) -> Sound {
+    let protection = |protected: Protected| match protected {
+        Protected::No => "none",
+        Protected::Sdes => "sdes",
+        Protected::Dtls => "dtls",
+    };
+    Sound {
+        heard_by_caller: sound.by_caller.map(|by| heard(&by)),
+        heard_by_callee: sound.by_callee.map(|by| heard(&by)),
+        protection_of_caller: protection(sound.to_caller).to_owned(),
+        protection_of_callee: protection(sound.to_callee).to_owned(),
+    }
+}
+
+/// Figures for people: no more digits than the measurement has.
+fn heard(heard: &meshtone_media::relay::Heard) -> Heard {
+    let rounded = |value: f64| (value * 100.0).round() / 100.0;
+    Heard {
+        codec: heard.codec.map(|codec| codec.name().to_owned()),
+        loss_percent: rounded(heard.loss * 100.0),
+        jitter_ms: rounded(heard.jitter_ms),
+        round_trip_ms: heard.round_trip.map(|time| rounded(time.as_secs_f64() * 1000.0)),
+        mos: rounded(heard.mean_opinion),
+        reported_mos: heard.reported_mean_opinion,
     }
 }
 

@@ -175,6 +175,12 @@ impl Phone {
         tone::assert_heard(&format!("{}'s phone", self.options.user), &path, wanted_hz, own_hz);
     }
 
+    /// What it heard in the last call, once that has been written.
+    pub fn last_heard(&self, wanted_hz: f64) -> Option<tone::Heard> {
+        let path = self.recordings().pop().filter(|path| is_finished(path))?;
+        Some(tone::listen(&path, wanted_hz, Some(self.options.tone_hz)))
+    }
+
     /// Fails the test if what it heard in the last call has this tone in it.
     #[track_caller]
     pub fn assert_not_heard(&self, wanted_hz: f64, strange_hz: f64) {

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use data_encoding::BASE64_NOPAD;
 
 use super::{Own, OwnKeys, Profile};
-use crate::relay::{DEFAULT_CLOCK_RATE, Fingerprint, IceTerms, Protection, Terms};
+use crate::relay::{DEFAULT_CLOCK_RATE, Fingerprint, Format, IceTerms, Protection, Terms};
 use crate::sdes::Crypto;
-use crate::sdp::{Connection, Direction, Media, SdpError, Session, clock_rate, payload_type_of};
+use crate::sdp::{Connection, Direction, Media, SdpError, Session, clock_rate, named_codec, payload_type_of};
 use crate::srtp::Suite;
 
 /// Attributes that pass because they say what is sent, not where; rtpmap, fmtp and the direction are read by themselves.
@@ -235,8 +235,10 @@ pub(super) fn terms(
     let mut formats = Vec::new();
     for media in [media, other] {
         for payload_type in media.formats.iter().filter_map(|format| payload_type_of(format)) {
-            if !formats.iter().any(|(known, _)| *known == payload_type) {
-                formats.push((payload_type, clock_rate(media, payload_type).unwrap_or(DEFAULT_CLOCK_RATE)));
+            if !formats.iter().any(|known: &Format| known.payload_type == payload_type) {
+                let clock_rate = clock_rate(media, payload_type).unwrap_or(DEFAULT_CLOCK_RATE);
+                let codec = named_codec(media, payload_type);
+                formats.push(Format { payload_type, clock_rate, codec });
             }
         }
     }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::relay::{Fingerprint, Protection};
+use crate::relay::{Fingerprint, Format, Protection};
 use crate::sdes::Crypto;
 use crate::srtp::Suite;
 
@@ -84,7 +84,10 @@ fn each_end_is_told_our_addresses_and_the_others_codecs() {
     let near = agreed.near[0].clone().unwrap();
     assert_eq!(near.remote, Some("192.0.2.5:4000".parse().unwrap()));
     assert_eq!(near.remote_rtcp, Some("192.0.2.5:4009".parse().unwrap()));
-    assert_eq!((near.sends, near.protection, near.formats), (true, None, vec![(0, 8000), (101, 8000)]));
+    assert_eq!(
+        (near.sends, near.protection, near.formats),
+        (true, None, [0, 101].map(|format| Format::new(format, 8000)).to_vec())
+    );
     let far = agreed.far[0].clone().unwrap();
     assert_eq!(far.remote_rtcp, Some("192.0.2.6:5001".parse().unwrap()));
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::session::{MAX_RECEIVE_ERRORS, lock, now, random};
 use super::{MediaError, PortPair, PortRange};
 use crate::anchoring::{Agreed, Anchoring, Profile};
-use crate::relay::{End, Event, Identity, MAX_DATAGRAM_LEN, Port, Quality, Relay};
+use crate::relay::{End, Event, Heard, Identity, MAX_DATAGRAM_LEN, Port, Protected, Quality, Relay};
 
 /// Where one end of a call is, as far as the signalling knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct AnchoredCall {
 
 #[derive(Debug)]
 struct Shared {
-    relay: Mutex<Relay>,
+    relay: Arc<Mutex<Relay>>,
     sockets: Mutex<Vec<(Port, Arc<UdpSocket>)>>,
     changed: Notify,
     ended: watch::Sender<bool>,
@@ -55,7 +55,7 @@ impl AnchoredCall {
         // Positive in 64 bits with a sign, as some phones read them.
         let session_ids = [random() >> 1, random() >> 1];
         let shared = Arc::new(Shared {
-            relay: Mutex::new(Relay::identified(now(), identity.clone())),
+            relay: Arc::new(Mutex::new(Relay::identified(now(), identity.clone()))),
             sockets: Mutex::default(),
             changed: Notify::new(),
             ended: watch::Sender::new(false),
@@ -112,6 +112,11 @@ impl AnchoredCall {
         lock(&self.shared.relay).quality(end)
     }
 
+    /// Returns what tells how the call sounds, also when it is over. It holds no port.
+    pub fn monitor(&self) -> Monitor {
+        Monitor { relay: Arc::clone(&self.shared.relay) }
+    }
+
     /// Binds what is missing towards an end.
     fn open_ports(&mut self, end: End, streams: usize) -> Result<(), MediaError> {
         let local = match end {
@@ -134,6 +139,24 @@ impl AnchoredCall {
         let ports = sockets.iter().filter(is_facing).filter_map(|(_, socket)| Some(socket.local_addr().ok()?.port()));
         self.anchoring.use_ports(end, ports.collect());
         Ok(())
+    }
+}
+
+/// Tells how a call sounds.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    relay: Arc<Mutex<Relay>>,
+}
+
+impl Monitor {
+    /// Returns what an end hears of the other one; `None` as long as that is silent.
+    pub fn heard_by(&self, end: End) -> Option<Heard> {
+        lock(&self.relay).heard_by(end)
+    }
+
+    /// Returns how the sound is protected between the node and an end.
+    pub fn protected(&self, end: End) -> Protected {
+        lock(&self.relay).protected(end)
     }
 }
 

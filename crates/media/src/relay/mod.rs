@@ -23,8 +23,8 @@ use stream::Stream;
 
 pub use dtls::{Fingerprint, Identity};
 pub use latch::SOURCE_CHANGE_AFTER;
-pub use quality::Quality;
-pub use stream::{DEFAULT_CLOCK_RATE, IceTerms, Protection, Terms};
+pub use quality::{Heard, Quality};
+pub use stream::{DEFAULT_CLOCK_RATE, Format, IceTerms, Protected, Protection, Terms};
 
 /// Streams of a call that are carried: sound, a camera, a screen, and one to spare. Those behind are refused.
 pub const MAX_STREAMS: usize = 4;
@@ -217,11 +217,24 @@ impl Relay {
 
     /// Returns how the first stream of an end arrives here.
     pub fn quality(&self, end: End) -> Quality {
-        let side = match end {
-            End::Near => &self.near,
-            End::Far => &self.far,
-        };
-        side.streams.first().map(|stream| stream.meter.quality).unwrap_or_default()
+        self.first_stream(end).map(|stream| stream.meter.quality).unwrap_or_default()
+    }
+
+    /// Returns what an end hears of the other one in the first stream; `None` as long as the other one is silent.
+    pub fn heard_by(&self, end: End) -> Option<Heard> {
+        Heard::of(&self.quality(end.other()), &self.quality(end))
+    }
+
+    /// Returns how the first stream is protected between here and an end.
+    pub fn protected(&self, end: End) -> Protected {
+        self.first_stream(end).map_or(Protected::No, Stream::protected)
+    }
+
+    fn first_stream(&self, end: End) -> Option<&Stream> {
+        match end {
+            End::Near => self.near.streams.first(),
+            End::Far => self.far.streams.first(),
+        }
     }
 
     fn side(&mut self, end: End) -> &mut Side {

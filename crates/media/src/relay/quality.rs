@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rtcp::{Block, Report};
+use super::stream::Format;
+use crate::codec::Codec;
+use crate::mos;
+use crate::rtcp::{Block, Report, VoipMetrics};
 
 /// A sequence number so far ahead of the last is a new beginning of the stream, not a loss (RFC 3550 A.1: MAX_DROPOUT).
 const MAX_DROPOUT: u16 = 3000;
@@ -18,10 +21,66 @@ pub struct Quality {
     pub jitter_ms: f64,
     /// The time there and back between the node and this end, where its reports say it.
     pub round_trip: Option<Duration>,
-    /// The share of what was sent to this end that it reports as lost, last.
+    /// The share of what was sent to this end that it reports as lost, over all its reports.
     pub reported_loss: Option<f64>,
+    /// The jitter of what was sent to this end as it reports it last, in units of the sender's clock.
+    pub reported_jitter: Option<u32>,
+    /// How the call sounds there, if it says so (RFC 3611).
+    pub reported: Option<VoipMetrics>,
     /// Packets refused because they were not authentic.
     pub forged: u64,
+    /// What it sent last.
+    pub format: Option<Format>,
+}
+
+/// Packets of telephony are this long, and that much later is what is in them.
+const PACKET: Duration = Duration::from_millis(20);
+
+/// What one end hears of the other one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Heard {
+    /// By which codec, where it is known.
+    pub codec: Option<Codec>,
+    /// The share of packets that it misses.
+    pub loss: f64,
+    /// Interarrival jitter in milliseconds.
+    pub jitter_ms: f64,
+    /// The time there and back between the ends, or as far as it is known.
+    pub round_trip: Option<Duration>,
+    /// The estimated mean opinion score ([`crate::mos`]).
+    pub mean_opinion: f64,
+    /// That which the end's own phone has reported.
+    pub reported_mean_opinion: Option<f64>,
+}
+
+impl Heard {
+    /// Joins what is known of the stream of one end, and what the other one says of it; `None` as long as nothing came.
+    pub(super) fn of(speaker: &Quality, listener: &Quality) -> Option<Heard> {
+        let format = speaker.format.filter(|_| speaker.received > 0)?;
+        // What the listener reports is of the whole way; what is counted here, of the way to the node.
+        let total = count(speaker.received.saturating_add(speaker.lost));
+        let counted = count(speaker.lost) / total.max(1.0);
+        let played = listener.reported.map(|said| f64::from(said.loss_rate) + f64::from(said.discard_rate));
+        let loss = counted.max(listener.reported_loss.unwrap_or(0.0)).max(played.unwrap_or(0.0) / 256.0).min(1.0);
+        let ticks = listener.reported_jitter.map_or(0.0, f64::from);
+        let jitter_ms = speaker.jitter_ms.max(ticks * 1000.0 / f64::from(format.clock_rate.max(1)));
+        let round_trip = match (speaker.round_trip, listener.round_trip) {
+            (Some(one), Some(other)) => Some(one.saturating_add(other)),
+            (one, other) => one.or(other),
+        };
+        // Phones keep about twice the jitter waiting, or lose what comes later.
+        let waiting = Duration::try_from_secs_f64(jitter_ms * 2.0 / 1000.0).unwrap_or(Duration::MAX);
+        let delay = (round_trip.unwrap_or_default() / 2).saturating_add(PACKET).saturating_add(waiting);
+        let mean_opinion = mos::mean_opinion(mos::rating(format.codec, loss, delay));
+        let said = listener.reported.and_then(|said| said.mean_opinion);
+        let reported_mean_opinion = said.map(|tenths| f64::from(tenths) / 10.0);
+        Some(Heard { codec: format.codec, loss, jitter_ms, round_trip, mean_opinion, reported_mean_opinion })
+    }
+}
+
+/// Packets as a share wants them; no call has more than 32 bits of them.
+fn count(packets: u64) -> f64 {
+    f64::from(u32::try_from(packets).unwrap_or(u32::MAX))
 }
 
 /// What is counted of one end's stream.
@@ -31,6 +90,8 @@ pub(super) struct Meter {
     last: Option<Arrival>,
     /// Each number ahead of the last is expected; late ones make good for it.
     expected: u64,
+    /// How many reports have come.
+    reports: u32,
     /// The newest sender report that was passed on to this end, and when.
     passed: Option<(u32, Instant)>,
 }
@@ -45,7 +106,12 @@ struct Arrival {
 
 impl Meter {
     /// Counts a packet of this end's.
-    pub(super) fn on_rtp(&mut self, now: Instant, ssrc: u32, sequence_number: u16, timestamp: u32, clock_rate: u32) {
+    pub(super) fn on_rtp(&mut self, now: Instant, ssrc: u32, sequence_number: u16, timestamp: u32, format: Format) {
+        let clock_rate = format.clock_rate;
+        // Digits and comfort noise are sent beside what is judged.
+        if format.codec.is_some() || self.quality.format.is_none() {
+            self.quality.format = Some(format);
+        }
         let arrival = Arrival { ssrc, sequence_number, timestamp, at: now };
         let ahead = self.last.filter(|last| last.ssrc == ssrc).map(|last| {
             let passed = now.saturating_duration_since(last.at).as_secs_f64();
@@ -72,13 +138,21 @@ impl Meter {
 
     /// Takes what this end reports.
     pub(super) fn on_report(&mut self, now: Instant, block: &Block) {
-        self.quality.reported_loss = Some(f64::from(block.fraction_lost) / 256.0);
+        let (said, before) = (f64::from(block.fraction_lost) / 256.0, self.quality.reported_loss.unwrap_or(0.0));
+        self.reports = self.reports.saturating_add(1);
+        self.quality.reported_loss = Some(before + (said - before) / f64::from(self.reports));
+        self.quality.reported_jitter = Some(block.jitter);
         if let Some((sent, at)) = self.passed
             && sent == block.last_sender_report
         {
             let held = Duration::from_secs_f64(f64::from(block.delay) / 65_536.0);
             self.quality.round_trip = Some(now.saturating_duration_since(at).saturating_sub(held));
         }
+    }
+
+    /// Takes how it says that the call sounds.
+    pub(super) fn on_metrics(&mut self, metrics: VoipMetrics) {
+        self.quality.reported = Some(metrics);
     }
 
     /// Remembers a report that is passed on to this end, so that its answer tells the round trip (RFC 3550 §6.4.1).
@@ -91,22 +165,23 @@ impl Meter {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::disallowed_methods)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    const PCMU: Format = Format { payload_type: 0, clock_rate: 8000, codec: Some(Codec::Pcmu) };
 
     #[test]
     fn losses_are_counted_over_the_rollover_and_late_packets_make_good() {
         let (mut meter, now) = (Meter::default(), Instant::now());
         for (step, number) in [65_533_u16, 65_534, 1, 65_535, 2, 2].into_iter().enumerate() {
             let at = now + 20 * MS * u32::try_from(step).unwrap_or_default();
-            meter.on_rtp(at, 7, number, u32::from(number) * 160, 8000);
+            meter.on_rtp(at, 7, number, u32::from(number) * 160, PCMU);
         }
         // Of 65533 to 2 six are expected; 0 is missing, and the second 2 hides that.
         assert_eq!((meter.quality.received, meter.quality.lost), (6, 0));
-        meter.on_rtp(now + 200 * MS, 7, 5, 800, 8000);
+        meter.on_rtp(now + 200 * MS, 7, 5, 800, PCMU);
         assert_eq!(meter.quality.lost, 2);
     }
 
@@ -116,11 +191,41 @@ mod tests {
         let (mut even, mut uneven) = (Meter::default(), Meter::default());
         for number in 0..200_u16 {
             let at = now + 20 * MS * u32::from(number);
-            even.on_rtp(at, 7, number, u32::from(number) * 160, 8000);
-            uneven.on_rtp(at + 10 * MS * u32::from(number % 2), 7, number, u32::from(number) * 160, 8000);
+            even.on_rtp(at, 7, number, u32::from(number) * 160, PCMU);
+            uneven.on_rtp(at + 10 * MS * u32::from(number % 2), 7, number, u32::from(number) * 160, PCMU);
         }
         assert!(even.quality.jitter_ms < 0.01, "{}", even.quality.jitter_ms);
         assert!((9.0..11.0).contains(&uneven.quality.jitter_ms), "{}", uneven.quality.jitter_ms);
+    }
+
+    #[test]
+    fn what_an_end_hears_is_judged_by_the_worst_that_is_known_of_it() {
+        let now = Instant::now();
+        let (mut speaker, mut listener) = (Meter::default(), Meter::default());
+        assert_eq!(Heard::of(&speaker.quality, &listener.quality), None);
+        for number in (0..1000_u16).filter(|number| number % 20 != 7) {
+            speaker.on_rtp(now + 20 * MS * u32::from(number), 7, number, u32::from(number) * 160, PCMU);
+        }
+        let heard = |speaker: &Meter, listener: &Meter| Heard::of(&speaker.quality, &listener.quality).unwrap();
+        let counted = heard(&speaker, &listener);
+        assert!((counted.loss - 0.05).abs() < 0.001 && counted.mean_opinion < 4.0, "{counted:?}");
+        // What is lost behind the node the listener alone can tell.
+        let block = Block { ssrc: 7, fraction_lost: 26, jitter: 320, last_sender_report: 0, delay: 0 };
+        listener.on_report(now, &block);
+        listener.on_report(now, &block);
+        let reported = heard(&speaker, &listener);
+        assert!((reported.loss - 0.1).abs() < 0.01 && (reported.jitter_ms - 40.0).abs() < 0.1, "{reported:?}");
+        assert!(reported.mean_opinion < counted.mean_opinion);
+        listener.on_metrics(VoipMetrics {
+            ssrc: 7,
+            loss_rate: 26,
+            discard_rate: 26,
+            round_trip_ms: 0,
+            end_system_delay_ms: 0,
+            mean_opinion: Some(21),
+        });
+        let played = heard(&speaker, &listener);
+        assert!((played.loss - 0.2).abs() < 0.01 && played.reported_mean_opinion == Some(2.1), "{played:?}");
     }
 
     #[test]

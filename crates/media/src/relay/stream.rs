@@ -7,7 +7,8 @@ use super::dtls::{Dtls, Fingerprint, Identity};
 use super::latch::Latch;
 use super::quality::Meter;
 use super::stun;
-use crate::rtcp::reports;
+use crate::codec::Codec;
+use crate::rtcp::{Report, reports};
 use crate::rtp::Packet;
 use crate::srtp::{MasterKey, Opener, Sealer, SrtpError};
 
@@ -26,12 +27,41 @@ pub struct Terms {
     pub remote_rtcp: Option<SocketAddr>,
     /// Whether it may send.
     pub sends: bool,
-    /// The payload types that either end listed, and their clock rates.
-    pub formats: Vec<(u8, u32)>,
+    /// The payload types that either end listed.
+    pub formats: Vec<Format>,
     /// The keys, where it speaks SRTP.
     pub protection: Option<Protection>,
     /// Where it speaks WebRTC: what its checks and its handshake must know. All comes to the port for RTP then.
     pub ice: Option<IceTerms>,
+}
+
+/// What a payload type stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// The payload type.
+    pub payload_type: u8,
+    /// The rate of its timestamps in Hz.
+    pub clock_rate: u32,
+    /// Its codec, where it is one that is known by name.
+    pub codec: Option<Codec>,
+}
+
+impl Format {
+    /// Makes one of which nothing but the rate is said: its codec is that of the static payload type, if any.
+    pub fn new(payload_type: u8, clock_rate: u32) -> Format {
+        Format { payload_type, clock_rate, codec: Codec::of_static(payload_type) }
+    }
+}
+
+/// How what passes between the node and an end is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protected {
+    /// Not at all.
+    No,
+    /// SRTP, with keys in the description (RFC 4568).
+    Sdes,
+    /// SRTP, with keys from a handshake between the node and the end (RFC 5764).
+    Dtls,
 }
 
 /// What is known of an end that proves itself by ICE and DTLS.
@@ -195,6 +225,15 @@ impl Stream {
         self.terms.as_ref().is_some_and(|terms| terms.sends)
     }
 
+    /// How what passes between the node and this end is protected.
+    pub(super) fn protected(&self) -> Protected {
+        match &self.terms {
+            Some(terms) if terms.ice.is_some() => Protected::Dtls,
+            Some(terms) if terms.protection.is_some() => Protected::Sdes,
+            Some(_) | None => Protected::No,
+        }
+    }
+
     pub(super) fn is_agreed(&self) -> bool {
         self.terms.is_some()
     }
@@ -210,11 +249,11 @@ impl Stream {
             None => None,
         };
         let packet = Packet::parse(opened.as_deref().unwrap_or(datagram)).ok()?;
-        let (_, clock_rate) = *terms.formats.iter().find(|(format, _)| *format == packet.payload_type)?;
+        let format = *terms.formats.iter().find(|format| format.payload_type == packet.payload_type)?;
         if !self.rtp.admit(now, source, packet.ssrc, opened.is_some()) {
             return None;
         }
-        self.meter.on_rtp(now, packet.ssrc, packet.sequence_number, packet.timestamp, clock_rate);
+        self.meter.on_rtp(now, packet.ssrc, packet.sequence_number, packet.timestamp, format);
         Some(Taken::Rtp(opened.unwrap_or_else(|| datagram.to_vec())))
     }
 
@@ -235,8 +274,10 @@ impl Stream {
             return None;
         }
         for report in &reports {
-            if let crate::rtcp::Report::Receiver(block) = report {
-                self.meter.on_report(now, block);
+            match report {
+                Report::Receiver(block) => self.meter.on_report(now, block),
+                Report::Voip(metrics) => self.meter.on_metrics(*metrics),
+                Report::Sender { .. } => {}
             }
         }
         Some(Taken::Rtcp(opened.unwrap_or_else(|| datagram.to_vec())))

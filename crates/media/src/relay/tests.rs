@@ -24,7 +24,7 @@ fn terms(address: &str, protection: Option<Protection>) -> Terms {
         remote: Some(remote),
         remote_rtcp: Some(remote_rtcp),
         sends: true,
-        formats: vec![(0, 8000)],
+        formats: vec![Format::new(0, 8000)],
         protection,
         ice: None,
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::parse::payload_type_of;
 use super::{Connection, Direction, Media, RtpMap, SdpError, Session};
+use crate::codec::Codec;
 
 /// The only profile spoken here: plain RTP (RFC 3551).
 const PROFILE: &str = "RTP/AVP";
@@ -99,6 +100,14 @@ fn codec(media: &Media<'_>) -> Option<(u8, u32)> {
 /// Returns the clock rate of a payload type, where it is known.
 pub(crate) fn clock_rate(media: &Media<'_>, payload_type: u8) -> Option<u32> {
     rtpmap(media, payload_type).map(|map| map.clock_rate).or_else(|| static_clock_rate(payload_type))
+}
+
+/// Returns the codec of a payload type, where it is one that is known by name.
+pub(crate) fn named_codec(media: &Media<'_>, payload_type: u8) -> Option<Codec> {
+    match rtpmap(media, payload_type) {
+        Some(map) => Codec::named(map.encoding),
+        None => Codec::of_static(payload_type),
+    }
 }
 
 fn rtpmap<'m, 'a>(media: &'m Media<'a>, payload_type: u8) -> Option<&'m RtpMap<'a>> {

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 pub use answer::{Agreement, Local, accept, answer, offer};
-pub(crate) use answer::{clock_rate, head};
+pub(crate) use answer::{clock_rate, head, named_codec};
 pub(crate) use parse::payload_type_of;
 
 /// The largest description that is read. Browsers' offers with candidates have about 8 KiB.

@@ -26,6 +26,9 @@ pub struct Status {
     pub registrations: Vec<Registration>,
     /// Calls that pass through this node.
     pub calls: Vec<Call>,
+    /// The last calls whose sound ran through this node, and that are over, oldest first.
+    #[serde(default)]
+    pub finished_calls: Vec<FinishedCall>,
     /// Accounts at providers.
     #[serde(default)]
     pub trunks: Vec<TrunkStatus>,
@@ -292,6 +295,56 @@ pub struct Call {
     pub state: String,
     /// Seconds since it began.
     pub since_s: u64,
+    /// How it sounds, where its sound runs through this node; else it goes from phone to phone, and nobody here knows.
+    #[serde(default)]
+    pub sound: Option<Sound>,
+}
+
+/// A call whose sound ran through this node, and that is over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FinishedCall {
+    /// The Call-ID.
+    pub call_id: String,
+    /// The caller's address.
+    pub from: String,
+    /// The address called.
+    pub to: String,
+    /// For how many seconds it stood.
+    pub lasted_s: u64,
+    /// How many seconds ago it ended.
+    pub ended_s: u64,
+    /// How it sounded.
+    pub sound: Sound,
+}
+
+/// How a call sounds that runs through this node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sound {
+    /// What the caller hears; `None` before the callee was heard.
+    pub heard_by_caller: Option<Heard>,
+    /// What the callee hears.
+    pub heard_by_callee: Option<Heard>,
+    /// How the sound is protected between here and the caller: `none`, `sdes` or `dtls`.
+    pub protection_of_caller: String,
+    /// The same of the callee.
+    pub protection_of_callee: String,
+}
+
+/// What one end of a call hears of the other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heard {
+    /// By which codec, where it is known.
+    pub codec: Option<String>,
+    /// How much of it is lost, in percent.
+    pub loss_percent: f64,
+    /// Interarrival jitter in milliseconds (RFC 3550).
+    pub jitter_ms: f64,
+    /// The time there and back, in milliseconds, as far as the phones' reports tell it.
+    pub round_trip_ms: Option<f64>,
+    /// The estimated mean opinion score, from 1 (bad) to 4.5 (ITU-T G.107).
+    pub mos: f64,
+    /// That which the phone itself reports (RFC 3611).
+    pub reported_mos: Option<f64>,
 }
 
 /// An account at a provider.

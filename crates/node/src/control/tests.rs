@@ -30,6 +30,7 @@ impl StatusSource for FixedStatus {
             links: vec![],
             registrations: vec![],
             calls: vec![],
+            finished_calls: vec![],
             trunks: vec![],
             second_stage: vec![],
             records: BTreeMap::from([("certificate".to_owned(), 2)]),

@@ -1,19 +1,24 @@
 //! The calls in progress, for people who look: a proxy needs no such table to do its work.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use meshtone_sip::message::Message;
+use meshtone_media::io::Monitor;
+use meshtone_media::relay::{End, Heard, Protected};
+use meshtone_sip::message::{Message, NameAddr};
 
 /// Calls remembered; a busier node shows the first so many and counts on.
 const MAX_CALLS: usize = 50_000;
 /// A call whose BYE never came by (both phones lost power) is not shown for longer than this.
 const LONGEST_MS: u64 = 24 * 3600 * 1000;
+/// Calls that are remembered when they are over, how they sounded among them; older ones are in the log.
+const MAX_FINISHED: usize = 100;
 
 /// The calls that this node takes part in.
 #[derive(Default)]
 pub(crate) struct Calls {
     calls: Mutex<HashMap<String, Call>>,
+    finished: Mutex<VecDeque<Finished>>,
 }
 
 /// One call.
@@ -23,6 +28,39 @@ pub(crate) struct Call {
     pub(crate) to: String,
     pub(crate) state: CallState,
     pub(crate) since_ms: u64,
+    /// Where its sound runs through this node.
+    pub(crate) monitor: Option<Monitor>,
+}
+
+/// A call whose sound ran through this node, and that is over.
+#[derive(Clone, Debug)]
+pub(crate) struct Finished {
+    pub(crate) call_id: String,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) began_ms: u64,
+    pub(crate) ended_ms: u64,
+    pub(crate) sound: Sound,
+}
+
+/// How a call sounds at either end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sound {
+    pub(crate) by_caller: Option<Heard>,
+    pub(crate) by_callee: Option<Heard>,
+    pub(crate) to_caller: Protected,
+    pub(crate) to_callee: Protected,
+}
+
+impl Sound {
+    pub(crate) fn of(monitor: &Monitor) -> Sound {
+        Sound {
+            by_caller: monitor.heard_by(End::Near),
+            by_callee: monitor.heard_by(End::Far),
+            to_caller: monitor.protected(End::Near),
+            to_callee: monitor.protected(End::Far),
+        }
+    }
 }
 
 /// How far a call has come.
@@ -49,15 +87,8 @@ impl Calls {
             calls.retain(|_, call| now_ms.saturating_sub(call.since_ms) < LONGEST_MS);
         }
         if calls.len() < MAX_CALLS && !calls.contains_key(invite.call_id()) {
-            let address = |name: Result<meshtone_sip::message::NameAddr<'_>, _>| {
-                name.map(|name| name.uri.to_owned()).unwrap_or_default()
-            };
-            let call = Call {
-                from: address(invite.from()),
-                to: address(invite.to()),
-                state: CallState::Ringing,
-                since_ms: now_ms,
-            };
+            let (from, to) = ends(invite);
+            let call = Call { from, to, state: CallState::Ringing, since_ms: now_ms, monitor: None };
             calls.insert(invite.call_id().to_owned(), call);
         }
     }
@@ -75,6 +106,40 @@ impl Calls {
         }
     }
 
+    /// Its sound runs through this node.
+    pub(crate) fn carried(&self, call_id: &str, monitor: Monitor) {
+        if let Some(call) = self.calls().get_mut(call_id) {
+            call.monitor = Some(monitor);
+        }
+    }
+
+    /// Remembers how a call sounded that is over.
+    pub(crate) fn finished(&self, now_ms: u64, began_ms: u64, invite: &Message, monitor: &Monitor) {
+        let (sound, (from, to)) = (Sound::of(monitor), ends(invite));
+        let score = |heard: Option<Heard>| heard.map(|heard| (heard.mean_opinion * 10.0).round() / 10.0);
+        let loss = |heard: Option<Heard>| heard.map(|heard| (heard.loss * 1000.0).round() / 10.0);
+        tracing::info!(
+            call_id = invite.call_id(),
+            lasted_s = now_ms.saturating_sub(began_ms) / 1000,
+            caller_hears_mos = score(sound.by_caller),
+            caller_misses_percent = loss(sound.by_caller),
+            callee_hears_mos = score(sound.by_callee),
+            callee_misses_percent = loss(sound.by_callee),
+            "a call that was carried is over"
+        );
+        let call_id = invite.call_id().to_owned();
+        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        if finished.len() >= MAX_FINISHED {
+            finished.pop_front();
+        }
+        finished.push_back(Finished { call_id, from, to, began_ms, ended_ms: now_ms, sound });
+    }
+
+    /// Those that are over, oldest first.
+    pub(crate) fn all_finished(&self) -> Vec<Finished> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// A BYE went by.
     pub(crate) fn end(&self, call_id: &str) {
         self.calls().remove(call_id);
@@ -90,4 +155,9 @@ impl Calls {
     fn calls(&self) -> MutexGuard<'_, HashMap<String, Call>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn ends(invite: &Message) -> (String, String) {
+    let address = |name: Result<NameAddr<'_>, _>| name.map(|name| name.uri.to_owned()).unwrap_or_default();
+    (address(invite.from()), address(invite.to()))
 }

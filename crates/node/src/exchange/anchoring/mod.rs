@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meshtone_media::anchoring::Profile;
-use meshtone_media::io::{AnchoredCall, Place};
+use meshtone_media::io::{AnchoredCall, Monitor, Place};
 use meshtone_media::relay::{End, Identity};
 use meshtone_media::sdp::{Connection, Session};
 use meshtone_sip::agent::OutgoingCall;
@@ -94,6 +94,8 @@ struct Branch {
     invite: Option<Message>,
     /// The way being tried.
     destination: Destination,
+    /// Since when the call stands, in unix ms, and how it sounds.
+    stands: Option<(u64, Monitor)>,
 }
 
 /// Makes the certificate that browsers are shown in media. It is new at each start: descriptions say which one it is, and no more is asked
@@ -213,8 +215,21 @@ impl Worker {
                 self.on_anchored_unanswered(*bridge, *status, response.as_ref(), *rang);
                 true
             }
-            BridgeEvent::Answered { bridge } => self.anchors.calls.contains_key(bridge),
-            BridgeEvent::Ended { bridge } => self.anchors.calls.remove(bridge).is_some(),
+            BridgeEvent::Answered { bridge } => {
+                let Some(branch) = self.anchors.calls.get_mut(bridge) else { return false };
+                if let (Some(invite), Some(media)) = (&branch.invite, self.trunks.bridges.media(*bridge)) {
+                    self.exchange.calls.carried(invite.call_id(), media.monitor());
+                    branch.stands = Some((self.now.unix_ms, media.monitor()));
+                }
+                true
+            }
+            BridgeEvent::Ended { bridge } => {
+                let Some(branch) = self.anchors.calls.remove(bridge) else { return false };
+                if let (Some(invite), Some((began_ms, monitor))) = (&branch.invite, &branch.stands) {
+                    self.exchange.calls.finished(self.now.unix_ms, *began_ms, invite, monitor);
+                }
+                true
+            }
         }
     }
 
@@ -284,7 +299,7 @@ impl Anchors {
             ..Target::new(format!("sip:{name}@{own_host};transport=peer"), Destination::Peer(own_host.clone()))
         };
         let (ways, destination) = (target.alternatives.iter().cloned().collect(), target.destination.clone());
-        let branch = Branch { request, source, target, ways, profiles, invite: None, destination };
+        let branch = Branch { request, source, target, ways, profiles, invite: None, destination, stands: None };
         self.waiting.insert(name, branch);
         stand_in
     }
