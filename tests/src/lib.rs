@@ -48,6 +48,7 @@ pub mod shaper;
 pub mod sipp;
 pub mod statistics;
 pub mod tone;
+pub mod voice;
 pub mod wait;
 pub mod web_socket;
 pub mod wire;

@@ -32,10 +32,15 @@ const SCAN_TO_HZ: f64 = 2_000.0;
 /// Writes a WAV file of `seconds` with a sine of `hz` at 48 kHz, the rate that baresip's file source wants.
 pub fn write_wav(path: &Path, hz: f64, seconds: u32) {
     const RATE: u32 = 48_000;
+    write_samples(path, RATE, sine(hz, RATE, seconds));
+}
+
+/// Writes a WAV file of these samples.
+pub fn write_samples(path: &Path, rate: u32, samples: impl IntoIterator<Item = i16>) {
     let spec =
-        hound::WavSpec { channels: 1, sample_rate: RATE, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+        hound::WavSpec { channels: 1, sample_rate: rate, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
     let mut writer = hound::WavWriter::create(path, spec).expect("create a WAV file");
-    for sample in sine(hz, RATE, seconds) {
+    for sample in samples {
         writer.write_sample(sample).expect("write a WAV file");
     }
     writer.finalize().expect("finish a WAV file");
@@ -65,6 +70,14 @@ fn mulaw(sample: i16) -> u8 {
     let exponent = (magnitude >> 7).ilog2();
     let mantissa = (magnitude >> (exponent + 3)) & 0x0F;
     !(sign | (exponent as u8) << 4 | mantissa as u8)
+}
+
+/// A sample that was one in G.711 µ-law.
+pub fn mulaw_sample(byte: u8) -> i16 {
+    const BIAS: i16 = 0x84;
+    let code = !byte;
+    let magnitude = ((i16::from(code & 0x0F) << 3) + BIAS) << ((code >> 4) & 0x07);
+    if code & 0x80 == 0 { magnitude - BIAS } else { BIAS - magnitude }
 }
 
 /// What a recording holds.
@@ -207,6 +220,7 @@ mod tests {
 
     #[test]
     fn mulaw_agrees_with_the_table_of_g711() {
+        assert!((-120..120).all(|step| (mulaw_sample(mulaw(step * 256)) - step * 256).abs() <= 512));
         assert_eq!([mulaw(0), mulaw(-1), mulaw(32_767), mulaw(-32_768), mulaw(1_000)], [0xFF, 0x7F, 0x80, 0x00, 0xCE]);
     }
 }

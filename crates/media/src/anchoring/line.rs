@@ -1,7 +1,7 @@
 //! One stream of a description: how it is protected, and how its lines are written for the other end.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use data_encoding::BASE64_NOPAD;
 
@@ -218,17 +218,13 @@ pub(super) fn terms(
     protection: Option<Protection>,
     is_ipv4: bool,
 ) -> Result<Terms, SdpError> {
-    let remote = match session.connection_of(media) {
-        Some(Connection::Address(address)) if address.is_unspecified() => None,
-        // Checks find out where such an end is, whatever it writes here.
-        Some(Connection::Address(_)) if Class::of(session, media) == Some(Class::WebRtc) => None,
-        Some(Connection::Address(address)) if address.is_multicast() || address.is_ipv4() != is_ipv4 => {
-            return Err(SdpError::Address);
-        }
-        Some(Connection::Address(address)) => Some(address),
-        Some(Connection::Other) => None,
-        None => return Err(SdpError::Malformed("there is no connection line")),
-    };
+    if session.connection_of(media).is_none() {
+        return Err(SdpError::Malformed("there is no connection line"));
+    }
+    let remote = address_of(session, media);
+    if remote.is_some_and(|address| address.is_multicast() || address.is_ipv4() != is_ipv4) {
+        return Err(SdpError::Address);
+    }
     // Its own port, unless it is the last there is (RFC 3550 §11).
     let rtcp = media.rtcp.or(media.port.checked_add(1));
     let sends = direction(session, media).sends() && direction(other_session, other).receives();
@@ -250,6 +246,17 @@ pub(super) fn terms(
         protection,
         ice: None,
     })
+}
+
+/// Where a stream is received, where that is said.
+pub(super) fn address_of(session: &Session<'_>, media: &Media<'_>) -> Option<IpAddr> {
+    match session.connection_of(media)? {
+        // Checks find out where such an end is, whatever it writes here.
+        Connection::Address(_) if Class::of(session, media) == Some(Class::WebRtc) => None,
+        Connection::Address(address) if address.is_unspecified() => None,
+        Connection::Address(address) => Some(address),
+        Connection::Other => None,
+    }
 }
 
 /// Writes the lines of a stream that was agreed to, for who offered it.

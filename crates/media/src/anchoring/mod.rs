@@ -94,6 +94,33 @@ impl Anchoring {
         Ok(carried.map_or(0, |last| last + 1))
     }
 
+    /// Returns where the first stream of a description that can be carried is received, where it says so: an end of which checks find
+    /// out where it is, or one on hold, says nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`SdpError`] where it cannot be read.
+    pub fn described(text: &[u8]) -> Result<Option<IpAddr>, SdpError> {
+        let session = Session::parse(text)?;
+        let media = session.media.iter().find(|media| media.port != 0 && Class::of(&session, media).is_some());
+        Ok(media.and_then(|media| line::address_of(&session, media)))
+    }
+
+    /// Faces an end from another address of ours. Its ports follow by [`Anchoring::use_ports`].
+    pub fn face(&mut self, end: End, address: IpAddr) {
+        self.side(end).local.address = address.to_canonical();
+    }
+
+    /// Writes the offer that was taken last once more, as things are now; who was answered it meanwhile is offered the same again.
+    ///
+    /// # Errors
+    ///
+    /// [`SdpError::NoAudio`] where there was none.
+    pub fn offer_again(&mut self, fill: &mut dyn FnMut(&mut [u8])) -> Result<Vec<u8>, SdpError> {
+        let Offer { from, text } = self.open.take().ok_or(SdpError::NoAudio)?;
+        self.offer(from, &text, fill)
+    }
+
     /// Takes our ports that face an end.
     pub fn use_ports(&mut self, end: End, ports: Vec<u16>) {
         self.side(end).ports = ports;

@@ -1,6 +1,7 @@
 //! The media of one call that the node carries: ports towards both ends, and the tasks that move what comes there. Dropping it ends
 //! them and frees the ports.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +13,7 @@ use super::session::{MAX_RECEIVE_ERRORS, lock, now, random};
 use super::{MediaError, PortPair, PortRange};
 use crate::anchoring::{Agreed, Anchoring, Profile};
 use crate::relay::{End, Event, Heard, Identity, MAX_DATAGRAM_LEN, Port, Protected, Quality, Relay};
+use crate::sdp::SdpError;
 
 /// Where one end of a call is, as far as the signalling knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +31,35 @@ pub struct AnchoredCall {
     near: Place,
     far: Place,
     anchoring: Anchoring,
+    facing: Option<Facing>,
     shared: Arc<Shared>,
-    tasks: Vec<JoinHandle<()>>,
-    permits: Vec<OwnedSemaphorePermit>,
+    timer: JoinHandle<()>,
+    open: Vec<Open>,
+}
+
+/// Tells which address of this machine faces another one.
+#[derive(Clone)]
+pub struct Facing(Arc<dyn Fn(IpAddr) -> IpAddr + Send + Sync>);
+
+impl Facing {
+    /// By this function.
+    pub fn new(facing: impl Fn(IpAddr) -> IpAddr + Send + Sync + 'static) -> Facing {
+        Facing(Arc::new(facing))
+    }
+}
+
+impl fmt::Debug for Facing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Facing")
+    }
+}
+
+/// A pair of ports in use, until dropped.
+#[derive(Debug)]
+struct Open {
+    end: End,
+    tasks: [JoinHandle<()>; 2],
+    _permit: OwnedSemaphorePermit,
 }
 
 #[derive(Debug)]
@@ -65,7 +93,13 @@ impl AnchoredCall {
         if let Some(identity) = identity {
             anchoring.identify(identity.fingerprint());
         }
-        AnchoredCall { range: range.clone(), near, far, anchoring, shared, tasks: vec![timer], permits: Vec::new() }
+        AnchoredCall { range: range.clone(), near, far, anchoring, facing: None, shared, timer, open: Vec::new() }
+    }
+
+    /// Knows which of our addresses face the ends, so that [`AnchoredCall::follow`] may change them.
+    pub fn faced_by(mut self, facing: Facing) -> AnchoredCall {
+        self.facing = Some(facing);
+        self
     }
 
     /// Offers otherwise from now on to an end that has not said anything yet.
@@ -84,6 +118,44 @@ impl AnchoredCall {
             self.open_ports(end, streams)?;
         }
         Ok(self.anchoring.offer(from, text, &mut fill)?)
+    }
+
+    /// Faces an end as it describes itself, where that is of another family of addresses than it was expected to be: a phone that is reached
+    /// over IPv6 may have its sound over IPv4. True if so: what this end was told before is void, and it is to be offered the same
+    /// [again](AnchoredCall::offer_again), unless what it describes is an offer itself.
+    ///
+    /// # Errors
+    ///
+    /// [`MediaError`]: there is no address of that family here, or no port.
+    pub fn follow(&mut self, end: End, text: &[u8]) -> Result<bool, MediaError> {
+        let (Some(described), Some(facing)) = (Anchoring::described(text)?, &self.facing) else { return Ok(false) };
+        let place = match end {
+            End::Near => &mut self.near,
+            End::Far => &mut self.far,
+        };
+        if described.is_ipv4() == place.local.to_canonical().is_ipv4() || described.is_multicast() {
+            return Ok(false);
+        }
+        let local = facing.0(described).to_canonical();
+        if local.is_unspecified() || local.is_ipv4() != described.is_ipv4() {
+            return Err(SdpError::Address.into());
+        }
+        place.local = local;
+        self.anchoring.face(end, local);
+        let streams = self.open.iter().filter(|open| open.end == end).count();
+        self.open.retain(|open| open.end != end);
+        lock(&self.shared.sockets).retain(|(port, _)| port.end != end);
+        self.open_ports(end, streams)?;
+        Ok(true)
+    }
+
+    /// Returns the last offer as it is to be told again to the end that has answered it.
+    ///
+    /// # Errors
+    ///
+    /// [`MediaError`] where there was none.
+    pub fn offer_again(&mut self) -> Result<Vec<u8>, MediaError> {
+        Ok(self.anchoring.offer_again(&mut fill)?)
     }
 
     /// Takes the answer to the last offer; returns what is answered to the other end. From here on media runs.
@@ -127,13 +199,14 @@ impl AnchoredCall {
         let open = lock(&self.shared.sockets).iter().filter(is_facing).count();
         for stream in open..streams {
             let PortPair { rtp, rtcp, permit, .. } = self.range.bind(local)?;
-            self.permits.push(permit);
-            for (socket, is_rtcp) in [(rtp, false), (rtcp, true)] {
+            let listen = |socket, is_rtcp| {
                 let socket = UdpSocket::from_std(socket).map_err(|error| MediaError::NoPort(Some(error)))?;
                 let (port, socket) = (Port { end, stream, is_rtcp }, Arc::new(socket));
                 lock(&self.shared.sockets).push((port, Arc::clone(&socket)));
-                self.tasks.push(tokio::spawn(receive(Arc::clone(&self.shared), port, socket)));
-            }
+                Ok::<_, MediaError>(tokio::spawn(receive(Arc::clone(&self.shared), port, socket)))
+            };
+            let tasks = [listen(rtp, false)?, listen(rtcp, true)?];
+            self.open.push(Open { end, tasks, _permit: permit });
         }
         let sockets = lock(&self.shared.sockets);
         let ports = sockets.iter().filter(is_facing).filter_map(|(_, socket)| Some(socket.local_addr().ok()?.port()));
@@ -161,6 +234,12 @@ impl Monitor {
 }
 
 impl Drop for AnchoredCall {
+    fn drop(&mut self) {
+        self.timer.abort();
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();

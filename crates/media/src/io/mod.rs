@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::sdp::SdpError;
 
-pub use anchored::{AnchoredCall, Monitor, Place};
+pub use anchored::{AnchoredCall, Facing, Monitor, Place};
 pub use ports::{PortPair, PortRange};
 pub use session::EchoSession;
 

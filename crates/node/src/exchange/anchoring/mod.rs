@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meshtone_media::anchoring::Profile;
-use meshtone_media::io::{AnchoredCall, Monitor, Place};
+use meshtone_media::io::{AnchoredCall, Facing, Monitor, Place};
 use meshtone_media::relay::{End, Identity};
 use meshtone_media::sdp::{Connection, Session};
 use meshtone_sip::agent::OutgoingCall;
@@ -187,6 +187,8 @@ impl Worker {
         let near = Place { local: self.exchange.media_address(near_remote), signalling: branch.source };
         let far = Place { local: self.exchange.media_address(far_remote), signalling: far_source };
         let media = AnchoredCall::new(&exchange.anchor_ports, near, far, profile, exchange.media_identity.clone());
+        let transports = exchange.transports.clone();
+        let media = media.faced_by(Facing::new(move |remote| transports.address_facing(remote)));
         let flow = Flow::Peer { host: self.exchange.own_host.clone() };
         let contact = self.own_contact(user.unwrap_or(USER), &flow, false);
         let call = NearCall {

@@ -23,13 +23,9 @@ pub(super) fn passed(media: Option<&mut AnchoredCall>, from: Side, role: Role, b
     if !is_sdp(&body.content_type) {
         return Err(415);
     }
-    let from = match from {
-        Side::Near => End::Near,
-        Side::Far => End::Far,
-    };
     let written = match role {
-        Role::Offer => media.offer(from, &body.content),
-        Role::Answer => media.answer(from, &body.content),
+        Role::Offer => media.offer(end_of(from), &body.content),
+        Role::Answer => media.answer(end_of(from), &body.content),
     };
     written.map(|text| Body::sdp(&text)).map_err(|error| {
         tracing::info!(%error, ?from, ?role, "a description cannot be carried");
@@ -37,11 +33,32 @@ pub(super) fn passed(media: Option<&mut AnchoredCall>, from: Side, role: Role, b
     })
 }
 
+/// Has the media face a side as it describes itself; true if what it was offered is void by that.
+pub(super) fn follow(media: Option<&mut AnchoredCall>, from: Side, body: &Body) -> bool {
+    let Some(media) = media.filter(|_| is_sdp(&body.content_type)) else { return false };
+    let followed = media.follow(end_of(from), &body.content);
+    followed
+        .inspect_err(|error| tracing::info!(%error, ?from, "a side cannot be faced as it describes itself"))
+        .unwrap_or(false)
+}
+
+/// The last offer, for the side that is to be told it again.
+pub(super) fn offer_again(media: Option<&mut AnchoredCall>) -> Option<Body> {
+    Some(Body::sdp(&media?.offer_again().ok()?))
+}
+
 /// The description in a message; bodies of other kinds are nobody's business but the hop's.
 pub(super) fn of(message: &Message) -> Option<Body> {
     let kind = message.header(Header::ContentType)?;
     let is_description = is_sdp(kind) || media_type(kind).starts_with("multipart/");
     (is_description && !message.body().is_empty()).then(|| Body::new(kind, message.body()))
+}
+
+fn end_of(side: Side) -> End {
+    match side {
+        Side::Near => End::Near,
+        Side::Far => End::Far,
+    }
 }
 
 fn is_sdp(content_type: &str) -> bool {

@@ -14,6 +14,9 @@ const LONGEST_REASON: &str = "Q.850;cause=31;text=\"The longest duration of a ca
 /// What both sides are told when their phones seem to be gone (Q.850: recovery on timer expiry).
 pub(super) const SILENCE_REASON: &str = "Q.850;cause=102;text=\"Nothing was heard for too long\"";
 
+/// What both sides are told where the sound of one cannot get to the other (Q.850: incompatible destination).
+pub(super) const UNHEARD_REASON: &str = "Q.850;cause=88;text=\"The sound of one side cannot get to the other\"";
+
 impl Bridges {
     /// Ends every call that has lasted as long as it may.
     pub(crate) fn handle_timeout(&mut self, server: &mut Server, now: Instant) {

@@ -105,6 +105,8 @@ struct Leg {
     asks: Option<Ask>,
     /// It was sent the other side's offer in a 2xx; its ACK brings the answer.
     acknowledges_offer: bool,
+    /// It is being told anew where we are, as it describes itself elsewhere than it was expected.
+    is_told_anew: bool,
 }
 
 impl Leg {

@@ -82,6 +82,7 @@ impl Bridges {
         let Some(open) = bridge.open.take() else { return };
         self.by_invite.remove(&open);
         let role = if wants_answer { Role::Offer } else { Role::Answer };
+        let moved = described.as_ref().is_some_and(|body| description::follow(bridge.media.as_mut(), Side::Far, body));
         let told = described.as_ref().map(|body| passed(bridge.media.as_mut(), Side::Far, role, body));
         let Some(Ok(told)) = told else {
             server.reject(now, open, 502, "The other side describes no session that can be had", &[]);
@@ -101,6 +102,17 @@ impl Bridges {
         }
         self.attach(id, near, Side::Near);
         self.events.push_back(BridgeEvent::Answered { bridge: id });
+        if moved && !wants_answer {
+            self.tell_anew(server, now, dialog);
+        }
+    }
+
+    /// A side was offered an address that it cannot send to, and has described one of its own nonetheless.
+    fn tell_anew(&mut self, server: &mut Server, now: Instant, dialog: DialogId) {
+        let Some((bridge, side)) = self.bridge_of(dialog) else { return };
+        let offer = description::offer_again(bridge.media.as_mut());
+        bridge.leg(side).told.clone_from(&offer);
+        bridge.leg(side).is_told_anew = offer.is_some() && server.reinvite(now, dialog, offer).is_ok();
     }
 
     /// An ACK: where our 2xx brought the other side's offer, it brings the answer.

@@ -7,7 +7,7 @@ use meshtone_sip::message::{Builder, Header, Message, Method};
 use meshtone_sip::server::{RequestId, Server};
 
 use super::description::{Role, passed};
-use super::ending::within_status;
+use super::ending::{UNHEARD_REASON, within_status};
 use super::{Ask, Bridges, description};
 
 /// What of a request within a call passes besides its body: what it is about.
@@ -39,7 +39,7 @@ impl Bridges {
             return;
         }
         // One change at a time: a second offer would take the place of the one that waits for its answer.
-        let is_changing = bridge.near.asks.is_some() || bridge.far.asks.is_some();
+        let is_changing = [&bridge.near, &bridge.far].into_iter().any(|leg| leg.asks.is_some() || leg.is_told_anew);
         let other = bridge.leg(side.other());
         let (Some(asked), false) = (other.dialog, is_changing) else {
             server.reject(now, id, 491, "", &[]);
@@ -74,6 +74,13 @@ impl Bridges {
     ) {
         let Some((bridge, side)) = self.bridge_of(dialog) else { return };
         bridge.leg(side).learn(response);
+        if std::mem::take(&mut bridge.leg(side).is_told_anew) {
+            let said = description::of(response);
+            if said.is_none_or(|said| passed(bridge.media.as_mut(), side, Role::Answer, &said).is_err()) {
+                self.end_unheard(server, now, dialog);
+            }
+            return;
+        }
         // The agent's own refreshes are answered as well.
         let Some(ask) = bridge.leg(side.other()).asks.take() else { return };
         let Some(said) = description::of(response) else {
@@ -101,6 +108,15 @@ impl Bridges {
         let Some((bridge, side)) = self.bridge_of(dialog) else { return };
         if let Some(ask) = bridge.leg(side.other()).asks.take() {
             server.reject(now, ask.id, within_status(status), "", &[]);
+        } else if bridge.leg(side).is_told_anew {
+            self.end_unheard(server, now, dialog);
+        }
+    }
+
+    /// A side does not take what it must know to be heard: no call is better than a silent one.
+    fn end_unheard(&mut self, server: &mut Server, now: Instant, dialog: DialogId) {
+        if let Some((id, _)) = self.of_dialog(dialog) {
+            self.end(server, now, id, Some(UNHEARD_REASON));
         }
     }
 
