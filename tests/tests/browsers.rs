@@ -68,31 +68,38 @@ fn is_heard(sounds: &Value, hz: f64) -> bool {
 #[test]
 fn a_browser_and_a_desk_phone_hear_each_other_and_either_may_call() {
     let mesh = Mesh::start(1);
-    let (alice, bob, carol) = (mesh.user("alice"), mesh.user("bob"), mesh.user("carol"));
+    let [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(|user| mesh.user(user));
     let mut bob = PhoneOptions::new("bob", &bob, mesh.sip(1), BOB_HZ).start();
     let carol = PhoneOptions::new("carol", &carol, mesh.sip(1), BOB_HZ);
     let mut carol = carol.protected(Protection::Sdes).start();
+    let dave = PhoneOptions::new("dave", &dave, mesh.sip(1), BOB_HZ);
+    let mut dave = dave.protected(Protection::Dtls).start();
     let folder = tempfile::tempdir().unwrap();
     let tone = folder.path().join("tone.wav");
     write_wav(&tone, ALICE_HZ, 60);
     let server = format!("ws://{}/sip", mesh.at(1, Transport::Ws));
     let phone =
         json!({ "library": "jssip", "user": "alice", "password": alice, "domain": "mesh.test", "server": server });
-    // She calls a phone without keys and one with, and is called by the first.
-    let task = json!({ "phone": phone, "tone": tone, "calls": ["bob", "carol", null] });
+    // She calls a phone without keys, one with and one with a handshake of its own, and is called by the first and the last.
+    let task = json!({ "phone": phone, "tone": tone, "calls": ["bob", "carol", "dave", null, null] });
+    let mut waits = 0;
     let result = browse_along("browser.mjs", &task, |line| {
         if line == "waiting" {
-            bob.wait_closed(SOON);
-            bob.forget_recordings();
-            bob.dial("sip:alice@mesh.test");
+            waits += 1;
+            let caller = if waits == 1 { &mut bob } else { &mut dave };
+            caller.wait_closed(SOON);
+            caller.forget_recordings();
+            caller.dial("sip:alice@mesh.test");
         }
     });
     assert_eq!(result["error"], Value::Null, "{result:#}");
-    for call in 0..3 {
+    for call in 0..5 {
         assert!(is_heard(&result["heard"][call], BOB_HZ), "call {call}: {result:#}");
     }
     carol.wait_closed(SOON);
     carol.assert_heard(ALICE_HZ);
-    bob.wait_closed(SOON);
-    bob.assert_heard(ALICE_HZ);
+    for phone in [&mut bob, &mut dave] {
+        phone.wait_closed(SOON);
+        phone.assert_heard(ALICE_HZ);
+    }
 }

@@ -49,6 +49,43 @@ fn phones_with_keys_and_without_talk_either_way() {
     });
 }
 
+/// How often a phone has found the certificate of the other end to be the described one.
+fn handshakes(phone: &Phone) -> usize {
+    phone.log_text().matches("fingerprint OK").count()
+}
+
+#[test]
+fn phones_that_make_keys_by_a_handshake_talk_to_others_that_do_not() {
+    let mesh = node("");
+    let mut alice = phone(&mesh, "alice", ALICE_HZ, Protection::Dtls);
+    let mut bob = phone(&mesh, "bob", BOB_HZ, Protection::None);
+    talk(&mut alice, &mut bob, BOB, HangsUp::Caller);
+    assert_ne!(handshakes(&alice), 0, "with the node");
+    talk(&mut bob, &mut alice, ALICE, HangsUp::Callee);
+    let mut carol = phone(&mesh, "carol", CAROL_HZ, Protection::Sdes);
+    let before = handshakes(&alice);
+    talk(&mut alice, &mut carol, "sip:carol@mesh.test", HangsUp::Callee);
+    assert!(handshakes(&alice) > before);
+}
+
+#[test]
+fn where_all_is_carried_phones_that_make_keys_by_a_handshake_shake_hands_with_the_node_whoever_calls() {
+    let mesh = node("[media]\nanchor = \"always\"\n");
+    let mut alice = phone(&mesh, "alice", ALICE_HZ, Protection::Dtls);
+    let mut bob = phone(&mesh, "bob", BOB_HZ, Protection::Dtls);
+    let mut carol = phone(&mesh, "carol", CAROL_HZ, Protection::None);
+    let mut dave = phone(&mesh, "dave", CAROL_HZ, Protection::Sdes);
+    talk(&mut alice, &mut bob, BOB, HangsUp::Callee);
+    let (alices, bobs) = (handshakes(&alice), handshakes(&bob));
+    assert!(alices > 0 && bobs > 0, "{alices} {bobs}");
+    // Beside a profile without protection it is offered a handshake, and takes it.
+    for caller in [&mut carol, &mut dave] {
+        let before = handshakes(&bob);
+        talk(caller, &mut bob, BOB, HangsUp::Caller);
+        assert!(handshakes(&bob) > before, "{}", caller.user());
+    }
+}
+
 #[test]
 fn where_all_is_carried_calls_are_held_and_resumed_and_phones_with_keys_talk() {
     let mesh = node("[media]\nanchor = \"always\"\n");
@@ -169,9 +206,13 @@ impl Mallory {
                 packet.extend((number * 160).to_be_bytes());
                 packet.extend(0x6666_6666_u32.to_be_bytes());
                 packet.extend(frame);
+                // The greeting of a handshake (threat 20): a record of version 1.2 with the beginning of a message.
+                let greeting =
+                    [&[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 52, 1, 0, 0, 40, 0, 0][..], &[7; 46]].concat();
                 for (socket, port) in sockets.iter().flat_map(|socket| ports.clone().map(move |port| (socket, port))) {
                     // Nobody may listen there yet.
                     let _ = socket.send_to(&packet, ("127.0.0.1", port));
+                    let _ = socket.send_to(&greeting, ("127.0.0.1", port));
                     counted.fetch_add(1, Ordering::Relaxed);
                 }
                 // What a phone sends: a packet each 20 ms.
@@ -191,7 +232,9 @@ impl Mallory {
 #[test]
 fn strangers_are_not_heard_in_calls_that_are_carried_whether_they_are_protected_or_not() {
     let mesh = node("[media]\nanchor = \"always\"\n");
-    for (one, other, protection) in [("alice", "bob", Protection::None), ("carol", "dave", Protection::Sdes)] {
+    for (one, other, protection) in
+        [("alice", "bob", Protection::None), ("carol", "dave", Protection::Sdes), ("erin", "frank", Protection::Dtls)]
+    {
         let mut alice = phone(&mesh, one, ALICE_HZ, protection);
         let mut bob = phone(&mesh, other, BOB_HZ, protection);
         // Before there is a call, while it is set up, and as long as it lasts.

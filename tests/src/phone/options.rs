@@ -2,8 +2,12 @@
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use rcgen::{CertificateParams, KeyPair};
+use tempfile::TempDir;
 
 use super::Phone;
 use super::control::Control;
@@ -63,6 +67,8 @@ pub enum Protection {
     Sdes,
     /// By such keys where the other side knows them.
     Optional,
+    /// By a handshake between the phones (RFC 5763), without ICE.
+    Dtls,
 }
 
 /// How to set a phone up.
@@ -162,7 +168,11 @@ impl PhoneOptions {
         let ports = PortBlock::reserve();
         self.write_configuration(folder.path(), &ports);
         let log = File::create(folder.path().join("log")).expect("the phone's log");
-        let child = Command::new("baresip")
+        let mut command = Command::new("baresip");
+        if self.protection == Protection::Dtls {
+            command.env("LD_PRELOAD", elliptic()).env("ELLIPTIC_PEM", folder.path().join("media.pem"));
+        }
+        let child = command
             .arg("-f")
             .arg(folder.path())
             .stdin(Stdio::null())
@@ -191,7 +201,7 @@ impl PhoneOptions {
              audio_alert aufile,{here}/tone.wav\nausrc_format s16\nauplay_format s16\nauenc_format s16\naudec_format s16\n\
              ausrc_srate 48000\nauplay_srate 48000\nausrc_channels 1\nauplay_channels 1\naudio_buffer 20-160\n\
              rtp_ports {first_rtp}-{last_rtp}\nrtcp_mux no\njitter_buffer_type fixed\njitter_buffer_delay 2-10\nrtp_timeout 60\n\
-             net_interface {host}\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule srtp.so\nmodule aufile.so\n\
+             net_interface {host}\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule srtp.so\nmodule dtls_srtp.so\nmodule aufile.so\n\
              module sndfile.so\nsnd_path {recordings}\nmodule_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n\
              ctrl_tcp_listen {control}\n",
             transport = self.transport.name(),
@@ -203,6 +213,7 @@ impl PhoneOptions {
                 Protection::None => "",
                 Protection::Sdes => ";mediaenc=srtp-mand",
                 Protection::Optional => ";mediaenc=srtp",
+                Protection::Dtls => ";mediaenc=dtls_srtp",
             },
             user = self.user,
             domain = self.domain,
@@ -219,5 +230,24 @@ impl PhoneOptions {
         std::fs::write(folder.join("config"), configuration).expect("the phone's configuration");
         std::fs::write(folder.join("accounts"), account).expect("the phone's account");
         std::fs::write(folder.join("contacts"), "").expect("the phone's contacts");
+        if self.protection == Protection::Dtls {
+            let key = KeyPair::generate().expect("a key");
+            let certificate = CertificateParams::default().self_signed(&key).expect("a certificate");
+            std::fs::write(folder.join("media.pem"), key.serialize_pem() + &certificate.pem()).expect("a certificate");
+        }
     }
+}
+
+/// What lets a phone make keys by a handshake with a certificate on a curve; see there.
+fn elliptic() -> &'static Path {
+    static BUILT: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, library) = BUILT.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let library = folder.path().join("elliptic.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/phone/elliptic.c");
+        let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+        assert!(built.is_ok_and(|status| status.success()), "{source} cannot be compiled");
+        (folder, library)
+    });
+    library
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use data_encoding::BASE64_NOPAD;
 
 use super::{Own, OwnKeys, Profile};
-use crate::relay::{DEFAULT_CLOCK_RATE, Fingerprint, Format, IceTerms, Protection, Terms};
+use crate::relay::{DEFAULT_CLOCK_RATE, DtlsTerms, Fingerprint, Format, IceTerms, Protection, Terms};
 use crate::sdes::Crypto;
 use crate::sdp::{Connection, Direction, Media, SdpError, Session, clock_rate, named_codec, payload_type_of};
 use crate::srtp::Suite;
@@ -27,21 +27,32 @@ pub(super) enum Class {
     /// By keys in the description.
     Sdes,
     /// By a handshake on the media path.
+    Dtls,
+    /// By the same, once checks have found that path.
     WebRtc,
 }
 
 impl Class {
+    /// Whether nothing comes of it without a certificate of ours.
+    pub(super) fn needs_certificate(self) -> bool {
+        matches!(self, Class::Dtls | Class::WebRtc)
+    }
+
     /// The class of a line; `None` where it is nothing that can be carried.
     pub(super) fn of(session: &Session<'_>, media: &Media<'_>) -> Option<Class> {
         let has_key = media.values("crypto").any(|value| Crypto::parse(value).is_some());
         if !matches!(media.kind, "audio" | "video") {
             return None;
         }
+        let peer = Peer::of(session, media);
+        let by_handshake = peer.as_ref().map(|peer| if peer.fragment.is_some() { Class::WebRtc } else { Class::Dtls });
         match media.protocol {
             "RTP/AVP" | "RTP/AVPF" if has_key => Some(Class::Optional),
-            "RTP/AVP" | "RTP/AVPF" => Some(Class::Plain),
+            // RFC 8643 §3.1: a handshake that is wished for, beside a profile without.
+            "RTP/AVP" | "RTP/AVPF" => Some(if peer.is_some() { Class::Dtls } else { Class::Plain }),
             "RTP/SAVP" | "RTP/SAVPF" if has_key => Some(Class::Sdes),
-            "UDP/TLS/RTP/SAVPF" | "UDP/TLS/RTP/SAVP" => Peer::of(session, media).map(|_| Class::WebRtc),
+            "RTP/SAVP" | "RTP/SAVPF" => peer.map(|_| Class::Dtls),
+            "UDP/TLS/RTP/SAVPF" | "UDP/TLS/RTP/SAVP" => by_handshake,
             _ => None,
         }
     }
@@ -58,11 +69,16 @@ pub(super) struct Line {
     keys: OwnKeys,
     /// Our fragment and password for checks, made when they are first needed.
     ice: Option<(String, String)>,
+    /// Whether RTP and RTCP were offered one port (RFC 5761).
+    offers_mux: bool,
+    /// With whom there was a handshake, and whether we began it: the roles stay (RFC 5763 §6.6).
+    role: Option<(Fingerprint, bool)>,
 }
 
 /// How an end proves itself.
 struct Peer<'a> {
-    fragment: &'a str,
+    /// Of its checks, if it does them.
+    fragment: Option<&'a str>,
     fingerprint: Fingerprint,
     /// `active`, `passive` or `actpass` (RFC 4145).
     setup: &'a str,
@@ -75,8 +91,10 @@ impl<'a> Peer<'a> {
             let for_all = session.attributes.iter().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             media.values(name).chain(for_all).collect::<Vec<&str>>()
         };
-        let fragment = *said("ice-ufrag").first()?;
-        let is_fragment = (4..=256).contains(&fragment.len()) && fragment.bytes().all(|byte| byte.is_ascii_graphic());
+        let fragment = said("ice-ufrag").first().copied();
+        let is_fragment = fragment.is_none_or(|fragment| {
+            (4..=256).contains(&fragment.len()) && fragment.bytes().all(|byte| byte.is_ascii_graphic())
+        });
         let fingerprint = said("fingerprint").into_iter().find_map(Fingerprint::parse)?;
         let setup = said("setup").first().copied().unwrap_or("actpass");
         is_fragment.then_some(Peer { fragment, fingerprint, setup })
@@ -85,7 +103,8 @@ impl<'a> Peer<'a> {
 
 impl Line {
     pub(super) fn new(profile: Profile) -> Line {
-        Line { profile, spoken: None, offered: Class::Plain, keys: OwnKeys::default(), ice: None }
+        let (keys, ice) = (OwnKeys::default(), None);
+        Line { profile, spoken: None, offered: Class::Plain, keys, ice, offers_mux: false, role: None }
     }
 
     /// Writes the lines of a stream that is offered to this end.
@@ -101,14 +120,18 @@ impl Line {
             (Some((protocol, class)), _) => (protocol.clone(), *class),
             (None, Profile::Optional) => ("RTP/AVP".to_owned(), Class::Optional),
             (None, Profile::Sdes) => ("RTP/SAVP".to_owned(), Class::Sdes),
+            (None, Profile::Dtls) => ("UDP/TLS/RTP/SAVP".to_owned(), Class::Dtls),
             (None, Profile::WebRtc) => ("UDP/TLS/RTP/SAVPF".to_owned(), Class::WebRtc),
         };
         self.offered = class;
         write_codecs(text, (session, media), &protocol, own.port);
         if class == Class::WebRtc {
             self.make_ice(fill);
-            // Whoever answers begins, as browsers do.
-            self.write_transport_as(text, media, own, "actpass");
+        }
+        self.offers_mux = matches!(class, Class::WebRtc | Class::Dtls);
+        if class != Class::Plain {
+            // Whoever answers begins, as browsers do. Beside keys it is for phones that know no such keys.
+            self.write_transport_as(text, media, own, class, "actpass");
         }
         if matches!(class, Class::Optional | Class::Sdes) {
             for (suite, tag) in Suite::ALL.into_iter().zip(1..) {
@@ -119,7 +142,11 @@ impl Line {
     }
 
     /// The keys that this end's answer has chosen among those that we offered.
-    pub(super) fn protection_answered(&self, answered: &Media<'_>) -> Result<Option<Protection>, SdpError> {
+    pub(super) fn protection_answered(
+        &self,
+        (session, answered): (&Session<'_>, &Media<'_>),
+    ) -> Result<Option<Protection>, SdpError> {
+        let proves_itself = Peer::of(session, answered).is_some();
         let chosen = answered
             .values("crypto")
             .find_map(Crypto::parse)
@@ -130,8 +157,8 @@ impl Line {
             Some(Protection { ours: self.keys.known(suite)?, theirs: chosen.key })
         });
         match (self.offered, protection) {
-            (Class::Sdes, None) => Err(SdpError::NoAudio),
-            (Class::Plain | Class::Optional | Class::Sdes | Class::WebRtc, protection) => Ok(protection),
+            (Class::Sdes, None) if !proves_itself => Err(SdpError::NoAudio),
+            (Class::Plain | Class::Optional | Class::Sdes | Class::Dtls | Class::WebRtc, protection) => Ok(protection),
         }
     }
 
@@ -142,7 +169,7 @@ impl Line {
         offered: &Media<'_>,
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Option<(Crypto, Protection)> {
-        if matches!(class, Class::Plain | Class::WebRtc) {
+        if matches!(class, Class::Plain | Class::Dtls | Class::WebRtc) {
             return None;
         }
         let theirs = offered.values("crypto").find_map(Crypto::parse)?;
@@ -153,34 +180,55 @@ impl Line {
 }
 
 impl Line {
-    /// How this end proves itself, having answered WebRTC with WebRTC.
-    pub(super) fn ice_answered(
-        &self,
+    /// How this end proves itself, having answered what we offered. `has_keys` where it has chosen keys in the description instead.
+    pub(super) fn dtls_answered(
+        &mut self,
         (session, answered): (&Session<'_>, &Media<'_>),
-    ) -> Result<Option<IceTerms>, SdpError> {
-        if self.offered != Class::WebRtc {
-            return Ok(None);
+        has_keys: bool,
+    ) -> Result<Option<DtlsTerms>, SdpError> {
+        let peer = Peer::of(session, answered);
+        match (self.offered, peer) {
+            (Class::Plain, _) => Ok(None),
+            (Class::Optional | Class::Sdes, peer) if has_keys || peer.is_none() => Ok(None),
+            (Class::WebRtc, Some(peer)) if peer.fragment.is_none() => Err(SdpError::NoAudio),
+            (class, Some(peer)) => {
+                let is_muxed = class == Class::WebRtc || (self.offers_mux && has_mux(answered));
+                Ok(self.dtls_terms(&peer, class, is_muxed))
+            }
+            (Class::Optional | Class::Sdes | Class::Dtls | Class::WebRtc, None) => Err(SdpError::NoAudio),
         }
-        let peer = Peer::of(session, answered).ok_or(SdpError::NoAudio)?;
-        Ok(self.ice_terms(&peer, peer.setup == "passive"))
     }
 
     /// The same for an end that has offered it.
-    pub(super) fn ice_offered(
+    pub(super) fn dtls_offered(
         &mut self,
         class: Class,
         (session, offered): (&Session<'_>, &Media<'_>),
         fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Option<IceTerms> {
-        let peer = Peer::of(session, offered).filter(|_| class == Class::WebRtc)?;
-        self.make_ice(fill);
-        self.ice_terms(&peer, peer.setup == "passive")
+    ) -> Option<DtlsTerms> {
+        let peer = Peer::of(session, offered).filter(|_| matches!(class, Class::Dtls | Class::WebRtc))?;
+        if class == Class::WebRtc {
+            self.make_ice(fill);
+        }
+        self.offers_mux = class == Class::WebRtc || has_mux(offered);
+        self.dtls_terms(&peer, class, self.offers_mux)
     }
 
-    fn ice_terms(&self, peer: &Peer<'_>, is_active: bool) -> Option<IceTerms> {
-        let (fragment, password) = self.ice.as_ref()?;
-        let username = format!("{fragment}:{}", peer.fragment);
-        Some(IceTerms { username, password: password.clone(), fingerprint: peer.fingerprint, is_active })
+    fn dtls_terms(&mut self, peer: &Peer<'_>, class: Class, is_muxed: bool) -> Option<DtlsTerms> {
+        let is_active = match (peer.setup, self.role) {
+            ("passive", _) => true,
+            ("actpass", Some((fingerprint, is_active))) if fingerprint == peer.fingerprint => is_active,
+            _ => false,
+        };
+        self.role = Some((peer.fingerprint, is_active));
+        let ice = match (class, &self.ice, peer.fragment) {
+            (Class::WebRtc, Some((fragment, password)), Some(theirs)) => {
+                Some(IceTerms { username: format!("{fragment}:{theirs}"), password: password.clone() })
+            }
+            (Class::WebRtc, _, _) => return None,
+            (Class::Plain | Class::Optional | Class::Sdes | Class::Dtls, _, _) => None,
+        };
+        Some(DtlsTerms { fingerprint: peer.fingerprint, is_active, is_muxed, ice })
     }
 
     /// RFC 8445 §5.3 wants 24 and 128 bits of chance at least.
@@ -194,21 +242,37 @@ impl Line {
     }
 
     /// Writes where and how we are reached, for an answer.
-    pub(super) fn write_transport(&self, text: &mut String, media: &Media<'_>, own: &Own, is_active: bool) {
-        self.write_transport_as(text, media, own, if is_active { "active" } else { "passive" });
+    pub(super) fn write_transport(
+        &self,
+        text: &mut String,
+        media: &Media<'_>,
+        own: &Own,
+        class: Class,
+        is_active: bool,
+    ) {
+        self.write_transport_as(text, media, own, class, if is_active { "active" } else { "passive" });
     }
 
-    fn write_transport_as(&self, text: &mut String, media: &Media<'_>, own: &Own, setup: &str) {
-        let (Some((fragment, password)), Some(fingerprint)) = (&self.ice, own.fingerprint) else { return };
+    fn write_transport_as(&self, text: &mut String, media: &Media<'_>, own: &Own, class: Class, setup: &str) {
+        let Some(fingerprint) = own.fingerprint else { return };
+        if self.offers_mux {
+            let _ = write!(text, "a=rtcp-mux\r\n");
+        }
+        let _ = write!(text, "a=fingerprint:{fingerprint}\r\na=setup:{setup}\r\n");
+        let (Some((fragment, password)), Class::WebRtc) = (&self.ice, class) else { return };
         if let Some(mid) = media.values("mid").next() {
             let _ = write!(text, "a=mid:{mid}\r\n");
         }
-        let _ = write!(text, "a=rtcp-mux\r\na=ice-ufrag:{fragment}\r\na=ice-pwd:{password}\r\n");
-        let _ = write!(text, "a=fingerprint:{fingerprint}\r\na=setup:{setup}\r\n");
+        let _ = write!(text, "a=ice-ufrag:{fragment}\r\na=ice-pwd:{password}\r\n");
         // One component of a host (RFC 8839 §5.1): the priority of RFC 8445 §5.1.2.1 with all preferences at their highest.
         let Own { address, port, .. } = own;
         let _ = write!(text, "a=candidate:1 1 UDP 2130706431 {address} {port} typ host\r\na=end-of-candidates\r\n");
     }
+}
+
+/// Whether RTP and RTCP may go over one port.
+fn has_mux(media: &Media<'_>) -> bool {
+    media.attributes.contains(&"rtcp-mux")
 }
 
 /// What one end's line means for the relay, next to the other end's.
@@ -244,7 +308,7 @@ pub(super) fn terms(
         sends,
         formats,
         protection,
-        ice: None,
+        dtls: None,
     })
 }
 

@@ -19,10 +19,12 @@ use line::{Class, Line};
 /// How sound is offered to an end that has not offered any itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// `RTP/AVP` with keys beside it, which phones take that can, and others pass over.
+    /// `RTP/AVP` with keys and our certificate beside it, which phones take that can, and others pass over (RFC 8643).
     Optional,
-    /// `RTP/SAVP`, with keys in the description (RFC 4568).
+    /// `RTP/SAVP`, with keys in the description (RFC 4568), and our certificate for phones that know none.
     Sdes,
+    /// `UDP/TLS/RTP/SAVP`: keys by DTLS, at the address that is described (RFC 5763, RFC 5764).
+    Dtls,
     /// As browsers do: ICE, of which we only answer the checks, and keys by DTLS (RFC 8829, RFC 5763).
     WebRtc,
 }
@@ -39,7 +41,7 @@ pub struct Agreed {
 /// The descriptions of one call.
 #[derive(Debug)]
 pub struct Anchoring {
-    /// Our certificate in media, without which nobody is offered or answered WebRTC.
+    /// Our certificate in media, without which nobody is offered or answered a handshake.
     fingerprint: Option<Fingerprint>,
     near: Side,
     far: Side,
@@ -146,7 +148,7 @@ impl Anchoring {
         let mut carried = 0;
         for (index, media) in session.media.iter().enumerate() {
             let line = to.line(index);
-            let class = Class::of(&session, media).filter(|class| *class != Class::WebRtc || fingerprint.is_some());
+            let class = Class::of(&session, media).filter(|class| fingerprint.is_some() || !class.needs_certificate());
             match class.filter(|_| media.port != 0).zip(line) {
                 Some((_, (line, port))) => {
                     carried += 1;
@@ -217,10 +219,10 @@ impl Anchoring {
         let answerer = self.side(from);
         let is_ipv4 = answerer.local.address.is_ipv4();
         let Some((line, _)) = answerer.line(index) else { return Ok(None) };
-        let theirs = line.protection_answered(answered)?;
-        let ice = line.ice_answered((answer, answered))?;
+        let theirs = line.protection_answered((answer, answered))?;
+        let dtls = line.dtls_answered((answer, answered), theirs.is_some())?;
         let mut answerers_terms = line::terms((answer, answered), (offer, offered), theirs, is_ipv4)?;
-        answerers_terms.ice = ice;
+        answerers_terms.dtls = dtls;
         let offerer = self.side(from.other());
         let address = offerer.local.address;
         let is_ipv4 = address.is_ipv4();
@@ -229,10 +231,10 @@ impl Anchoring {
         let crypto = line.protection_offered(class, offered, fill);
         let protection = crypto.as_ref().map(|(_, protection)| protection.clone());
         let mut offerers_terms = line::terms((offer, offered), (answer, answered), protection, is_ipv4)?;
-        offerers_terms.ice = line.ice_offered(class, (offer, offered), fill);
+        offerers_terms.dtls = line.dtls_offered(class, (offer, offered), fill);
         line::write_answer(body, (answer, answered), offered, port, crypto.map(|(line, _)| line));
-        if let Some(ice) = &offerers_terms.ice {
-            line.write_transport(body, offered, &Own { address, port, fingerprint }, ice.is_active);
+        if let Some(dtls) = &offerers_terms.dtls {
+            line.write_transport(body, offered, &Own { address, port, fingerprint }, class, dtls.is_active);
         }
         Ok(Some((offerers_terms, answerers_terms)))
     }

@@ -261,7 +261,7 @@ fn a_browser_calls_a_phone_that_knows_nothing_of_browsers() {
     let mut call = with_fingerprint(Profile::Optional);
     let offered = call.offer(End::Near, &browser("actpass"));
     assert!(offered.contains("m=audio 17000 RTP/AVP 111 0 126\r\n") && offered.contains("a=sendrecv"), "{offered}");
-    for theirs in ["ice", "fingerprint", "setup", "rtcp-fb", "rtcp-mux", "mid", "BUNDLE", "candidate"] {
+    for theirs in ["ice", "AB:AB", "rtcp-fb", "rtcp-mux", "mid", "BUNDLE", "candidate"] {
         assert!(!offered.contains(theirs), "{theirs}: {offered}");
     }
     let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", ""));
@@ -271,11 +271,12 @@ fn a_browser_calls_a_phone_that_knows_nothing_of_browsers() {
     {
         assert!(answered.contains(ours), "{ours}: {answered}");
     }
-    let ice = agreed.near[0].as_ref().unwrap().ice.clone().unwrap();
-    assert!(ice.username.ends_with(":theirs") && !ice.is_active && agreed.near[0].as_ref().unwrap().sends);
+    let dtls = agreed.near[0].as_ref().unwrap().dtls.clone().unwrap();
+    let ice = dtls.ice.unwrap();
+    assert!(ice.username.ends_with(":theirs") && !dtls.is_active && agreed.near[0].as_ref().unwrap().sends);
     assert!(answered.contains(&format!("a=ice-ufrag:{}\r\n", ice.username.trim_end_matches(":theirs"))));
     assert!(answered.contains(&format!("a=ice-pwd:{}\r\n", ice.password)));
-    assert!(agreed.far[0].as_ref().unwrap().ice.is_none());
+    assert!(agreed.far[0].as_ref().unwrap().dtls.is_none());
 }
 
 #[test]
@@ -288,8 +289,63 @@ fn a_phone_calls_a_browser() {
     );
     let (answered, agreed) = call.answer(End::Far, &browser("active"));
     assert!(answered.contains("m=audio 16000 RTP/AVP 111 0 126\r\n") && !answered.contains("ice"), "{answered}");
-    assert!(!agreed.far[0].as_ref().unwrap().ice.as_ref().unwrap().is_active);
+    assert!(!agreed.far[0].as_ref().unwrap().dtls.as_ref().unwrap().is_active);
     let mut call = with_fingerprint(Profile::WebRtc);
+    call.offer(End::Near, &plain("192.0.2.5", ""));
+    let refused = call.anchoring.answer(End::Far, plain("192.0.2.6", "").as_bytes(), &mut call.fill);
+    assert_eq!(refused, Err(SdpError::NoAudio), "it left out how it proves itself");
+}
+
+/// What a desk phone with a certificate describes.
+fn certified(host: &str, protocol: &str, setup: &str, lines: &str) -> String {
+    let fingerprint = format!("a=fingerprint:sha-256 {}\r\na=setup:{setup}\r\n", ["AB"; 32].join(":"));
+    plain(host, &format!("{fingerprint}{lines}")).replace("RTP/AVP", protocol)
+}
+
+#[test]
+fn a_phone_with_a_certificate_is_answered_with_ours_and_others_know_nothing_of_it() {
+    for (setup, ours, is_active) in
+        [("actpass", "passive", false), ("active", "passive", false), ("passive", "active", true)]
+    {
+        let mut call = with_fingerprint(Profile::Optional);
+        let offered = call.offer(End::Near, &certified("192.0.2.5", "UDP/TLS/RTP/SAVP", setup, "a=rtcp-mux\r\n"));
+        assert!(offered.contains("m=audio 17000 RTP/AVP 0 101\r\n") && !offered.contains("AB:AB"), "{offered}");
+        let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", ""));
+        assert!(answered.contains("m=audio 16000 UDP/TLS/RTP/SAVP 0 101\r\n"), "{answered}");
+        assert!(answered.contains(&format!("a=setup:{ours}\r\n")) && answered.contains("CD:CD"), "{answered}");
+        assert!(answered.contains("a=rtcp-mux") && !answered.contains("ice"), "{answered}");
+        let near = agreed.near[0].clone().unwrap();
+        let dtls = near.dtls.unwrap();
+        assert_eq!((dtls.is_active, dtls.is_muxed, dtls.ice), (is_active, true, None));
+        assert_eq!(near.remote, Some("192.0.2.5:4000".parse().unwrap()));
+        assert_eq!(agreed.far[0].as_ref().unwrap().dtls, None);
+    }
+}
+
+#[test]
+fn a_phone_with_a_certificate_chooses_a_handshake_among_what_it_is_offered() {
+    for (profile, protocol) in
+        [(Profile::Optional, "RTP/AVP"), (Profile::Sdes, "RTP/SAVP"), (Profile::Dtls, "UDP/TLS/RTP/SAVP")]
+    {
+        let mut call = with_fingerprint(profile);
+        let offered = call.offer(End::Near, &plain("192.0.2.5", ""));
+        assert!(
+            offered.contains(&format!("m=audio 17000 {protocol} 0")) && offered.contains("setup:actpass"),
+            "{offered}"
+        );
+        let (answered, agreed) = call.answer(End::Far, &certified("192.0.2.6", protocol, "active", ""));
+        assert!(answered.contains("RTP/AVP") && !answered.contains("fingerprint"), "{answered}");
+        let far = agreed.far[0].clone().unwrap();
+        assert_eq!(far.protection, None);
+        assert!(far.dtls.is_some_and(|dtls| !dtls.is_active && !dtls.is_muxed), "{protocol}");
+        // Who began the handshake stays who began it, whoever offers the next time.
+        let again = call.offer(End::Far, &certified("192.0.2.6", protocol, "actpass", ""));
+        assert!(!again.contains("fingerprint"), "{again}");
+        let (answered, agreed) = call.answer(End::Near, &plain("192.0.2.5", ""));
+        assert!(answered.contains("a=setup:passive"), "{answered}");
+        assert!(agreed.far[0].as_ref().unwrap().dtls.is_some());
+    }
+    let mut call = with_fingerprint(Profile::Dtls);
     call.offer(End::Near, &plain("192.0.2.5", ""));
     let refused = call.anchoring.answer(End::Far, plain("192.0.2.6", "").as_bytes(), &mut call.fill);
     assert_eq!(refused, Err(SdpError::NoAudio), "it left out how it proves itself");

@@ -8,7 +8,7 @@ use std::time::Instant;
 use aws_lc_rs::digest::{SHA256, digest};
 use dimpl::{Config, DtlsCertificate, Output, SrtpProfile};
 
-use super::Protection;
+use super::{DtlsTerms, Protection};
 use crate::srtp::{MasterKey, Suite};
 
 /// Datagrams of one flight; a handshake has four flights of at most five.
@@ -81,6 +81,8 @@ impl fmt::Display for Fingerprint {
 /// One handshake.
 pub(super) struct Dtls {
     inner: dimpl::Dtls,
+    /// To begin anew with each first greeting, as long as none has brought its cookie back: it may be anybody's, and spoil the phone's own.
+    greeted: Option<(Arc<Config>, DtlsCertificate)>,
     expected: Fingerprint,
     is_active: bool,
     /// The certificate was the right one.
@@ -92,19 +94,31 @@ pub(super) struct Dtls {
 }
 
 impl Dtls {
-    /// Begins one, as client where `is_active`.
-    pub(super) fn new(now: Instant, identity: &Identity, expected: Fingerprint, is_active: bool) -> Dtls {
-        let certificate =
-            DtlsCertificate { certificate: identity.certificate.clone(), private_key: identity.key.clone() };
-        // The other side has proved by ICE that it is where it says.
-        let config = Config::builder().use_server_cookie(false).build().unwrap_or_default();
-        let mut inner = dimpl::Dtls::new_12(Arc::new(config), certificate, now);
+    /// Begins one.
+    pub(super) fn new(now: Instant, identity: &Identity, terms: &DtlsTerms) -> Dtls {
+        let DtlsTerms { fingerprint: expected, is_active, .. } = *terms;
+        let own = DtlsCertificate { certificate: identity.certificate.clone(), private_key: identity.key.clone() };
+        // Without checks, which have proved that the other side is where it says, a cookie does: nobody is flooded, nor keeps the phone out,
+        // by one packet in its name.
+        let config = Config::builder().use_server_cookie(terms.ice.is_none()).build().unwrap_or_default();
+        let config = Arc::new(config);
+        let mut inner = dimpl::Dtls::new_12(Arc::clone(&config), own.clone(), now);
         if is_active {
             inner.set_active(true);
         }
+        let greeted = (!is_active && terms.ice.is_none()).then_some((config, own));
         let (is_proven, has_failed) = (false, false);
-        let mut dtls =
-            Dtls { inner, expected, is_active, is_proven, has_failed, timeout: None, keys: None, outgoing: Vec::new() };
+        let mut dtls = Dtls {
+            inner,
+            greeted,
+            expected,
+            is_active,
+            is_proven,
+            has_failed,
+            timeout: None,
+            keys: None,
+            outgoing: Vec::new(),
+        };
         dtls.handle_timeout(now);
         dtls
     }
@@ -116,6 +130,10 @@ impl Dtls {
 
     /// Takes a datagram from where ICE says that the other side is.
     pub(super) fn handle_input(&mut self, now: Instant, datagram: &[u8]) {
+        if let Some((config, own)) = self.greeted.as_ref().filter(|_| is_first_greeting(datagram)) {
+            self.inner = dimpl::Dtls::new_12(Arc::clone(config), own.clone(), now);
+            self.has_failed = false;
+        }
         if self.has_failed {
             return;
         }
@@ -150,6 +168,9 @@ impl Dtls {
         loop {
             let needed = match self.inner.poll_output(&mut buffer) {
                 Output::Packet(packet) => {
+                    if handshake_type(packet) == Some(SERVER_HELLO) {
+                        self.greeted = None;
+                    }
                     if self.outgoing.len() < MAX_FLIGHT {
                         self.outgoing.push(packet.to_vec());
                     }
@@ -187,6 +208,20 @@ impl fmt::Debug for Dtls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Dtls({:?})", self.inner)
     }
+}
+
+/// Handshake messages (RFC 6347 §4.3.2).
+const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
+
+/// Which message a record begins with, if it is a readable one of a handshake: after 13 bytes of the record's own.
+fn handshake_type(datagram: &[u8]) -> Option<u8> {
+    (datagram.first() == Some(&22)).then(|| datagram.get(13).copied()).flatten()
+}
+
+/// Whether a datagram is the first of a client: its messages are counted from zero.
+fn is_first_greeting(datagram: &[u8]) -> bool {
+    handshake_type(datagram) == Some(CLIENT_HELLO) && datagram.get(17..19) == Some(&[0, 0])
 }
 
 /// RFC 5764 §4.2: the client's key, the server's, the client's salt, the server's.

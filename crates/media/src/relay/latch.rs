@@ -91,6 +91,14 @@ impl Latch {
         }
     }
 
+    /// Whether the signalling says that the phone may be there: where it is described, or where its signalling came from through a NAT.
+    pub(super) fn is_vouched_for(&self, source: SocketAddr) -> bool {
+        let source = canonical(source);
+        let is_behind_nat = self.signalling == Some(source.ip())
+            && self.described.is_none_or(|described| described.ip() != source.ip());
+        Some(source) == self.described || is_behind_nat
+    }
+
     /// Where to send.
     pub(super) fn destination(&self, now: Instant) -> Option<SocketAddr> {
         match self.state {

@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::rtp::is_rtcp;
-use stream::Stream;
+use stream::{Setup, Stream};
 
 pub use dtls::{Fingerprint, Identity};
 pub use latch::SOURCE_CHANGE_AFTER;
 pub use quality::{Heard, Quality};
-pub use stream::{DEFAULT_CLOCK_RATE, Format, IceTerms, Protected, Protection, Terms};
+pub use stream::{DEFAULT_CLOCK_RATE, DtlsTerms, Format, IceTerms, Protected, Protection, Terms};
 
 /// Streams of a call that are carried: sound, a camera, a screen, and one to spare. Those behind are refused.
 pub const MAX_STREAMS: usize = 4;
@@ -155,13 +155,9 @@ impl Relay {
         let is_rtcp = port.is_rtcp || is_rtcp(datagram);
         let side = self.side(port.end);
         let Some(stream) = side.streams.get_mut(port.stream) else { return };
-        if stream.uses_ice() && (stun::is_stun(datagram) || dtls::Dtls::is_dtls(datagram)) {
-            let sent = stream.take_setup(now, source, datagram);
-            self.transmits.extend(sent.into_iter().map(|(destination, datagram)| Transmit {
-                port,
-                destination,
-                datagram,
-            }));
+        if stream.uses_dtls() && (stun::is_stun(datagram) || dtls::Dtls::is_dtls(datagram)) {
+            let sent = stream.take_setup(now, port.is_rtcp, source, datagram);
+            self.transmits.extend(sent.into_iter().map(|setup| setup.from(port.end, port.stream)));
             return;
         }
         let taken =
@@ -172,7 +168,7 @@ impl Relay {
         let to = Port { end: port.end.other(), ..port };
         let other = self.side(to.end).streams.get_mut(port.stream);
         let Some(other) = other else { return };
-        let is_rtcp = is_rtcp && !other.uses_ice();
+        let is_rtcp = is_rtcp && !other.is_muxed();
         if let Some((destination, datagram)) = other.give(now, taken) {
             self.transmits.push_back(Transmit { port: Port { is_rtcp, ..to }, destination, datagram });
         }
@@ -186,9 +182,8 @@ impl Relay {
                 End::Far => &mut self.far,
             };
             for (number, stream) in side.streams.iter_mut().enumerate() {
-                let port = Port { end, stream: number, is_rtcp: false };
                 let sent = stream.handle_timeout(now).into_iter();
-                self.transmits.extend(sent.map(|(destination, datagram)| Transmit { port, destination, datagram }));
+                self.transmits.extend(sent.map(|setup| setup.from(end, number)));
             }
         }
         if !self.ended && now >= self.last_heard + self.limit() {
@@ -248,6 +243,13 @@ impl Relay {
     fn limit(&self) -> Duration {
         let mut agreed = [&self.near, &self.far].into_iter().flat_map(|side| &side.streams).filter(|s| s.is_agreed());
         if agreed.any(Stream::sends) { IDLE_LIMIT } else { HOLD_LIMIT }
+    }
+}
+
+impl Setup {
+    fn from(self, end: End, stream: usize) -> Transmit {
+        let Setup { is_rtcp, destination, datagram } = self;
+        Transmit { port: Port { end, stream, is_rtcp }, destination, datagram }
     }
 }
 

@@ -31,7 +31,20 @@ pub struct Terms {
     pub formats: Vec<Format>,
     /// The keys, where it speaks SRTP.
     pub protection: Option<Protection>,
-    /// Where it speaks WebRTC: what its checks and its handshake must know. All comes to the port for RTP then.
+    /// Where it makes keys by a handshake instead: what that must know.
+    pub dtls: Option<DtlsTerms>,
+}
+
+/// What is known of an end that proves itself by DTLS (RFC 5763).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DtlsTerms {
+    /// Its certificate.
+    pub fingerprint: Fingerprint,
+    /// Whether we begin the handshake.
+    pub is_active: bool,
+    /// Whether RTCP comes to the port for RTP; else it has a handshake of its own (RFC 5764 §4.1).
+    pub is_muxed: bool,
+    /// Its checks, where it does them; else it is where its description says.
     pub ice: Option<IceTerms>,
 }
 
@@ -64,17 +77,13 @@ pub enum Protected {
     Dtls,
 }
 
-/// What is known of an end that proves itself by ICE and DTLS.
+/// What is known of an end that does checks (RFC 8445).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IceTerms {
     /// The user name of its checks: our fragment, a colon, its own.
     pub username: String,
     /// Our password.
     pub password: String,
-    /// Its certificate.
-    pub fingerprint: Fingerprint,
-    /// Whether we begin the handshake.
-    pub is_active: bool,
 }
 
 /// The keys of a stream at one end.
@@ -90,15 +99,31 @@ pub struct Protection {
 #[derive(Debug)]
 pub(super) struct Stream {
     terms: Option<Terms>,
-    rtp: Latch,
-    rtcp: Latch,
-    sealer: Option<Sealer>,
-    opener: Option<Opener>,
+    rtp: Component,
+    /// Used for RTCP only where that has a port of its own; its keys only where it has a handshake of its own.
+    rtcp: Component,
     /// Where its checks have come from, and when the last one did.
     checked: Option<(SocketAddr, Instant)>,
     is_nominated: bool,
-    dtls: Option<Dtls>,
     pub(super) meter: Meter,
+}
+
+/// What has a port of its own at the other end.
+#[derive(Debug)]
+struct Component {
+    latch: Latch,
+    sealer: Option<Sealer>,
+    opener: Option<Opener>,
+    dtls: Option<Dtls>,
+    /// With whom the handshake is, where no checks say so.
+    shakes_with: Option<SocketAddr>,
+}
+
+/// A piece of a handshake, or the answer to a check.
+pub(super) struct Setup {
+    pub(super) is_rtcp: bool,
+    pub(super) destination: SocketAddr,
+    pub(super) datagram: Vec<u8>,
 }
 
 /// A packet that was taken from an end, as it would be without protection.
@@ -107,20 +132,38 @@ pub(super) enum Taken {
     Rtcp(Vec<u8>),
 }
 
+impl Component {
+    fn new(now: Instant) -> Component {
+        Component { latch: Latch::new(now), sealer: None, opener: None, dtls: None, shakes_with: None }
+    }
+
+    /// Begins a handshake, or ends all that came of one.
+    fn begin(
+        &mut self,
+        now: Instant,
+        terms: Option<&DtlsTerms>,
+        remote: Option<SocketAddr>,
+        identity: Option<&Identity>,
+    ) {
+        let dtls = terms.zip(identity).map(|(terms, own)| Dtls::new(now, own, terms));
+        // Who begins has to know where to; who waits hears of it.
+        let shakes_with = remote.filter(|_| terms.is_some_and(|terms| terms.is_active && terms.ice.is_none()));
+        (self.dtls, self.shakes_with, self.sealer, self.opener) = (dtls, shakes_with, None, None);
+    }
+
+    fn proceed(&mut self) -> Vec<Vec<u8>> {
+        let Some(dtls) = &mut self.dtls else { return Vec::new() };
+        if let Some(keys) = dtls.keys().filter(|_| self.opener.is_none()) {
+            (self.sealer, self.opener) = (Some(Sealer::new(&keys.ours)), Some(Opener::new(&keys.theirs)));
+        }
+        dtls.take_outgoing()
+    }
+}
+
 impl Stream {
     pub(super) fn new(now: Instant) -> Stream {
-        let (rtp, rtcp) = (Latch::new(now), Latch::new(now));
-        Stream {
-            terms: None,
-            rtp,
-            rtcp,
-            sealer: None,
-            opener: None,
-            checked: None,
-            is_nominated: false,
-            dtls: None,
-            meter: Meter::default(),
-        }
+        let (rtp, rtcp) = (Component::new(now), Component::new(now));
+        Stream { terms: None, rtp, rtcp, checked: None, is_nominated: false, meter: Meter::default() }
     }
 
     /// Takes what was agreed. Keys that stay keep their counters, so that no key stream is used twice and nothing is played again.
@@ -131,88 +174,148 @@ impl Stream {
         signalling: Option<IpAddr>,
         identity: Option<&Identity>,
     ) {
-        self.agree_ice(now, terms.as_ref().and_then(|terms| terms.ice.as_ref()), identity);
+        self.agree_dtls(now, terms.as_ref(), identity);
         let ours = |terms: &Terms| terms.protection.as_ref().map(|keys| keys.ours.clone());
         let theirs = |terms: &Terms| terms.protection.as_ref().map(|keys| keys.theirs.clone());
         let before = self.terms.as_ref();
         let (own, peers) = (terms.as_ref().and_then(ours), terms.as_ref().and_then(theirs));
         if own != before.and_then(ours) {
-            self.sealer = own.as_ref().map(Sealer::new);
+            self.rtp.sealer = own.as_ref().map(Sealer::new);
         }
         if peers != before.and_then(theirs) {
-            self.opener = peers.as_ref().map(Opener::new);
+            self.rtp.opener = peers.as_ref().map(Opener::new);
         }
         if let Some(terms) = terms.as_ref().filter(|terms| before != Some(*terms)) {
-            self.rtp.describe(now, terms.remote, signalling);
-            self.rtcp.describe(now, terms.remote_rtcp, signalling);
+            self.rtp.latch.describe(now, terms.remote, signalling);
+            self.rtcp.latch.describe(now, terms.remote_rtcp, signalling);
         }
         self.terms = terms;
     }
 
     /// Takes how an end is to prove itself. A handshake outlives new checks, but not another certificate.
-    fn agree_ice(&mut self, now: Instant, ice: Option<&IceTerms>, identity: Option<&Identity>) {
-        let before = self.terms.as_ref().and_then(|terms| terms.ice.as_ref());
-        if ice.map(|ice| &ice.username) != before.map(|ice| &ice.username) {
+    fn agree_dtls(&mut self, now: Instant, terms: Option<&Terms>, identity: Option<&Identity>) {
+        let dtls = terms.and_then(|terms| terms.dtls.as_ref());
+        let before = self.dtls_terms();
+        let username = |dtls: &DtlsTerms| dtls.ice.as_ref().map(|ice| ice.username.clone());
+        let is_checked_anew = dtls.and_then(username) != before.and_then(username);
+        let proof = |dtls: &DtlsTerms| (dtls.fingerprint, dtls.is_muxed);
+        let is_proved_anew = dtls.map(proof) != before.map(proof);
+        if is_checked_anew {
             (self.checked, self.is_nominated) = (None, false);
         }
-        if ice.map(|ice| ice.fingerprint) != before.map(|ice| ice.fingerprint) {
-            self.dtls = ice.zip(identity).map(|(ice, own)| Dtls::new(now, own, ice.fingerprint, ice.is_active));
-            (self.sealer, self.opener) = (None, None);
+        if is_proved_anew {
+            let second = dtls.filter(|dtls| !dtls.is_muxed);
+            self.rtp.begin(now, dtls, terms.and_then(|terms| terms.remote), identity);
+            self.rtcp.begin(now, second, terms.and_then(|terms| terms.remote_rtcp), identity);
         }
     }
 
-    /// Whether all that this end sends and gets goes over one port, and begins with checks.
-    pub(super) fn uses_ice(&self) -> bool {
-        self.terms.as_ref().is_some_and(|terms| terms.ice.is_some())
+    fn dtls_terms(&self) -> Option<&DtlsTerms> {
+        self.terms.as_ref().and_then(|terms| terms.dtls.as_ref())
+    }
+
+    /// Whether its keys come of a handshake.
+    pub(super) fn uses_dtls(&self) -> bool {
+        self.dtls_terms().is_some()
+    }
+
+    /// Whether all that this end sends and gets goes over one port.
+    pub(super) fn is_muxed(&self) -> bool {
+        self.dtls_terms().is_some_and(|dtls| dtls.is_muxed)
+    }
+
+    fn uses_ice(&self) -> bool {
+        self.dtls_terms().is_some_and(|dtls| dtls.ice.is_some())
     }
 
     /// Takes a check or a piece of a handshake; gives what is to be sent for it.
     pub(super) fn take_setup(
         &mut self,
         now: Instant,
+        is_rtcp: bool,
         source: SocketAddr,
         datagram: &[u8],
-    ) -> Vec<(SocketAddr, Vec<u8>)> {
-        let Some(ice) = self.terms.as_ref().and_then(|terms| terms.ice.as_ref()) else { return Vec::new() };
+    ) -> Vec<Setup> {
+        let ice = self.dtls_terms().and_then(|dtls| dtls.ice.as_ref());
         let mut sent = Vec::new();
         if stun::is_stun(datagram) {
+            let Some(ice) = ice else { return Vec::new() };
             let Some(check) = stun::read(datagram, &ice.username, &ice.password) else { return Vec::new() };
-            sent.push((source, stun::answer(&check, source, &ice.password)));
+            let answer = stun::answer(&check, source, &ice.password);
+            sent.push(Setup { is_rtcp, destination: source, datagram: answer });
             let is_same = self.checked.is_some_and(|(checked, _)| checked == source);
             // The last that it has chosen; until it has, the first that works.
             if check.nominates || is_same || (!self.is_nominated && self.checked.is_none()) {
                 self.checked = Some((source, now));
             }
             self.is_nominated |= check.nominates;
-        } else if self.checked.is_some_and(|(checked, _)| checked == source)
-            && let Some(dtls) = &mut self.dtls
+        } else if self.is_peer(is_rtcp, source)
+            && let Some(dtls) = &mut self.component(is_rtcp).dtls
         {
-            // Only from where checks have come: nobody else's greeting is ever looked at (threat 20 of the design).
+            // Nobody else's greeting is ever looked at (threat 20 of the design).
             dtls.handle_input(now, datagram);
         }
-        sent.extend(self.continue_handshake());
+        sent.extend(self.continue_handshakes());
         sent
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
-        if self.poll_timeout().is_some_and(|at| at <= now)
-            && let Some(dtls) = &mut self.dtls
-        {
-            dtls.handle_timeout(now);
+    /// Whether a handshake is with whoever is there: where checks have come from; without checks, the place that the signalling vouches for.
+    /// Of several that share the address of a phone behind NAT it is the first.
+    fn is_peer(&mut self, is_rtcp: bool, source: SocketAddr) -> bool {
+        if self.uses_ice() {
+            return self.checked.is_some_and(|(checked, _)| checked == source);
         }
-        self.continue_handshake()
+        let component = self.component(is_rtcp);
+        match component.shakes_with {
+            Some(known) if component.latch.is_vouched_for(known) => known == source,
+            Some(_) | None => {
+                let is_vouched_for = component.latch.is_vouched_for(source);
+                if is_vouched_for {
+                    component.shakes_with = Some(source);
+                }
+                is_vouched_for
+            }
+        }
+    }
+
+    fn component(&mut self, is_rtcp: bool) -> &mut Component {
+        if is_rtcp { &mut self.rtcp } else { &mut self.rtp }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Vec<Setup> {
+        for is_rtcp in [false, true] {
+            let is_due = self.handshake_due(is_rtcp).is_some_and(|at| at <= now);
+            if let Some(dtls) = self.component(is_rtcp).dtls.as_mut().filter(|_| is_due) {
+                dtls.handle_timeout(now);
+            }
+        }
+        self.continue_handshakes()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.checked.and(self.dtls.as_ref()).and_then(Dtls::poll_timeout)
+        [false, true].into_iter().filter_map(|is_rtcp| self.handshake_due(is_rtcp)).min()
     }
 
-    fn continue_handshake(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
-        let (Some((checked, _)), Some(dtls)) = (self.checked, &mut self.dtls) else { return Vec::new() };
-        if let Some(keys) = dtls.keys().filter(|_| self.opener.is_none()) {
-            (self.sealer, self.opener) = (Some(Sealer::new(&keys.ours)), Some(Opener::new(&keys.theirs)));
+    fn handshake_due(&self, is_rtcp: bool) -> Option<Instant> {
+        self.handshake_at(is_rtcp)?;
+        let component = if is_rtcp { &self.rtcp } else { &self.rtp };
+        component.dtls.as_ref().and_then(Dtls::poll_timeout)
+    }
+
+    /// Where the other side of a handshake is, as soon as that is known.
+    fn handshake_at(&self, is_rtcp: bool) -> Option<SocketAddr> {
+        let component = if is_rtcp { &self.rtcp } else { &self.rtp };
+        if self.uses_ice() { self.checked.map(|(checked, _)| checked) } else { component.shakes_with }
+    }
+
+    fn continue_handshakes(&mut self) -> Vec<Setup> {
+        let mut sent = Vec::new();
+        for is_rtcp in [false, true] {
+            let Some(destination) = self.handshake_at(is_rtcp) else { continue };
+            let datagrams = self.component(is_rtcp).proceed().into_iter();
+            sent.extend(datagrams.map(|datagram| Setup { is_rtcp, destination, datagram }));
         }
-        dtls.take_outgoing().into_iter().map(|datagram| (checked, datagram)).collect()
+        sent
     }
 
     /// Where an end that speaks WebRTC is sent to, as long as it consents.
@@ -228,7 +331,7 @@ impl Stream {
     /// How what passes between the node and this end is protected.
     pub(super) fn protected(&self) -> Protected {
         match &self.terms {
-            Some(terms) if terms.ice.is_some() => Protected::Dtls,
+            Some(terms) if terms.dtls.is_some() => Protected::Dtls,
             Some(terms) if terms.protection.is_some() => Protected::Sdes,
             Some(_) | None => Protected::No,
         }
@@ -241,28 +344,36 @@ impl Stream {
     /// Takes an RTP packet from the network, if it is this end's.
     pub(super) fn take_rtp(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Option<Taken> {
         let terms = self.terms.as_ref()?;
-        if !terms.sends || (terms.ice.is_some() && self.opener.is_none()) {
+        if !terms.sends || (terms.dtls.is_some() && self.rtp.opener.is_none()) {
             return None;
         }
-        let opened = match &mut self.opener {
+        let opened = match &mut self.rtp.opener {
             Some(opener) => Some(count_forged(&mut self.meter, opener.open_rtp(datagram))?),
             None => None,
         };
         let packet = Packet::parse(opened.as_deref().unwrap_or(datagram)).ok()?;
         let format = *terms.formats.iter().find(|format| format.payload_type == packet.payload_type)?;
-        if !self.rtp.admit(now, source, packet.ssrc, opened.is_some()) {
+        if !self.rtp.latch.admit(now, source, packet.ssrc, opened.is_some()) {
             return None;
         }
         self.meter.on_rtp(now, packet.ssrc, packet.sequence_number, packet.timestamp, format);
         Some(Taken::Rtp(opened.unwrap_or_else(|| datagram.to_vec())))
     }
 
+    /// Whether RTCP has the keys of the port for RTP: unless a handshake of its own makes others.
+    fn shares_keys(&self) -> bool {
+        self.dtls_terms().is_none_or(|dtls| dtls.is_muxed)
+    }
+
     /// Takes an RTCP packet from the network, if it is this end's.
     pub(super) fn take_rtcp(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Option<Taken> {
-        if self.terms.as_ref()?.ice.is_some() && self.opener.is_none() {
+        let shares_keys = self.shares_keys();
+        let is_by_handshake = self.terms.as_ref()?.dtls.is_some();
+        let opener = if shares_keys { &mut self.rtp.opener } else { &mut self.rtcp.opener };
+        if is_by_handshake && opener.is_none() {
             return None;
         }
-        let opened = match &mut self.opener {
+        let opened = match opener {
             Some(opener) => Some(count_forged(&mut self.meter, opener.open_rtcp(datagram))?),
             None => None,
         };
@@ -270,7 +381,7 @@ impl Stream {
         let [_, _, _, _, s0, s1, s2, s3] = *packet.first_chunk::<8>()?;
         let ssrc = u32::from_be_bytes([s0, s1, s2, s3]);
         let reports = reports(packet)?;
-        if !self.rtcp.admit(now, source, ssrc, opened.is_some()) {
+        if !self.rtcp.latch.admit(now, source, ssrc, opened.is_some()) {
             return None;
         }
         for report in &reports {
@@ -285,31 +396,33 @@ impl Stream {
 
     /// Prepares a packet of the other end's for this one.
     pub(super) fn give(&mut self, now: Instant, taken: Taken) -> Option<(SocketAddr, Vec<u8>)> {
-        let uses_ice = self.terms.as_ref()?.ice.is_some();
-        if uses_ice && self.sealer.is_none() {
+        let (uses_ice, is_muxed, shares_keys) = (self.uses_ice(), self.is_muxed(), self.shares_keys());
+        let is_by_handshake = self.terms.as_ref()?.dtls.is_some();
+        let is_rtcp = matches!(taken, Taken::Rtcp(_));
+        let destination = if uses_ice {
+            self.consenting(now)?
+        } else {
+            self.component(is_rtcp && !is_muxed).latch.destination(now)?
+        };
+        let sealer = &mut self.component(is_rtcp && !shares_keys).sealer;
+        if is_by_handshake && sealer.is_none() {
             return None;
         }
-        match taken {
-            Taken::Rtp(packet) => {
-                let destination = if uses_ice { self.consenting(now)? } else { self.rtp.destination(now)? };
-                let packet = match &mut self.sealer {
-                    Some(sealer) => sealer.seal_rtp(&packet).ok()?,
-                    None => packet,
+        let packet = match (taken, sealer) {
+            (Taken::Rtp(packet), Some(sealer)) => sealer.seal_rtp(&packet).ok()?,
+            (Taken::Rtcp(packet), sealer) => {
+                let sealed = match sealer {
+                    Some(sealer) => Some(sealer.seal_rtcp(&packet).ok()?),
+                    None => None,
                 };
-                Some((destination, packet))
-            }
-            Taken::Rtcp(packet) => {
-                let destination = if uses_ice { self.consenting(now)? } else { self.rtcp.destination(now)? };
                 for report in reports(&packet).iter().flatten() {
                     self.meter.on_passed(now, report);
                 }
-                let packet = match &mut self.sealer {
-                    Some(sealer) => sealer.seal_rtcp(&packet).ok()?,
-                    None => packet,
-                };
-                Some((destination, packet))
+                sealed.unwrap_or(packet)
             }
-        }
+            (Taken::Rtp(packet), None) => packet,
+        };
+        Some((destination, packet))
     }
 }
 

@@ -26,7 +26,7 @@ fn terms(address: &str, protection: Option<Protection>) -> Terms {
         sends: true,
         formats: vec![Format::new(0, 8000)],
         protection,
-        ice: None,
+        dtls: None,
     }
 }
 
@@ -227,17 +227,18 @@ const USER: &str = "ours:theirs";
 const PASSWORD: &str = "0123456789012345678901";
 const BROWSER: &str = "192.0.2.9:50000";
 
+/// Terms of a handshake with whoever has this certificate.
+fn handshake(certificate: &Identity, is_active: bool) -> DtlsTerms {
+    DtlsTerms { fingerprint: certificate.fingerprint(), is_active, is_muxed: false, ice: None }
+}
+
 /// A call between a browser, whose certificate is this one, and bob's phone.
 fn with_browser(certificate: &Identity, own: Identity) -> Call {
     let now = Instant::now();
     let mut call = Call { relay: Relay::identified(now, Some(Arc::new(own))), now };
-    let ice = IceTerms {
-        username: USER.to_owned(),
-        password: PASSWORD.to_owned(),
-        fingerprint: certificate.fingerprint(),
-        is_active: false,
-    };
-    call.agree(End::Near, Terms { remote: None, remote_rtcp: None, ice: Some(ice), ..terms(ALICE, None) });
+    let ice = IceTerms { username: USER.to_owned(), password: PASSWORD.to_owned() };
+    let dtls = DtlsTerms { ice: Some(ice), is_muxed: true, ..handshake(certificate, false) };
+    call.agree(End::Near, Terms { remote: None, remote_rtcp: None, dtls: Some(dtls), ..terms(ALICE, None) });
     call.agree(End::Far, terms(BOB, None));
     call
 }
@@ -256,7 +257,7 @@ fn browse(call: &mut Call, from: &str, datagram: &[u8]) -> Vec<Vec<u8>> {
 #[test]
 fn a_browser_proves_itself_and_talks_to_a_phone_over_one_port() {
     let (own, certificate) = (identity(), identity());
-    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, own.fingerprint(), true);
+    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true));
     let mut call = with_browser(&certificate, own);
     let mut hello = browser.take_outgoing();
     assert!(!hello.is_empty());
@@ -296,7 +297,7 @@ fn a_browser_proves_itself_and_talks_to_a_phone_over_one_port() {
 #[test]
 fn another_certificate_than_the_description_names_is_not_talked_to() {
     let (own, certificate, other) = (identity(), identity(), identity());
-    let mut browser = dtls::Dtls::new(Instant::now(), &other, own.fingerprint(), true);
+    let mut browser = dtls::Dtls::new(Instant::now(), &other, &handshake(&own, true));
     let mut call = with_browser(&certificate, own);
     browse(&mut call, BROWSER, &stun::request(USER, PASSWORD, true));
     for _ in 0..10 {
@@ -312,7 +313,7 @@ fn another_certificate_than_the_description_names_is_not_talked_to() {
 #[test]
 fn what_a_handshake_lost_is_sent_again() {
     let (own, certificate) = (identity(), identity());
-    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, own.fingerprint(), true);
+    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true));
     let mut call = with_browser(&certificate, own);
     browse(&mut call, BROWSER, &stun::request(USER, PASSWORD, true));
     let hello = browser.take_outgoing();
@@ -321,4 +322,103 @@ fn what_a_handshake_lost_is_sent_again() {
     assert_eq!(reason, TimerReason::Handshake);
     call.relay.handle_timeout(at);
     assert!(call.relay.poll_transmit().is_some());
+}
+
+/// A call between alice's phone, which makes keys by a handshake at the place that it describes, and bob's.
+fn with_handshakes(certificate: &Identity, own: Identity, is_active: bool, is_muxed: bool) -> Call {
+    let now = Instant::now();
+    let mut call = Call { relay: Relay::identified(now, Some(Arc::new(own))), now };
+    let dtls = DtlsTerms { is_muxed, ..handshake(certificate, is_active) };
+    call.agree(End::Near, Terms { dtls: Some(dtls), ..terms(ALICE, None) });
+    call.agree(End::Far, terms(BOB, None));
+    call
+}
+
+/// Lets a phone and the node shake hands at one port; what the node says first is in `first`.
+fn shake(call: &mut Call, port: Port, from: &str, phone: &mut dtls::Dtls, first: Vec<Vec<u8>>) {
+    let mut back = first;
+    for _ in 0..10 {
+        for datagram in back.drain(..) {
+            phone.handle_input(call.now, &datagram);
+        }
+        for datagram in phone.take_outgoing() {
+            call.relay.handle_input(call.now, port, at(from), &datagram);
+        }
+        while let Some(transmit) = call.relay.poll_transmit() {
+            assert_eq!((transmit.port, transmit.destination), (port, at(from)));
+            back.push(transmit.datagram);
+        }
+    }
+}
+
+#[test]
+fn a_phone_proves_itself_where_it_is_described_and_its_reports_have_a_handshake_of_their_own() {
+    let (own, certificate) = (identity(), identity());
+    let phone = |own: &Identity| dtls::Dtls::new(Instant::now(), &certificate, &handshake(own, true));
+    let (mut rtp, mut rtcp) = (phone(&own), phone(&own));
+    let mut call = with_handshakes(&certificate, own, false, false);
+    let near_rtcp = Port { is_rtcp: true, ..NEAR };
+    shake(&mut call, NEAR, ALICE, &mut rtp, Vec::new());
+    shake(&mut call, near_rtcp, "192.0.2.5:4001", &mut rtcp, Vec::new());
+    let (keys, others) = (rtp.keys().unwrap(), rtcp.keys().unwrap());
+    let (mut sealer, mut opener) = (Sealer::new(&keys.ours), Opener::new(&keys.theirs));
+    let sealed = sealer.seal_rtp(&packet(1, 7)).unwrap();
+    assert_eq!(call.pass(NEAR, ALICE, &sealed), Some((FAR, BOB.to_owned(), packet(1, 7))));
+    let (port, to, sealed) = call.pass(FAR, BOB, &packet(3, 8)).unwrap();
+    assert_eq!((port, to.as_str(), opener.open_rtp(&sealed).unwrap()), (NEAR, ALICE, packet(3, 8)));
+    let (mut sealer, mut opener) = (Sealer::new(&others.ours), Opener::new(&others.theirs));
+    let far_rtcp = Port { is_rtcp: true, ..FAR };
+    let sealed = sealer.seal_rtcp(&report(7)).unwrap();
+    assert!(
+        call.pass(near_rtcp, "192.0.2.5:4001", &sealed)
+            .is_some_and(|(port, _, plain)| (port, plain) == (far_rtcp, report(7)))
+    );
+    let (port, _, sealed) = call.pass(far_rtcp, "192.0.2.6:5001", &report(8)).unwrap();
+    assert_eq!((port, opener.open_rtcp(&sealed).unwrap()), (near_rtcp, report(8)));
+    assert_eq!(call.pass(NEAR, ALICE, &packet(9, 7)), None, "nothing without keys");
+}
+
+#[test]
+fn where_the_phone_waits_the_handshake_is_begun_at_its_described_address() {
+    let (own, certificate) = (identity(), identity());
+    let mut phone = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, false));
+    let mut call = with_handshakes(&certificate, own, true, true);
+    call.relay.handle_timeout(call.now);
+    let hello = call.relay.poll_transmit().unwrap();
+    assert_eq!((hello.port, hello.destination), (NEAR, at(ALICE)));
+    shake(&mut call, NEAR, ALICE, &mut phone, vec![hello.datagram]);
+    let keys = phone.keys().unwrap();
+    let sealed = Sealer::new(&keys.ours).seal_rtp(&packet(1, 7)).unwrap();
+    assert_eq!(call.pass(NEAR, ALICE, &sealed), Some((FAR, BOB.to_owned(), packet(1, 7))));
+    let (port, to, _) = call.pass(Port { is_rtcp: true, ..FAR }, "192.0.2.6:5001", &report(8)).unwrap();
+    assert_eq!((port, to.as_str()), (NEAR, ALICE), "one port for both");
+}
+
+#[test]
+fn greetings_of_strangers_are_not_answered_and_hinder_nobody() {
+    let (own, certificate, other) = (identity(), identity(), identity());
+    let mut stranger = dtls::Dtls::new(Instant::now(), &other, &handshake(&own, true));
+    let mut phone = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true));
+    let mut call = with_handshakes(&certificate, own, false, true);
+    let hello = stranger.take_outgoing();
+    for from in [MALLORY, "192.0.2.5:4444", BOB] {
+        for _ in 0..100 {
+            assert_eq!(call.pass(NEAR, from, &hello[0]), None, "{from}");
+        }
+    }
+    // In the phone's name: it costs a cookie, and the phone is not kept out.
+    let (_, to, cookie) = call.pass(NEAR, ALICE, &hello[0]).unwrap();
+    assert!(to == ALICE && cookie.len() <= hello[0].len(), "{}", cookie.len());
+    shake(&mut call, NEAR, ALICE, &mut phone, Vec::new());
+    assert!(phone.keys().is_some());
+}
+
+#[test]
+fn a_phone_with_another_certificate_than_described_is_neither_heard_nor_spoken_to() {
+    let (own, certificate, other) = (identity(), identity(), identity());
+    let mut phone = dtls::Dtls::new(Instant::now(), &other, &handshake(&own, true));
+    let mut call = with_handshakes(&certificate, own, false, true);
+    shake(&mut call, NEAR, ALICE, &mut phone, Vec::new());
+    assert_eq!(call.pass(FAR, BOB, &packet(3, 8)), None);
+    assert_eq!(call.pass(NEAR, ALICE, &packet(3, 7)), None);
 }

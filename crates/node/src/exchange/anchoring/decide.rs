@@ -36,6 +36,8 @@ pub(super) enum Kind {
     Plain,
     /// Keys in the description.
     Sdes,
+    /// Keys by a handshake at the described address.
+    Dtls,
     /// As browsers do.
     WebRtc,
     /// What is no RTP at all: not carried.
@@ -63,7 +65,10 @@ impl Offered {
         let kind = match media.protocol {
             "RTP/AVP" | "RTP/AVPF" => Kind::Plain,
             "RTP/SAVP" | "RTP/SAVPF" => Kind::Sdes,
-            "UDP/TLS/RTP/SAVPF" | "UDP/TLS/RTP/SAVP" => Kind::WebRtc,
+            "UDP/TLS/RTP/SAVPF" | "UDP/TLS/RTP/SAVP" => {
+                let mut lines = session.attributes.iter().chain(&media.attributes);
+                if lines.any(|line| line.starts_with("ice-ufrag:")) { Kind::WebRtc } else { Kind::Dtls }
+            }
             _ => Kind::Other,
         };
         Some(Offered { kind, is_ipv4 })
@@ -75,9 +80,13 @@ impl Offered {
         match (self.kind, is_browser) {
             (Kind::Plain, true) => Some([Profile::WebRtc, Profile::Optional, Profile::Sdes].into()),
             (Kind::Sdes, true) => Some([Profile::WebRtc, Profile::Sdes, Profile::Optional].into()),
+            (Kind::Dtls, true) => Some([Profile::WebRtc, Profile::Dtls, Profile::Optional].into()),
             (Kind::WebRtc, true) => Some([Profile::WebRtc].into()),
-            (Kind::Plain | Kind::WebRtc | Kind::Nothing, _) => Some([Profile::Optional, Profile::Sdes].into()),
-            (Kind::Sdes, false) => Some([Profile::Sdes, Profile::Optional].into()),
+            (Kind::Plain | Kind::WebRtc | Kind::Nothing, _) => {
+                Some([Profile::Optional, Profile::Sdes, Profile::Dtls].into())
+            }
+            (Kind::Sdes, false) => Some([Profile::Sdes, Profile::Dtls, Profile::Optional].into()),
+            (Kind::Dtls, false) => Some([Profile::Dtls, Profile::Sdes, Profile::Optional].into()),
             (Kind::Other, _) => None,
         }
     }
@@ -99,7 +108,9 @@ pub(super) fn at_once(policy: AnchorPolicy, invite: &Message, destination: &Dest
             let offered = Offered::read(invite)?;
             let fits = match offered.kind {
                 Kind::WebRtc => is_browser,
-                Kind::Plain | Kind::Sdes => !is_browser && offered.is_ipv4.is_none_or(|is_ipv4| is_ipv4 == reached),
+                Kind::Plain | Kind::Sdes | Kind::Dtls => {
+                    !is_browser && offered.is_ipv4.is_none_or(|is_ipv4| is_ipv4 == reached)
+                }
                 Kind::Nothing | Kind::Other => true,
             };
             if fits { None } else { offered.profiles(is_browser) }
@@ -113,8 +124,9 @@ pub(super) fn after(policy: AnchorPolicy, invite: &Message, status: u16) -> Opti
         return None;
     }
     match Offered::read(invite)?.kind {
-        Kind::Plain => Some([Profile::Sdes].into()),
-        Kind::Sdes => Some([Profile::Optional].into()),
+        Kind::Plain => Some([Profile::Sdes, Profile::Dtls].into()),
+        Kind::Sdes => Some([Profile::Dtls, Profile::Optional].into()),
+        Kind::Dtls => Some([Profile::Sdes, Profile::Optional].into()),
         Kind::WebRtc | Kind::Nothing | Kind::Other => None,
     }
 }
@@ -162,6 +174,11 @@ mod tests {
         invite("application/sdp", &format!("{origin}m=audio 4000 {protocol} 0\r\n"))
     }
 
+    fn browsers(host: &str) -> Message {
+        let offer = String::from_utf8(offering("UDP/TLS/RTP/SAVPF", host).body().to_vec()).unwrap();
+        invite("application/sdp", &format!("{offer}a=ice-ufrag:some\r\n"))
+    }
+
     fn at(address: &str) -> Destination {
         Destination::Flow(Flow::Udp { listener: 0, remote: address.parse().unwrap() })
     }
@@ -178,14 +195,18 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_the_description_is_answered_with_the_other_kind() {
-        for (protocol, profile) in [("RTP/AVP", Profile::Sdes), ("RTP/SAVP", Profile::Optional)] {
+    fn a_refusal_of_the_description_is_answered_with_the_other_kinds() {
+        for (protocol, profiles) in [
+            ("RTP/AVP", [Profile::Sdes, Profile::Dtls]),
+            ("RTP/SAVP", [Profile::Dtls, Profile::Optional]),
+            ("UDP/TLS/RTP/SAVP", [Profile::Sdes, Profile::Optional]),
+        ] {
             let invite = offering(protocol, "192.0.2.5");
-            assert_eq!(after(AnchorPolicy::Auto, &invite, 488), Some([profile].into()));
+            assert_eq!(after(AnchorPolicy::Auto, &invite, 488), Some(profiles.into()));
             assert_eq!(after(AnchorPolicy::Never, &invite, 488), None);
             assert_eq!(after(AnchorPolicy::Auto, &invite, 486), None);
         }
-        assert_eq!(after(AnchorPolicy::Always, &offering("UDP/TLS/RTP/SAVPF", "192.0.2.5"), 488), None);
+        assert_eq!(after(AnchorPolicy::Always, &browsers("192.0.2.5"), 488), None);
     }
 
     #[test]
@@ -195,12 +216,14 @@ mod tests {
             Destination::Flow(Flow::Stream { transport, listener: 0, connection: 1, remote })
         };
         let (phone, browser) = (stream(Transport::Tcp), stream(Transport::Wss));
-        let (plain, web) = (offering("RTP/AVP", "192.0.2.5"), offering("UDP/TLS/RTP/SAVPF", "0.0.0.0"));
+        let (plain, web) = (offering("RTP/AVP", "192.0.2.5"), browsers("0.0.0.0"));
         let first = |invite, destination| Some(at_once(AnchorPolicy::Auto, invite, destination)?[0]);
         assert_eq!(first(&plain, &phone), None);
         assert_eq!(first(&web, &browser), None);
         assert_eq!(first(&plain, &browser), Some(Profile::WebRtc));
         assert_eq!(first(&web, &phone), Some(Profile::Optional));
+        let certified = offering("UDP/TLS/RTP/SAVP", "192.0.2.5");
+        assert_eq!((first(&certified, &phone), first(&certified, &browser)), (None, Some(Profile::WebRtc)));
     }
 
     #[test]

@@ -338,7 +338,7 @@ fn source_of(request: &Message) -> Option<IpAddr> {
 fn described_address(invite: &Message) -> Option<IpAddr> {
     let session = Session::parse(invite.body()).ok()?;
     let media = session.media.iter().find(|media| media.port != 0)?;
-    if media.protocol.starts_with("UDP/TLS/") {
+    if session.attributes.iter().chain(&media.attributes).any(|line| line.starts_with("ice-ufrag:")) {
         // Browsers write whatever came first; checks find out where they are.
         return None;
     }
