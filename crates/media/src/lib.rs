@@ -6,11 +6,16 @@
 pub mod anchoring;
 pub mod codec;
 pub mod echo;
+pub mod g711;
 pub mod io;
 pub mod mos;
 pub mod relay;
+pub mod resample;
 pub mod rtcp;
 pub mod rtp;
 pub mod sdes;
 pub mod sdp;
+pub mod sound;
 pub mod srtp;
+pub mod talk;
+pub mod wav;

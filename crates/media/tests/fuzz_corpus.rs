@@ -10,6 +10,8 @@ mod anchoring;
 mod media_packet;
 #[path = "../../../fuzz/checks/sdp.rs"]
 mod sdp;
+#[path = "../../../fuzz/checks/wav.rs"]
+mod wav;
 
 fn replay(target: &str, check: fn(&[u8])) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
@@ -36,4 +38,9 @@ fn calls_that_are_carried_in_the_corpus_hold() {
 #[test]
 fn datagrams_of_the_corpus_hold() {
     replay("media_packet", media_packet::check);
+}
+
+#[test]
+fn files_of_the_corpus_hold() {
+    replay("wav", wav::check);
 }

@@ -9,6 +9,8 @@ use meshtone_node::bootstrap::Peer;
 use meshtone_node::{DigestRule, PublicUrl, RoleChoice};
 use serde::Deserialize;
 
+use crate::call::LONGEST;
+
 /// The version of the link protocol, as its ALPN says it: `meshtone/1`.
 const LINK_VERSION: u32 = 1;
 
@@ -54,6 +56,8 @@ pub(crate) enum Command {
     Backup(BackupOptions),
     /// Make a node's data folder, named by --data, from what `backup` wrote
     Restore(RestoreOptions),
+    /// Call somebody through the running node: play a file, record what is heard
+    Call(Box<CallOptions>),
     /// Show how the running node stands
     Status(StatusOptions),
     /// Show the versions of program, link protocol and data folder
@@ -429,6 +433,40 @@ pub(crate) struct RestoreOptions {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 there was a call; 1 it could not be tried; 10 busy; 11 nobody answers or is reached;\n\
+                        12 no such address; 13 declined; 14 refused otherwise; 130 given up before an answer"
+)]
+pub(crate) struct CallOptions {
+    /// Whom to call: an address such as bob@example.net, or a name or number of the node's own domain
+    pub(crate) address: String,
+
+    /// The user who calls [default: the only one there is]
+    #[arg(long = "as", value_name = "USER")]
+    pub(crate) user: Option<String>,
+
+    /// A WAV file to be played [default: a tone now and then]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) play: Option<PathBuf>,
+
+    /// Hang up when the file is over
+    #[arg(long, requires = "play")]
+    pub(crate) hang_up: bool,
+
+    /// The WAV file to write what is heard to, 8000 samples a second
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+
+    /// For how long to talk at most: a number and s, m, h or d
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_call_duration)]
+    pub(crate) longest: Option<Duration>,
+
+    /// Print what happens as JSON objects, one a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct StatusOptions {
     /// Print JSON
     #[arg(long)]
@@ -464,6 +502,10 @@ fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     };
     let number: u64 = number.parse().map_err(|_| wrong)?;
     number.checked_mul(seconds).map(Duration::from_secs).ok_or(wrong)
+}
+
+fn parse_call_duration(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).and_then(|time| (time <= LONGEST).then_some(time).ok_or("a call lasts a day at most"))
 }
 
 /// Program, link protocol and data folder: what two machines compare first when something does not fit.

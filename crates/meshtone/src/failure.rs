@@ -14,11 +14,21 @@ use meshtone_node::store::StoreError;
 pub(crate) struct Failure {
     error: String,
     hint: String,
+    code: u8,
 }
 
 impl Failure {
     pub(crate) fn new(error: impl Into<String>, hint: impl Into<String>) -> Failure {
-        Failure { error: error.into(), hint: hint.into() }
+        Failure { error: error.into(), hint: hint.into(), code: 1 }
+    }
+
+    /// The same with another exit code than 1.
+    pub(crate) fn with_code(self, code: u8) -> Failure {
+        Failure { code, ..self }
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        self.code
     }
 }
 

@@ -3,6 +3,7 @@
 mod administer;
 mod authority;
 mod backup;
+mod call;
 mod client;
 mod command;
 mod config;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");
-            ExitCode::FAILURE
+            ExitCode::from(failure.code())
         }
     }
 }
@@ -54,6 +55,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Key(command) => people::key(&data, command),
         Command::Backup(options) => backup::backup(&data, &options),
         Command::Restore(options) => backup::restore(&data, &options),
+        Command::Call(options) => call::call(&data, *options),
         Command::Status(options) => administer::status(&data, options.json),
         Command::Version => {
             output::print(&command::long_version());

@@ -19,6 +19,7 @@
 //! | `web` | the pages that browsers are served |
 //! | `renewal` | this node's certificates, before they run out |
 //! | `revocation` | which nodes the authority has revoked |
+//! | [`softphone`] | a phone for the command line |
 //! | [`store`] | the data folder |
 
 pub mod account;
@@ -35,6 +36,7 @@ mod member;
 mod node;
 mod renewal;
 mod revocation;
+pub mod softphone;
 mod status;
 pub mod store;
 mod transport;
@@ -48,8 +50,9 @@ pub use exchange::policy;
 pub use exchange::shown::Callers;
 pub use exchange::trunk;
 pub use member::MemberError;
+pub use meshtone_media::{resample, sound, wav};
 pub use meshtone_overlay::RoleChoice;
-pub use meshtone_sip::digest::Algorithm;
+pub use meshtone_sip::digest::{Algorithm, Ha1};
 pub use node::{Config, Node, StartError, Summary};
 pub use transport::tls::certificate::CertificateError;
 pub use web::{EnrolHere, NotPublic, PublicUrl};

@@ -640,7 +640,7 @@ fn kept_key(store: &Store, setting: Setting) -> Result<[u8; 32], StoreError> {
     Ok(key)
 }
 
-fn random_key() -> [u8; 32] {
+pub(crate) fn random_key() -> [u8; 32] {
     let mut key = [0; 32];
     SystemRandomness::default().fill(&mut key);
     key
@@ -650,7 +650,7 @@ fn random_key() -> [u8; 32] {
 const RANDOM_POOL: usize = 256;
 
 /// The operating system's randomness, for the engine's tags, branches and keys.
-struct SystemRandomness {
+pub(crate) struct SystemRandomness {
     pool: [u8; RANDOM_POOL],
     /// So many at the end were not given to anybody.
     left: usize,

@@ -5,6 +5,7 @@
 mod anchored;
 mod ports;
 mod session;
+mod talk;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::sdp::SdpError;
 pub use anchored::{AnchoredCall, Facing, Monitor, Place};
 pub use ports::{PortPair, PortRange};
 pub use session::EchoSession;
+pub use talk::TalkSession;
 
 /// Why no session could be started or changed.
 #[derive(Debug, Error)]

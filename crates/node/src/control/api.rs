@@ -406,6 +406,19 @@ pub struct NewUser {
     pub digest: Vec<String>,
 }
 
+/// What a phone of a user's needs that runs on the node's own machine.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserLogin {
+    /// The name.
+    pub user: String,
+    /// The domain, which is the digest realm as well.
+    pub domain: String,
+    /// The node's address for SIP over UDP.
+    pub server: SocketAddr,
+    /// H(user:realm:password) for each digest algorithm that the user may use, by its name. A secret.
+    pub ha1: Vec<(String, String)>,
+}
+
 /// What to change of a user; what is missing stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,6 +9,7 @@
 //! | `GET /users` | [`UserList`] |
 //! | `POST /users` [`NewUser`] | 201, [`UserCredentials`] |
 //! | `POST /users/{name}/password` | [`UserCredentials`] |
+//! | `GET /users/{name}/login` | [`UserLogin`] |
 //! | `PATCH /users/{name}` [`UserChanges`] | [`UserRow`] |
 //! | `DELETE /users/{name}` | 204 |
 //! | `POST /invites` [`NewInvite`] | 201, [`Invite`] |
@@ -35,7 +36,8 @@ pub use api::{
     AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
     Failure, FinishedCall, ForeignCertificate, Heard, Invite, KeyChange, KeyList, KeyRow, Link, MailStatus, Mailed,
     NewBackup, NewInvite, NewKey, NewRevocation, NewUser, NodeList, NodeRow, Passphrase, Reached, Registration, Role,
-    Search, ServerStatus, Sound, Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
+    Search, ServerStatus, Sound, Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserLogin, UserRow,
+    Warning,
 };
 pub use socket::{SOCKET, bind, remove};
 
@@ -116,6 +118,19 @@ impl Control {
                 "start the node with `--digest` and what is missing, or let {user} use all with `meshtone user set {user} --any-digest`"
             ),
         })
+    }
+
+    /// Where a phone on this machine reaches the node.
+    fn near_server(&self) -> Option<SocketAddr> {
+        let mut sip = self.status.sip().into_iter().next()?;
+        if sip.ip().is_unspecified() {
+            sip.set_ip(if sip.is_ipv4() {
+                IpAddr::from([127, 0, 0, 1])
+            } else {
+                IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16])
+            });
+        }
+        Some(sip)
     }
 
     /// What to type into a phone as its server: our SIP address. Where we listen on all of them, one that the links

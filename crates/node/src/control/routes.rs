@@ -14,7 +14,7 @@ use meshtone_identity::Role;
 use meshtone_sip::digest::Algorithm;
 
 use super::api::{
-    CertificateList, Failure, Invite, NewInvite, NewUser, UserChanges, UserCredentials, UserList, UserRow,
+    CertificateList, Failure, Invite, NewInvite, NewUser, UserChanges, UserCredentials, UserList, UserLogin, UserRow,
 };
 use super::{Control, backup, nodes, people};
 use crate::account::{AccountError, Accounts, Changes, Credentials};
@@ -29,6 +29,7 @@ pub(super) fn router(control: Control) -> Router {
         .route("/users", get(list_users).post(add_user))
         .route("/users/{name}", patch(change_user).delete(remove_user))
         .route("/users/{name}/password", post(change_password))
+        .route("/users/{name}/login", get(user_login))
         .route("/invites", post(invite))
         .route("/backup", post(backup::make))
         .route("/authority/certificates", get(list_certificates))
@@ -96,6 +97,23 @@ fn algorithms(tokens: &[String]) -> Result<Vec<Algorithm>, Failed> {
 async fn change_password(State(control): State<Control>, Path(user): Path<String>) -> Result<Response, Failed> {
     let changed = change(&control, move |accounts| accounts.passwd(&user)).await?;
     Ok(Json(credentials(&control, changed)).into_response())
+}
+
+async fn user_login(State(control): State<Control>, Path(user): Path<String>) -> Result<Response, Failed> {
+    let accounts = &control.accounts;
+    if accounts.find(&user).is_none() {
+        return Err(AccountError::Unknown { user }.into());
+    }
+    let known = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512_256].into_iter().filter_map(|algorithm| {
+        Some((algorithm.as_str().to_owned(), accounts.ha1(&user, algorithm)?.as_str().to_owned()))
+    });
+    let server = control.near_server().ok_or(Failed {
+        status: StatusCode::CONFLICT,
+        error: "the node listens for SIP nowhere".to_owned(),
+        hint: "name an address with `run --sip`",
+    })?;
+    let domain = accounts.domain().to_owned();
+    Ok(Json(UserLogin { ha1: known.collect(), user, domain, server }).into_response())
 }
 
 async fn remove_user(State(control): State<Control>, Path(user): Path<String>) -> Result<Response, Failed> {
