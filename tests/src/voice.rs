@@ -45,6 +45,11 @@ impl Voice {
         Voice { socket, shared, tone_hz, threads }
     }
 
+    /// The frequency it speaks with.
+    pub fn tone_hz(&self) -> f64 {
+        self.tone_hz
+    }
+
     /// A description of it: one stream of PCMU.
     pub fn sdp(&self) -> String {
         let local = self.socket.local_addr().expect("a bound socket");
