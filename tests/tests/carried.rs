@@ -1,12 +1,13 @@
-//! What passes through a call that a node carries besides its sound: what is heard before the answer, and digits.
+//! What passes through a call that a node carries besides its sound: what is heard before the answer, digits, and
+//! transfers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::Ipv4Addr;
 
 use meshtone_tests::phone::Protection;
-use meshtone_tests::scripted::Sip;
-use meshtone_tests::tone::{ALICE_HZ, BOB_HZ, CAROL_HZ};
+use meshtone_tests::scripted::{Dialog, SDP, Sip};
+use meshtone_tests::tone::{ALICE_HZ, BOB_HZ, CAROL_HZ, tone_heard};
 use meshtone_tests::voice::Voice;
 use meshtone_tests::{Mesh, PhoneOptions, SOON, ScriptedPhone, eventually};
 
@@ -106,4 +107,77 @@ fn digits_pressed_during_a_call_arrive_either_way() {
         alice.hang_up();
         other.wait_closed(SOON);
     }
+}
+
+#[test]
+fn a_phone_that_is_transferred_calls_the_third_one_and_they_hear_each_other() {
+    let mesh = node();
+    let phone = |user: &str, hz| PhoneOptions::new(user, &mesh.user(user), mesh.sip(1), hz).start();
+    let (mut alice, mut bob, mut carol) = (phone("alice", ALICE_HZ), phone("bob", BOB_HZ), phone("carol", CAROL_HZ));
+    alice.dial(BOB);
+    bob.wait_established();
+    alice.wait_established();
+    alice.wait_recorded();
+    alice.command("transfer", "sip:carol@mesh.test");
+    carol.wait_established();
+    // Told by the other side's NOTIFY that it worked, the phone that transferred hangs up.
+    alice.wait_closed(SOON);
+    alice.assert_heard(BOB_HZ);
+    carol.wait_recorded();
+    eventually(SOON, "sound at bob's phone", || bob.bit_rates().1 > 50_000);
+    carol.hang_up();
+    bob.wait_event("CALL_CLOSED", SOON);
+    carol.assert_heard(BOB_HZ);
+    eventually(SOON, "carol's tone at bob's phone", || bob.recordings().iter().any(|path| tone_heard(path, CAROL_HZ)));
+}
+
+/// What a Replaces names a dialog by towards who was called in it.
+fn replaced(invite: &Sip, dialog: &Dialog) -> String {
+    let called = dialog.request("BYE").from;
+    let tag = |value: &str| value.split(";tag=").nth(1).unwrap().to_owned();
+    let caller = tag(invite.header("From").unwrap());
+    format!("{};to-tag={};from-tag={caller}", invite.header("Call-ID").unwrap(), tag(&called))
+}
+
+#[test]
+fn a_transfer_names_the_far_end_of_the_call_that_is_to_be_replaced_and_a_refusal_passes() {
+    let mesh = node();
+    let mut phones = ["alice", "bob", "carol"].map(|user| {
+        let mut phone = ScriptedPhone::udp(mesh.sip(1)).of(user, &mesh.user(user));
+        phone.register();
+        phone
+    });
+    let [alice, bob, carol] = &mut phones;
+    let sent = alice.invite(BOB);
+    let at_bob = bob.incoming("INVITE");
+    bob.reply(&at_bob, 200, "OK", SDP);
+    let mut first = alice.established(&sent);
+    bob.incoming("ACK");
+    let sent = alice.invite("sip:carol@mesh.test");
+    let at_carol = carol.incoming("INVITE");
+    let in_call = carol.accept_later(&at_carol);
+    let answer = alice.wait_status(&sent, 200);
+    carol.incoming("ACK");
+    let own_tag = sent.request.from.split(";tag=").nth(1).unwrap().to_owned();
+    let other_tag = answer.header("To").and_then(|to| to.split(";tag=").nth(1)).unwrap().to_owned();
+    let named = format!("{}%3Bto-tag%3D{other_tag}%3Bfrom-tag%3D{own_tag}", sent.request.call_id.replace('@', "%40"));
+    let refer_to = format!("<sip:carol@mesh.test?Replaces={named}>");
+
+    let refer = alice.send(&first.next_request("REFER").with("Refer-To", &refer_to));
+    let at_bob = bob.incoming("REFER");
+    let wanted = replaced(&at_carol, &in_call);
+    let escaped = wanted.replace(';', "%3B").replace('=', "%3D").replace('@', "%40");
+    assert!(
+        at_bob.header("Refer-To").unwrap().contains(&format!("sip:carol@mesh.test?Replaces={escaped}")),
+        "{at_bob}"
+    );
+    bob.reply(&at_bob, 405, "Method Not Allowed", "");
+    assert_eq!(alice.final_answer(&refer).status(), 405);
+
+    // Whoever follows reaches the phone with it.
+    let request =
+        bob.request("INVITE", "sip:carol@mesh.test").with_body("application/sdp", SDP).with("Replaces", &wanted);
+    bob.start(&request);
+    let replacing = carol.incoming("INVITE");
+    assert_eq!(replacing.header("Replaces"), Some(wanted.as_str()));
 }

@@ -30,6 +30,7 @@ use crate::exchange::Exchange;
 use crate::exchange::allowance::Allowances;
 use crate::exchange::anchoring::{self, AnchorPolicy, Anchors};
 use crate::exchange::attestation::Originations;
+use crate::exchange::bridge::Replacements;
 use crate::exchange::calls::Calls;
 use crate::exchange::digest::{DigestPolicy, DigestRule};
 use crate::exchange::first_stage::{self, FirstStage};
@@ -326,6 +327,7 @@ impl Node {
 
         let mut tasks = JoinSet::new();
         let mut shards = Vec::new();
+        let replacements = Replacements::default();
         for (index, (inbox, answers)) in receivers.into_iter().zip(inboxes.clone()).enumerate() {
             let mut server = ServerConfig::new(flow_token_key);
             server.forwarding.asks_about_redirects = true;
@@ -346,7 +348,7 @@ impl Node {
                 forwarded: HashMap::new(),
                 subscribers: BTreeMap::new(),
                 counted: Default::default(),
-                trunks: TrunkWork::default(),
+                trunks: TrunkWork::sharing(replacements.clone()),
                 anchors: Anchors::default(),
                 workers,
             };

@@ -44,7 +44,7 @@ pub use command::{
     Secret, SubscriptionAnswer,
 };
 pub use event::{AgentEvent, SubscriptionState, Termination};
-pub use replaces::Replaced;
+pub use replaces::{Replaced, with_replaces_mapped};
 pub(crate) use stack::{Answer, Stack};
 pub(crate) use within::{Question, Verdict, tell_reason};
 

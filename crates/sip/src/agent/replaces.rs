@@ -42,10 +42,52 @@ impl Agent {
     pub(crate) fn refer_to_replacing(&self, id: DialogId, uri: &str) -> Option<String> {
         let dialog = &self.sessions.get(&id)?.dialog;
         let remote = dialog.remote_tag.as_deref()?;
-        let value = format!("{};to-tag={remote};from-tag={}", dialog.call_id, dialog.local_tag);
+        let value = value(&dialog.call_id, remote, &dialog.local_tag);
         let separator = if uri.contains('?') { '&' } else { '?' };
         Some(format!("{uri}{separator}Replaces={}", escaped(&value)))
     }
+}
+
+impl Agent {
+    /// What Replaces names one of our dialogs by towards the other side, and what the other side has it named by towards us.
+    pub(crate) fn replaces_values(&self, id: DialogId) -> Option<(String, String)> {
+        let dialog = &self.sessions.get(&id)?.dialog;
+        let (local, remote) = (dialog.local_tag.as_str(), dialog.remote_tag.as_deref()?);
+        Some((value(&dialog.call_id, remote, local), value(&dialog.call_id, local, remote)))
+    }
+}
+
+/// Returns the URI of a Refer-To with another dialog in its Replaces, where `map` knows one in the place of that which it names. All else,
+/// and what is not understood, stays as it is.
+pub fn with_replaces_mapped(uri: &str, map: impl Fn(&str) -> Option<String>) -> String {
+    let Some((address, headers)) = uri.split_once('?') else { return uri.to_owned() };
+    let mapped = |header: &str| {
+        let (name, escaped_value) = header.split_once('=').filter(|(name, _)| name.eq_ignore_ascii_case("Replaces"))?;
+        let text = percent_decode(escaped_value)?;
+        let named = Reference::parse(&text)?;
+        let other = map(&value(named.call_id, named.to_tag, named.from_tag))?;
+        let early_only = if named.early_only { ";early-only" } else { "" };
+        Some(format!("{name}={}", escaped(&(other + early_only))))
+    };
+    let headers: Vec<String> =
+        headers.split('&').map(|header| mapped(header).unwrap_or_else(|| header.to_owned())).collect();
+    format!("{address}?{}", headers.join("&"))
+}
+
+/// The value of a Replaces field (RFC 3891 §6.1).
+fn value(call_id: &str, to_tag: &str, from_tag: &str) -> String {
+    format!("{call_id};to-tag={to_tag};from-tag={from_tag}")
+}
+
+/// The text behind escapes; `None` where they are broken or hide what is no text.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        out.push(if byte == b'%' { digit(bytes.next())? << 4 | digit(bytes.next())? } else { byte });
+    }
+    String::from_utf8(out).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
 struct Reference<'a> {
@@ -90,4 +132,33 @@ fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_referral_names_the_dialog_that_is_known_in_the_place_of_the_named_one() {
+        let map = |value: &str| (value == "a@b;to-tag=1;from-tag=2").then(|| "c;to-tag=3;from-tag=4".to_owned());
+        for (uri, mapped) in [
+            ("sip:x@y?Replaces=a%40b%3Bto-tag%3D1%3Bfrom-tag%3D2", "sip:x@y?Replaces=c%3Bto-tag%3D3%3Bfrom-tag%3D4"),
+            (
+                "sip:x@y;p?Subject=s&replaces=a%40b%3Bfrom-tag%3D2%3Bto-tag%3D1%3Bearly-only&Require=replaces",
+                "sip:x@y;p?Subject=s&replaces=c%3Bto-tag%3D3%3Bfrom-tag%3D4%3Bearly-only&Require=replaces",
+            ),
+        ] {
+            assert_eq!(with_replaces_mapped(uri, map), mapped);
+        }
+        for uri in [
+            "sip:x@y",
+            "sip:x@y?Replaces=other%3Bto-tag%3D1%3Bfrom-tag%3D2",
+            "sip:x@y?Replaces=a%4",
+            "sip:x@y?Replaces=a%0D%0A",
+            "sip:x@y?Replaces",
+            "sip:x@y?",
+        ] {
+            assert_eq!(with_replaces_mapped(uri, map), uri);
+        }
+    }
 }

@@ -175,6 +175,11 @@ impl Server {
         self.agent.refer_to_replacing(dialog, uri)
     }
 
+    /// What Replaces (RFC 3891) names a dialog by towards the other side, and what the other side has it named by towards us.
+    pub fn replaces_values(&self, dialog: DialogId) -> Option<(String, String)> {
+        self.agent.replaces_values(dialog)
+    }
+
     /// Which dialog of ours an INVITE wants to replace (RFC 3891). Who may do so is for the node to decide.
     pub fn find_replaced(&self, request: &Message) -> Replaced {
         self.agent.find_replaced(request)

@@ -45,6 +45,7 @@ const PASSED: &[Header] = &[
     Header::Reason,
     Header::ReferredBy,
     Header::RejectContact,
+    Header::Replaces,
     Header::ReplyTo,
     Header::Subject,
     Header::UserAgent,

@@ -67,6 +67,7 @@ impl Bridges {
         for (dialog, _) in &bridge.dialogs {
             self.by_dialog.remove(dialog);
         }
+        self.forget_names(&bridge.names);
         if let Some(at) = bridge.ends_at {
             self.deadlines.remove(&(at, id));
         }

@@ -5,7 +5,7 @@
 //! answers, digits, the end and its reason. Everything a description says goes through [`description`], where a bridge that carries
 //! the media ([`NearCall::media`]) writes it anew.
 //!
-//! Inside: `setup` (from ringing to the answer), `within` (changes and requests during the call), `ending`. Which calls to bridge,
+//! Inside: `setup` (from ringing to the answer), `within` (changes and requests during the call), `transfer`, `ending`. Which calls to bridge,
 //! and where to, is others' business: they place the far call ([`Bridges::call`]) and hear of it by [`BridgeEvent`]. No clock and
 //! no socket here: the time and the [`Server`] are handed in. The agent bounds the dialogs, and with them the bridges.
 
@@ -14,17 +14,23 @@ mod ending;
 mod setup;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod within;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use meshtone_media::io::AnchoredCall;
-use meshtone_sip::agent::{Acceptance, AgentEvent, AgentRequestId, Body, DialogId, OutgoingCall, Reliability};
+use meshtone_sip::agent::{
+    Acceptance, AgentEvent, AgentRequestId, Body, DialogId, OutgoingCall, Reliability, SubscriptionId,
+};
 use meshtone_sip::message::{Header, Message, Method};
 use meshtone_sip::server::{Event, RequestId, Server};
 
 use description::{Role, passed};
+use transfer::Referral;
+
+pub(crate) use transfer::Replacements;
 
 /// The session timer asked of both sides (RFC 4028 §4 recommends half an hour): so long may a side that lost power go unnoticed.
 pub(crate) const SESSION_TIMER: Duration = Duration::from_secs(1800);
@@ -96,6 +102,8 @@ impl Side {
 #[derive(Debug, Default)]
 struct Leg {
     dialog: Option<DialogId>,
+    /// Ours towards it.
+    contact: String,
     /// Whether its Allow names UPDATE.
     updates: bool,
     /// What it last described, and what was described to it.
@@ -146,6 +154,8 @@ struct Bridge {
     longest: Option<Duration>,
     ends_at: Option<Instant>,
     end_reason: Option<String>,
+    /// What its dialogs are named by in transfers.
+    names: Vec<String>,
 }
 
 impl Bridge {
@@ -166,6 +176,9 @@ pub(crate) struct Bridges {
     by_dialog: HashMap<DialogId, (BridgeId, Side)>,
     /// Requests passed on within a call, and what they answer.
     passed: HashMap<AgentRequestId, RequestId>,
+    /// Transfers under way, by what the other side tells of them.
+    referrals: HashMap<SubscriptionId, Referral>,
+    replacements: Replacements,
     deadlines: BTreeSet<(Instant, BridgeId)>,
     events: VecDeque<BridgeEvent>,
 }
@@ -175,10 +188,11 @@ impl Bridges {
     pub(crate) fn begin(&mut self, call: NearCall) -> BridgeId {
         self.last += 1;
         let id = BridgeId(self.last);
-        let mut near = Leg { said: description::of(&call.invite), ..Leg::default() };
+        let contact = call.contact.clone();
+        let mut near = Leg { said: description::of(&call.invite), contact, ..Leg::default() };
         near.learn(&call.invite);
         let mut answer = Acceptance::new(&call.contact);
-        answer.handles = handled(call.messages);
+        answer.handles = handled(call.messages, call.media.is_some());
         answer.session_timer = Some(SESSION_TIMER);
         answer.tag = call.tag;
         let bridge = Bridge {
@@ -195,6 +209,7 @@ impl Bridges {
             longest: None,
             ends_at: None,
             end_reason: None,
+            names: Vec::new(),
         };
         self.by_invite.insert(call.id, id);
         self.bridges.insert(id, bridge);
@@ -228,7 +243,7 @@ impl Bridges {
         order.body.clone_from(&offer);
         order.session_timer = Some(SESSION_TIMER);
         order.handles.clone_from(&bridge.answer.handles);
-        bridge.far = Leg { told: offer, ..Leg::default() };
+        bridge.far = Leg { told: offer, contact: order.contact.clone(), ..Leg::default() };
         let call = server.place_call(now, order);
         bridge.far.dialog = Some(call);
         self.attach(id, call, Side::Far);
@@ -325,6 +340,17 @@ impl Bridges {
                     server.reject(now, asked, ending::within_status(status), "", &[]);
                 }
             }
+            AgentEvent::Refer { id, dialog, ref refer_to, ref request } if self.by_dialog.contains_key(&dialog) => {
+                self.on_refer(server, now, (id, dialog), refer_to, request);
+            }
+            AgentEvent::ReferProgress { subscription, status, .. } if self.referrals.contains_key(&subscription) => {
+                self.on_refer_progress(server, now, subscription, status);
+            }
+            AgentEvent::SubscriptionEnded { subscription, ref reason, .. }
+                if self.referrals.contains_key(&subscription) =>
+            {
+                self.on_referral_ended(server, now, subscription, reason);
+            }
             other @ (AgentEvent::Progress { .. }
             | AgentEvent::Answered { .. }
             | AgentEvent::Failed { .. }
@@ -388,8 +414,9 @@ impl Bridges {
 }
 
 /// The methods that a bridge passes on within a call.
-fn handled(messages: bool) -> Vec<Method> {
-    if messages { vec![Method::Info, Method::Message] } else { vec![Method::Info] }
+fn handled(messages: bool, transfers: bool) -> Vec<Method> {
+    let optional = [(Method::Message, messages), (Method::Refer, transfers)];
+    [(Method::Info, true)].into_iter().chain(optional).filter_map(|(method, passes)| passes.then_some(method)).collect()
 }
 
 fn lists(message: &Message, header: Header) -> bool {

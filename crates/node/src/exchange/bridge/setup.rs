@@ -102,6 +102,7 @@ impl Bridges {
         }
         self.attach(id, near, Side::Near);
         self.events.push_back(BridgeEvent::Answered { bridge: id });
+        self.remember_names(server, id);
         if moved && !wants_answer {
             self.tell_anew(server, now, dialog);
         }

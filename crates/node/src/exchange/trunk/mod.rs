@@ -36,7 +36,7 @@ use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::Destination;
 use tokio::sync::mpsc;
 
-use super::bridge::{BridgeId, Bridges};
+use super::bridge::{BridgeId, Bridges, Replacements};
 use super::policy::number;
 use super::worker::Worker;
 use crate::location::dns::{LocateError, Server};
@@ -101,6 +101,13 @@ pub(crate) enum TrunkInput {
     HomeNodes { id: RequestId, request: Message, targets: Vec<Target> },
     /// Take the registrations back; the sender is dropped when that is done.
     Leave(mpsc::Sender<()>),
+}
+
+impl TrunkWork {
+    /// That of a worker whose node has these calls that transfers may name.
+    pub(crate) fn sharing(replacements: Replacements) -> TrunkWork {
+        TrunkWork { bridges: Bridges::sharing(replacements), ..TrunkWork::default() }
+    }
 }
 
 impl Trunks {
