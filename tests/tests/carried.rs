@@ -181,3 +181,23 @@ fn a_transfer_names_the_far_end_of_the_call_that_is_to_be_replaced_and_a_refusal
     let replacing = carol.incoming("INVITE");
     assert_eq!(replacing.header("Replaces"), Some(wanted.as_str()));
 }
+
+#[test]
+fn what_a_user_wants_holds_for_calls_to_and_from_her_and_no_others() {
+    let mut mesh = Mesh::start(1);
+    mesh.node_mut(1).terminate();
+    mesh.node_mut(1).run_configured("[media.users]\nbob = \"always\"\n");
+    let mut phones = ["alice", "bob", "carol"].map(|user| {
+        let mut phone = ScriptedPhone::udp(mesh.sip(1)).of(user, &mesh.user(user));
+        phone.register();
+        phone
+    });
+    for (caller, called, is_carried) in [(0, 1, true), (1, 2, true), (2, 0, false)] {
+        let target = phones[called].address();
+        let sent = phones[caller].invite(&target);
+        let offered = phones[called].incoming("INVITE");
+        assert_eq!(offered.body != SDP.as_bytes(), is_carried, "{caller} calls {called}: {offered}");
+        phones[called].reply(&offered, 486, "Busy Here", "");
+        assert_eq!(phones[caller].final_answer(&sent).status(), 486);
+    }
+}

@@ -1,5 +1,6 @@
 //! Settings: a flag wins over the environment (clap sees to both), and that over the TOML file.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use meshtone_node::policy::Outside;
 use meshtone_node::trunk::settings::Trunk;
 use serde::Deserialize;
 
-use meshtone_node::{AnchorPolicy, Callers, DigestRule, EnrolHere, Network, PublicUrl};
+use meshtone_node::{AnchorPolicy, AnchorRules, Callers, DigestRule, EnrolHere, Network, PublicUrl};
 
 use crate::authority;
 use crate::command::{OverlayRole, PortRange};
@@ -67,7 +68,7 @@ pub(crate) struct Settings {
     pub(crate) no_mdns: bool,
     pub(crate) role: Option<OverlayRole>,
     pub(crate) rtp_ports: Option<PortRange>,
-    pub(crate) anchor: AnchorPolicy,
+    pub(crate) anchor: AnchorRules,
     pub(crate) join: Option<String>,
     pub(crate) log: Option<String>,
     pub(crate) outside: Outside,
@@ -113,19 +114,24 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct MediaTable {
     anchor: Option<String>,
+    #[serde(default)]
+    users: BTreeMap<String, String>,
 }
 
 impl MediaTable {
     /// What is meant, or what is wrong with it and a hint.
-    fn read(self) -> Result<AnchorPolicy, (String, &'static str)> {
-        match self.anchor.as_deref() {
-            None | Some("auto") => Ok(AnchorPolicy::Auto),
-            Some("always") => Ok(AnchorPolicy::Always),
-            Some("never") => Ok(AnchorPolicy::Never),
-            Some(other) => {
-                Err((format!("`anchor` is `{other}`"), "it is \"auto\" (as without it), \"always\" or \"never\""))
-            }
-        }
+    fn read(self) -> Result<AnchorRules, (String, &'static str)> {
+        let policy = |what: &str, text: &str| match text {
+            "auto" => Ok(AnchorPolicy::Auto),
+            "always" => Ok(AnchorPolicy::Always),
+            "never" => Ok(AnchorPolicy::Never),
+            other => Err((format!("`{what}` is `{other}`"), "it is \"auto\" (as without it), \"always\" or \"never\"")),
+        };
+        let users = self.users.iter().map(|(user, text)| Ok((user.to_ascii_lowercase(), policy(user, text)?)));
+        Ok(AnchorRules {
+            others: self.anchor.map_or(Ok(AnchorPolicy::Auto), |text| policy("anchor", &text))?,
+            users: users.collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -269,7 +275,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         rtp_ports: rtp_ports.map_err(|why| wrong(format!("`rtp_ports`: {why}"), "for example \"16384-32767\""))?,
         anchor: file
             .media
-            .map_or(Ok(AnchorPolicy::Auto), MediaTable::read)
+            .map_or_else(|| Ok(AnchorRules::default()), MediaTable::read)
             .map_err(|(what, hint)| wrong(format!("`media`: {what}"), hint))?,
         join: file.join,
         log: file.log,
@@ -387,8 +393,11 @@ mod tests {
             ("[media]\nanchor = \"always\"\n", AnchorPolicy::Always),
             ("[media]\nanchor = \"never\"\n", AnchorPolicy::Never),
         ] {
-            assert_eq!(read(text).unwrap().anchor, meant);
+            assert_eq!(read(text).unwrap().anchor, AnchorRules { others: meant, ..AnchorRules::default() });
         }
+        let rules = read("[media]\nanchor = \"never\"\n[media.users]\nAlice = \"always\"\n").unwrap().anchor;
+        let users = [("alice".to_owned(), AnchorPolicy::Always)].into();
+        assert_eq!(rules, AnchorRules { others: AnchorPolicy::Never, users });
     }
 
     #[test]
@@ -430,6 +439,7 @@ mod tests {
             "authority = \"open\"",
             "[authority.mail]\nserver = \"mail.example.org\"",
             "[media]\nanchor = \"perhaps\"",
+            "[media.users]\nalice = \"perhaps\"",
             "[media]\nrelay = true",
             "[first_stage]\nservers = []",
             "[first_stage]\nservers = [\"sbc\"]",

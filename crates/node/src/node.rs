@@ -28,7 +28,7 @@ use crate::enrol::renew::Pair;
 use crate::enrol::{self, Membership};
 use crate::exchange::Exchange;
 use crate::exchange::allowance::Allowances;
-use crate::exchange::anchoring::{self, AnchorPolicy, Anchors};
+use crate::exchange::anchoring::{self, AnchorRules, Anchors};
 use crate::exchange::attestation::Originations;
 use crate::exchange::bridge::Replacements;
 use crate::exchange::calls::Calls;
@@ -107,7 +107,7 @@ pub struct Config {
     /// First and last UDP port for media.
     pub rtp_ports: (u16, u16),
     /// When the media of calls runs through this node.
-    pub anchor: AnchorPolicy,
+    pub anchor: AnchorRules,
     /// The ticket by which a first run joins another's overlay.
     pub join: Option<String>,
     /// Other nodes to look for, beside those known from before.
@@ -286,7 +286,7 @@ impl Node {
             gruus: GruuKey::new(&kept_key(&store, Setting::GruuKey)?, &overlay.node_id().to_string()),
             guard: Guard::new(config.trusted_sources.clone()),
             rtp_ports: ports,
-            anchor: config.anchor,
+            anchor: config.anchor.clone(),
             anchor_ports,
             media_identity: anchoring::media_identity(),
             certificates: ForeignCertificates::new(

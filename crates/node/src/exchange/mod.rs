@@ -57,7 +57,7 @@ use crate::member::Members;
 use crate::transport::{ATTESTING_VERSION, Transports, node_of};
 use crate::web::Certificates;
 use allowance::Allowances;
-use anchoring::AnchorPolicy;
+use anchoring::AnchorRules;
 use attestation::{Origination, Originations};
 use calls::Calls;
 use digest::DigestPolicy;
@@ -81,7 +81,7 @@ pub(crate) struct Exchange {
     pub(crate) guard: guard::Guard,
     pub(crate) rtp_ports: PortRange,
     /// Whose media runs through this node, and over which ports.
-    pub(crate) anchor: AnchorPolicy,
+    pub(crate) anchor: AnchorRules,
     pub(crate) anchor_ports: PortRange,
     /// The certificate that browsers are shown in media.
     pub(crate) media_identity: Option<Arc<meshtone_media::relay::Identity>>,

@@ -11,7 +11,7 @@ use meshtone_node::authority::Settings;
 use meshtone_node::enrol::{self, Membership};
 use meshtone_node::policy::Outside;
 use meshtone_node::store::Store;
-use meshtone_node::{AnchorPolicy, Callers, Config, EnrolHere, Node, RoleChoice};
+use meshtone_node::{AnchorRules, Callers, Config, EnrolHere, Node, RoleChoice};
 use meshtone_overlay::node::{Config as OverlayConfig, Overlay};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -119,7 +119,7 @@ pub(crate) fn config(data: &Path, link: SocketAddr, authority: Settings) -> Conf
         digest: Vec::new(),
         link: vec![link],
         rtp_ports: (20_000, 20_100),
-        anchor: AnchorPolicy::default(),
+        anchor: AnchorRules::default(),
         join: None,
         peers: Vec::new(),
         local_network: false,

@@ -3,6 +3,7 @@
 //! fork is offered what it can take, and everything else about forking, routes and hanging up stays the proxy's.
 
 mod decide;
+mod rules;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ use crate::transport::LocalView;
 use decide::is_about_media;
 
 pub use decide::AnchorPolicy;
+pub use rules::AnchorRules;
 
 /// The user part that this node's own branches are addressed to, before their number.
 const USER: &str = "anchor-";
@@ -126,10 +128,10 @@ impl Anchoring {
 impl Worker {
     /// Puts this node in the place of those targets whose media it is to carry.
     pub(super) fn anchored(&mut self, id: RequestId, targets: Vec<Target>) -> Vec<Target> {
-        let policy = self.exchange.anchor;
         let Some(anchoring) = self.forwarded.get_mut(&id).and_then(|forwarded| forwarded.anchoring.as_mut()) else {
             return targets;
         };
+        let policy = self.exchange.anchor_policy(&anchoring.invite);
         let mut chosen = Vec::new();
         for target in targets {
             let profiles = decide::at_once(policy, &anchoring.invite, &target.destination);
@@ -151,13 +153,13 @@ impl Worker {
 
     /// Asks phones again that did not take what the caller offers, with an offer of the other kind. False if that is not it.
     pub(super) fn try_anchored(&mut self, id: RequestId, status: u16) -> bool {
-        let policy = self.exchange.anchor;
         let Some(anchoring) = self.forwarded.get_mut(&id).and_then(|forwarded| forwarded.anchoring.as_mut()) else {
             return false;
         };
         if anchoring.tried.is_empty() {
             return false;
         }
+        let policy = self.exchange.anchor_policy(&anchoring.invite);
         let Some(profiles) = decide::after(policy, &anchoring.invite, status) else { return false };
         let (source, tried) = (source_of(&anchoring.invite), std::mem::take(&mut anchoring.tried));
         tracing::debug!(status, "phones are asked again, with their media carried");
