@@ -1,5 +1,6 @@
 //! URIs: one text has one meaning, its canonical form means the same, and whom two mean does not depend on who asks.
 
+use meshtone_sip::agent::with_replaces_mapped;
 use meshtone_sip::message::{MAX_COMPARED, MAX_URI_LEN, NameAddr, Uri};
 
 /// Runs the check; lines are URIs or addresses to compare. It panics where something does not hold.
@@ -9,6 +10,9 @@ pub(crate) fn check(data: &[u8]) {
     let (first, second) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     for text in [first, second] {
         check_one(text);
+        let once = with_replaces_mapped(text, |named| Some(named.to_owned()));
+        assert_eq!(with_replaces_mapped(&once, |named| Some(named.to_owned())), once, "it is read as it was written");
+        assert_eq!(with_replaces_mapped(text, |_| None), text);
         if let Ok(address) = NameAddr::parse(text)
             && !address.is_wildcard()
         {
