@@ -15,16 +15,22 @@ pub(crate) fn check(data: &[u8]) {
         None => (data, data),
     };
     let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    for profile in [Profile::Optional, Profile::Sdes] {
+    for (profile, converts) in [(Profile::Optional, false), (Profile::Sdes, false), (Profile::Optional, true)] {
         let mut anchoring = Anchoring::new(host, host, [1, 2], profile);
         for end in End::ALL {
             anchoring.use_ports(end, vec![OUR_PORT; MAX_STREAMS]);
         }
         let mut fill = |bytes: &mut [u8]| bytes.fill(7);
-        let Ok(offered) = anchoring.offer(End::Near, offer, &mut fill) else { continue };
+        let Ok(mut offered) = anchoring.offer(End::Near, offer, &mut fill) else { continue };
+        if converts && anchoring.convert() {
+            offered = anchoring.offer(End::Near, offer, &mut fill).expect("it was taken before");
+        }
         same_streams(offer, &offered);
         let Ok((answered, agreed)) = anchoring.answer(End::Far, answer, &mut fill) else { continue };
         same_streams(offer, &answered);
+        for (converted, near) in agreed.converted.iter().zip(&agreed.near) {
+            assert!(converted.is_none() || (converts && near.is_some()));
+        }
         for (near, far) in agreed.near.iter().zip(&agreed.far) {
             assert_eq!(near.is_some(), far.is_some(), "a stream has both ends or none");
         }

@@ -10,6 +10,8 @@ mod anchoring;
 mod media_packet;
 #[path = "../../../fuzz/checks/sdp.rs"]
 mod sdp;
+#[path = "../../../fuzz/checks/transcode.rs"]
+mod transcode;
 #[path = "../../../fuzz/checks/wav.rs"]
 mod wav;
 
@@ -43,4 +45,9 @@ fn datagrams_of_the_corpus_hold() {
 #[test]
 fn files_of_the_corpus_hold() {
     replay("wav", wav::check);
+}
+
+#[test]
+fn converted_streams_of_the_corpus_hold() {
+    replay("transcode", transcode::check);
 }

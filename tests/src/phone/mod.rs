@@ -123,6 +123,12 @@ impl Phone {
         event["param"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The parameter of the next event of this type, if one has come.
+    pub fn next_parameter(&mut self, kind: &str) -> Option<String> {
+        let event = self.control.next_event(|event| event["type"] == kind)?;
+        Some(event["param"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// Whether an event of this type waits to be looked at.
     pub fn has_event(&mut self, kind: &str) -> bool {
         self.control.has_event(kind)

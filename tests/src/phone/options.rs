@@ -86,6 +86,8 @@ pub struct PhoneOptions {
     /// Where it is, elsewhere than on loopback.
     pub(super) host: Option<IpAddr>,
     pub(super) protection: Protection,
+    /// As baresip writes them.
+    pub(super) codecs: &'static str,
 }
 
 impl PhoneOptions {
@@ -103,7 +105,14 @@ impl PhoneOptions {
             registers: true,
             host: None,
             protection: Protection::None,
+            codecs: "PCMU/8000/1,PCMA/8000/1",
         }
+    }
+
+    /// Speaks these codecs alone, such as `opus/48000/2`.
+    pub fn speaking(mut self, codecs: &'static str) -> PhoneOptions {
+        self.codecs = codecs;
+        self
     }
 
     /// Protects its sound.
@@ -201,20 +210,21 @@ impl PhoneOptions {
              audio_alert aufile,{here}/tone.wav\nausrc_format s16\nauplay_format s16\nauenc_format s16\naudec_format s16\n\
              ausrc_srate 48000\nauplay_srate 48000\nausrc_channels 1\nauplay_channels 1\naudio_buffer 20-160\n\
              rtp_ports {first_rtp}-{last_rtp}\nrtcp_mux no\njitter_buffer_type fixed\njitter_buffer_delay 2-10\nrtp_timeout 60\n\
-             net_interface {host}\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule srtp.so\nmodule dtls_srtp.so\nmodule aufile.so\n\
+             net_interface {host}\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule srtp.so\nmodule dtls_srtp.so\nmodule aufile.so\n\
              module sndfile.so\nsnd_path {recordings}\nmodule_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n\
              ctrl_tcp_listen {control}\n",
             transport = self.transport.name(),
         );
         let account = format!(
             "<sip:{user}@{domain}>;auth_user={login};auth_pass={password};outbound=\"sip:{server};transport={transport}\";\
-             regint={interval};audio_codecs=PCMU/8000/1,PCMA/8000/1;answermode={answer}{protection}\n",
+             regint={interval};audio_codecs={codecs};answermode={answer}{protection}\n",
             protection = match self.protection {
                 Protection::None => "",
                 Protection::Sdes => ";mediaenc=srtp-mand",
                 Protection::Optional => ";mediaenc=srtp",
                 Protection::Dtls => ";mediaenc=dtls_srtp",
             },
+            codecs = self.codecs,
             user = self.user,
             domain = self.domain,
             login = self.login.as_ref().unwrap_or(&self.user),

@@ -4,6 +4,7 @@
 //! Codecs and their parameters pass as they are, and so do the numbers of payload types; directions and the order of streams too.
 //! Everything about the way there (addresses, candidates, keys, profiles) is each end's own. Streams that are not RTP are refused.
 
+mod conversion;
 mod line;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 use crate::relay::{End, Fingerprint, MAX_STREAMS, Terms};
 use crate::sdp::{Local, Media, SdpError, Session, head};
 use crate::srtp::{MasterKey, Suite};
+use crate::transcode::Speech;
 use line::{Class, Line};
 
 /// How sound is offered to an end that has not offered any itself.
@@ -36,6 +38,8 @@ pub struct Agreed {
     pub near: Vec<Option<Terms>>,
     /// Of who is called.
     pub far: Vec<Option<Terms>>,
+    /// What they speak, who called first, where the sound has to be converted.
+    pub converted: Vec<Option<[Speech; 2]>>,
 }
 
 /// The descriptions of one call.
@@ -45,6 +49,8 @@ pub struct Anchoring {
     fingerprint: Option<Fingerprint>,
     near: Side,
     far: Side,
+    /// Whether more codecs are offered than an end offers, which are converted then.
+    converts: bool,
     /// The offer that waits for its answer. Answers of a fork are all to this one.
     open: Option<Offer>,
 }
@@ -77,7 +83,16 @@ impl Anchoring {
             lines: Vec::new(),
         };
         let [near_id, far_id] = session_ids;
-        Anchoring { fingerprint: None, near: side(near, near_id), far: side(far, far_id), open: None }
+        Anchoring { fingerprint: None, near: side(near, near_id), far: side(far, far_id), converts: false, open: None }
+    }
+
+    /// Offers from now on what the sound of the last offer can be converted into as well. False where that is nothing.
+    pub fn convert(&mut self) -> bool {
+        let Some(open) = &self.open else { return false };
+        let Ok(session) = Session::parse(&open.text) else { return false };
+        let mut carried = session.media.iter().take(MAX_STREAMS).filter(|media| media.port != 0);
+        self.converts |= carried.any(|media| conversion::added(media).formats.len() > media.formats.len());
+        self.converts
     }
 
     /// Takes the fingerprint of our certificate in media.
@@ -140,7 +155,7 @@ impl Anchoring {
     /// [`SdpError::NoAudio`] where no stream of it can be carried; all stays as it was.
     pub fn offer(&mut self, from: End, text: &[u8], fill: &mut dyn FnMut(&mut [u8])) -> Result<Vec<u8>, SdpError> {
         let session = Session::parse(text)?;
-        let fingerprint = self.fingerprint;
+        let (fingerprint, converts) = (self.fingerprint, self.converts);
         self.side(from).listen(&session);
         let to = self.side(from.other());
         let address = to.local.address;
@@ -152,7 +167,8 @@ impl Anchoring {
             match class.filter(|_| media.port != 0).zip(line) {
                 Some((_, (line, port))) => {
                     carried += 1;
-                    line.write_offer(&mut body, &session, media, &Own { address, port, fingerprint }, fill);
+                    let extended = if converts { conversion::added(media) } else { media.clone() };
+                    line.write_offer(&mut body, &session, &extended, &Own { address, port, fingerprint }, fill);
                 }
                 None => line::write_refused(&mut body, media),
             }
@@ -182,13 +198,28 @@ impl Anchoring {
         let offer_text = open.text.clone();
         let offer = Session::parse(&offer_text)?;
         let mut body = String::new();
-        let (mut offerers, mut answerers) = (Vec::new(), Vec::new());
+        let (mut offerers, mut answerers, mut converted) = (Vec::new(), Vec::new(), Vec::new());
+        let converts = self.converts;
         for (index, offered) in offer.media.iter().enumerate() {
             let answered = answer.media.get(index).filter(|media| media.port != 0 && offered.port != 0);
+            // What the answer is to who offered, where it names codecs that only we did.
+            let spoken = answered.filter(|_| converts).and_then(|answered| conversion::converted(offered, answered));
+            let plain = answered.filter(|_| converts && spoken.is_none());
+            let rewritten = match &spoken {
+                Some((_, _, rewritten)) => Some(rewritten.clone()),
+                None => plain.map(|answered| conversion::without_added(offered, answered)),
+            };
             let agreed = match answered {
-                Some(answered) => self.agree(from, index, (&offer, offered), (&answer, answered), &mut body, fill)?,
+                Some(answered) => {
+                    let told = rewritten.as_ref().unwrap_or(answered);
+                    self.agree(from, index, (&offer, offered), (&answer, answered, told), &mut body, fill)?
+                }
                 None => None,
             };
+            converted.push(spoken.filter(|_| agreed.is_some()).map(|(offerer, answerer, _)| match from {
+                End::Near => [answerer, offerer],
+                End::Far => [offerer, answerer],
+            }));
             if agreed.is_none() {
                 line::write_refused(&mut body, offered);
             }
@@ -199,8 +230,8 @@ impl Anchoring {
         self.side(from).listen(&answer);
         let written = self.side(from.other()).write(body, offer.timing);
         let agreed = match from {
-            End::Near => Agreed { near: answerers, far: offerers },
-            End::Far => Agreed { near: offerers, far: answerers },
+            End::Near => Agreed { near: answerers, far: offerers, converted },
+            End::Far => Agreed { near: offerers, far: answerers, converted },
         };
         Ok((written, agreed))
     }
@@ -211,7 +242,7 @@ impl Anchoring {
         from: End,
         index: usize,
         (offer, offered): (&Session<'_>, &Media<'_>),
-        (answer, answered): (&Session<'_>, &Media<'_>),
+        (answer, answered, told): (&Session<'_>, &Media<'_>, &Media<'_>),
         body: &mut String,
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Option<(Terms, Terms)>, SdpError> {
@@ -230,9 +261,9 @@ impl Anchoring {
         let Some(class) = Class::of(offer, offered) else { return Ok(None) };
         let crypto = line.protection_offered(class, offered, fill);
         let protection = crypto.as_ref().map(|(_, protection)| protection.clone());
-        let mut offerers_terms = line::terms((offer, offered), (answer, answered), protection, is_ipv4)?;
+        let mut offerers_terms = line::terms((offer, offered), (answer, told), protection, is_ipv4)?;
         offerers_terms.dtls = line.dtls_offered(class, (offer, offered), fill);
-        line::write_answer(body, (answer, answered), offered, port, crypto.map(|(line, _)| line));
+        line::write_answer(body, (answer, told), offered, port, crypto.map(|(line, _)| line));
         if let Some(dtls) = &offerers_terms.dtls {
             line.write_transport(body, offered, &Own { address, port, fingerprint }, class, dtls.is_active);
         }

@@ -350,3 +350,53 @@ fn a_phone_with_a_certificate_chooses_a_handshake_among_what_it_is_offered() {
     let refused = call.anchoring.answer(End::Far, plain("192.0.2.6", "").as_bytes(), &mut call.fill);
     assert_eq!(refused, Err(SdpError::NoAudio), "it left out how it proves itself");
 }
+
+#[test]
+fn where_no_codec_is_common_others_are_offered_and_each_end_reads_its_own_in_the_answer() {
+    use crate::codec::Codec;
+
+    let mut calling =
+        Anchoring::new("192.0.2.1".parse().unwrap(), "192.0.2.1".parse().unwrap(), [1, 2], Profile::Optional);
+    for end in End::ALL {
+        calling.use_ports(end, vec![if end == End::Near { 6000 } else { 7000 }]);
+    }
+    let mut fill = |bytes: &mut [u8]| bytes.fill(7);
+    assert!(!calling.convert(), "there is no offer yet");
+    let offer = plain("192.0.2.5", "a=ptime:30\r\n");
+    let without = String::from_utf8(calling.offer(End::Near, offer.as_bytes(), &mut fill).unwrap()).unwrap();
+    assert!(!without.contains("opus"), "{without}");
+    assert!(calling.convert());
+    let with = String::from_utf8(calling.offer(End::Near, offer.as_bytes(), &mut fill).unwrap()).unwrap();
+    assert!(with.contains(" RTP/AVP 0 101 96 9 8\r\n") && with.contains("a=rtpmap:96 opus/48000/2\r\n"), "{with}");
+
+    let answer = description(
+        "192.0.2.6",
+        "m=audio 5000 RTP/AVP 96 101\r\na=rtpmap:96 opus/48000/2\r\na=fmtp:96 useinbandfec=1\r\na=rtpmap:101 telephone-event/8000\r\n",
+    );
+    let (told, agreed) = calling.answer(End::Far, answer.as_bytes(), &mut fill).unwrap();
+    let told = String::from_utf8(told).unwrap();
+    assert!(
+        told.contains("m=audio 6000 RTP/AVP 0 101\r\n") && !told.contains("opus") && !told.contains("fmtp:96"),
+        "{told}"
+    );
+    let [near, far] = agreed.converted[0].unwrap();
+    assert_eq!((near.codec, near.payload_type, near.events), (Codec::Pcmu, 0, Some((101, 8000))));
+    assert_eq!((far.codec, far.payload_type, far.events), (Codec::Opus, 96, Some((101, 8000))));
+    let codec = |terms: &Option<Terms>, number| {
+        terms
+            .as_ref()
+            .unwrap()
+            .formats
+            .iter()
+            .find(|format| format.payload_type == number)
+            .and_then(|format| format.codec)
+    };
+    assert_eq!((codec(&agreed.near[0], 0), codec(&agreed.far[0], 96)), (Some(Codec::Pcmu), Some(Codec::Opus)));
+
+    // Who does speak the same is left alone, and is not told of what only we had offered.
+    calling.offer(End::Near, offer.as_bytes(), &mut fill).unwrap();
+    let answer = plain("192.0.2.6", "").replace("AVP 0 101", "AVP 0 8 101");
+    let (told, agreed) = calling.answer(End::Far, answer.as_bytes(), &mut fill).unwrap();
+    assert!(agreed.converted[0].is_none());
+    assert!(String::from_utf8(told).unwrap().contains("m=audio 6000 RTP/AVP 0 101\r\n"));
+}

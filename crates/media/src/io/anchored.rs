@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::net::UdpSocket;
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::session::{MAX_RECEIVE_ERRORS, lock, now, random};
 use super::{MediaError, PortPair, PortRange};
 use crate::anchoring::{Agreed, Anchoring, Profile};
+use crate::echo::Start;
 use crate::relay::{End, Event, Heard, Identity, MAX_DATAGRAM_LEN, Port, Protected, Quality, Relay};
 use crate::sdp::SdpError;
 
@@ -32,9 +33,21 @@ pub struct AnchoredCall {
     far: Place,
     anchoring: Anchoring,
     facing: Option<Facing>,
+    conversion: Option<OwnedSemaphorePermit>,
     shared: Arc<Shared>,
     timer: JoinHandle<()>,
     open: Vec<Open>,
+}
+
+/// How many calls may be converted at once: it costs the processor a hundred times what carrying them does. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Conversions(Arc<Semaphore>);
+
+impl Conversions {
+    /// So many.
+    pub fn new(most: usize) -> Conversions {
+        Conversions(Arc::new(Semaphore::new(most)))
+    }
 }
 
 /// Tells which address of this machine faces another one.
@@ -93,7 +106,17 @@ impl AnchoredCall {
         if let Some(identity) = identity {
             anchoring.identify(identity.fingerprint());
         }
-        AnchoredCall { range: range.clone(), near, far, anchoring, facing: None, shared, timer, open: Vec::new() }
+        AnchoredCall {
+            range: range.clone(),
+            near,
+            far,
+            anchoring,
+            facing: None,
+            conversion: None,
+            shared,
+            timer,
+            open: Vec::new(),
+        }
     }
 
     /// Knows which of our addresses face the ends, so that [`AnchoredCall::follow`] may change them.
@@ -105,6 +128,20 @@ impl AnchoredCall {
     /// Offers otherwise from now on to an end that has not said anything yet.
     pub fn prefer(&mut self, end: End, profile: Profile) {
         self.anchoring.prefer(end, profile);
+    }
+
+    /// Offers from now on what the sound can be converted into as well, and counts as one of those that are converted. False where that
+    /// is nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`MediaError::TooManyConverted`].
+    pub fn convert(&mut self, conversions: &Conversions) -> Result<bool, MediaError> {
+        if self.conversion.is_none() {
+            let permit = Arc::clone(&conversions.0).try_acquire_owned();
+            self.conversion = Some(permit.map_err(|_| MediaError::TooManyConverted)?);
+        }
+        Ok(self.anchoring.convert())
     }
 
     /// Takes an offer; returns what is offered to the other end.
@@ -164,11 +201,12 @@ impl AnchoredCall {
     ///
     /// [`MediaError`]: the call, or the change of it, cannot be.
     pub fn answer(&mut self, from: End, text: &[u8]) -> Result<Vec<u8>, MediaError> {
-        let (written, Agreed { near, far }) = self.anchoring.answer(from, text, &mut fill)?;
+        let (written, Agreed { near, far, converted }) = self.anchoring.answer(from, text, &mut fill)?;
         let now = now();
         let mut relay = lock(&self.shared.relay);
         relay.handle_terms(now, End::Near, near, self.near.signalling);
         relay.handle_terms(now, End::Far, far, self.far.signalling);
+        relay.handle_conversions(converted, &mut numbers);
         drop(relay);
         self.shared.changed.notify_one();
         Ok(written)
@@ -312,5 +350,17 @@ fn fill(bytes: &mut [u8]) {
                 *byte = random;
             }
         }
+    }
+}
+
+/// What a stream of the node's own begins with (RFC 3550 §5.1).
+fn numbers() -> Start {
+    let mut bytes = [0; 10];
+    fill(&mut bytes);
+    let [s0, s1, s2, s3, q0, q1, t0, t1, t2, t3] = bytes;
+    Start {
+        ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
+        sequence_number: u16::from_be_bytes([q0, q1]),
+        timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
     }
 }

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::sdp::SdpError;
 
-pub use anchored::{AnchoredCall, Facing, Monitor, Place};
+pub use anchored::{AnchoredCall, Conversions, Facing, Monitor, Place};
 pub use ports::{PortPair, PortRange};
 pub use session::EchoSession;
 pub use talk::TalkSession;
@@ -29,6 +29,9 @@ pub enum MediaError {
     /// As many sessions run as are allowed.
     #[error("all media sessions allowed here are in use")]
     TooManySessions,
+    /// As many calls are converted as are allowed.
+    #[error("as many calls are converted between codecs here as are allowed")]
+    TooManyConverted,
     /// No pair of ports of the range could be bound.
     #[error("no free pair of RTP ports")]
     NoPort(#[source] Option<std::io::Error>),
@@ -42,7 +45,7 @@ impl MediaError {
     pub const fn status(&self) -> u16 {
         match self {
             MediaError::Sdp(error) => error.status(),
-            MediaError::TooManySessions | MediaError::NoPort(_) => 503,
+            MediaError::TooManySessions | MediaError::TooManyConverted | MediaError::NoPort(_) => 503,
             MediaError::EmptyRange => 500,
         }
     }

@@ -18,8 +18,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::echo::Start;
 use crate::rtp::is_rtcp;
-use stream::{Setup, Stream};
+use crate::transcode::{Speech, Transcoder};
+use stream::{Setup, Stream, Taken};
 
 pub use dtls::{Fingerprint, Identity};
 pub use latch::SOURCE_CHANGE_AFTER;
@@ -107,10 +109,20 @@ pub struct Relay {
     identity: Option<Arc<Identity>>,
     near: Side,
     far: Side,
+    /// Where the ends have no codec in common, stream by stream.
+    conversions: Vec<Option<Conversion>>,
     last_heard: Instant,
     ended: bool,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
+}
+
+/// A stream that is converted, both ways.
+#[derive(Debug)]
+struct Conversion {
+    speech: [Speech; 2],
+    from_near: Transcoder,
+    from_far: Transcoder,
 }
 
 #[derive(Debug)]
@@ -130,7 +142,16 @@ impl Relay {
     pub fn identified(now: Instant, identity: Option<Arc<Identity>>) -> Relay {
         let side = || Side { streams: Vec::new(), counted: (now, 0) };
         let (transmits, events) = (VecDeque::new(), VecDeque::new());
-        Relay { identity, near: side(), far: side(), last_heard: now, ended: false, transmits, events }
+        Relay {
+            identity,
+            near: side(),
+            far: side(),
+            conversions: Vec::new(),
+            last_heard: now,
+            ended: false,
+            transmits,
+            events,
+        }
     }
 
     /// Takes what was agreed with one end, stream by stream; `None` for those that are refused. Signalling comes from `signalling`,
@@ -145,6 +166,26 @@ impl Relay {
             stream.agree(now, terms, signalling, identity.as_deref());
         }
         self.last_heard = now;
+    }
+
+    /// Takes which streams are to be converted: what both ends speak, who called first. `numbers` makes what our own streams begin with.
+    pub fn handle_conversions(&mut self, speeches: Vec<Option<[Speech; 2]>>, numbers: &mut dyn FnMut() -> Start) {
+        let before = std::mem::take(&mut self.conversions).into_iter().chain(std::iter::repeat_with(|| None));
+        let agreed = speeches.into_iter().take(MAX_STREAMS).zip(before).map(|(speech, before)| {
+            let speech @ [near, far] = speech?;
+            // What stays goes on as it is, with its numbers.
+            before.filter(|before| before.speech == speech).or_else(|| {
+                let from_near = Transcoder::new(near, far, numbers())?;
+                let from_far = Transcoder::new(far, near, numbers())?;
+                Some(Conversion { speech, from_near, from_far })
+            })
+        });
+        self.conversions = agreed.collect();
+    }
+
+    /// Tells whether sound is converted.
+    pub fn converts(&self) -> bool {
+        self.conversions.iter().any(Option::is_some)
     }
 
     /// Takes a datagram that came to one of our ports.
@@ -165,12 +206,31 @@ impl Relay {
         // Counted is what the end itself sent: who floods its port takes nothing from it.
         let Some(taken) = taken.filter(|_| side.is_within_rate(now)) else { return };
         self.last_heard = now;
-        let to = Port { end: port.end.other(), ..port };
-        let other = self.side(to.end).streams.get_mut(port.stream);
-        let Some(other) = other else { return };
-        let is_rtcp = is_rtcp && !other.is_muxed();
+        let to = Port { end: port.end.other(), is_rtcp, ..port };
+        if self.conversions.get(port.stream).is_some_and(Option::is_some) {
+            self.convert(now, to, taken);
+        } else {
+            self.give(now, to, taken);
+        }
+    }
+
+    fn give(&mut self, now: Instant, to: Port, taken: Taken) {
+        let Some(other) = self.side(to.end).streams.get_mut(to.stream) else { return };
+        let is_rtcp = to.is_rtcp && !other.is_muxed();
         if let Some((destination, datagram)) = other.give(now, taken) {
             self.transmits.push_back(Transmit { port: Port { is_rtcp, ..to }, destination, datagram });
+        }
+    }
+
+    fn convert(&mut self, now: Instant, to: Port, taken: Taken) {
+        // Reports are of a stream that the other end does not know.
+        let (Taken::Rtp(packet), Some(Some(conversion))) = (taken, self.conversions.get_mut(to.stream)) else { return };
+        let transcoder = match to.end {
+            End::Near => &mut conversion.from_far,
+            End::Far => &mut conversion.from_near,
+        };
+        for packet in transcoder.convert(now, &packet) {
+            self.give(now, to, Taken::Rtp(packet));
         }
     }
 

@@ -85,6 +85,8 @@ pub(crate) struct Exchange {
     pub(crate) anchor_ports: PortRange,
     /// The certificate that browsers are shown in media.
     pub(crate) media_identity: Option<Arc<meshtone_media::relay::Identity>>,
+    /// How many calls are converted between codecs.
+    pub(crate) conversions: meshtone_media::io::Conversions,
     /// Calls beyond the overlay: what is allowed, where they go, how many there are.
     pub(crate) outside: Outside,
     pub(crate) dns: Arc<Dns>,

@@ -131,6 +131,11 @@ pub(super) fn after(policy: AnchorPolicy, invite: &Message, status: u16) -> Opti
     }
 }
 
+/// The same with codecs that this node converts, once all that could be offered without was refused.
+pub(super) fn converting(invite: &Message, destination: &Destination) -> VecDeque<Profile> {
+    Offered::read(invite).and_then(|offered| offered.profiles(is_browser(destination))).unwrap_or_default()
+}
+
 /// Whether a refusal says that the description was the reason (RFC 3261 §21.4.26, §21.6.4).
 pub(super) fn is_about_media(status: u16) -> bool {
     matches!(status, 415 | 488 | 606)

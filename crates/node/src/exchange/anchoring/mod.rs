@@ -97,6 +97,8 @@ struct Branch {
     invite: Option<Message>,
     /// The way being tried.
     destination: Destination,
+    /// Whether codecs are offered that this node converts.
+    converts: bool,
     /// Since when the call stands, in unix ms, and how it sounds.
     stands: Option<(u64, Monitor)>,
 }
@@ -251,6 +253,11 @@ impl Worker {
                 self.place_anchored(bridge);
                 return;
             }
+        } else if !rang && is_about_media(status) && !branch.converts {
+            branch.converts = true;
+            if self.convert_anchored(bridge) {
+                return;
+            }
         } else if !rang
             && matches!(status, 408 | 430 | 503)
             && let Some(next) = branch.ways.pop_front()
@@ -263,6 +270,29 @@ impl Worker {
         let headers: Vec<(Header, String)> = headers.collect();
         let reason = response.map(|response| response.reason().to_owned()).unwrap_or_default();
         self.trunks.bridges.refuse(&mut self.server, Instant::now(), bridge, status, &reason, &headers);
+    }
+
+    /// Asks a phone again that took nothing of what the caller can speak, and offers what this node converts. False where that is nothing.
+    fn convert_anchored(&mut self, bridge: BridgeId) -> bool {
+        let Some((branch, media)) = self.anchors.calls.get_mut(&bridge).zip(self.trunks.bridges.media(bridge)) else {
+            return false;
+        };
+        let Some(invite) = &branch.invite else { return false };
+        match media.convert(&self.exchange.conversions) {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(error) => {
+                tracing::info!(%error, "a call is refused");
+                let (status, reason) = (error.status(), error.to_string());
+                self.trunks.bridges.refuse(&mut self.server, Instant::now(), bridge, status, &reason, &[]);
+                return true;
+            }
+        }
+        branch.profiles = decide::converting(invite, &branch.destination);
+        let Some(profile) = branch.profiles.pop_front() else { return false };
+        media.prefer(End::Far, profile);
+        self.place_anchored(bridge);
+        true
     }
 
     /// Calls the phone of a branch.
@@ -304,7 +334,17 @@ impl Anchors {
             ..Target::new(format!("sip:{name}@{own_host};transport=peer"), Destination::Peer(own_host.clone()))
         };
         let (ways, destination) = (target.alternatives.iter().cloned().collect(), target.destination.clone());
-        let branch = Branch { request, source, target, ways, profiles, invite: None, destination, stands: None };
+        let branch = Branch {
+            request,
+            source,
+            target,
+            ways,
+            profiles,
+            invite: None,
+            destination,
+            converts: false,
+            stands: None,
+        };
         self.waiting.insert(name, branch);
         stand_in
     }
