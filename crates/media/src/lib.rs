@@ -12,6 +12,7 @@ pub mod io;
 pub mod mos;
 pub mod relay;
 pub mod resample;
+pub mod roq;
 pub mod rtcp;
 pub mod rtp;
 pub mod sdes;

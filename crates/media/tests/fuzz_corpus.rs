@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 #[path = "../../../fuzz/checks/anchoring.rs"]
 mod anchoring;
+#[path = "../../../fuzz/checks/media_flow.rs"]
+mod media_flow;
 #[path = "../../../fuzz/checks/media_packet.rs"]
 mod media_packet;
 #[path = "../../../fuzz/checks/sdp.rs"]
@@ -50,4 +52,9 @@ fn files_of_the_corpus_hold() {
 #[test]
 fn converted_streams_of_the_corpus_hold() {
     replay("transcode", transcode::check);
+}
+
+#[test]
+fn datagrams_between_nodes_in_the_corpus_hold() {
+    replay("media_flow", media_flow::check);
 }

@@ -210,6 +210,7 @@ fn sound(sound: &calls::Sound) -> Sound {
         Protected::No => "none",
         Protected::Sdes => "sdes",
         Protected::Dtls => "dtls",
+        Protected::Link => "link",
     };
     Sound {
         heard_by_caller: sound.by_caller.map(|by| heard(&by)),

@@ -14,7 +14,10 @@ pub mod record;
 
 pub use link::enrol;
 pub use link::enrol::{Asker, EnrolHandler};
-pub use link::{IncomingStream, LinkEvent, LinkStatus, Path, PeerAddress, Protocol, RecvStream, SendStream};
+pub use link::{
+    DatagramHandler, IncomingStream, LinkEvent, LinkQuality, LinkStatus, Path, PeerAddress, Protocol, RecvStream,
+    SendStream,
+};
 pub use node::{
     Config, Entry, Error, Listener, Overlay, Presence, ReachTest, RecordStore, RoleChoice, RoleReason, RoleStatus,
     Search,

@@ -28,8 +28,8 @@ use tracing::info;
 use crate::dht::{self, Descriptor, Dht, Evidence, Randomness};
 pub use crate::dht::{RoleChoice, RoleReason};
 use crate::link::{
-    IncomingStream, LinkConfig, LinkError, LinkEvent, LinkStatus, Links, Neighbour, PeerAddress, Protocol, RecvStream,
-    SendStream, subnet_of,
+    DatagramHandler, IncomingStream, LinkConfig, LinkError, LinkEvent, LinkQuality, LinkStatus, Links, Neighbour,
+    PeerAddress, Protocol, RecvStream, SendStream, subnet_of,
 };
 use crate::record::{CertificateValidator, CertifiedWriter, Kind, Validator, Writer};
 
@@ -409,6 +409,32 @@ impl Overlay {
     /// Returns the streams of this protocol that other nodes open. Asked a second time, the first receiver ends.
     pub fn accept_streams(&self, protocol: Protocol) -> mpsc::Receiver<IncomingStream> {
         self.inner.links.accept_streams(protocol)
+    }
+
+    /// Lets the datagrams that neighbours send go to `handler`, the first one that is named; until then they are dropped.
+    pub fn hear_datagrams(&self, handler: DatagramHandler) {
+        self.inner.links.hear_datagrams(handler);
+    }
+
+    /// Sends a datagram to a linked node, without waiting; `false` where there is no link, or it is larger than
+    /// [`max_datagram_len`](Self::max_datagram_len) says. It may be lost on the way all the same.
+    pub fn send_datagram(&self, node: NodeId, datagram: Bytes) -> bool {
+        self.inner.links.send_datagram(node, datagram)
+    }
+
+    /// Returns how many bytes a datagram to this node may have now; none where there is no link.
+    pub fn max_datagram_len(&self, node: NodeId) -> Option<usize> {
+        self.inner.links.max_datagram_len(node)
+    }
+
+    /// Returns how well packets travel to a linked node.
+    pub fn link_quality(&self, node: NodeId) -> Option<LinkQuality> {
+        self.inner.links.quality(node)
+    }
+
+    /// Returns where a linked node's packets come from; none where a relay passes them on.
+    pub fn place_of(&self, node: NodeId) -> Option<SocketAddr> {
+        self.inner.links.place_of(node)
     }
 
     /// Returns the addresses at which our links are reached: real ones, even when bound to all of them.

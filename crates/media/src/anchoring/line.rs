@@ -7,6 +7,7 @@ use data_encoding::BASE64_NOPAD;
 
 use super::{Own, OwnKeys, Profile};
 use crate::relay::{DEFAULT_CLOCK_RATE, DtlsTerms, Fingerprint, Format, IceTerms, Protection, Terms};
+use crate::roq::parse_flow;
 use crate::sdes::Crypto;
 use crate::sdp::{Connection, Direction, Media, SdpError, Session, clock_rate, named_codec, payload_type_of};
 use crate::srtp::Suite;
@@ -16,6 +17,9 @@ const PASSED: &[&str] = &["ptime", "maxptime", "framerate", "framesize", "label"
 
 /// The attribute by which receivers ask for key frames and the like (RFC 4585), which only profiles with feedback know.
 const FEEDBACK: &str = "rtcp-fb";
+
+/// The attribute by which a node names its flow of a stream.
+const FLOW: &str = "roq-flow-id";
 
 /// How a stream is protected, by its profile and what stands beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub(super) enum Class {
     Dtls,
     /// By the same, once checks have found that path.
     WebRtc,
+    /// By the link to another node, which all of it goes over.
+    Link,
 }
 
 impl Class {
@@ -52,6 +58,7 @@ impl Class {
             "RTP/AVP" | "RTP/AVPF" => Some(if peer.is_some() { Class::Dtls } else { Class::Plain }),
             "RTP/SAVP" | "RTP/SAVPF" if has_key => Some(Class::Sdes),
             "RTP/SAVP" | "RTP/SAVPF" => peer.map(|_| Class::Dtls),
+            "QUIC/RTP/AVP" | "QUIC/RTP/AVPF" => flow_of(media).map(|_| Class::Link),
             "UDP/TLS/RTP/SAVPF" | "UDP/TLS/RTP/SAVP" => by_handshake,
             _ => None,
         }
@@ -122,6 +129,7 @@ impl Line {
             (None, Profile::Sdes) => ("RTP/SAVP".to_owned(), Class::Sdes),
             (None, Profile::Dtls) => ("UDP/TLS/RTP/SAVP".to_owned(), Class::Dtls),
             (None, Profile::WebRtc) => ("UDP/TLS/RTP/SAVPF".to_owned(), Class::WebRtc),
+            (None, Profile::Link) => ("QUIC/RTP/AVPF".to_owned(), Class::Link),
         };
         self.offered = class;
         write_codecs(text, (session, media), &protocol, own.port);
@@ -129,9 +137,12 @@ impl Line {
             self.make_ice(fill);
         }
         self.offers_mux = matches!(class, Class::WebRtc | Class::Dtls);
-        if class != Class::Plain {
+        if !matches!(class, Class::Plain | Class::Link) {
             // Whoever answers begins, as browsers do. Beside keys it is for phones that know no such keys.
             self.write_transport_as(text, media, own, class, "actpass");
+        }
+        if class == Class::Link {
+            write_flow(text, own.flow);
         }
         if matches!(class, Class::Optional | Class::Sdes) {
             for (suite, tag) in Suite::ALL.into_iter().zip(1..) {
@@ -158,7 +169,9 @@ impl Line {
         });
         match (self.offered, protection) {
             (Class::Sdes, None) if !proves_itself => Err(SdpError::NoAudio),
-            (Class::Plain | Class::Optional | Class::Sdes | Class::Dtls | Class::WebRtc, protection) => Ok(protection),
+            (Class::Plain | Class::Optional | Class::Sdes | Class::Dtls | Class::WebRtc | Class::Link, protection) => {
+                Ok(protection)
+            }
         }
     }
 
@@ -169,7 +182,7 @@ impl Line {
         offered: &Media<'_>,
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Option<(Crypto, Protection)> {
-        if matches!(class, Class::Plain | Class::Dtls | Class::WebRtc) {
+        if matches!(class, Class::Plain | Class::Dtls | Class::WebRtc | Class::Link) {
             return None;
         }
         let theirs = offered.values("crypto").find_map(Crypto::parse)?;
@@ -188,7 +201,7 @@ impl Line {
     ) -> Result<Option<DtlsTerms>, SdpError> {
         let peer = Peer::of(session, answered);
         match (self.offered, peer) {
-            (Class::Plain, _) => Ok(None),
+            (Class::Plain | Class::Link, _) => Ok(None),
             (Class::Optional | Class::Sdes, peer) if has_keys || peer.is_none() => Ok(None),
             (Class::WebRtc, Some(peer)) if peer.fragment.is_none() => Err(SdpError::NoAudio),
             (class, Some(peer)) => {
@@ -226,7 +239,7 @@ impl Line {
                 Some(IceTerms { username: format!("{fragment}:{theirs}"), password: password.clone() })
             }
             (Class::WebRtc, _, _) => return None,
-            (Class::Plain | Class::Optional | Class::Sdes | Class::Dtls, _, _) => None,
+            (Class::Plain | Class::Optional | Class::Sdes | Class::Dtls | Class::Link, _, _) => None,
         };
         Some(DtlsTerms { fingerprint: peer.fingerprint, is_active, is_muxed, ice })
     }
@@ -309,6 +322,7 @@ pub(super) fn terms(
         formats,
         protection,
         dtls: None,
+        flow: flow_of(media).filter(|_| Class::of(session, media) == Some(Class::Link)),
     })
 }
 
@@ -316,7 +330,7 @@ pub(super) fn terms(
 pub(super) fn address_of(session: &Session<'_>, media: &Media<'_>) -> Option<IpAddr> {
     match session.connection_of(media)? {
         // Checks find out where such an end is, whatever it writes here.
-        Connection::Address(_) if Class::of(session, media) == Some(Class::WebRtc) => None,
+        Connection::Address(_) if has_own_way(session, media) => None,
         Connection::Address(address) if address.is_unspecified() => None,
         Connection::Address(address) => Some(address),
         Connection::Other => None,
@@ -335,6 +349,23 @@ pub(super) fn write_answer(
     if let Some(crypto) = crypto {
         let _ = write!(text, "a=crypto:{}\r\n", crypto.to_value());
     }
+}
+
+/// Writes by which flow we take a stream.
+pub(super) fn write_flow(text: &mut String, flow: Option<u64>) {
+    if let Some(flow) = flow {
+        let _ = write!(text, "a=rtcp-mux\r\na={FLOW}:{flow}\r\n");
+    }
+}
+
+/// By which flow an end takes a stream.
+fn flow_of(media: &Media<'_>) -> Option<u64> {
+    media.values(FLOW).next().and_then(parse_flow)
+}
+
+/// Whether an end is found otherwise than by the address that it writes.
+fn has_own_way(session: &Session<'_>, media: &Media<'_>) -> bool {
+    matches!(Class::of(session, media), Some(Class::WebRtc | Class::Link))
 }
 
 /// Writes the line of a stream that is refused or over.
@@ -363,7 +394,7 @@ fn write_codecs(text: &mut String, (session, media): (&Session<'_>, &Media<'_>),
 /// A stream's direction, with the hold of RFC 2543: who is at the zero address receives nothing.
 fn direction(session: &Session<'_>, media: &Media<'_>) -> Direction {
     let said = session.direction_of(media);
-    let is_hold = Class::of(session, media) != Some(Class::WebRtc);
+    let is_hold = !has_own_way(session, media);
     match session.connection_of(media) {
         // A browser that knows no address of its own yet writes the same, and means nothing by it.
         Some(Connection::Address(address)) if address.is_unspecified() && is_hold => {

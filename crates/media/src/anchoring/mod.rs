@@ -18,6 +18,9 @@ use crate::srtp::{MasterKey, Suite};
 use crate::transcode::Speech;
 use line::{Class, Line};
 
+/// The port in descriptions where none is used (RFC 863), as browsers write it.
+const DISCARD: u16 = 9;
+
 /// How sound is offered to an end that has not offered any itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
@@ -29,6 +32,8 @@ pub enum Profile {
     Dtls,
     /// As browsers do: ICE, of which we only answer the checks, and keys by DTLS (RFC 8829, RFC 5763).
     WebRtc,
+    /// As nodes do: over the link between them, by flows (see [`crate::roq`]).
+    Link,
 }
 
 /// Terms for both ends, stream by stream.
@@ -66,6 +71,8 @@ struct Side {
     /// Ours towards it.
     local: Local,
     ports: Vec<u16>,
+    /// Our flows, where it is another node; nobody else is offered or understood by one.
+    flows: Option<Vec<u64>>,
     profile: Profile,
     /// What was written for it last, but for its version.
     written: String,
@@ -78,6 +85,7 @@ impl Anchoring {
         let side = |address: IpAddr, session_id: u64| Side {
             local: Local { address: address.to_canonical(), port: 0, session_id, version: 0 },
             ports: Vec::new(),
+            flows: None,
             profile,
             written: String::new(),
             lines: Vec::new(),
@@ -143,6 +151,13 @@ impl Anchoring {
         self.side(end).ports = ports;
     }
 
+    /// Takes our flows that an end sends by, which is another node then.
+    pub fn use_flows(&mut self, end: End, flows: Vec<u64>) {
+        let side = self.side(end);
+        (side.profile, side.ports) = (Profile::Link, vec![DISCARD; flows.len()]);
+        side.flows = Some(flows);
+    }
+
     /// Offers otherwise from now on to an end that has not said anything yet.
     pub fn prefer(&mut self, end: End, profile: Profile) {
         self.side(end).profile = profile;
@@ -156,19 +171,23 @@ impl Anchoring {
     pub fn offer(&mut self, from: End, text: &[u8], fill: &mut dyn FnMut(&mut [u8])) -> Result<Vec<u8>, SdpError> {
         let session = Session::parse(text)?;
         let (fingerprint, converts) = (self.fingerprint, self.converts);
+        let is_link = self.side(from).flows.is_some();
         self.side(from).listen(&session);
         let to = self.side(from.other());
         let address = to.local.address;
         let mut body = String::new();
         let mut carried = 0;
         for (index, media) in session.media.iter().enumerate() {
+            let flow = to.flow(index);
             let line = to.line(index);
-            let class = Class::of(&session, media).filter(|class| fingerprint.is_some() || !class.needs_certificate());
+            let class = Class::of(&session, media)
+                .filter(|class| fingerprint.is_some() || !class.needs_certificate())
+                .filter(|class| (*class == Class::Link) == is_link);
             match class.filter(|_| media.port != 0).zip(line) {
                 Some((_, (line, port))) => {
                     carried += 1;
                     let extended = if converts { conversion::added(media) } else { media.clone() };
-                    line.write_offer(&mut body, &session, &extended, &Own { address, port, fingerprint }, fill);
+                    line.write_offer(&mut body, &session, &extended, &Own { address, port, fingerprint, flow }, fill);
                 }
                 None => line::write_refused(&mut body, media),
             }
@@ -249,6 +268,9 @@ impl Anchoring {
         let fingerprint = self.fingerprint;
         let answerer = self.side(from);
         let is_ipv4 = answerer.local.address.is_ipv4();
+        if (Class::of(answer, answered) == Some(Class::Link)) != answerer.flows.is_some() {
+            return Err(SdpError::NoAudio);
+        }
         let Some((line, _)) = answerer.line(index) else { return Ok(None) };
         let theirs = line.protection_answered((answer, answered))?;
         let dtls = line.dtls_answered((answer, answered), theirs.is_some())?;
@@ -257,16 +279,19 @@ impl Anchoring {
         let offerer = self.side(from.other());
         let address = offerer.local.address;
         let is_ipv4 = address.is_ipv4();
+        let (is_link, flow) = (offerer.flows.is_some(), offerer.flow(index));
         let Some((line, port)) = offerer.line(index) else { return Ok(None) };
-        let Some(class) = Class::of(offer, offered) else { return Ok(None) };
+        let class = Class::of(offer, offered).filter(|class| (*class == Class::Link) == is_link);
+        let Some(class) = class else { return Ok(None) };
         let crypto = line.protection_offered(class, offered, fill);
         let protection = crypto.as_ref().map(|(_, protection)| protection.clone());
         let mut offerers_terms = line::terms((offer, offered), (answer, told), protection, is_ipv4)?;
         offerers_terms.dtls = line.dtls_offered(class, (offer, offered), fill);
         line::write_answer(body, (answer, told), offered, port, crypto.map(|(line, _)| line));
         if let Some(dtls) = &offerers_terms.dtls {
-            line.write_transport(body, offered, &Own { address, port, fingerprint }, class, dtls.is_active);
+            line.write_transport(body, offered, &Own { address, port, fingerprint, flow }, class, dtls.is_active);
         }
+        line::write_flow(body, flow);
         Ok(Some((offerers_terms, answerers_terms)))
     }
 
@@ -291,10 +316,17 @@ impl Side {
         Some((line, port))
     }
 
+    /// By which flow a stream is taken from there.
+    fn flow(&self, index: usize) -> Option<u64> {
+        self.flows.as_ref()?.get(index).copied()
+    }
+
     /// Remembers by which profile an end speaks, so that it is offered the same.
     fn listen(&mut self, session: &Session<'_>) {
         for (index, media) in session.media.iter().enumerate() {
-            let Some(class) = Class::of(session, media).filter(|_| media.port != 0) else { continue };
+            let is_link = self.flows.is_some();
+            let class = Class::of(session, media).filter(|class| media.port != 0 && (*class == Class::Link) == is_link);
+            let Some(class) = class else { continue };
             if let Some((line, _)) = self.line(index) {
                 line.spoken = Some((media.protocol.to_owned(), class));
             }
@@ -319,6 +351,7 @@ struct Own {
     address: IpAddr,
     port: u16,
     fingerprint: Option<Fingerprint>,
+    flow: Option<u64>,
 }
 
 /// Our keys of a stream, one for each suite, made when they are first needed and kept for the whole call.

@@ -1,6 +1,8 @@
 //! What each end is told of the other.
 #![allow(clippy::unwrap_used)]
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::relay::{Fingerprint, Format, Protection};
 use crate::sdes::Crypto;
@@ -399,4 +401,37 @@ fn where_no_codec_is_common_others_are_offered_and_each_end_reads_its_own_in_the
     let (told, agreed) = calling.answer(End::Far, answer.as_bytes(), &mut fill).unwrap();
     assert!(agreed.converted[0].is_none());
     assert!(String::from_utf8(told).unwrap().contains("m=audio 6000 RTP/AVP 0 101\r\n"));
+}
+
+#[test]
+fn only_another_node_is_understood_by_its_flow() {
+    let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let mut fill = |bytes: &mut [u8]| bytes.fill(7);
+    let by_flow = b"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\nm=audio 9 QUIC/RTP/AVPF 0\r\na=roq-flow-id:44\r\n";
+    let plain = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+    let call = |flows: bool| {
+        let mut anchoring = Anchoring::new(host, host, [1, 2], Profile::Optional);
+        for end in End::ALL {
+            anchoring.use_ports(end, vec![16_384]);
+        }
+        if flows {
+            anchoring.use_flows(End::Near, vec![400]);
+        }
+        anchoring
+    };
+    assert!(call(false).offer(End::Near, by_flow, &mut fill).is_err(), "a phone that names a flow");
+    assert!(call(true).offer(End::Near, plain, &mut fill).is_err(), "a node that names a place");
+    let mut anchoring = call(true);
+    let offered = String::from_utf8(anchoring.offer(End::Near, by_flow, &mut fill).unwrap()).unwrap();
+    assert!(offered.contains("m=audio 16384 RTP/AVP 0") && !offered.contains("roq"), "{offered}");
+    assert!(anchoring.answer(End::Far, by_flow, &mut fill).is_err(), "a phone that names a flow in its answer");
+    let (answered, agreed) = anchoring.answer(End::Far, plain, &mut fill).unwrap();
+    let answered = String::from_utf8(answered).unwrap();
+    assert!(
+        answered.contains("m=audio 9 QUIC/RTP/AVPF 0\r\n") && answered.contains("a=roq-flow-id:400\r\n"),
+        "{answered}"
+    );
+    let near = agreed.near[0].as_ref().unwrap();
+    assert_eq!((near.flow, near.remote, near.sends), (Some(44), None, true), "the zero address is no hold there");
+    assert_eq!(agreed.far[0].as_ref().unwrap().flow, None);
 }

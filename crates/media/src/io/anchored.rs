@@ -3,17 +3,20 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use super::between::{Between, Link, LinkEnd};
 use super::session::{MAX_RECEIVE_ERRORS, lock, now, random};
 use super::{MediaError, PortPair, PortRange};
 use crate::anchoring::{Agreed, Anchoring, Profile};
 use crate::echo::Start;
-use crate::relay::{End, Event, Heard, Identity, MAX_DATAGRAM_LEN, Port, Protected, Quality, Relay};
+use crate::relay::{End, Event, FlowTransmit, Heard, Identity, MAX_DATAGRAM_LEN, Port, Protected, Quality, Relay};
+use crate::roq::pieces;
 use crate::sdp::SdpError;
 
 /// Where one end of a call is, as far as the signalling knows.
@@ -35,6 +38,8 @@ pub struct AnchoredCall {
     facing: Option<Facing>,
     conversion: Option<OwnedSemaphorePermit>,
     shared: Arc<Shared>,
+    /// The ends that are other nodes.
+    links: Vec<(End, LinkEnd)>,
     timer: JoinHandle<()>,
     open: Vec<Open>,
 }
@@ -76,9 +81,12 @@ struct Open {
 }
 
 #[derive(Debug)]
-struct Shared {
-    relay: Arc<Mutex<Relay>>,
+pub(super) struct Shared {
+    pub(super) relay: Arc<Mutex<Relay>>,
     sockets: Mutex<Vec<(Port, Arc<UdpSocket>)>>,
+    links: Mutex<Vec<(End, Arc<dyn Link>)>>,
+    /// Numbers the packets that are cut in two.
+    cut: AtomicU8,
     changed: Notify,
     ended: watch::Sender<bool>,
 }
@@ -98,6 +106,8 @@ impl AnchoredCall {
         let shared = Arc::new(Shared {
             relay: Arc::new(Mutex::new(Relay::identified(now(), identity.clone()))),
             sockets: Mutex::default(),
+            links: Mutex::default(),
+            cut: AtomicU8::new(0),
             changed: Notify::new(),
             ended: watch::Sender::new(false),
         });
@@ -114,6 +124,7 @@ impl AnchoredCall {
             facing: None,
             conversion: None,
             shared,
+            links: Vec::new(),
             timer,
             open: Vec::new(),
         }
@@ -123,6 +134,14 @@ impl AnchoredCall {
     pub fn faced_by(mut self, facing: Facing) -> AnchoredCall {
         self.facing = Some(facing);
         self
+    }
+
+    /// Lets an end be another node, which is reached over its link alone: no port is opened towards it. To be called before anything is
+    /// described; the end's [`Place`] means nothing then.
+    pub fn use_link(&mut self, end: End, between: &Arc<Between>, link: Arc<dyn Link>) {
+        self.anchoring.use_flows(end, Vec::new());
+        lock(&self.shared.links).push((end, Arc::clone(&link)));
+        self.links.push((end, LinkEnd::new(between, link)));
     }
 
     /// Offers otherwise from now on to an end that has not said anything yet.
@@ -227,8 +246,13 @@ impl AnchoredCall {
         Monitor { relay: Arc::clone(&self.shared.relay) }
     }
 
-    /// Binds what is missing towards an end.
+    /// Binds what is missing towards an end, or opens flows for it.
     fn open_ports(&mut self, end: End, streams: usize) -> Result<(), MediaError> {
+        if let Some((_, link)) = self.links.iter_mut().find(|(of, _)| *of == end) {
+            let flows = link.open(&self.shared, end, streams)?;
+            self.anchoring.use_flows(end, flows);
+            return Ok(());
+        }
         let local = match end {
             End::Near => self.near.local,
             End::Far => self.far.local,
@@ -287,7 +311,8 @@ impl Drop for Open {
 
 impl Shared {
     /// Sends whatever is to be sent.
-    fn send(&self) {
+    pub(super) fn send(&self) {
+        self.send_by_flows();
         loop {
             let Some(transmit) = lock(&self.relay).poll_transmit() else { return };
             let sockets = lock(&self.sockets);
@@ -297,6 +322,22 @@ impl Shared {
             {
                 tracing::trace!(%error, "sending media failed");
             }
+        }
+    }
+}
+
+impl Shared {
+    fn send_by_flows(&self) {
+        loop {
+            let Some(FlowTransmit { end, flow, packet }) = lock(&self.relay).poll_flow_transmit() else { return };
+            let link = lock(&self.links).iter().find(|(of, _)| *of == end).map(|(_, link)| Arc::clone(link));
+            // While a link is down what is said is lost; it goes on with the next.
+            let Some((link, longest)) = link.and_then(|link| Some((Arc::clone(&link), link.max_datagram_len()?)))
+            else {
+                continue;
+            };
+            let number = self.cut.fetch_add(1, Ordering::Relaxed);
+            pieces(flow, number, &packet, longest).into_iter().for_each(|datagram| link.send(datagram));
         }
     }
 }

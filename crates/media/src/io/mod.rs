@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "the room that the pure ones leave sockets, clocks and tasks to")]
 
 mod anchored;
+mod between;
 mod ports;
 mod session;
 mod talk;
@@ -15,6 +16,7 @@ use thiserror::Error;
 use crate::sdp::SdpError;
 
 pub use anchored::{AnchoredCall, Conversions, Facing, Monitor, Place};
+pub use between::{Between, Link, NeighbourId};
 pub use ports::{PortPair, PortRange};
 pub use session::EchoSession;
 pub use talk::TalkSession;
@@ -35,6 +37,9 @@ pub enum MediaError {
     /// No pair of ports of the range could be bound.
     #[error("no free pair of RTP ports")]
     NoPort(#[source] Option<std::io::Error>),
+    /// The link to the other node has as many flows as it may.
+    #[error("the link to the other node carries as many streams as are allowed")]
+    TooManyFlows,
     /// The range holds no even port with its successor.
     #[error("the range of RTP ports holds no pair")]
     EmptyRange,
@@ -45,7 +50,10 @@ impl MediaError {
     pub const fn status(&self) -> u16 {
         match self {
             MediaError::Sdp(error) => error.status(),
-            MediaError::TooManySessions | MediaError::TooManyConverted | MediaError::NoPort(_) => 503,
+            MediaError::TooManySessions
+            | MediaError::TooManyConverted
+            | MediaError::TooManyFlows
+            | MediaError::NoPort(_) => 503,
             MediaError::EmptyRange => 500,
         }
     }

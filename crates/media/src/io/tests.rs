@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket as StdUdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
@@ -196,4 +197,74 @@ async fn an_anchored_call_of_which_nothing_is_heard_says_that_it_ended() {
         }
     };
     timeout(2 * crate::relay::IDLE_LIMIT, ended).await.expect("an end");
+}
+
+/// A link that hands what is sent to the other node's table at once, as if it came from this neighbour.
+#[derive(Debug)]
+struct Wire {
+    to: Arc<Between>,
+    own: NeighbourId,
+    other: NeighbourId,
+}
+
+impl Link for Wire {
+    fn neighbour(&self) -> NeighbourId {
+        self.other
+    }
+
+    fn max_datagram_len(&self) -> Option<usize> {
+        Some(1000)
+    }
+
+    fn send(&self, datagram: Vec<u8>) {
+        self.to.handle_datagram(self.own, &datagram);
+    }
+}
+
+#[tokio::test]
+async fn two_phones_hear_each_other_through_two_nodes_by_flows_that_no_other_neighbour_is_heard_by() {
+    let (alice, bob) = (UdpSocket::bind((LOOPBACK, 0)).await.unwrap(), UdpSocket::bind((LOOPBACK, 0)).await.unwrap());
+    let port = |phone: &UdpSocket| phone.local_addr().unwrap().port();
+    // One pair each: for the phone.
+    let ranges = [range(42_220, 1, 1), range(42_222, 1, 1)];
+    let place = Place { local: LOOPBACK, signalling: Some(LOOPBACK) };
+    let nodes = [Between::new(), Between::new()];
+    let ids = [[1; 32], [2; 32]];
+    let mut calls = ranges.each_ref().map(|range| AnchoredCall::new(range, place, place, Profile::Optional, None));
+    let [one, two] = &mut calls;
+    let wire = |to: usize| Arc::new(Wire { to: Arc::clone(&nodes[to]), own: ids[1 - to], other: ids[to] });
+    one.use_link(End::Far, &nodes[0], wire(1));
+    two.use_link(End::Near, &nodes[1], wire(0));
+    let between = one.offer(End::Near, &offer(port(&alice), "")).unwrap();
+    let text = String::from_utf8(between.clone()).unwrap();
+    assert!(text.contains("m=audio 9 QUIC/RTP/AVPF 0\r\n") && text.contains("\r\na=roq-flow-id:"), "{text}");
+    let flow = text.rsplit_once("a=roq-flow-id:").and_then(|(_, rest)| rest.split("\r\n").next()).unwrap();
+    let flow = crate::roq::parse_flow(flow).unwrap();
+    // It has a call of its own with the first node.
+    let mut mallorys = AnchoredCall::new(&range(42_224, 1, 1), place, place, Profile::Optional, None);
+    mallorys.use_link(End::Far, &nodes[0], Arc::new(Wire { to: Arc::clone(&nodes[1]), own: ids[0], other: [3; 32] }));
+    mallorys.offer(End::Near, &offer(4000, "")).unwrap();
+    let offered = two.offer(End::Near, &between).unwrap();
+    let back = two.answer(End::Far, &offer(port(&bob), "")).unwrap();
+    let answered = one.answer(End::Far, &back).unwrap();
+    assert_eq!((nodes[0].flows(), nodes[1].flows()), (2, 1));
+    for (speaker, listener, node) in [(&alice, &bob, port_of(&answered)), (&bob, &alice, port_of(&offered))] {
+        // The larger one is more than a datagram takes.
+        for payload in [&[7_u8; 160][..], &[8; 1400]] {
+            let packet = Packet { marker: false, payload_type: 0, sequence_number: 1, timestamp: 0, ssrc: 9, payload };
+            // Another neighbour names the same flow before the phone is heard, and is not.
+            let forged = Packet { payload: b"noise", ssrc: 66, ..packet };
+            for datagram in crate::roq::pieces(flow, 0, &forged.to_bytes(), 1000) {
+                nodes[0].handle_datagram([3; 32], &datagram);
+            }
+            speaker.send_to(&packet.to_bytes(), (LOOPBACK, node)).await.unwrap();
+            let mut buffer = [0; 1500];
+            let (len, _) = timeout(PATIENCE, listener.recv_from(&mut buffer)).await.expect("a packet").unwrap();
+            assert_eq!(buffer[..len], packet.to_bytes());
+        }
+    }
+    assert_eq!(nodes[0].dropped().foreign, 4);
+    assert_eq!(calls[0].quality(End::Far).received, 2, "what comes over the link is judged like what a phone sends");
+    drop((calls, mallorys));
+    assert_eq!((nodes[0].flows(), nodes[1].flows()), (0, 0));
 }

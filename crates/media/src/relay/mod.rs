@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use crate::echo::Start;
 use crate::rtp::is_rtcp;
 use crate::transcode::{Speech, Transcoder};
-use stream::{Setup, Stream, Taken};
+use stream::{From, Setup, Stream, Taken, Towards};
 
 pub use dtls::{Fingerprint, Identity};
 pub use latch::SOURCE_CHANGE_AFTER;
@@ -87,6 +87,17 @@ pub struct Transmit {
     pub datagram: Vec<u8>,
 }
 
+/// A packet to be sent to another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowTransmit {
+    /// Which end that node is.
+    pub end: End,
+    /// The flow by which it takes the stream.
+    pub flow: u64,
+    /// RTP or RTCP.
+    pub packet: Vec<u8>,
+}
+
 /// What happened that the owner should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
@@ -114,6 +125,7 @@ pub struct Relay {
     last_heard: Instant,
     ended: bool,
     transmits: VecDeque<Transmit>,
+    flow_transmits: VecDeque<FlowTransmit>,
     events: VecDeque<Event>,
 }
 
@@ -141,7 +153,6 @@ impl Relay {
     /// The same for a node that has a certificate to show, without which no end that speaks WebRTC is understood.
     pub fn identified(now: Instant, identity: Option<Arc<Identity>>) -> Relay {
         let side = || Side { streams: Vec::new(), counted: (now, 0) };
-        let (transmits, events) = (VecDeque::new(), VecDeque::new());
         Relay {
             identity,
             near: side(),
@@ -149,8 +160,9 @@ impl Relay {
             conversions: Vec::new(),
             last_heard: now,
             ended: false,
-            transmits,
-            events,
+            transmits: VecDeque::new(),
+            flow_transmits: VecDeque::new(),
+            events: VecDeque::new(),
         }
     }
 
@@ -201,12 +213,30 @@ impl Relay {
             self.transmits.extend(sent.into_iter().map(|setup| setup.from(port.end, port.stream)));
             return;
         }
-        let taken =
-            if is_rtcp { stream.take_rtcp(now, source, datagram) } else { stream.take_rtp(now, source, datagram) };
+        let from = From::Address(source);
+        let taken = if is_rtcp { stream.take_rtcp(now, from, datagram) } else { stream.take_rtp(now, from, datagram) };
+        self.pass(now, Port { is_rtcp, ..port }, taken);
+    }
+
+    /// Takes a packet that came by our flow of a stream, from the node that is this end.
+    pub fn handle_flow(&mut self, now: Instant, end: End, stream: usize, packet: &[u8]) {
+        if self.ended || packet.len() > MAX_DATAGRAM_LEN {
+            return;
+        }
+        let is_rtcp = is_rtcp(packet);
+        let Some(known) = self.side(end).streams.get_mut(stream) else { return };
+        let from = From::Flow;
+        let taken = if is_rtcp { known.take_rtcp(now, from, packet) } else { known.take_rtp(now, from, packet) };
+        self.pass(now, Port { end, stream, is_rtcp }, taken);
+    }
+
+    /// Gives what was taken from one end to the other.
+    fn pass(&mut self, now: Instant, port: Port, taken: Option<Taken>) {
+        let side = self.side(port.end);
         // Counted is what the end itself sent: who floods its port takes nothing from it.
         let Some(taken) = taken.filter(|_| side.is_within_rate(now)) else { return };
         self.last_heard = now;
-        let to = Port { end: port.end.other(), is_rtcp, ..port };
+        let to = Port { end: port.end.other(), ..port };
         if self.conversions.get(port.stream).is_some_and(Option::is_some) {
             self.convert(now, to, taken);
         } else {
@@ -217,8 +247,14 @@ impl Relay {
     fn give(&mut self, now: Instant, to: Port, taken: Taken) {
         let Some(other) = self.side(to.end).streams.get_mut(to.stream) else { return };
         let is_rtcp = to.is_rtcp && !other.is_muxed();
-        if let Some((destination, datagram)) = other.give(now, taken) {
-            self.transmits.push_back(Transmit { port: Port { is_rtcp, ..to }, destination, datagram });
+        match other.give(now, taken) {
+            Some((Towards::Address(destination), datagram)) => {
+                self.transmits.push_back(Transmit { port: Port { is_rtcp, ..to }, destination, datagram });
+            }
+            Some((Towards::Flow(flow), packet)) => {
+                self.flow_transmits.push_back(FlowTransmit { end: to.end, flow, packet });
+            }
+            None => {}
         }
     }
 
@@ -263,6 +299,11 @@ impl Relay {
     /// Returns the next datagram to be sent.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
+    }
+
+    /// Returns the next packet to be sent to another node.
+    pub fn poll_flow_transmit(&mut self) -> Option<FlowTransmit> {
+        self.flow_transmits.pop_front()
     }
 
     /// Returns the next event.

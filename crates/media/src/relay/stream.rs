@@ -33,6 +33,8 @@ pub struct Terms {
     pub protection: Option<Protection>,
     /// Where it makes keys by a handshake instead: what that must know.
     pub dtls: Option<DtlsTerms>,
+    /// Where it is another node: the flow by which that takes the stream (see [`crate::roq`]). What comes by our own flow is from there.
+    pub flow: Option<u64>,
 }
 
 /// What is known of an end that proves itself by DTLS (RFC 5763).
@@ -46,6 +48,24 @@ pub struct DtlsTerms {
     pub is_muxed: bool,
     /// Its checks, where it does them; else it is where its description says.
     pub ice: Option<IceTerms>,
+}
+
+/// Where a packet is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Towards {
+    /// To a place, from one of our ports.
+    Address(SocketAddr),
+    /// To another node.
+    Flow(u64),
+}
+
+/// Where a packet came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// From a place, to one of our ports.
+    Address(SocketAddr),
+    /// From the node that the flow is of.
+    Flow,
 }
 
 /// What a payload type stands for.
@@ -75,6 +95,8 @@ pub enum Protected {
     Sdes,
     /// SRTP, with keys from a handshake between the node and the end (RFC 5764).
     Dtls,
+    /// As all of the link to another node is, which that end is.
+    Link,
 }
 
 /// What is known of an end that does checks (RFC 8445).
@@ -333,7 +355,17 @@ impl Stream {
         match &self.terms {
             Some(terms) if terms.dtls.is_some() => Protected::Dtls,
             Some(terms) if terms.protection.is_some() => Protected::Sdes,
+            Some(terms) if terms.flow.is_some() => Protected::Link,
             Some(_) | None => Protected::No,
+        }
+    }
+
+    /// Whether a packet that came in this way is this end's, as far as that shows before it is read.
+    fn admits(latch: &mut Latch, now: Instant, from: From, flow: Option<u64>, ssrc: u32, is_proven: bool) -> bool {
+        match (from, flow) {
+            (From::Flow, Some(_)) => true,
+            (From::Address(source), None) => latch.admit(now, source, ssrc, is_proven),
+            (From::Flow, None) | (From::Address(_), Some(_)) => false,
         }
     }
 
@@ -342,7 +374,7 @@ impl Stream {
     }
 
     /// Takes an RTP packet from the network, if it is this end's.
-    pub(super) fn take_rtp(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Option<Taken> {
+    pub(super) fn take_rtp(&mut self, now: Instant, from: From, datagram: &[u8]) -> Option<Taken> {
         let terms = self.terms.as_ref()?;
         if !terms.sends || (terms.dtls.is_some() && self.rtp.opener.is_none()) {
             return None;
@@ -353,7 +385,7 @@ impl Stream {
         };
         let packet = Packet::parse(opened.as_deref().unwrap_or(datagram)).ok()?;
         let format = *terms.formats.iter().find(|format| format.payload_type == packet.payload_type)?;
-        if !self.rtp.latch.admit(now, source, packet.ssrc, opened.is_some()) {
+        if !Self::admits(&mut self.rtp.latch, now, from, terms.flow, packet.ssrc, opened.is_some()) {
             return None;
         }
         self.meter.on_rtp(now, packet.ssrc, packet.sequence_number, packet.timestamp, format);
@@ -366,9 +398,10 @@ impl Stream {
     }
 
     /// Takes an RTCP packet from the network, if it is this end's.
-    pub(super) fn take_rtcp(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Option<Taken> {
+    pub(super) fn take_rtcp(&mut self, now: Instant, from: From, datagram: &[u8]) -> Option<Taken> {
         let shares_keys = self.shares_keys();
-        let is_by_handshake = self.terms.as_ref()?.dtls.is_some();
+        let terms = self.terms.as_ref()?;
+        let (is_by_handshake, flow) = (terms.dtls.is_some(), terms.flow);
         let opener = if shares_keys { &mut self.rtp.opener } else { &mut self.rtcp.opener };
         if is_by_handshake && opener.is_none() {
             return None;
@@ -381,7 +414,7 @@ impl Stream {
         let [_, _, _, _, s0, s1, s2, s3] = *packet.first_chunk::<8>()?;
         let ssrc = u32::from_be_bytes([s0, s1, s2, s3]);
         let reports = reports(packet)?;
-        if !self.rtcp.latch.admit(now, source, ssrc, opened.is_some()) {
+        if !Self::admits(&mut self.rtcp.latch, now, from, flow, ssrc, opened.is_some()) {
             return None;
         }
         for report in &reports {
@@ -395,14 +428,15 @@ impl Stream {
     }
 
     /// Prepares a packet of the other end's for this one.
-    pub(super) fn give(&mut self, now: Instant, taken: Taken) -> Option<(SocketAddr, Vec<u8>)> {
+    pub(super) fn give(&mut self, now: Instant, taken: Taken) -> Option<(Towards, Vec<u8>)> {
         let (uses_ice, is_muxed, shares_keys) = (self.uses_ice(), self.is_muxed(), self.shares_keys());
-        let is_by_handshake = self.terms.as_ref()?.dtls.is_some();
+        let terms = self.terms.as_ref()?;
+        let (is_by_handshake, flow) = (terms.dtls.is_some(), terms.flow);
         let is_rtcp = matches!(taken, Taken::Rtcp(_));
-        let destination = if uses_ice {
-            self.consenting(now)?
-        } else {
-            self.component(is_rtcp && !is_muxed).latch.destination(now)?
+        let destination = match flow {
+            Some(flow) => Towards::Flow(flow),
+            None if uses_ice => Towards::Address(self.consenting(now)?),
+            None => Towards::Address(self.component(is_rtcp && !is_muxed).latch.destination(now)?),
         };
         let sealer = &mut self.component(is_rtcp && !shares_keys).sealer;
         if is_by_handshake && sealer.is_none() {

@@ -27,6 +27,7 @@ fn terms(address: &str, protection: Option<Protection>) -> Terms {
         formats: vec![Format::new(0, 8000)],
         protection,
         dtls: None,
+        flow: None,
     }
 }
 

@@ -7,8 +7,8 @@ use iroh::endpoint::{Connection, ConnectionError, IdleTimeout, QuicTransportConf
 use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode, SecretKey};
 use meshtone_identity::LinkKey;
 
-use super::limits::{LINK_WINDOW, MAX_STREAMS, STREAM_WINDOW};
-use super::{LinkError, Path, PeerAddress, code};
+use super::limits::{DATAGRAM_BUFFER, LINK_WINDOW, MAX_STREAMS, STREAM_WINDOW};
+use super::{LinkError, LinkQuality, Path, PeerAddress, code};
 
 /// QUIC's own idle time-out, behind our liveness check: it also ends connections whose hello never came.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,6 +36,8 @@ fn transport() -> QuicTransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(LINK_WINDOW))
         .send_window(u64::from(LINK_WINDOW))
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .max_idle_timeout(idle)
         .build()
 }
@@ -91,6 +93,14 @@ pub(crate) fn path(connection: &Connection) -> (Path, f64) {
         iroh::TransportAddr::Ip(addr) => (Path::Direct(*addr), rtt_ms),
         iroh::TransportAddr::Relay(_) | _ => (Path::Relayed, rtt_ms),
     }
+}
+
+/// Returns what is known of the way that packets travel now.
+pub(crate) fn quality(connection: &Connection) -> Option<LinkQuality> {
+    let paths = connection.paths();
+    let path = paths.iter().find(|path| path.is_selected()).or_else(|| paths.iter().next())?;
+    let stats = path.stats();
+    Some(LinkQuality { round_trip: stats.rtt, sent: stats.sent_packets, lost: stats.lost_packets })
 }
 
 /// Closes a connection for a reason of [`code`].

@@ -15,8 +15,9 @@ use crate::record::cbor::{CborError, Decoder, Encoder};
 
 /// The oldest and the newest version of the link protocol that this program speaks. They differ in nothing that the link itself says:
 /// nodes that speak the second sign the SIP requests that they send, those that speak the third hear when a neighbour changes its role,
-/// those that speak the fourth introduce others to their neighbours, those that speak the fifth verify SIP requests that were diverted.
-pub(crate) const VERSIONS: (u16, u16) = (1, 5);
+/// those that speak the fourth introduce others to their neighbours, those that speak the fifth verify SIP requests that were diverted,
+/// those that speak the sixth take media in datagrams.
+pub(crate) const VERSIONS: (u16, u16) = (1, 6);
 
 /// The first version whose nodes hear when a neighbour changes its role.
 pub(crate) const HEARS_ROLES: u16 = 3;
@@ -351,7 +352,7 @@ mod tests {
         let authority = authority();
         let mut bytes = hello(&authority, &[]).encode();
         for (oldest, newest, understood) in
-            [(1, 1, true), (1, 9, true), (0, 1, true), (5, 9, true), (6, 9, false), (0, 0, false)]
+            [(1, 1, true), (1, 9, true), (0, 1, true), (6, 9, true), (7, 9, false), (0, 0, false)]
         {
             bytes[..4].copy_from_slice(&[0, oldest, 0, newest]);
             let decoded = Hello::decode(&bytes);

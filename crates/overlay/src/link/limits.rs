@@ -80,6 +80,10 @@ pub(crate) const STREAM_WINDOW: u32 = 192 * 1024;
 /// What a peer may send on all streams of a link before their users read.
 pub(crate) const LINK_WINDOW: u32 = 4 * 1024 * 1024;
 
+/// Datagrams of a link that wait to be sent, or to be read, in bytes: half a second of sound of 60 calls, each way. What is older makes
+/// room, since it would be late.
+pub(crate) const DATAGRAM_BUFFER: usize = 256 * 1024;
+
 /// Largest request or reply of an enrolment.
 pub(crate) const MAX_ENROLMENT: usize = 64 * 1024;
 

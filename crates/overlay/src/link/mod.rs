@@ -32,7 +32,10 @@ pub mod stream;
 pub(crate) mod table;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use meshtone_identity::NodeId;
 
 pub use address::PeerAddress;
@@ -71,6 +74,21 @@ pub struct LinkStatus {
     /// Since when, in unix milliseconds.
     pub since_ms: u64,
 }
+
+/// How well packets travel on a link, as QUIC knows it of what this side sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkQuality {
+    /// The time there and back.
+    pub round_trip: Duration,
+    /// Packets sent on the present path.
+    pub sent: u64,
+    /// How many of them were lost.
+    pub lost: u64,
+}
+
+/// Takes the datagrams that neighbours send: from whom, and what. It is called in a task of that link, and must not block: while it
+/// works, further datagrams of the link wait, and the oldest are lost.
+pub type DatagramHandler = Arc<dyn Fn(NodeId, Bytes) + Send + Sync>;
 
 /// A link that came or went.
 #[derive(Debug, Clone, PartialEq, Eq)]

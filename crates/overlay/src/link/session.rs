@@ -87,6 +87,7 @@ pub(super) async fn run(
     queue: Queue,
 ) {
     let hearing = Hearing { last: Mutex::new(Instant::now()), delivering: AtomicBool::new(false) };
+    tokio::spawn(hear_datagrams(Arc::clone(&shared), Arc::clone(&link)));
     let reason = tokio::select! {
         reason = write(send, queue) => reason,
         reason = read(&shared, &link, recv, &hearing) => reason,
@@ -179,6 +180,17 @@ async fn watch(shared: &Shared, link: &Link, hearing: &Hearing) -> u32 {
             return code::REVOKED;
         }
         link.outbound.signal(Frame::Ping);
+    }
+}
+
+/// Hands over the peer's datagrams until the connection ends, in a task of its own: a flood of them keeps no message and no stream
+/// waiting.
+async fn hear_datagrams(shared: Arc<Shared>, link: Arc<Link>) {
+    while let Ok(datagram) = link.connection.read_datagram().await {
+        if let Some(handler) = shared.datagrams.get() {
+            handler(link.peer.node, datagram);
+        }
+        tokio::task::consume_budget().await;
     }
 }
 

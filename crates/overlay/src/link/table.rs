@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -22,8 +22,8 @@ use super::limits::{GOODBYE_TIMEOUT, MAX_ARRIVALS, MAX_DIALS, MAX_FRAME, MAX_INP
 use super::rules::{Standing, existing_stays};
 use super::session::{self, Outbound};
 use super::{
-    ALPN, IncomingStream, JOIN_ALPN, LinkError, LinkStatus, Neighbour, PeerAddress, Protocol, RecvStream, SendStream,
-    code, endpoint, handshake,
+    ALPN, DatagramHandler, IncomingStream, JOIN_ALPN, LinkError, LinkQuality, LinkStatus, Neighbour, PeerAddress,
+    Protocol, RecvStream, SendStream, code, endpoint, handshake,
 };
 use crate::record::{Renewed, Revoked};
 
@@ -85,6 +85,7 @@ pub(super) struct Shared {
     pub(super) inputs: mpsc::Sender<LinkInput>,
     arrived: Notify,
     arrivals: Mutex<BTreeMap<Protocol, Arrivals>>,
+    pub(super) datagrams: OnceLock<DatagramHandler>,
     next_id: AtomicU64,
 }
 
@@ -149,6 +150,7 @@ impl Links {
             inputs,
             arrived: Notify::new(),
             arrivals: Mutex::new(Protocol::FOR_USERS.map(|protocol| (protocol, Arrivals::new())).into()),
+            datagrams: OnceLock::new(),
             next_id: AtomicU64::new(0),
         });
         tokio::spawn(handshake::accept_all(Arc::clone(&shared)));
@@ -240,6 +242,26 @@ impl Links {
             all.insert(protocol, arrivals);
         }
         receiver.unwrap_or_else(|| mpsc::channel(1).1)
+    }
+
+    /// Lets the datagrams of all links go to `handler`, the first one that is named; until then they are dropped.
+    pub(crate) fn hear_datagrams(&self, handler: DatagramHandler) {
+        let _ = self.0.datagrams.set(handler);
+    }
+
+    /// Sends a datagram; `false` where there is no link, or it is larger than the link takes now.
+    pub(crate) fn send_datagram(&self, to: NodeId, datagram: Bytes) -> bool {
+        self.0.link(to).is_some_and(|link| link.connection.send_datagram(datagram).is_ok())
+    }
+
+    /// Returns how large a datagram may be now; none where there is no link, or its other end takes none.
+    pub(crate) fn max_datagram_len(&self, to: NodeId) -> Option<usize> {
+        self.0.link(to)?.connection.max_datagram_size()
+    }
+
+    /// Returns how well packets travel to a linked node.
+    pub(crate) fn quality(&self, to: NodeId) -> Option<LinkQuality> {
+        endpoint::quality(&self.0.link(to)?.connection)
     }
 
     /// Whether there is a link to this node.
