@@ -364,6 +364,7 @@ fn sound_text(sound: &Sound) -> String {
     let protection = |name: &str| match name {
         "sdes" => "SRTP (SDES)",
         "dtls" => "SRTP (DTLS)",
+        "link" => "another node, encrypted",
         _ => "unprotected",
     };
     format!(
@@ -540,6 +541,7 @@ mod tests {
                 }),
             }],
             finished_calls: vec![],
+            media_between: meshtone_node::control::MediaBetween::default(),
             trunks: vec![TrunkStatus {
                 name: "provider".to_owned(),
                 server: "sip:sip.example".to_owned(),

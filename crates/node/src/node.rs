@@ -292,6 +292,7 @@ impl Node {
             rtp_ports: ports,
             anchor: config.anchor.clone(),
             anchor_ports,
+            between: anchoring::between::between(&overlay),
             media_identity: anchoring::media_identity(),
             conversions: Conversions::new(MAX_CONVERTED_CALLS),
             certificates: ForeignCertificates::new(

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use data_encoding::HEXLOWER;
 use meshtone_media::relay::Protected;
+use meshtone_media::roq::Dropped;
 use meshtone_overlay::Path;
 use meshtone_overlay::dht::Evidence;
 use meshtone_sip::digest::Algorithm;
@@ -18,7 +19,7 @@ use crate::bootstrap::{Peer, Tried};
 use crate::clock::unix_ms;
 use crate::control::{
     AccountsStatus, AuthorityStatus, Call, Contradiction, FinishedCall, Heard, KeyChange, Link, MailStatus,
-    Registration, Search, ServerStatus, Sound, Status, StatusSource, TrunkStatus,
+    MediaBetween, Registration, Search, ServerStatus, Sound, Status, StatusSource, TrunkStatus,
 };
 use crate::exchange::first_stage::FirstStage;
 use crate::exchange::trunk::TrunkState;
@@ -127,6 +128,12 @@ impl StatusView {
         servers.map(|(server, answers)| ServerStatus { server, answers }).collect()
     }
 
+    fn media_between(&self) -> MediaBetween {
+        let between = &self.exchange.between;
+        let Dropped { unknown, foreign, excess, malformed } = between.dropped();
+        MediaBetween { flows: between.flows(), unknown, foreign, excess, malformed }
+    }
+
     fn calls(&self, now_ms: u64) -> Vec<Call> {
         let row = |(call_id, call): (String, calls::Call)| Call {
             call_id,
@@ -169,6 +176,7 @@ impl StatusSource for StatusView {
             registrations: self.registrations(now_ms),
             calls: self.calls(now_ms),
             finished_calls: self.finished_calls(now_ms),
+            media_between: self.media_between(),
             trunks: self.trunks(now_ms),
             second_stage: self.second_stage(),
             records: overlay.records_held().into_iter().map(|(kind, count)| (kind.to_string(), count)).collect(),

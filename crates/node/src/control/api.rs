@@ -29,6 +29,9 @@ pub struct Status {
     /// The last calls whose sound ran through this node, and that are over, oldest first.
     #[serde(default)]
     pub finished_calls: Vec<FinishedCall>,
+    /// Media that goes over the links to other nodes.
+    #[serde(default)]
+    pub media_between: MediaBetween,
     /// Accounts at providers.
     #[serde(default)]
     pub trunks: Vec<TrunkStatus>,
@@ -324,7 +327,7 @@ pub struct Sound {
     pub heard_by_caller: Option<Heard>,
     /// What the callee hears.
     pub heard_by_callee: Option<Heard>,
-    /// How the sound is protected between here and the caller: `none`, `sdes` or `dtls`.
+    /// How the sound is protected between here and the caller: `none`, `sdes`, `dtls`, or `link` where that is another node.
     pub protection_of_caller: String,
     /// The same of the callee.
     pub protection_of_callee: String,
@@ -345,6 +348,21 @@ pub struct Heard {
     pub mos: f64,
     /// That which the phone itself reports (RFC 3611).
     pub reported_mos: Option<f64>,
+}
+
+/// Media that goes over the links to other nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MediaBetween {
+    /// Streams that are taken so now.
+    pub flows: usize,
+    /// Datagrams dropped since the start, since there was no such stream (any more).
+    pub unknown: u64,
+    /// Those that named a stream of another neighbour's.
+    pub foreign: u64,
+    /// Those beyond what a link may bring.
+    pub excess: u64,
+    /// Those that could not be read.
+    pub malformed: u64,
 }
 
 /// An account at a provider.

@@ -42,6 +42,7 @@ impl StatusSource for FixedStatus {
             clock_behind_ms: 0,
             search: None,
             contradictions: vec![],
+            media_between: MediaBetween::default(),
             authority: None,
             revoked: false,
             key_changes: Vec::new(),

@@ -41,7 +41,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use meshtone_identity::Rights;
-use meshtone_media::io::PortRange;
+use meshtone_media::io::{Between, PortRange};
 use meshtone_overlay::node::Overlay;
 use meshtone_sip::digest::{Algorithm, Authenticator, Verdict};
 use meshtone_sip::message::{Header, Message, Method, Uri};
@@ -83,6 +83,8 @@ pub(crate) struct Exchange {
     /// Whose media runs through this node, and over which ports.
     pub(crate) anchor: AnchorRules,
     pub(crate) anchor_ports: PortRange,
+    /// The media that goes over the links to other nodes.
+    pub(crate) between: Arc<Between>,
     /// The certificate that browsers are shown in media.
     pub(crate) media_identity: Option<Arc<meshtone_media::relay::Identity>>,
     /// How many calls are converted between codecs.

@@ -5,6 +5,8 @@ use meshtone_sip::message::{Header, Message, Method};
 use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::{Flow, PeerHost};
 
+use super::anchoring::AnchorPolicy;
+use super::anchoring::between::names_a_flow;
 use super::callee::Callee;
 use super::contacts::Phones;
 use super::identity::{Refusal, Speaker, asserted_address};
@@ -146,6 +148,11 @@ impl Worker {
         if self.refuses_anonymous(id, request) {
             return;
         }
+        let is_carried = names_a_flow(request);
+        if is_carried && self.exchange.anchor_policy(request) == AnchorPolicy::Never {
+            self.reject(id, 488, "This node carries no media");
+            return;
+        }
         match self.callee(request) {
             Callee::User { address } => {
                 let Phones { targets, spare } = self.local_phones(&address, caller.as_deref(), request);
@@ -153,6 +160,8 @@ impl Worker {
                 self.keep_spare(id, spare);
                 self.may_be_diverted(id, address, host, caller);
             }
+            // Providers are described to as phones are.
+            Callee::Nobody { .. } if is_carried => self.reject(id, 488, "No media is carried to there"),
             Callee::Nobody { .. } if self.dial_out_for(id, request, host, caller.as_deref()) => {}
             Callee::Node if request.method() == Method::Options => self.answer_options(id, request),
             Callee::Node | Callee::Echo | Callee::Nobody { .. } => self.reject(id, 404, "No such user here"),

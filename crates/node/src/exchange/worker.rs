@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::Exchange;
 use super::allowance::Allowance;
+use super::anchoring::between::names_a_flow;
 use super::anchoring::{Anchoring, Anchors};
 use super::counted::{CallKey, CountedCalls};
 use super::divert::{Diverted, Origin};
@@ -38,6 +39,8 @@ pub(crate) enum Input {
     TransportError(TransactionId),
     /// Where a request may go, found by a look-up; `searching` while it goes on.
     Located { id: RequestId, targets: Vec<Target>, searching: bool },
+    /// A link to the node of this target was waited for.
+    Linked { id: RequestId, target: Box<Target> },
     /// The registrations of this address have changed, for subscribers in this worker.
     Registered { address: String, removal: Removal },
     /// What the DNS says of where a request may go, by this Request-URI.
@@ -153,6 +156,7 @@ impl Worker {
         match input {
             Input::TransportError(origin) => self.server.handle_transport_error(self.now.instant, origin),
             Input::Located { id, targets, searching } => self.on_located(id, targets, searching),
+            Input::Linked { id, target } => self.forward_to(id, vec![*target], false),
             Input::Registered { address, removal } => self.tell_subscribers(&address, removal),
             Input::ByName { id, request, request_uri, by_name } => self.on_by_name(id, &request, request_uri, by_name),
             Input::Trunk(input) => self.on_trunk_input(input),
@@ -305,6 +309,10 @@ impl Worker {
             Routing::Initial if sips::is_sips(request.request_uri()) && !sips::is_protected(flow.transport()) => {
                 self.reject(id, 416, "SIPS needs a protected transport");
             }
+            // Flows are between nodes: a phone that names one would be heard in somebody else's call.
+            Routing::Initial if names_a_flow(request) && !is_from_named(request, flow, &self.exchange.own_host) => {
+                self.reject(id, 488, "Flows are for the node at the other end of the link");
+            }
             Routing::Initial => match flow {
                 Flow::Udp { .. } | Flow::Stream { .. } => self.on_phone_request(id, request, flow),
                 Flow::Peer { host } if *host == self.exchange.own_host => self.on_own_request(id, request),
@@ -351,10 +359,10 @@ impl Worker {
         let found = targets.len();
         let targets = sips::permitted(forwarded.wants_sips, targets);
         forwarded.unprotected |= targets.len() < found;
-        if !targets.is_empty() {
+        let targets = if targets.is_empty() { targets } else { self.anchored(id, targets) };
+        if let Some(forwarded) = self.forwarded.get_mut(&id).filter(|_| !targets.is_empty()) {
             forwarded.tried = true;
             forwarded.exhausted = None;
-            let targets = self.anchored(id, targets);
             // More may always follow as far as the engine knows: the last word is `settle`'s.
             self.server.forward(self.now.instant, id, targets, true);
         }
@@ -421,5 +429,15 @@ impl Worker {
 
     pub(crate) fn reject_with(&mut self, id: RequestId, status: u16, reason: &str, extra: &[(Header, String)]) {
         self.server.reject(self.now.instant, id, status, reason, extra);
+    }
+}
+
+/// Whether a request is from the node that its Via names, or from this node's own agent.
+fn is_from_named(request: &Message, flow: &Flow, own: &PeerHost) -> bool {
+    match flow {
+        Flow::Peer { host } => {
+            host == own || request.top_via().is_ok_and(|via| via.host.eq_ignore_ascii_case(&host.to_string()))
+        }
+        Flow::Udp { .. } | Flow::Stream { .. } => false,
     }
 }

@@ -40,6 +40,8 @@ pub(super) enum Kind {
     Dtls,
     /// As browsers do.
     WebRtc,
+    /// By another node's flows, over the link to it.
+    Link,
     /// What is no RTP at all: not carried.
     Other,
 }
@@ -69,6 +71,7 @@ impl Offered {
                 let mut lines = session.attributes.iter().chain(&media.attributes);
                 if lines.any(|line| line.starts_with("ice-ufrag:")) { Kind::WebRtc } else { Kind::Dtls }
             }
+            "QUIC/RTP/AVP" | "QUIC/RTP/AVPF" => Kind::Link,
             _ => Kind::Other,
         };
         Some(Offered { kind, is_ipv4 })
@@ -81,8 +84,8 @@ impl Offered {
             (Kind::Plain, true) => Some([Profile::WebRtc, Profile::Optional, Profile::Sdes].into()),
             (Kind::Sdes, true) => Some([Profile::WebRtc, Profile::Sdes, Profile::Optional].into()),
             (Kind::Dtls, true) => Some([Profile::WebRtc, Profile::Dtls, Profile::Optional].into()),
-            (Kind::WebRtc, true) => Some([Profile::WebRtc].into()),
-            (Kind::Plain | Kind::WebRtc | Kind::Nothing, _) => {
+            (Kind::WebRtc | Kind::Link, true) => Some([Profile::WebRtc].into()),
+            (Kind::Plain | Kind::WebRtc | Kind::Nothing | Kind::Link, _) => {
                 Some([Profile::Optional, Profile::Sdes, Profile::Dtls].into())
             }
             (Kind::Sdes, false) => Some([Profile::Sdes, Profile::Dtls, Profile::Optional].into()),
@@ -111,11 +114,16 @@ pub(super) fn at_once(policy: AnchorPolicy, invite: &Message, destination: &Dest
                 Kind::Plain | Kind::Sdes | Kind::Dtls => {
                     !is_browser && offered.is_ipv4.is_none_or(|is_ipv4| is_ipv4 == reached)
                 }
-                Kind::Nothing | Kind::Other => true,
+                Kind::Nothing | Kind::Other | Kind::Link => true,
             };
             if fits { None } else { offered.profiles(is_browser) }
         }
     }
+}
+
+/// How to offer what another node offers by its flows: no phone understands that.
+pub(super) fn of_link(invite: &Message, destination: &Destination) -> Option<VecDeque<Profile>> {
+    Offered::read(invite).filter(|offered| offered.kind == Kind::Link)?.profiles(is_browser(destination))
 }
 
 /// The same once a phone has refused what the caller offers.
@@ -127,7 +135,7 @@ pub(super) fn after(policy: AnchorPolicy, invite: &Message, status: u16) -> Opti
         Kind::Plain => Some([Profile::Sdes, Profile::Dtls].into()),
         Kind::Sdes => Some([Profile::Dtls, Profile::Optional].into()),
         Kind::Dtls => Some([Profile::Sdes, Profile::Optional].into()),
-        Kind::WebRtc | Kind::Nothing | Kind::Other => None,
+        Kind::WebRtc | Kind::Link | Kind::Nothing | Kind::Other => None,
     }
 }
 

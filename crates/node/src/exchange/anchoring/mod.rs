@@ -2,14 +2,16 @@
 //! node itself, where a [`super::bridge`] takes that branch of the call and places it anew, with the media in between. So each phone of a
 //! fork is offered what it can take, and everything else about forking, routes and hanging up stays the proxy's.
 
+pub(crate) mod between;
 mod decide;
 mod rules;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use meshtone_identity::NodeId;
 use meshtone_media::anchoring::Profile;
 use meshtone_media::io::{AnchoredCall, Facing, Monitor, Place};
 use meshtone_media::relay::{End, Identity};
@@ -21,9 +23,11 @@ use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::{Destination, Flow, Locals, PeerHost};
 
 use super::bridge::{BridgeEvent, BridgeId, NearCall};
-use super::sips;
-use super::worker::Worker;
-use crate::transport::LocalView;
+use super::phone::PEER_ANSWERS_WITHIN;
+use super::worker::{Input, Worker};
+use super::{Exchange, sips};
+use crate::transport::{LocalView, node_of};
+use between::{Neighbour, PeerLink};
 use decide::is_about_media;
 
 pub use decide::AnchorPolicy;
@@ -53,6 +57,9 @@ const PASSED: &[Header] = &[
     Header::UserAgent,
 ];
 
+/// What another node is told besides.
+const TOLD_NODES: &[Header] = &[Header::AttestationInfo, Header::OriginationId, Header::Identity];
+
 /// What of a phone's refusal passes to the caller.
 const PASSED_BACK: &[Header] = &[
     Header::Contact,
@@ -72,6 +79,11 @@ pub(crate) struct Anchoring {
     invite: Message,
     /// The phones here that were offered what the caller offers.
     tried: Vec<Target>,
+    /// Other nodes to which a link was waited for.
+    awaited: Vec<PeerHost>,
+    /// Those that did not take the call over the link. They are asked once more, as if there were no such way.
+    declined: Vec<Target>,
+    is_direct: bool,
 }
 
 /// The anchored branches of one worker.
@@ -89,6 +101,7 @@ pub(crate) struct Anchors {
 struct Branch {
     request: RequestId,
     source: Option<IpAddr>,
+    nodes: Nodes,
     target: Target,
     /// Ways to the phone that are left, and offers that are left.
     ways: VecDeque<Destination>,
@@ -101,6 +114,13 @@ struct Branch {
     converts: bool,
     /// Since when the call stands, in unix ms, and how it sounds.
     stands: Option<(u64, Monitor)>,
+}
+
+/// The ends of a branch that are other nodes, which media goes to over the link.
+#[derive(Debug, Clone, Copy, Default)]
+struct Nodes {
+    near: Option<NodeId>,
+    far: Option<NodeId>,
 }
 
 /// Makes the certificate that browsers are shown in media. It is new at each start: descriptions say which one it is, and no more is asked
@@ -123,24 +143,43 @@ impl Anchoring {
     /// What is known when an INVITE is to be forwarded.
     pub(super) fn of(request: &Message) -> Option<Anchoring> {
         let may_be = request.method() == Method::Invite && request.to_tag().is_none();
-        may_be.then(|| Anchoring { invite: request.clone(), tried: Vec::new() })
+        may_be.then(|| Anchoring {
+            invite: request.clone(),
+            tried: Vec::new(),
+            awaited: Vec::new(),
+            declined: Vec::new(),
+            is_direct: false,
+        })
     }
 }
 
 impl Worker {
     /// Puts this node in the place of those targets whose media it is to carry.
     pub(super) fn anchored(&mut self, id: RequestId, targets: Vec<Target>) -> Vec<Target> {
+        let targets = self.with_links(id, targets);
         let Some(anchoring) = self.forwarded.get_mut(&id).and_then(|forwarded| forwarded.anchoring.as_mut()) else {
             return targets;
         };
         let policy = self.exchange.anchor_policy(&anchoring.invite);
+        let near = between::described_by(&anchoring.invite);
         let mut chosen = Vec::new();
         for target in targets {
-            let profiles = decide::at_once(policy, &anchoring.invite, &target.destination);
+            let neighbour = neighbour(&self.exchange, &target).filter(|_| !anchoring.is_direct);
+            let wanted = |(_, known): &(NodeId, Neighbour)| match near {
+                Some(_) => known.version >= between::MEDIA_VERSION,
+                None => between::is_wanted(policy, &anchoring.invite, *known),
+            };
+            let far = neighbour.filter(wanted).map(|(node, _)| node);
+            let profiles = match (far, near) {
+                (Some(_), _) => Some([Profile::Link].into()),
+                (None, Some(_)) => decide::of_link(&anchoring.invite, &target.destination),
+                (None, None) => decide::at_once(policy, &anchoring.invite, &target.destination),
+            };
             match profiles.filter(|_| !is_own(&target)) {
                 Some(profiles) => {
                     let source = source_of(&anchoring.invite);
-                    chosen.push(self.anchors.put(id, source, target, profiles, &self.exchange.own_host));
+                    let ends = (source, Nodes { near, far });
+                    chosen.push(self.anchors.put(id, ends, target, profiles, &self.exchange.own_host));
                 }
                 None => {
                     if is_phone(&target) && !is_own(&target) {
@@ -153,11 +192,53 @@ impl Worker {
         chosen
     }
 
+    /// Those targets that can be judged now: for other nodes that there is no link to yet, one is waited for.
+    fn with_links(&mut self, id: RequestId, targets: Vec<Target>) -> Vec<Target> {
+        let Some(forwarded) = self.forwarded.get_mut(&id) else { return targets };
+        let Some(anchoring) = forwarded.anchoring.as_mut().filter(|anchoring| !anchoring.is_direct) else {
+            return targets;
+        };
+        let policy = self.exchange.anchor_policy(&anchoring.invite);
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for target in targets {
+            match &target.destination {
+                Destination::Peer(host)
+                    if !is_own(&target)
+                        && !anchoring.awaited.contains(host)
+                        && neighbour(&self.exchange, &target).is_none()
+                        && between::may_be_wanted(policy, &anchoring.invite) =>
+                {
+                    anchoring.awaited.push(host.clone());
+                    unknown.push((host.clone(), target));
+                }
+                Destination::Peer(_) | Destination::Flow(_) | Destination::Address { .. } => known.push(target),
+            }
+        }
+        forwarded.searches += unknown.len();
+        for (host, target) in unknown {
+            let (overlay, answers) = (self.exchange.overlay.clone(), self.answers.clone());
+            tokio::spawn(async move {
+                if let Some(node) = node_of(&host) {
+                    // Without one the request is sent all the same, and fails as it does.
+                    let _ = tokio::time::timeout(PEER_ANSWERS_WITHIN, overlay.version_of(node)).await;
+                }
+                let _ = answers.send(Input::Linked { id, target: Box::new(target) }).await;
+            });
+        }
+        known
+    }
+
     /// Asks phones again that did not take what the caller offers, with an offer of the other kind. False if that is not it.
     pub(super) fn try_anchored(&mut self, id: RequestId, status: u16) -> bool {
         let Some(anchoring) = self.forwarded.get_mut(&id).and_then(|forwarded| forwarded.anchoring.as_mut()) else {
             return false;
         };
+        if !anchoring.declined.is_empty() && (is_about_media(status) || status == 503) {
+            anchoring.is_direct = true;
+            let declined = std::mem::take(&mut anchoring.declined);
+            self.forward_to(id, declined, true);
+            return true;
+        }
         if anchoring.tried.is_empty() {
             return false;
         }
@@ -166,7 +247,8 @@ impl Worker {
         let (source, tried) = (source_of(&anchoring.invite), std::mem::take(&mut anchoring.tried));
         tracing::debug!(status, "phones are asked again, with their media carried");
         let own = self.exchange.own_host.clone();
-        let put = |target: Target| self.anchors.put(id, source, target, profiles.clone(), &own);
+        let ends = (source, Nodes::default());
+        let put = |target: Target| self.anchors.put(id, ends, target, profiles.clone(), &own);
         let targets = tried.into_iter().map(put).collect();
         // No search has ended by this.
         self.forward_to(id, targets, true);
@@ -178,22 +260,19 @@ impl Worker {
         let user = Uri::parse(request.request_uri()).ok().and_then(|uri| uri.user);
         let Some(mut branch) = user.and_then(|user| self.anchors.waiting.remove(user)) else { return false };
         let profile = branch.profiles.pop_front().unwrap_or(Profile::Optional);
-        let far_source = address_of(&branch.destination);
-        let described = described_address(request);
-        let near_remote = branch.source.or(described).or(far_source);
-        let (Some(near_remote), Some(far_remote)) = (near_remote, far_source.or(near_remote)) else {
+        let Some((near, far)) = self.places(&branch, request) else {
             self.reject(id, 488, "It is not said where the sound is to go");
             return true;
         };
-        // Where the description is of another family than the signalling, the description counts.
-        let near_remote =
-            described.filter(|described| described.is_ipv4() != near_remote.is_ipv4()).unwrap_or(near_remote);
         let exchange = &self.exchange;
-        let near = Place { local: self.exchange.media_address(near_remote), signalling: branch.source };
-        let far = Place { local: self.exchange.media_address(far_remote), signalling: far_source };
-        let media = AnchoredCall::new(&exchange.anchor_ports, near, far, profile, exchange.media_identity.clone());
+        let mut media = AnchoredCall::new(&exchange.anchor_ports, near, far, profile, exchange.media_identity.clone());
         let transports = exchange.transports.clone();
-        let media = media.faced_by(Facing::new(move |remote| transports.address_facing(remote)));
+        media = media.faced_by(Facing::new(move |remote| transports.address_facing(remote)));
+        for (end, node) in [(End::Near, branch.nodes.near), (End::Far, branch.nodes.far)] {
+            if let Some(node) = node {
+                media.use_link(end, &exchange.between, PeerLink::to(&exchange.overlay, node));
+            }
+        }
         let flow = Flow::Peer { host: self.exchange.own_host.clone() };
         let contact = self.own_contact(user.unwrap_or(USER), &flow, false);
         let call = NearCall {
@@ -210,6 +289,31 @@ impl Worker {
         self.place_anchored(bridge);
         self.on_bridge_events();
         true
+    }
+
+    /// Where the ends of a branch are, and we towards them; `None` where that is not known. Another node is nowhere: the link finds it.
+    fn places(&self, branch: &Branch, request: &Message) -> Option<(Place, Place)> {
+        let nowhere = Place { local: Ipv4Addr::UNSPECIFIED.into(), signalling: None };
+        let far_source = address_of(&branch.destination);
+        let described = described_address(request).filter(|_| branch.nodes.near.is_none());
+        let near_remote = branch.source.or(described).or(far_source);
+        let near = match branch.nodes.near {
+            Some(_) => nowhere,
+            None => {
+                // Where the description is of another family than the signalling, the description counts.
+                let remote = near_remote?;
+                let remote = described.filter(|described| described.is_ipv4() != remote.is_ipv4()).unwrap_or(remote);
+                Place { local: self.exchange.media_address(remote), signalling: branch.source }
+            }
+        };
+        let far = match branch.nodes.far {
+            Some(_) => nowhere,
+            None => {
+                let remote = far_source.or(near_remote)?;
+                Place { local: self.exchange.media_address(remote), signalling: far_source }
+            }
+        };
+        Some((near, far))
     }
 
     /// Takes what became of a bridge; false if it is not one of these.
@@ -266,6 +370,16 @@ impl Worker {
             self.place_anchored(bridge);
             return;
         }
+        // Here it failed already: there are no ports, or it is nothing that is carried.
+        let is_own = rang && response.is_none() && matches!(status, 488 | 503);
+        let branch = self.anchors.calls.get(&bridge).filter(|branch| branch.nodes.far.is_some());
+        if let Some(branch) = branch.filter(|_| is_own || (!rang && is_about_media(status))) {
+            let (request, target) = (branch.request, branch.target.clone());
+            let anchoring = self.forwarded.get_mut(&request).and_then(|forwarded| forwarded.anchoring.as_mut());
+            if let Some(anchoring) = anchoring.filter(|anchoring| between::described_by(&anchoring.invite).is_none()) {
+                anchoring.declined.push(target);
+            }
+        }
         let headers = PASSED_BACK.iter().filter_map(|header| Some((*header, response?.header(*header)?.to_owned())));
         let headers: Vec<(Header, String)> = headers.collect();
         let reason = response.map(|response| response.reason().to_owned()).unwrap_or_default();
@@ -308,6 +422,11 @@ impl Worker {
         let values =
             |header: &Header| invite.fields(*header).map(|value| (*header, value.to_owned())).collect::<Vec<_>>();
         order.headers = PASSED.iter().flat_map(values).collect();
+        if branch.nodes.far.is_some() {
+            // How well the caller is known, and who diverted the call: the next node is told, as by a request that is but passed on.
+            let told = target.extra.iter().filter(|(header, _)| TOLD_NODES.contains(header));
+            order.headers.extend(told.cloned());
+        }
         order.headers.extend(target.prepend_route.clone().map(|route| (Header::Route, route)));
         order.call_id = Some(self.own_call_id());
         order.answer_within = target.answer_within.filter(|limit| *limit > Duration::ZERO);
@@ -320,7 +439,7 @@ impl Anchors {
     fn put(
         &mut self,
         request: RequestId,
-        source: Option<IpAddr>,
+        (source, nodes): (Option<IpAddr>, Nodes),
         target: Target,
         profiles: VecDeque<Profile>,
         own_host: &PeerHost,
@@ -337,17 +456,28 @@ impl Anchors {
         let branch = Branch {
             request,
             source,
+            nodes,
             target,
             ways,
             profiles,
             invite: None,
             destination,
-            converts: false,
+            // Another node converts for its own phone.
+            converts: nodes.far.is_some(),
             stands: None,
         };
         self.waiting.insert(name, branch);
         stand_in
     }
+}
+
+/// Which node a target is, and what is known of the link to it; `None` where there is none.
+fn neighbour(exchange: &Exchange, target: &Target) -> Option<(NodeId, Neighbour)> {
+    let Destination::Peer(host) = &target.destination else { return None };
+    let node = node_of(host).filter(|_| *host != exchange.own_host)?;
+    let version = exchange.overlay.link_version(node)?;
+    let place = exchange.overlay.place_of(node).map(|place| place.ip().to_canonical());
+    Some((node, Neighbour { version, place }))
 }
 
 /// Whether a target is a branch that this node takes itself.
@@ -381,7 +511,8 @@ fn source_of(request: &Message) -> Option<IpAddr> {
 fn described_address(invite: &Message) -> Option<IpAddr> {
     let session = Session::parse(invite.body()).ok()?;
     let media = session.media.iter().find(|media| media.port != 0)?;
-    if session.attributes.iter().chain(&media.attributes).any(|line| line.starts_with("ice-ufrag:")) {
+    let is_flow = media.protocol.starts_with("QUIC/");
+    if is_flow || session.attributes.iter().chain(&media.attributes).any(|line| line.starts_with("ice-ufrag:")) {
         // Browsers write whatever came first; checks find out where they are.
         return None;
     }

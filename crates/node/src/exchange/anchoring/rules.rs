@@ -18,7 +18,7 @@ pub struct AnchorRules {
 
 impl Exchange {
     /// What holds for a call. Of two users with words of their own, whoever does not want to be seen prevails.
-    pub(super) fn anchor_policy(&self, invite: &Message) -> AnchorPolicy {
+    pub(in crate::exchange) fn anchor_policy(&self, invite: &Message) -> AnchorPolicy {
         let AnchorRules { others, users } = &self.anchor;
         if users.is_empty() {
             return *others;
