@@ -3,6 +3,7 @@
 //!
 //! `sipload help` lists the modes and options. One line of JSON comes out per run.
 
+mod flood;
 mod hist;
 mod net;
 mod procfs;
@@ -26,6 +27,7 @@ modes
   call       registers --users callees, then INVITE-100-180-200-ACK-BYE-200 via the server
   message    registers --users callees, then --method requests relayed to them
   forward    like message, but registers nothing (server picks the target itself)
+  flood      RTP packets over the flows in --flows, counted when the relay gives them to any of them
   startup    runs the command after -- and times its first answer, --repeat times
   mem        prints RSS and PSS of the tree of --pid
   dump       prints the templates as they go on the wire
@@ -40,6 +42,7 @@ options (default)
   --warmup S (1) --duration S (5)    or --count N operations with no warm-up
   --pid PID --core N (0)             server's process tree and core to account
   --t1 MS (500) --timeout MS (2000)  late / given up
+  --flows FILE  --size BYTES (172)   lines LOCAL PORT; length of an RTP packet
   --method M (MESSAGE)  --passwords FILE (of user i in line i)  --domain D (IP of the server)  --label L
   --spin 0|1 (1)                     1: poll without sleeping; 0: sleep in ppoll when idle
 ";
@@ -367,6 +370,21 @@ fn main() {
     match mode.as_str() {
         "register" | "call" | "message" | "forward" => {}
         "startup" if !cmd.is_empty() => return startup(&o, &cfg, &plan, &cmd),
+        "flood" => {
+            let path: String = o.get("flows", "");
+            let flows = std::fs::read_to_string(&path)
+                .unwrap_or_else(|e| fail(&format!("{path}: {e}")));
+            let plan = flood::Plan {
+                size: o.get("size", "172"),
+                rate: plan.rate,
+                window: o.get("window", "128"),
+                warmup: o.get("warmup", "1"),
+                duration: o.get("duration", "5"),
+                pid: plan.pid,
+                label: o.get("label", ""),
+            };
+            return flood::run(&flows, &plan).unwrap_or_else(|e| fail(&e.to_string()));
+        }
         "mem" => {
             let m = procfs::mem_of_tree(plan.pid);
             println!(
