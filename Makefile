@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-tools test-web threats build lint format deny-tool advisories fuzz bench histories links prices releases report
+.PHONY: help run test test-tools test-web threats build lint format deny-tool advisories fuzz bench bench-media histories links prices releases report
 
 # What `meshtone run` is given: make run ARGS="--domain home.example"
 ARGS ?=
@@ -109,6 +109,9 @@ fuzz: ## Feed every parser random input (FUZZ_SECONDS=600 each; FUZZ_TARGETS="sd
 bench: ## Measure a node against Kamailio, core by core (BENCH="--rounds 1 --tests register" for some)
 	@echo "Measuring on cores 0 and 1; leave the machine alone meanwhile. All tests take about an hour."
 	bench/sip.sh $(BENCH)
+
+bench-media: ## Measure a node that carries calls against rtpengine (BENCH="--rounds 1")
+	bench/media.sh $(BENCH)
 
 releases: test-tools build ## Call between nodes of this program and of another commit's (OTHER=HEAD^)
 	@echo "Building the program of $(OTHER) (some minutes)."

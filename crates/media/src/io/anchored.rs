@@ -2,20 +2,20 @@
 //! them and frees the ports.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::net::UdpSocket;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use super::arrivals::Arrival;
 use super::between::{Between, Link, LinkEnd};
-use super::session::{MAX_RECEIVE_ERRORS, lock, now, random};
+use super::session::{lock, now, random};
 use super::{MediaError, PortPair, PortRange};
 use crate::anchoring::{Agreed, Anchoring, Profile};
 use crate::echo::Start;
-use crate::relay::{End, Event, FlowTransmit, Heard, Identity, MAX_DATAGRAM_LEN, Port, Protected, Quality, Relay};
+use crate::relay::{End, Event, FlowTransmit, Heard, Identity, Port, Protected, Quality, Relay};
 use crate::roq::pieces;
 use crate::sdp::SdpError;
 
@@ -76,7 +76,7 @@ impl fmt::Debug for Facing {
 #[derive(Debug)]
 struct Open {
     end: End,
-    tasks: [JoinHandle<()>; 2],
+    _arrivals: [Arrival; 2],
     _permit: OwnedSemaphorePermit,
 }
 
@@ -262,13 +262,15 @@ impl AnchoredCall {
         for stream in open..streams {
             let PortPair { rtp, rtcp, permit, .. } = self.range.bind(local)?;
             let listen = |socket, is_rtcp| {
-                let socket = UdpSocket::from_std(socket).map_err(|error| MediaError::NoPort(Some(error)))?;
                 let (port, socket) = (Port { end, stream, is_rtcp }, Arc::new(socket));
                 lock(&self.shared.sockets).push((port, Arc::clone(&socket)));
-                Ok::<_, MediaError>(tokio::spawn(receive(Arc::clone(&self.shared), port, socket)))
+                let shared = Arc::clone(&self.shared);
+                let take = move |source: SocketAddr, datagram: &[u8]| shared.take(port, source, datagram);
+                let arrival = self.range.arrivals().and_then(|arrivals| arrivals.listen(socket, take));
+                arrival.map_err(|error| MediaError::NoPort(Some(error)))
             };
-            let tasks = [listen(rtp, false)?, listen(rtcp, true)?];
-            self.open.push(Open { end, tasks, _permit: permit });
+            let _arrivals = [listen(rtp, false)?, listen(rtcp, true)?];
+            self.open.push(Open { end, _arrivals, _permit: permit });
         }
         let sockets = lock(&self.shared.sockets);
         let ports = sockets.iter().filter(is_facing).filter_map(|(_, socket)| Some(socket.local_addr().ok()?.port()));
@@ -301,15 +303,17 @@ impl Drop for AnchoredCall {
     }
 }
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
+impl Shared {
+    /// Feeds what has come to a port to the machine.
+    fn take(&self, port: Port, source: SocketAddr, datagram: &[u8]) {
+        lock(&self.relay).handle_input(now(), port, source, datagram);
+        self.send();
+        // A handshake has timers of its own, which begin with what comes.
+        if matches!(datagram, [0..=63, ..]) {
+            self.changed.notify_one();
         }
     }
-}
 
-impl Shared {
     /// Sends whatever is to be sent.
     pub(super) fn send(&self) {
         self.send_by_flows();
@@ -318,8 +322,7 @@ impl Shared {
             let sockets = lock(&self.sockets);
             let socket = sockets.iter().find(|(port, _)| *port == transmit.port).map(|(_, socket)| socket);
             // A full buffer loses the packet, as the network might.
-            if let Some(Err(error)) = socket.map(|socket| socket.try_send_to(&transmit.datagram, transmit.destination))
-            {
+            if let Some(Err(error)) = socket.map(|socket| socket.send_to(&transmit.datagram, transmit.destination)) {
                 tracing::trace!(%error, "sending media failed");
             }
         }
@@ -338,31 +341,6 @@ impl Shared {
             };
             let number = self.cut.fetch_add(1, Ordering::Relaxed);
             pieces(flow, number, &packet, longest).into_iter().for_each(|datagram| link.send(datagram));
-        }
-    }
-}
-
-/// Feeds what comes to one port to the machine.
-async fn receive(shared: Arc<Shared>, port: Port, socket: Arc<UdpSocket>) {
-    // One byte more than may be carried shows that a datagram is too long.
-    let mut buffer = [0_u8; MAX_DATAGRAM_LEN + 1];
-    let mut errors = 0;
-    while errors < MAX_RECEIVE_ERRORS {
-        match socket.recv_from(&mut buffer).await {
-            Ok((len, source)) => {
-                errors = 0;
-                let datagram = buffer.get(..len).unwrap_or_default();
-                lock(&shared.relay).handle_input(now(), port, source, datagram);
-                shared.send();
-                // A handshake has timers of its own, which begin with what comes.
-                if matches!(datagram, [0..=63, ..]) {
-                    shared.changed.notify_one();
-                }
-            }
-            Err(error) => {
-                errors += 1;
-                tracing::debug!(%error, "receiving media failed");
-            }
         }
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "the room that the pure ones leave sockets, clocks and tasks to")]
 
 mod anchored;
+mod arrivals;
 mod between;
 mod ports;
 mod session;

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::MediaError;
+use super::arrivals::Arrivals;
 
 /// A range of ports, and how many pairs of it may be in use at once. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ struct Shared {
     /// Where the next search begins. Ports are taken in turn, so that late packets of a call that ended meet no new one.
     next: AtomicUsize,
     permits: Arc<Semaphore>,
+    /// Started with the first call that is carried over these ports.
+    arrivals: OnceLock<Arrivals>,
 }
 
 impl PortRange {
@@ -39,7 +42,19 @@ impl PortRange {
             return Err(MediaError::EmptyRange);
         }
         let permits = Arc::new(Semaphore::new(max_sessions.min(pairs)));
-        Ok(PortRange { shared: Arc::new(Shared { first, pairs, next: AtomicUsize::new(0), permits }) })
+        Ok(PortRange {
+            shared: Arc::new(Shared { first, pairs, next: AtomicUsize::new(0), permits, arrivals: OnceLock::new() }),
+        })
+    }
+
+    /// What brings the datagrams that arrive at these ports; must be called within a tokio runtime.
+    pub(super) fn arrivals(&self) -> std::io::Result<&Arrivals> {
+        if let Some(arrivals) = self.shared.arrivals.get() {
+            return Ok(arrivals);
+        }
+        // Where two calls begin at once, the threads of one end again.
+        let started = Arrivals::start()?;
+        Ok(self.shared.arrivals.get_or_init(|| started))
     }
 
     /// Binds the next free pair; it is given back when the pair is dropped.

@@ -14,7 +14,7 @@ use crate::echo::{Echo, Event, MAX_PACKET_LEN, Start};
 use crate::sdp::{Agreement, Local, Session, accept, answer, offer};
 
 /// Failed receptions in a row after which a socket is given up. Single ones come from ICMP and mean nothing.
-pub(super) const MAX_RECEIVE_ERRORS: u32 = 64;
+pub(super) const MAX_RECEIVE_ERRORS: usize = 64;
 
 /// An echo that runs. Dropping it frees its ports.
 #[derive(Debug)]
