@@ -287,6 +287,6 @@ impl Exchange {
 
     /// This machine's address for media towards `remote`.
     pub(crate) fn media_address(&self, remote: IpAddr) -> IpAddr {
-        self.transports.address_facing(remote)
+        self.transports.address_facing_now(remote)
     }
 }

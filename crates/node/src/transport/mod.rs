@@ -307,17 +307,21 @@ impl Transports {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Which address of this machine faces `remote`, asked of the kernel's routing table without sending anything.
+    /// Which address of this machine faces `remote`, as it was when that was asked first.
     pub(crate) fn address_facing(&self, remote: IpAddr) -> IpAddr {
-        let mut facing = self.facing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = facing.get(&remote) {
-            return *known;
-        }
+        let known = self.facing.lock().unwrap_or_else(PoisonError::into_inner).get(&remote).copied();
+        known.unwrap_or_else(|| self.address_facing_now(remote))
+    }
+
+    /// The same as it is now, for ports that are to be bound there: an address that this machine had a moment ago is of no use. The kernel's
+    /// routing table is asked, and nothing sent.
+    pub(crate) fn address_facing_now(&self, remote: IpAddr) -> IpAddr {
         let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let asked = std::net::UdpSocket::bind((any, 0))
             .and_then(|socket| socket.connect((remote, 9)).and_then(|()| socket.local_addr()))
             .map(|address| address.ip());
         let Ok(found) = asked else { return any };
+        let mut facing = self.facing.lock().unwrap_or_else(PoisonError::into_inner);
         if facing.len() >= MAX_LOCAL_ADDRESSES {
             facing.clear();
         }

@@ -267,7 +267,7 @@ impl Worker {
         let exchange = &self.exchange;
         let mut media = AnchoredCall::new(&exchange.anchor_ports, near, far, profile, exchange.media_identity.clone());
         let transports = exchange.transports.clone();
-        media = media.faced_by(Facing::new(move |remote| transports.address_facing(remote)));
+        media = media.faced_by(Facing::new(move |remote| transports.address_facing_now(remote)));
         for (end, node) in [(End::Near, branch.nodes.near), (End::Far, branch.nodes.far)] {
             if let Some(node) = node {
                 media.use_link(end, &exchange.between, PeerLink::to(&exchange.overlay, node));
