@@ -11,10 +11,9 @@ use tokio::task::JoinHandle;
 
 use super::arrivals::Arrival;
 use super::between::{Between, Link, LinkEnd};
-use super::session::{lock, now, random};
+use super::session::{lock, now, numbers, random};
 use super::{MediaError, PortPair, PortRange};
 use crate::anchoring::{Agreed, Anchoring, Profile};
-use crate::echo::Start;
 use crate::relay::{End, Event, FlowTransmit, Heard, Identity, Port, Protected, Quality, Relay};
 use crate::roq::pieces;
 use crate::sdp::SdpError;
@@ -327,9 +326,7 @@ impl Shared {
             }
         }
     }
-}
 
-impl Shared {
     fn send_by_flows(&self) {
         loop {
             let Some(FlowTransmit { end, flow, packet }) = lock(&self.relay).poll_flow_transmit() else { return };
@@ -369,17 +366,5 @@ fn fill(bytes: &mut [u8]) {
                 *byte = random;
             }
         }
-    }
-}
-
-/// What a stream of the node's own begins with (RFC 3550 §5.1).
-fn numbers() -> Start {
-    let mut bytes = [0; 10];
-    fill(&mut bytes);
-    let [s0, s1, s2, s3, q0, q1, t0, t1, t2, t3] = bytes;
-    Start {
-        ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
-        sequence_number: u16::from_be_bytes([q0, q1]),
-        timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
     }
 }

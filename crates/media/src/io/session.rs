@@ -143,15 +143,7 @@ impl EchoSession {
     fn run(&mut self, pair: PortPair, agreement: Agreement) -> Result<(), MediaError> {
         let PortPair { rtp, rtcp, permit, .. } = pair;
         let socket = UdpSocket::from_std(rtp).map_err(|error| MediaError::NoPort(Some(error)))?;
-        let numbers = random().to_be_bytes();
-        let [s0, s1, s2, s3, q0, q1, ..] = numbers;
-        let [t0, t1, t2, t3, ..] = random().to_be_bytes();
-        let start = Start {
-            ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
-            sequence_number: u16::from_be_bytes([q0, q1]),
-            timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
-        };
-        let echo = Arc::new(Mutex::new(Echo::new(now(), agreement, self.signalling_source, start)));
+        let echo = Arc::new(Mutex::new(Echo::new(now(), agreement, self.signalling_source, numbers())));
         let changed = Arc::new(Notify::new());
         let (task_echo, task_changed, ended) = (Arc::clone(&echo), Arc::clone(&changed), self.ended.clone());
         let task = tokio::spawn(async move {
@@ -210,6 +202,17 @@ pub(super) fn lock<T>(machine: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The runtime's clock, which tests may stop.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// What a stream of our own begins with (RFC 3550 §5.1).
+pub(super) fn numbers() -> Start {
+    let [s0, s1, s2, s3, q0, q1, ..] = random().to_be_bytes();
+    let [t0, t1, t2, t3, ..] = random().to_be_bytes();
+    Start {
+        ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
+        sequence_number: u16::from_be_bytes([q0, q1]),
+        timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+    }
 }
 
 /// Numbers that a stranger cannot guess: the standard library seeds its hashers from the system. Not for keys.

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-use super::session::{MAX_RECEIVE_ERRORS, lock, now, random};
+use super::session::{MAX_RECEIVE_ERRORS, lock, now, numbers, random};
 use super::{MediaError, PortPair, PortRange};
-use crate::echo::{MAX_PACKET_LEN, Start};
+use crate::echo::MAX_PACKET_LEN;
 use crate::sdp::{Agreement, Local, Session, accept, answer, offer};
 use crate::sound::Player;
 use crate::talk::Talk;
@@ -77,14 +77,7 @@ impl TalkSession {
         }
         let Some((PortPair { rtp, rtcp, .. }, player)) = self.waiting.take() else { return Ok(()) };
         let socket = UdpSocket::from_std(rtp).map_err(|error| MediaError::NoPort(Some(error)))?;
-        let [s0, s1, s2, s3, q0, q1, ..] = random().to_be_bytes();
-        let [t0, t1, t2, t3, ..] = random().to_be_bytes();
-        let numbers = Start {
-            ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
-            sequence_number: u16::from_be_bytes([q0, q1]),
-            timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
-        };
-        let talk = Arc::new(Mutex::new(Talk::new(now(), agreement, player, numbers)?));
+        let talk = Arc::new(Mutex::new(Talk::new(now(), agreement, player, numbers())?));
         self.running = Some((Arc::clone(&talk), tokio::spawn(drive(socket, rtcp, talk))));
         Ok(())
     }
