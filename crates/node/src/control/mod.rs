@@ -54,6 +54,7 @@ use crate::authority;
 use crate::enrol::Inviter;
 use crate::member::{Enrolments, Members};
 use crate::store::Store;
+use crate::transport::reached_from_here;
 
 /// What the rest of the node knows of itself.
 pub trait StatusSource: Send + Sync {
@@ -122,15 +123,7 @@ impl Control {
 
     /// Where a phone on this machine reaches the node.
     fn near_server(&self) -> Option<SocketAddr> {
-        let mut sip = self.status.sip().into_iter().next()?;
-        if sip.ip().is_unspecified() {
-            sip.set_ip(if sip.is_ipv4() {
-                IpAddr::from([127, 0, 0, 1])
-            } else {
-                IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16])
-            });
-        }
-        Some(sip)
+        self.status.sip().into_iter().next().map(reached_from_here)
     }
 
     /// What to type into a phone as its server: our SIP address. Where we listen on all of them, one that the links

@@ -352,6 +352,16 @@ impl Transports {
     }
 }
 
+/// Where a listener is reached from this machine: one that listens on all addresses, at the loopback one.
+pub(crate) fn reached_from_here(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, listener.port())
+}
+
 /// What a worker's SIP engine asks about this node's addresses.
 pub(crate) struct LocalView(pub(crate) Arc<Transports>);
 

@@ -12,7 +12,7 @@
 //! what there is, then reads and handles several messages, then sends what came of them: each way once in a go, not for each message.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::Thread;
@@ -27,7 +27,7 @@ use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
 
 use super::dispatch::ARRIVED_MAX;
 use super::outbox::Outbox;
-use super::{Transports, stun};
+use super::{Transports, reached_from_here, stun};
 use crate::clock::unix_ms;
 use crate::exchange::overload::Load;
 
@@ -136,12 +136,7 @@ impl Turn {
 
 /// Wakes the thread that waits for datagrams, so that it sees that the dispatch is closed, and tells the others.
 pub(super) fn wake(socket: &UdpSocket, address: SocketAddr) {
-    let here = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-    };
-    let _ = send(socket, SocketAddr::new(here, address.port()), b"\0");
+    let _ = send(socket, reached_from_here(address), b"\0");
 }
 
 /// One thread, with what it has taken over from the kernel.
