@@ -1,12 +1,46 @@
 //! Chromium, driven by a script in `tests/web`.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::command::need;
+use crate::{Mesh, Transport};
+
+/// How far from a tone what a browser measures of it may be, in Hz.
+const TOLERANCE_HZ: f64 = 20.0;
+
+/// What is quieter than this, in decibels, is no sound.
+const SILENCE_DB: f64 = -60.0;
+
+/// A task of `browser.mjs`: a browser is the phone of a user at a node, with a tone for a microphone, and makes these calls; a `null` among
+/// them is one that it waits for.
+pub fn phone_task(mesh: &Mesh, node: usize, (user, password): (&str, &str), tone: &Path, calls: &Value) -> Value {
+    let server = format!("ws://{}/sip", mesh.at(node, Transport::Ws));
+    let phone =
+        json!({ "library": "jssip", "user": user, "password": password, "domain": "mesh.test", "server": server });
+    json!({ "phone": phone, "tone": tone, "calls": calls })
+}
+
+/// Fails the test unless it ended well, and most of what it heard in each of its calls was this tone.
+#[track_caller]
+pub fn assert_heard(result: &Value, calls: usize, hz: f64) {
+    assert_eq!(result["error"], Value::Null, "{result:#}");
+    for call in 0..calls {
+        assert!(is_heard(&result["heard"][call], hz), "call {call}: {result:#}");
+    }
+}
+
+/// Whether most of what was heard in a call, as pairs of a frequency and how loud it was, is this tone.
+fn is_heard(sounds: &Value, hz: f64) -> bool {
+    let loud = sounds.as_array().expect("what was heard").iter();
+    let loud = loud.filter(|sound| sound[1].as_f64().is_some_and(|level| level > SILENCE_DB));
+    let loud: Vec<f64> = loud.map(|sound| sound[0].as_f64().expect("a frequency")).collect();
+    let fitting = loud.iter().filter(|heard| (**heard - hz).abs() < TOLERANCE_HZ).count();
+    fitting >= 4 && fitting * 10 >= loud.len() * 7
+}
 
 /// Runs a script of `tests/web` with this task; what it prints last is one line of JSON.
 #[track_caller]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use meshtone_tests::phone::{HangsUp, Phone, Protection, talk};
+use meshtone_tests::phone::{HangsUp, Phone, Protection, hold_and_resume, talk};
 use meshtone_tests::scripted::SDP;
 use meshtone_tests::tone::{ALICE_HZ, BOB_HZ, mulaw_sine};
 use meshtone_tests::{Mesh, PhoneOptions, SOON, ScriptedPhone, eventually};
@@ -96,14 +96,7 @@ fn where_all_is_carried_calls_are_held_and_resumed_and_phones_with_keys_talk() {
     alice.wait_established();
     alice.wait_recorded();
     bob.wait_recorded();
-    // The phones record nothing after a hold, but they count what they send and hear.
-    for first_holds in [true, false] {
-        let (holder, held) = if first_holds { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
-        holder.command("hold", "");
-        eventually(SOON, "silence", || [&*holder, &*held].iter().all(|phone| phone.bit_rates().1 < 20_000));
-        holder.command("resume", "");
-        eventually(SOON, "sound again", || [&*holder, &*held].iter().all(|phone| phone.bit_rates().1 > 50_000));
-    }
+    hold_and_resume(&mut alice, &mut bob);
     alice.hang_up();
     bob.wait_closed(SOON);
     alice.assert_heard(BOB_HZ);

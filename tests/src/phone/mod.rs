@@ -259,6 +259,19 @@ pub fn talk(caller: &mut Phone, callee: &mut Phone, target: &str, hangs_up: Hang
     callee.assert_heard(caller.tone_hz());
 }
 
+/// Holds a call from either side, and resumes it: neither hears the other meanwhile, and both do then. Phones record nothing after a hold,
+/// but they count what they send and hear.
+#[track_caller]
+pub fn hold_and_resume(one: &mut Phone, other: &mut Phone) {
+    for first_holds in [true, false] {
+        let (holder, held) = if first_holds { (&mut *one, &mut *other) } else { (&mut *other, &mut *one) };
+        holder.command("hold", "");
+        eventually(SOON, "silence", || [&*holder, &*held].iter().all(|phone| phone.bit_rates().1 < 20_000));
+        holder.command("resume", "");
+        eventually(SOON, "sound again", || [&*holder, &*held].iter().all(|phone| phone.bit_rates().1 > 50_000));
+    }
+}
+
 /// Who ends a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HangsUp {
