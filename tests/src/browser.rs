@@ -24,10 +24,9 @@ pub fn phone_task(mesh: &Mesh, node: usize, (user, password): (&str, &str), tone
     json!({ "phone": phone, "tone": tone, "calls": calls })
 }
 
-/// Fails the test unless it ended well, and most of what it heard in each of its calls was this tone.
+/// Fails the test unless most of what a browser heard in each of its calls was this tone.
 #[track_caller]
 pub fn assert_heard(result: &Value, calls: usize, hz: f64) {
-    assert_eq!(result["error"], Value::Null, "{result:#}");
     for call in 0..calls {
         assert!(is_heard(&result["heard"][call], hz), "call {call}: {result:#}");
     }

@@ -77,6 +77,7 @@ fn a_browser_and_a_desk_phone_hear_each_other_and_either_may_call() {
             caller.dial("sip:alice@mesh.test");
         }
     });
+    assert_eq!(result["error"], Value::Null, "{result:#}");
     assert_heard(&result, 5, BOB_HZ);
     carol.wait_closed(SOON);
     carol.assert_heard(ALICE_HZ);

@@ -10,7 +10,7 @@ use meshtone_tests::phone::{HangsUp, Phone, Protection, hold_and_resume, talk};
 use meshtone_tests::scripted::SDP;
 use meshtone_tests::tone::{ALICE_HZ, BOB_HZ, write_wav};
 use meshtone_tests::{Mesh, PhoneOptions, SOON, ScriptedPhone, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const BOB: &str = "sip:bob@mesh.test";
 const ALWAYS: &str = "[media]\nanchor = \"always\"\n";
@@ -239,6 +239,7 @@ fn browsers_talk_to_a_desk_phone_and_to_each_other_over_the_link_between_their_n
             assert_eq!((flows(&mesh, 1), flows(&mesh, 2)), (1, 1));
         }
     });
+    assert_eq!(result["error"], Value::Null, "{result:#}");
     assert_heard(&result, 2, BOB_HZ);
     bob.wait_closed(SOON);
     bob.assert_heard(ALICE_HZ);
