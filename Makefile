@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-tools test-web threats build lint format deny-tool advisories fuzz bench bench-media histories links prices releases report
+.PHONY: help run web web-tools test test-tools test-web test-page threats build lint format deny-tool advisories fuzz bench bench-media histories links prices releases report
 
 # What `meshtone run` is given: make run ARGS="--domain home.example"
 ARGS ?=
@@ -38,19 +38,35 @@ help: ## Show this list
 	@echo "Meshtone: usage: make <target>"
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 14
 
-run: ## Build the program and start a node here (pass flags with ARGS="...")
+run: web ## Build the program and start a node here (pass flags with ARGS="...")
 	@echo "Building meshtone (the first time takes some minutes), then starting a node; Ctrl-C ends it."
 	cargo build --release --locked --package meshtone
 	"$${CARGO_TARGET_DIR:-target}"/release/meshtone run $(ARGS)
+
+web: web-tools ## Build the page that nodes serve, into web/dist (npm packages into web)
+	@if [ ! -e web/node_modules/.package-lock.json ] || [ web/package-lock.json -nt web/node_modules/.package-lock.json ]; then \
+		echo "Installing the packages of web by npm: what the page is made of."; \
+		npm --prefix web ci --ignore-scripts --no-progress; \
+	fi
+	@if [ ! -e web/dist/index.html ] || [ -n "$$(find web -newer web/dist/index.html -not -path 'web/node_modules*' -not -path 'web/dist*' -type f -print -quit)" ]; then \
+		echo "Building the page."; npm --prefix web run --silent build; \
+	fi
+
+web-tools:
+	@if ! command -v npm > /dev/null || ! command -v node > /dev/null; then \
+		echo "Installing nodejs and npm: the page is built with them."; \
+		$(SUDO) apt-get update -qq; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm; \
+	fi
 
 threats: build ## Measure what an attacker would measure; wants a quiet machine
 	@echo "Timing answers about users who exist and who do not."
 	cargo test --workspace --locked --test enumeration -- --ignored --nocapture
 
-build: ## Build everything for the tests
+build: web ## Build everything for the tests
 	cargo build --workspace --all-targets --locked
 
-test: test-tools test-web build ## Install what the tests need, then run every test, with real phones
+test: test-tools test-web test-page build ## Install what the tests need, then run every test, with real phones
 	@echo "Running all tests; those in tests/ start nodes and phones on 127.0.0.1."
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked $(ONLY)
 
@@ -76,6 +92,14 @@ test-web: test-tools ## Build the page with which Chromium plays a phone (npm pa
 		npm --prefix tests/web ci --ignore-scripts --no-progress; \
 	fi
 	@npm --prefix tests/web run --silent build
+
+test-page: web test-tools ## Test the page's logic, and install what drives browsers at it (npm packages into tests/page)
+	@npm --prefix web run --silent test
+	@if [ ! -e tests/page/node_modules/.package-lock.json ] || \
+		[ tests/page/package-lock.json -nt tests/page/node_modules/.package-lock.json ]; then \
+		echo "Installing the packages of tests/page by npm: Playwright and axe."; \
+		npm --prefix tests/page ci --ignore-scripts --no-progress; \
+	fi
 
 lint: deny-tool ## Check format, Clippy, purity of the cores, licences
 	cargo fmt --all --check

@@ -1,0 +1,377 @@
+// One call: what is known of it, and what one can do with it. JsSIP keeps the dialog and the peer connection.
+import type { RTCSession } from 'jssip/lib/RTCSession';
+import { openCamera, openMedia, playOn, choice, stop } from './devices';
+import { callIdOf, fieldsOf, replacing, statusOf } from './jssip';
+import { count, judge, type Counted, type Quality } from './quality';
+import { endReason, type EndReason } from './reasons';
+
+export type CallState = 'dialling' | 'ringing' | 'incoming' | 'connecting' | 'talking' | 'ended';
+
+export interface Transfer {
+  to: string;
+  state: 'asked' | 'ringing' | 'failed';
+  reason?: string;
+}
+
+export interface CallView {
+  id: string;
+  callId: string;
+  direction: 'in' | 'out';
+  address: string;
+  /** What the caller calls himself. */
+  shownName: string;
+  state: CallState;
+  started_ms: number;
+  answered_ms?: number;
+  ended_ms?: number;
+  muted: boolean;
+  held: boolean;
+  heldByOther: boolean;
+  video: boolean;
+  remoteVideo: boolean;
+  offersVideo: boolean;
+  /** Whether the node has verified who calls; `undefined` as long as it has not said so. */
+  verified?: boolean;
+  /** How far the sound is encrypted from here: to the other phone, or to the node, which carries it on. */
+  protection?: 'all_the_way' | 'to_node';
+  soundInterrupted: boolean;
+  quality?: Quality;
+  transfer?: Transfer;
+  /** The other side asks to call somebody else instead (RFC 3515). */
+  passedOnTo?: string | undefined;
+  isEcho: boolean;
+  end?: EndReason;
+  [extra: string]: unknown;
+}
+
+const NO_SERVERS: RTCConfiguration = { iceServers: [] };
+/** After how long without a connection for sound a call is over: twice what a handover between networks takes. */
+const SOUND_GIVEN_UP_MS = 12_000;
+const JUDGED_EVERY_MS = 1000;
+
+export interface Surroundings {
+  domain: string;
+  changed(): void;
+  nodeIsHeard(): boolean;
+}
+
+let made = 0;
+
+export class Call {
+  view: CallView;
+  local: MediaStream | undefined;
+  readonly remote = new MediaStream();
+  #session: RTCSession;
+  #surroundings: Surroundings;
+  #audio = document.createElement('audio');
+  #timer: number | undefined;
+  #before: Counted | undefined;
+  #heardAt = 0;
+  #soundLostAt: number | undefined;
+  #nodeWasLost = false;
+  #referral: { accept: (init: (session: RTCSession) => void, options: object) => void; reject: () => void } | undefined;
+
+  constructor(session: RTCSession, request: unknown, direction: 'in' | 'out', address: string, surroundings: Surroundings) {
+    this.#session = session;
+    this.#surroundings = surroundings;
+    made += 1;
+    this.view = {
+      id: `call-${made}`,
+      callId: callIdOf(request),
+      direction,
+      address,
+      shownName: direction === 'in' ? (session.remote_identity.display_name ?? '') : '',
+      state: direction === 'in' ? 'incoming' : 'dialling',
+      started_ms: Date.now(),
+      muted: false,
+      held: false,
+      heldByOther: false,
+      video: false,
+      remoteVideo: false,
+      offersVideo: /^m=video [1-9]/m.test((request as { body?: string }).body ?? ''),
+      soundInterrupted: false,
+      isEcho: address === `echo@${surroundings.domain}`,
+    };
+    this.#audio.autoplay = true;
+    this.#audio.srcObject = this.remote;
+    document.body.append(this.#audio);
+    this.#follow();
+  }
+
+  get session(): RTCSession {
+    return this.#session;
+  }
+
+  get isOver(): boolean {
+    return this.view.state === 'ended';
+  }
+
+  update(changes: Partial<CallView>): void {
+    this.view = { ...this.view, ...changes };
+    this.#surroundings.changed();
+  }
+
+  async answer(video: boolean): Promise<void> {
+    if (this.view.state !== 'incoming') return;
+    this.update({ state: 'connecting' });
+    try {
+      this.local = await openMedia(video);
+    } catch (error) {
+      // Still ringing: whoever allows the microphone now may answer yet.
+      if (!this.isOver) this.update({ state: 'incoming' });
+      throw error;
+    }
+    if (this.isOver) {
+      stop(this.local);
+      return;
+    }
+    this.update({ video });
+    this.#session.answer({ mediaStream: this.local, mediaConstraints: { audio: true, video: true }, pcConfig: NO_SERVERS });
+  }
+
+  end(rejected?: { status: number; phrase: string }): void {
+    if (this.isOver) return;
+    const options = rejected ? { status_code: rejected.status, reason_phrase: rejected.phrase } : {};
+    try {
+      this.#session.terminate(options);
+    } catch {
+      // It ended meanwhile; the event that says so is on its way.
+    }
+  }
+
+  mute(muted: boolean): void {
+    if (muted) this.#session.mute({ audio: true });
+    else this.#session.unmute({ audio: true });
+  }
+
+  async hold(held: boolean): Promise<boolean> {
+    if (this.view.state !== 'talking' || this.view.held === held) return true;
+    return this.#whenReady(() => (held ? this.#session.hold() : this.#session.unhold()));
+  }
+
+  digit(digit: string): void {
+    // RFC 4733, as JsSIP names its predecessor.
+    this.#session.sendDTMF(digit, { transportType: 'RFC2833' as never, duration: 120 });
+  }
+
+  async setVideo(on: boolean): Promise<void> {
+    const connection = this.#session.connection;
+    const local = this.local;
+    if (!connection || !local || this.view.video === on) return;
+    const transceiver = connection.getTransceivers().find(one => one.receiver.track.kind === 'video' && one.direction !== 'stopped');
+    if (on) {
+      const track = await openCamera();
+      local.addTrack(track);
+      if (transceiver) {
+        await transceiver.sender.replaceTrack(track);
+        transceiver.sender.setStreams(local);
+        transceiver.direction = 'sendrecv';
+      } else {
+        connection.addTrack(track, local);
+      }
+    } else {
+      for (const track of local.getVideoTracks()) {
+        track.stop();
+        local.removeTrack(track);
+      }
+      if (transceiver) {
+        await transceiver.sender.replaceTrack(null);
+        transceiver.direction = 'recvonly';
+      }
+    }
+    this.update({ video: on });
+    await this.#whenReady(() => this.#session.renegotiate());
+  }
+
+  /** Takes another microphone or camera while talking. */
+  async changeDevices(): Promise<void> {
+    if (this.view.state !== 'talking' || !this.local || !this.#session.connection) return;
+    const fresh = await openMedia(this.view.video);
+    for (const sender of this.#session.connection.getSenders()) {
+      const track = fresh.getTracks().find(one => one.kind === sender.track?.kind);
+      if (!track) continue;
+      track.enabled = sender.track?.enabled ?? true;
+      await sender.replaceTrack(track);
+    }
+    for (const track of this.local.getTracks()) {
+      track.stop();
+      this.local.removeTrack(track);
+    }
+    for (const track of fresh.getTracks()) this.local.addTrack(track);
+    this.update({});
+  }
+
+  changeSpeaker(): void {
+    void playOn(this.#audio, choice.get().speaker);
+  }
+
+  /** Passes the other side on, to an address or to whom `other` talks with. */
+  transfer(uri: string, shown: string, other?: Call): void {
+    const replaced = other ? replacing(other.session) : undefined;
+    const target = replaced ? `${uri}?Replaces=${encodeURIComponent(replaced)}` : uri;
+    this.update({ transfer: { to: shown, state: 'asked' } });
+    const failed = (status?: number, phrase?: string) =>
+      this.update({ transfer: { to: shown, state: 'failed', ...(status ? { reason: `${status} ${phrase ?? ''}`.trim() } : {}) } });
+    this.#session.refer(target, {
+      eventHandlers: {
+        requestFailed: ({ response }: { response: unknown }) => {
+          const { status, phrase } = statusOf(response);
+          failed(status, phrase);
+        },
+        progress: () => this.update({ transfer: { to: shown, state: 'ringing' } }),
+        accepted: () => this.end(),
+        failed: ({ status_line }: { status_line?: { status_code?: number; reason_phrase?: string } }) =>
+          failed(status_line?.status_code, status_line?.reason_phrase),
+      },
+    });
+  }
+
+  forgetTransfer(): void {
+    const { transfer: _, ...rest } = this.view;
+    this.view = rest as CallView;
+    this.#surroundings.changed();
+  }
+
+  /** Follows the other side's wish to call somebody else, or does not. */
+  async followReferral(follow: boolean): Promise<void> {
+    const referral = this.#referral;
+    this.#referral = undefined;
+    this.update({ passedOnTo: undefined });
+    if (!referral) return;
+    if (!follow) {
+      referral.reject();
+      return;
+    }
+    const media = await openMedia(false);
+    await this.hold(true);
+    referral.accept(() => {}, { mediaStream: media, mediaConstraints: { audio: true, video: false }, pcConfig: NO_SERVERS });
+  }
+
+  nodeLost(): void {
+    this.#nodeWasLost = true;
+  }
+
+  close(): void {
+    window.clearInterval(this.#timer);
+    this.#audio.srcObject = null;
+    this.#audio.remove();
+    stop(this.local);
+  }
+
+  async #whenReady(act: () => boolean): Promise<boolean> {
+    // An offer of either side may be on its way: JsSIP makes none meanwhile.
+    for (let tries = 0; tries < 30 && !this.isOver; tries += 1) {
+      if (act()) return true;
+      await new Promise(resolve => window.setTimeout(resolve, 100));
+    }
+    return false;
+  }
+
+  #follow(): void {
+    const session = this.#session;
+    if (session.connection) this.#listenTo(session.connection);
+    session.on('peerconnection', ({ peerconnection }) => this.#listenTo(peerconnection));
+    session.on('sending', ({ request }) => this.update({ callId: callIdOf(request) }));
+    session.on('progress', ({ originator }: { originator: string }) => {
+      if (originator === 'remote' && this.view.state === 'dialling') this.update({ state: 'ringing' });
+    });
+    session.on('accepted', () => this.update({ state: 'connecting' }));
+    session.on('confirmed', () => this.#talking());
+    session.on('muted', ({ audio }) => { if (audio) this.update({ muted: true }); });
+    session.on('unmuted', ({ audio }) => { if (audio) this.update({ muted: false }); });
+    const holding = () => {
+      const { local, remote } = session.isOnHold();
+      this.update({ held: local, heldByOther: remote });
+    };
+    session.on('hold', holding);
+    session.on('unhold', holding);
+    session.on('refer', ({ request, accept, reject }) => {
+      const to = (request as unknown as { refer_to?: { uri: { user: string; host: string } } }).refer_to?.uri;
+      this.#referral?.reject();
+      this.#referral = { accept: accept as never, reject };
+      this.update({ passedOnTo: to ? `${decodeURIComponent(to.user ?? '')}@${to.host}` : '' });
+    });
+    session.on('failed', event => this.#ended(event));
+    session.on('ended', event => this.#ended(event));
+  }
+
+  #talking(): void {
+    if (this.view.state === 'talking' || this.isOver) return;
+    this.#heardAt = Date.now();
+    const senders = this.#session.connection?.getSenders() ?? [];
+    this.local ??= new MediaStream(senders.flatMap(sender => sender.track ?? []));
+    const remote = this.#session.connection?.remoteDescription?.sdp ?? '';
+    this.update({
+      state: 'talking',
+      answered_ms: this.view.answered_ms ?? Date.now(),
+      protection: /^a=ice-lite/m.test(remote) ? 'to_node' : 'all_the_way',
+    });
+    this.changeSpeaker();
+    this.#timer ??= window.setInterval(() => void this.#judge(), JUDGED_EVERY_MS);
+  }
+
+  #listenTo(connection: RTCPeerConnection): void {
+    const video = () => this.update({ remoteVideo: this.remote.getVideoTracks().some(track => !track.muted && track.readyState === 'live') });
+    connection.addEventListener('track', ({ track }) => {
+      for (const other of this.remote.getTracks().filter(one => one.kind === track.kind)) this.remote.removeTrack(other);
+      this.remote.addTrack(track);
+      if (track.kind === 'video') for (const event of ['mute', 'unmute', 'ended']) track.addEventListener(event, video);
+      else void this.#audio.play().catch(() => {});
+    });
+    connection.addEventListener('iceconnectionstatechange', () => {
+      const lost = ['disconnected', 'failed'].includes(connection.iceConnectionState);
+      this.#soundLostAt = lost ? (this.#soundLostAt ?? Date.now()) : undefined;
+      this.update({ soundInterrupted: lost });
+    });
+    connection.addEventListener('connectionstatechange', () => {
+      // The other browser went, though nobody told that it would.
+      if (connection.connectionState === 'failed') this.#soundIsLost();
+    });
+  }
+
+  async #judge(): Promise<void> {
+    const connection = this.#session.connection;
+    if (!connection || this.isOver) return;
+    if (this.#soundLostAt !== undefined && Date.now() - this.#soundLostAt > SOUND_GIVEN_UP_MS) {
+      this.#soundIsLost();
+      return;
+    }
+    const report = await connection.getStats().catch(() => undefined);
+    if (!report || this.isOver) return;
+    const now = count([...report.values()] as never, Date.now());
+    if (!this.#before || now.received > this.#before.received || this.view.held || this.view.heldByOther) this.#heardAt = now.at_ms;
+    const quality = judge(this.#before ?? now, now, this.#heardAt);
+    this.#before = now;
+    this.update({ quality });
+  }
+
+  #soundIsLost(): void {
+    if (this.isOver) return;
+    try {
+      this.#session.terminate({ cause: 'RTP Timeout' });
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+
+  #ended({ originator, message, cause }: { originator: string; message: unknown; cause: string }): void {
+    if (this.isOver) return;
+    const at = this.view.address.lastIndexOf('@');
+    const domain = this.view.address.slice(at + 1);
+    const nodeGone = cause === 'RTP Timeout' && (this.#nodeWasLost || !this.#surroundings.nodeIsHeard());
+    const end = endReason({
+      direction: this.view.direction,
+      answered: this.view.answered_ms !== undefined,
+      originator: originator as 'local' | 'remote' | 'system',
+      cause: nodeGone ? 'Connection Error' : cause,
+      ...statusOf(message),
+      reasons: fieldsOf(message, 'Reason'),
+      warnings: fieldsOf(message, 'Warning'),
+      who: this.view.shownName || this.view.address.slice(0, Math.max(0, at)) || this.view.address,
+      domain,
+      own: domain === this.#surroundings.domain,
+    });
+    this.close();
+    this.update({ state: 'ended', ended_ms: Date.now(), end, soundInterrupted: false, passedOnTo: undefined });
+  }
+}
