@@ -12,6 +12,8 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    // What may be loaded is measured compressed, by scripts/size.mjs.
+    chunkSizeWarningLimit: 1000,
   },
   server: {
     proxy: {

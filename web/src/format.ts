@@ -22,7 +22,7 @@ export function span(seconds: number): string {
 export function moment(seconds: number, now_ms = Date.now()): string {
   const date = new Date(seconds * 1000);
   const now = new Date(now_ms);
-  const time = date.toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' });
+  const time = date.toLocaleTimeString(undefined, { hour: 'numeric', minute: '2-digit' });
   const day = (of: Date) => new Date(of.getFullYear(), of.getMonth(), of.getDate()).getTime();
   const days = Math.round((day(now) - day(date)) / 86_400_000);
   if (days === 0) return time;
@@ -32,7 +32,7 @@ export function moment(seconds: number, now_ms = Date.now()): string {
 
 export function clock(ms: number): string {
   const date = new Date(ms);
-  return `${date.toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' })}.${String(date.getMilliseconds()).padStart(3, '0')}`;
+  return `${date.toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' })}.${String(date.getMilliseconds()).padStart(3, '0')}`;
 }
 
 /** The beginning of a node's id: enough to tell it from others. */

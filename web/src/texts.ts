@@ -542,6 +542,7 @@ export const texts = {
     },
     roleShort: (role: string) => ({ home: 'Home node', member: 'Member', 'store-only': 'Store only', open: 'Open' })[role] ?? role,
     person: 'For (address, optional)',
+    personOnly: 'For',
     valid: 'Good for',
     validFor: { 3600: 'an hour', 86400: 'a day', 604800: 'a week' } as Record<number, string>,
     create: 'Create invitation',

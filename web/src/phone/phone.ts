@@ -6,6 +6,7 @@ import type { PastCall, Session } from '../api/types';
 import { createStore } from '../store';
 import { texts } from '../texts';
 import { Call, type CallView } from './call';
+import { shortAddress } from './dial';
 import { choice, openMedia, stop } from './devices';
 import { fieldsOf, statusOf } from './jssip';
 import { announce, withdraw } from './notifications';
@@ -52,6 +53,7 @@ class Phone {
       authorization_user: sip.username,
       password: sip.password,
       ...(sip.realm ? { realm: sip.realm } : {}),
+      instance_id: instance(),
       register_expires: REGISTERED_FOR_S,
       no_answer_timeout: RINGS_FOR_S,
       session_timers: true,
@@ -176,7 +178,7 @@ class Phone {
 
   #announce(call: Call): void {
     const { address, shownName } = call.view;
-    announce(this.nameOf(address) ?? (shownName || address), call.view.verified === true, call.view.id);
+    announce(this.nameOf(address) ?? (shownName || shortAddress(address, this.#session?.domain ?? '')), call.view.verified === true, call.view.id);
   }
 
   #learn(past: PastCall): void {
@@ -226,6 +228,17 @@ class Phone {
       play(open.some(call => call.state === 'ringing') && !talking ? 'ringback' : undefined);
     }
   }
+}
+
+/** Names this tab (RFC 5626 §4.1), so that after a reload it takes the place of what it was before instead of ringing beside it. */
+function instance(): string {
+  const KEPT_AS = 'meshtone.instance';
+  const kept = sessionStorage.getItem(KEPT_AS);
+  if (kept) return kept;
+  const hex = [...crypto.getRandomValues(new Uint8Array(16))].map(byte => byte.toString(16).padStart(2, '0')).join('');
+  const made = `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20)}`;
+  sessionStorage.setItem(KEPT_AS, made);
+  return made;
 }
 
 function unescape(user: string): string {
