@@ -40,6 +40,7 @@ pub mod lan;
 pub mod mail;
 pub mod name_server;
 pub mod node;
+pub mod page;
 pub mod phone;
 pub mod ports;
 pub mod provider;

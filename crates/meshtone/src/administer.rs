@@ -6,8 +6,8 @@ use hyper::Method;
 use meshtone_node::Algorithm;
 use meshtone_node::account::{Accounts, Changes, Credentials, system_random};
 use meshtone_node::control::{
-    AuthorityStatus, CertificateList, Contradiction, Heard, Invite, NewInvite, NewUser, Sound, Status, TrunkStatus,
-    UserChanges, UserCredentials, UserList, UserRow, Warning,
+    AuthorityStatus, CertificateList, Contradiction, Heard, Invite, NewInvite, NewUser, PageKey, Sound, Status,
+    TrunkStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
 };
 use meshtone_node::enrol;
 use meshtone_node::store::Store;
@@ -142,6 +142,20 @@ pub(crate) fn status(data: &Path, json: bool) -> Result<(), Failure> {
         return output::print_json(&status);
     }
     output::print(&status_text(&status));
+    Ok(())
+}
+
+pub(crate) fn page(data: &Path, json: bool) -> Result<(), Failure> {
+    let client = running(data, "it is the running node that has a page")?;
+    let key: PageKey = client.ask(Method::POST, "/page/key", NOTHING)?;
+    if json {
+        return output::print_json(&key);
+    }
+    let valid = lasting(key.valid_s);
+    output::print(&format!(
+        "Open this in a browser on the node's machine; it works once, within {valid}:\n\n  {}",
+        key.url
+    ));
     Ok(())
 }
 

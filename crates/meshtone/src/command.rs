@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Restore(RestoreOptions),
     /// Call somebody through the running node: play a file, record what is heard
     Call(Box<CallOptions>),
+    /// Open the node's page as whoever runs it: prints its address with a key that is good once, for an hour
+    Page(PageOptions),
     /// Show how the running node stands
     Status(StatusOptions),
     /// Show the versions of program, link protocol and data folder
@@ -462,6 +464,13 @@ pub(crate) struct CallOptions {
     pub(crate) longest: Option<Duration>,
 
     /// Print what happens as JSON objects, one a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PageOptions {
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -10,7 +10,7 @@ use meshtone_node::policy::Outside;
 use meshtone_node::trunk::settings::Trunk;
 use serde::Deserialize;
 
-use meshtone_node::{AnchorPolicy, AnchorRules, Callers, DigestRule, EnrolHere, Network, PublicUrl};
+use meshtone_node::{Administration, AnchorPolicy, AnchorRules, Callers, DigestRule, EnrolHere, Network, PublicUrl};
 
 use crate::authority;
 use crate::command::{OverlayRole, PortRange};
@@ -19,7 +19,7 @@ use crate::outside::{self, OutsideKeys};
 use crate::trunk;
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 26] = [
     "data",
     "domain",
     "sip",
@@ -45,6 +45,7 @@ const KEYS: [&str; 25] = [
     "anonymous",
     "first_stage",
     "media",
+    "page",
 ];
 
 /// What the file says.
@@ -59,6 +60,7 @@ pub(crate) struct Settings {
     pub(crate) ws_origin: Vec<String>,
     pub(crate) public_url: Option<PublicUrl>,
     pub(crate) enrol: EnrolHere,
+    pub(crate) administration: Administration,
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
     pub(crate) tls_ca: Option<PathBuf>,
@@ -107,6 +109,27 @@ struct File {
     anonymous: Option<String>,
     first_stage: Option<FirstStageTable>,
     media: Option<MediaTable>,
+    page: Option<PageTable>,
+}
+
+/// The table `[page]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageTable {
+    administration: Option<String>,
+}
+
+impl PageTable {
+    /// What is meant, or what is wrong with it and a hint.
+    fn read(&self) -> Result<Administration, (String, &'static str)> {
+        match self.administration.as_deref() {
+            None | Some("local") => Ok(Administration::Local),
+            Some("anywhere") => Ok(Administration::Anywhere),
+            Some(other) => {
+                Err((format!("`page.administration` is `{other}`"), "it is \"local\" (as without it) or \"anywhere\""))
+            }
+        }
+    }
 }
 
 /// The table `[media]`.
@@ -261,6 +284,11 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         wss: addresses("wss", file.wss)?,
         ws_origin: Texts::list(file.ws_origin),
         public_url: public_url.or(page),
+        administration: file
+            .page
+            .as_ref()
+            .map_or_else(|| Ok(Administration::default()), PageTable::read)
+            .map_err(|(what, hint)| wrong(what, hint))?,
         enrol: enrol(file.enroll.as_deref()).map_err(|(what, hint)| wrong(what, hint))?,
         tls_cert: file.tls_cert,
         tls_key: file.tls_key,
@@ -433,6 +461,8 @@ mod tests {
             "rtp_ports = \"2\"",
             "public_url = \"a.example\"",
             "enroll = \"me\"",
+            "[page]\nadministration = \"nobody\"",
+            "[page]\nadmin = \"anywhere\"",
             "domain = [",
             "domain = 1",
             "first_stage = \"192.0.2.1:5060\"",

@@ -56,6 +56,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Backup(options) => backup::backup(&data, &options),
         Command::Restore(options) => backup::restore(&data, &options),
         Command::Call(options) => call::call(&data, *options),
+        Command::Page(options) => administer::page(&data, options.json),
         Command::Status(options) => administer::status(&data, options.json),
         Command::Version => {
             output::print(&command::long_version());

@@ -48,6 +48,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         wss: first_given(first_given(options.wss, settings.wss), default_wss),
         public_url: options.public_url.or(settings.public_url),
         enrol: settings.enrol,
+        administration: settings.administration,
         tls_certificate: options.tls_cert.or(settings.tls_cert),
         tls_key: options.tls_key.or(settings.tls_key),
         tls_authorities: options.tls_ca.or(settings.tls_ca),
@@ -141,6 +142,7 @@ struct Up<'a> {
     tls: &'a [SocketAddr],
     ws: &'a [SocketAddr],
     wss: &'a [SocketAddr],
+    page: Option<&'a str>,
     link: &'a [SocketAddr],
     data: &'a std::path::Path,
 }
@@ -155,6 +157,7 @@ impl<'a> From<&'a Summary> for Up<'a> {
             tls: &summary.tls,
             ws: &summary.ws,
             wss: &summary.wss,
+            page: summary.page_key.as_deref(),
             link: &summary.link,
             data: &summary.data,
         }
@@ -186,6 +189,12 @@ fn greeting(summary: &Summary) -> String {
     let pages = pages(summary);
     if !pages.is_empty() {
         lines.push(format!("page     {}", pages.join(", ")));
+    }
+    if let Some(key) = &summary.page_key {
+        lines.push(format!("         {key}"));
+        lines.push(
+            "         (administers this node; works once, within an hour: `meshtone page` prints another)".to_owned(),
+        );
     }
     lines.extend([format!("link     {} (UDP)", list(&summary.link)), format!("data     {}", summary.data.display())]);
     if summary.users == 0 {
@@ -228,6 +237,7 @@ mod tests {
             public_url: Some("https://mesh.example".parse().unwrap()),
             link: vec![DEFAULT_LINK],
             data: "/data".into(),
+            page_key: Some("http://localhost:8080/#key=abc".to_owned()),
             first_run,
             users,
         }
@@ -247,6 +257,7 @@ mod tests {
             assert!(first.contains(word), "{word} is missing in {first}");
         }
         assert!(!greeting(&summary(false, 3)).contains("Try this"));
+        assert!(first.contains("         http://localhost:8080/#key=abc\n"), "{first}");
     }
 
     #[test]

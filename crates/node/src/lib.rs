@@ -15,6 +15,7 @@
 //! | [`enrol`] | how a node comes by its identity, and tickets for others |
 //! | [`backup`] | a node, or the authority alone, in one encrypted file |
 //! | `dangerous` | a node that signs nothing, to measure against |
+//! | `login` | sessions of the page, keys and tokens for it |
 //! | [`control`] | administration over a unix socket |
 //! | `web` | the pages that browsers are served |
 //! | `renewal` | this node's certificates, before they run out |
@@ -32,6 +33,8 @@ mod dangerous;
 pub mod enrol;
 mod exchange;
 mod location;
+#[allow(dead_code, reason = "administration uses the rest")]
+mod login;
 mod member;
 mod node;
 mod renewal;
@@ -55,4 +58,4 @@ pub use meshtone_overlay::RoleChoice;
 pub use meshtone_sip::digest::{Algorithm, Ha1};
 pub use node::{Config, Node, StartError, Summary};
 pub use transport::tls::certificate::CertificateError;
-pub use web::{EnrolHere, NotPublic, PublicUrl};
+pub use web::{Administration, EnrolHere, NotPublic, PublicUrl};

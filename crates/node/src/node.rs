@@ -22,7 +22,7 @@ use crate::account::{self, Accounts};
 use crate::authority::{self, ServiceError};
 use crate::bootstrap::{Bootstrap, Peer, Tried};
 use crate::clock::{Moment, unix_ms, unix_s};
-use crate::control;
+use crate::control::{self, PageKeys};
 use crate::dangerous::{Credulous, Unsigned};
 use crate::enrol::renew::Pair;
 use crate::enrol::{self, Membership};
@@ -47,6 +47,9 @@ use crate::location::certificates::ForeignCertificates;
 use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
 use crate::location::publisher::Publisher;
+use crate::login::Sessions;
+use crate::login::keys::Keys;
+use crate::login::tokens::Tokens;
 use crate::member::{Enrolments, MemberError, Members};
 use crate::renewal::{self, Validity};
 use crate::status::StatusView;
@@ -54,7 +57,7 @@ use crate::store::{Setting, Store, StoreError};
 use crate::transport::dispatch::{Dispatch, INBOX};
 use crate::transport::tls::certificate::{Certificate, CertificateError};
 use crate::transport::{self, Addresses, LocalView, Outbox, TransportError, Transports};
-use crate::web::{Certificates, EnrolHere, Pages, Ports, PublicUrl, Site};
+use crate::web::{Administration, Certificates, EnrolHere, Pages, Ports, PublicUrl, Site};
 
 /// One shard of the bindings is swept at each tick, all 64 in 16 s.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
@@ -96,6 +99,8 @@ pub struct Config {
     pub public_url: Option<PublicUrl>,
     /// Who may get an address of his own at this node by its page.
     pub enrol: EnrolHere,
+    /// From where the page administers this node.
+    pub administration: Administration,
     /// A certificate chain for TLS, leaf first, as a PEM file. Without it the node makes a certificate of its own.
     pub tls_certificate: Option<PathBuf>,
     /// The key of that certificate, as a PEM file.
@@ -163,6 +168,8 @@ pub struct Summary {
     pub link: Vec<SocketAddr>,
     /// The data folder.
     pub data: PathBuf,
+    /// The page's address with a one-time key to administer this node; `None` where there is no page.
+    pub page_key: Option<String>,
     /// Whether this start made the node.
     pub first_run: bool,
     /// Accounts in the table.
@@ -255,6 +262,7 @@ impl Node {
         };
 
         let accounts = Accounts::open(store.clone(), &domain, overlay.node_id(), unix_ms, account::system_random())?;
+        let sessions = Arc::new(Sessions::open(store.clone(), accounts.clone(), unix_ms())?);
         let certificate = membership.authority_certificate.clone();
         let random = account::system_random();
         let members = Members::open(store.clone(), overlay.clone(), certificate, accounts.clone(), delegated, random)?;
@@ -279,6 +287,7 @@ impl Node {
         let exchange = Arc::new(Exchange {
             domain: domain.clone(),
             accounts: accounts.clone(),
+            sessions: sessions.clone(),
             registrations: registrations.clone(),
             overlay: overlay.clone(),
             transports: transports.clone(),
@@ -372,6 +381,7 @@ impl Node {
             authority.clone(),
         );
         let enrolments = Enrolments::new(members.clone(), enroller.clone(), accounts.clone());
+        let keys = Arc::new(Keys::default());
         let pages = Pages::new(Site {
             domain: domain.clone(),
             overlay: overlay.clone(),
@@ -380,6 +390,11 @@ impl Node {
             enrolments: enrolments.clone(),
             limits: Default::default(),
             ports: Ports::of(&transports.addresses()),
+            exchange: exchange.clone(),
+            sessions: sessions.clone(),
+            keys: keys.clone(),
+            tokens: Tokens::open(store.clone())?,
+            administration: config.administration,
         });
         transports.receive(shards, first_stage.clone(), &pages)?;
         if let Some(first_stage) = first_stage.clone() {
@@ -403,6 +418,7 @@ impl Node {
         }
 
         let (addresses, links) = (transports.addresses(), overlay.addresses());
+        let page_url = page_url(&addresses, config.public_url.as_ref());
         let summary = Summary {
             node: overlay.node_id().to_string(),
             overlay: overlay.overlay_id().to_string(),
@@ -414,6 +430,7 @@ impl Node {
             public_url: config.public_url.clone(),
             link: links,
             data: config.data,
+            page_key: page_url.as_deref().map(|url| control::with_key(url, &keys.make(unix_ms()))),
             first_run: membership.first_run,
             users: accounts.users(),
         };
@@ -443,7 +460,8 @@ impl Node {
             overlay.clone(),
             Arc::new(view),
         )
-        .with_authority(authority);
+        .with_authority(authority)
+        .with_page(PageKeys { keys, url: page_url.clone() });
         let listener = control::bind(&summary.data).map_err(StartError::Control)?;
         tasks.spawn(control::serve(listener, control));
         Ok(Node { summary, store, overlay, publisher, transports, registrations, tasks, workers: inboxes })
@@ -546,6 +564,21 @@ fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> Ov
     overlay
 }
 
+/// Where whoever sits at this machine opens the page: where his requests come from this machine, if he can, since the node is
+/// administered from there.
+fn page_url(addresses: &Addresses, public: Option<&PublicUrl>) -> Option<String> {
+    let local = |all: &[SocketAddr], scheme: &str| {
+        let here = all.iter().find(|address| address.ip().is_loopback() || address.ip().is_unspecified())?;
+        Some(format!("{scheme}://localhost:{}", here.port()))
+    };
+    let any = |all: &[SocketAddr], scheme: &str| all.first().map(|address| format!("{scheme}://{address}"));
+    local(&addresses.ws, "http")
+        .or_else(|| local(&addresses.wss, "https"))
+        .or_else(|| public.map(ToString::to_string))
+        .or_else(|| any(&addresses.wss, "https"))
+        .or_else(|| any(&addresses.ws, "http"))
+}
+
 /// The overlay's authority at work, where this node has it.
 fn authority(
     config: &Config,
@@ -599,8 +632,12 @@ async fn follow_accounts(exchange: Arc<Exchange>) {
     let mut changes = accounts.subscribe();
     loop {
         match changes.recv().await {
-            Ok(change) if change.is_removal() => registrations.remove(&exchange.address_of(change.user())),
+            Ok(change) if change.is_removal() => {
+                exchange.sessions.check_account(change.user());
+                registrations.remove(&exchange.address_of(change.user()));
+            }
             Ok(change) => {
+                exchange.sessions.check_account(change.user());
                 // Who changes an account here is told by the command.
                 if let Some(account) = accounts.find(change.user()).filter(|_| change.from.is_some()) {
                     exchange.warn_if_shut_out(&account);
@@ -712,6 +749,19 @@ mod tests {
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_page_is_opened_where_requests_come_from_this_machine() {
+        let at = |ws: &[&str], wss: &[&str]| {
+            let addresses = Addresses { ws: addresses(ws), wss: addresses(wss), ..Addresses::default() };
+            page_url(&addresses, None)
+        };
+        let url = |text: &str| Some(text.to_owned());
+        assert_eq!(at(&["192.0.2.7:8080", "127.0.0.1:8081"], &["0.0.0.0:8443"]), url("http://localhost:8081"));
+        assert_eq!(at(&["192.0.2.7:8080"], &["[::]:8443"]), url("https://localhost:8443"));
+        assert_eq!(at(&["192.0.2.7:8080"], &["192.0.2.7:8443"]), url("https://192.0.2.7:8443"));
+        assert_eq!(at(&[], &[]), None);
     }
 
     #[test]

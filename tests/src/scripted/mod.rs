@@ -112,6 +112,12 @@ impl ScriptedPhone {
         self
     }
 
+    /// Authenticates by this name instead of its user's, as pages do with what their session gave them.
+    pub fn logging_in_as(mut self, login: &str) -> ScriptedPhone {
+        self.login = login.to_owned();
+        self
+    }
+
     /// Its address of record, `sip:user@domain`.
     pub fn address(&self) -> String {
         format!("sip:{}@{}", self.user, self.domain)

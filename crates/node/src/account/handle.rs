@@ -5,9 +5,10 @@ mod settings;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use data_encoding::HEXLOWER;
 use meshtone_identity::NodeId;
-use meshtone_sip::digest::{Algorithm, Ha1};
+use meshtone_sip::digest::{Algorithm, Ha1, ha1};
 use tokio::sync::broadcast;
 
 use super::ha1::Ha1Set;
@@ -234,6 +235,27 @@ impl Accounts {
         let ha1 = account.ha1.of(algorithm).clone();
         let may_use = account.may_use(algorithm);
         (known.is_some() && may_use).then_some(ha1)
+    }
+
+    /// The user whom this name or number means, if that is the user's password. How long it takes says nothing of who exists.
+    pub(crate) fn check_password(&self, user_or_number: &str, password: &str) -> Option<String> {
+        let (user, kept) = {
+            let replica = self.lock();
+            let user = replica.table.resolve(user_or_number).map(str::to_owned);
+            let account = user.as_deref().and_then(|user| replica.table.entry(user)?.account.as_ref());
+            let kept = account.unwrap_or(&self.inner.nobody).ha1.of(Algorithm::Sha512_256).clone();
+            (user, kept)
+        };
+        let named = user.as_deref().unwrap_or(user_or_number);
+        let given = ha1(Algorithm::Sha512_256, named, &self.inner.domain, password);
+        let is_right = verify_slices_are_equal(given.as_str().as_bytes(), kept.as_str().as_bytes()).is_ok();
+        user.filter(|_| is_right)
+    }
+
+    /// What tells a user's password from another one: equal for as long as it is the same.
+    pub(crate) fn password_mark(&self, user: &str) -> Option<Ha1> {
+        let replica = self.lock();
+        Some(replica.table.entry(user)?.account.as_ref()?.ha1.of(Algorithm::Sha512_256).clone())
     }
 
     /// How many users there are.

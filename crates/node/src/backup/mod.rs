@@ -1,7 +1,8 @@
 //! Backups: everything that makes a node, or the overlay's authority alone, in one file encrypted under a passphrase.
 //!
 //! What is in it: the keys and certificates, and the tables of the store, as they were at one moment. Left out are the phones'
-//! registrations, because phones say anew where they are, and tickets: one that was used since would admit a second machine.
+//! registrations, because phones say anew where they are, who was logged in at the
+//! page, and tickets: one that was used since would admit a second machine.
 //! How it is encrypted, `meshtone_identity::sealed_stream` says; what stands in it, `meshtone_identity::backup`.
 
 mod error;
@@ -201,11 +202,11 @@ fn files(scope: Scope) -> &'static [KeyFile] {
     }
 }
 
-/// Of a node all is kept that is not named here, so that nobody forgets what comes later: phones register anew, and tickets may have
-/// been used since.
+/// Of a node all is kept that is not named here, so that nobody forgets what comes later: phones register anew, people log in
+/// anew, and tickets may have been used since.
 fn tables(scope: Scope) -> Vec<Table> {
     let is_kept = |table: &Table| match scope {
-        Scope::Node => !matches!(table, Table::Bindings | Table::Tickets),
+        Scope::Node => !matches!(table, Table::Bindings | Table::Tickets | Table::Sessions),
         Scope::Authority => matches!(table, Table::Settings | Table::Issued | Table::Nodes),
     };
     Table::ALL.into_iter().filter(is_kept).collect()

@@ -551,6 +551,15 @@ impl std::fmt::Debug for Invite {
     }
 }
 
+/// Where the page is opened as administrator.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageKey {
+    /// The page's address, with a key that is good once.
+    pub url: String,
+    /// For how many seconds it is.
+    pub valid_s: u64,
+}
+
 /// The people whose keys are at this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyList {

@@ -35,10 +35,11 @@ mod socket;
 pub use api::{
     AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
     Failure, FinishedCall, ForeignCertificate, Heard, Invite, KeyChange, KeyList, KeyRow, Link, MailStatus, Mailed,
-    MediaBetween, NewBackup, NewInvite, NewKey, NewRevocation, NewUser, NodeList, NodeRow, Passphrase, Reached,
-    Registration, Role, Search, ServerStatus, Sound, Status, TrunkStatus, UserChanges, UserCredentials, UserList,
-    UserLogin, UserRow, Warning,
+    MediaBetween, NewBackup, NewInvite, NewKey, NewRevocation, NewUser, NodeList, NodeRow, PageKey, Passphrase,
+    Reached, Registration, Role, Search, ServerStatus, Sound, Status, TrunkStatus, UserChanges, UserCredentials,
+    UserList, UserLogin, UserRow, Warning,
 };
+pub(crate) use routes::Failed;
 pub use socket::{SOCKET, bind, remove};
 
 use std::net::{IpAddr, SocketAddr};
@@ -52,6 +53,7 @@ use tokio::net::UnixListener;
 use crate::account::{Account, Accounts};
 use crate::authority;
 use crate::enrol::Inviter;
+use crate::login::keys::Keys;
 use crate::member::{Enrolments, Members};
 use crate::store::Store;
 use crate::transport::reached_from_here;
@@ -83,6 +85,20 @@ pub struct Control {
     links: Arc<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
     status: Arc<dyn StatusSource>,
     authority: Option<Arc<authority::Service>>,
+    page: Option<PageKeys>,
+}
+
+/// What makes the keys by which the page is opened as administrator.
+#[derive(Clone)]
+pub(crate) struct PageKeys {
+    pub(crate) keys: Arc<Keys>,
+    /// Where the page is opened from this machine; `None` where the node listens for no browsers.
+    pub(crate) url: Option<String>,
+}
+
+/// The page's address with a key in it, behind what no server or log sees.
+pub(crate) fn with_key(url: &str, key: &str) -> String {
+    format!("{url}/#key={key}")
 }
 
 impl Control {
@@ -98,12 +114,29 @@ impl Control {
     ) -> Control {
         let node = overlay.node_id();
         let links = Arc::new(move || overlay.addresses());
-        Control { accounts, inviter, members, store, enrolments, rights, node, links, status, authority: None }
+        Control {
+            accounts,
+            inviter,
+            members,
+            store,
+            enrolments,
+            rights,
+            node,
+            links,
+            status,
+            authority: None,
+            page: None,
+        }
     }
 
     /// The same, of the node that has the overlay's authority.
     pub(crate) fn with_authority(self, authority: Option<Arc<authority::Service>>) -> Control {
         Control { authority, ..self }
+    }
+
+    /// The same, of a node that has a page.
+    pub(crate) fn with_page(self, page: PageKeys) -> Control {
+        Control { page: Some(page), ..self }
     }
 
     /// What is wrong with an account whose phones may use only what no listener here offers.

@@ -14,11 +14,14 @@ use meshtone_identity::Role;
 use meshtone_sip::digest::Algorithm;
 
 use super::api::{
-    CertificateList, Failure, Invite, NewInvite, NewUser, UserChanges, UserCredentials, UserList, UserLogin, UserRow,
+    CertificateList, Failure, Invite, NewInvite, NewUser, PageKey, UserChanges, UserCredentials, UserList, UserLogin,
+    UserRow,
 };
-use super::{Control, backup, nodes, people};
+use super::{Control, backup, nodes, people, with_key};
 use crate::account::{AccountError, Accounts, Changes, Credentials};
+use crate::clock::unix_ms;
 use crate::enrol::{InviteError, Inviter};
+use crate::login::keys::GOOD_FOR_MS;
 
 /// The largest request brings the certificates of another authority, and a key.
 const MAX_BODY_LEN: usize = 64 << 10;
@@ -31,6 +34,7 @@ pub(super) fn router(control: Control) -> Router {
         .route("/users/{name}/password", post(change_password))
         .route("/users/{name}/login", get(user_login))
         .route("/invites", post(invite))
+        .route("/page/key", post(page_key))
         .route("/backup", post(backup::make))
         .route("/authority/certificates", get(list_certificates))
         .route("/authority/nodes", get(nodes::list))
@@ -143,6 +147,17 @@ async fn invite(State(control): State<Control>, body: Bytes) -> Result<Response,
     Ok((StatusCode::CREATED, Json(invite)).into_response())
 }
 
+async fn page_key(State(control): State<Control>) -> Result<Response, Failed> {
+    let page = control.page.as_ref().and_then(|page| Some((page, page.url.as_deref()?)));
+    let (page, url) = page.ok_or(Failed {
+        status: StatusCode::CONFLICT,
+        error: "this node has no page: it listens for no browsers".to_owned(),
+        hint: "start it with `--ws 127.0.0.1:8080`, or without --sip",
+    })?;
+    let url = with_key(url, &page.keys.make(unix_ms()));
+    Ok((StatusCode::CREATED, Json(PageKey { url, valid_s: GOOD_FOR_MS / 1000 })).into_response())
+}
+
 async fn list_certificates(State(control): State<Control>) -> Result<Response, Failed> {
     let authority = control.authority.as_ref().ok_or(Failed {
         status: StatusCode::CONFLICT,
@@ -203,10 +218,10 @@ impl Control {
 }
 
 /// A failure on its way to becoming an answer.
-pub(super) struct Failed {
-    pub(super) status: StatusCode,
-    pub(super) error: String,
-    pub(super) hint: &'static str,
+pub(crate) struct Failed {
+    pub(crate) status: StatusCode,
+    pub(crate) error: String,
+    pub(crate) hint: &'static str,
 }
 
 impl IntoResponse for Failed {

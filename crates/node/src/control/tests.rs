@@ -94,6 +94,7 @@ async fn node() -> Node {
         inviter: membership.inviter(),
         links: Arc::new(|| vec!["192.0.2.7:6084".parse().unwrap()]),
         status: Arc::new(FixedStatus),
+        page: None,
         authority: None,
     };
     tokio::spawn(serve(bind(folder.path()).unwrap(), control));

@@ -53,6 +53,7 @@ use crate::clock::unix_ms;
 use crate::location::certificates::ForeignCertificates;
 use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
+use crate::login::{Sessions, is_session_name};
 use crate::member::Members;
 use crate::transport::{ATTESTING_VERSION, Transports, node_of};
 use crate::web::Certificates;
@@ -70,6 +71,8 @@ use trunk::Trunks;
 pub(crate) struct Exchange {
     pub(crate) domain: String,
     pub(crate) accounts: Accounts,
+    /// Who is logged in at the page, and registers by that.
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) registrations: Arc<Registrations>,
     pub(crate) overlay: Overlay,
     pub(crate) transports: Arc<Transports>,
@@ -144,7 +147,7 @@ impl Exchange {
         let now_ms = unix_ms();
         let offer = self.digest.offer(self.transports.listener_address(flow));
         let source = flow.remote();
-        let mut claimed = None;
+        let (mut claimed, mut logged_in) = (None, None);
         let verdict = self.authenticator.verify(
             now_ms,
             request.fields(credentials),
@@ -152,6 +155,12 @@ impl Exchange {
             request.method_name(),
             request.body(),
             |user, algorithm| {
+                // Nobody guesses the credential of a session; whoever tries is counted by where he is.
+                if is_session_name(user) {
+                    let (of, ha1) = self.sessions.credential(now_ms, user, algorithm)?;
+                    logged_in = Some(of);
+                    return Some(ha1);
+                }
                 claimed = Some(user.to_owned());
                 let may_try = source.is_none_or(|source| self.guard.may_try(now_ms, source, user));
                 self.accounts.ha1(user, algorithm).filter(|_| may_try)
@@ -160,11 +169,13 @@ impl Exchange {
         );
         match (&verdict, source) {
             (Verdict::Refused, Some(source)) => self.guard.failed(now_ms, source, claimed.as_deref()),
-            (Verdict::Accepted { username }, Some(source)) => self.guard.succeeded(now_ms, source, username),
+            (Verdict::Accepted { username }, Some(source)) => {
+                self.guard.succeeded(now_ms, source, logged_in.as_deref().unwrap_or(username));
+            }
             (Verdict::Missing | Verdict::Stale | Verdict::Refused | Verdict::Accepted { .. }, _) => {}
         }
         let stale = match verdict {
-            Verdict::Accepted { username } => match self.accounts.resolve(&username) {
+            Verdict::Accepted { username } => match self.accounts.resolve(logged_in.as_deref().unwrap_or(&username)) {
                 Some(user) => return Authenticated::As(user),
                 // Removed this very moment.
                 None => false,

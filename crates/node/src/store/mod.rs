@@ -53,10 +53,18 @@ pub(crate) enum Table {
     Met,
     /// What the people said for whom this node speaks.
     Delegated,
+    /// Who is logged in at the page.
+    Sessions,
+    /// By what programs use its interface.
+    Tokens,
+    /// The people that an account's owner calls.
+    Contacts,
+    /// The calls of accounts.
+    History,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 10] = [
+    pub(crate) const ALL: [Table; 14] = [
         Table::Accounts,
         Table::Bindings,
         Table::Tickets,
@@ -67,6 +75,10 @@ impl Table {
         Table::People,
         Table::Met,
         Table::Delegated,
+        Table::Sessions,
+        Table::Tokens,
+        Table::Contacts,
+        Table::History,
     ];
 
     const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
@@ -85,6 +97,10 @@ impl Table {
             Table::People => "people",
             Table::Met => "met",
             Table::Delegated => "delegated",
+            Table::Sessions => "sessions",
+            Table::Tokens => "tokens",
+            Table::Contacts => "contacts",
+            Table::History => "history",
         }
     }
 }

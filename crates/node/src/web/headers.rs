@@ -10,8 +10,9 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
 /// Adds them. What says nothing of its own about being kept is not kept: it may be about a person.
 pub(super) async fn strict(mut response: Response) -> Response {
     let fields = response.headers_mut();
+    // The page itself may do more.
+    fields.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(POLICY));
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         // For browsers that do not know frame-ancestors.

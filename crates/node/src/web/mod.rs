@@ -2,7 +2,8 @@
 //!
 //! | path | what |
 //! | --- | --- |
-//! | `/` | what this is |
+//! | `/`, `/assets/…` | [the page](files): a softphone, and what the network looks like |
+//! | `/api/v1/…` | [the interface](api) that the page uses |
 //! | `/enroll`, `/confirm` | [the form](enrol) by which people enrol |
 //! | `/health`, `/ready`, `/version` | for whoever watches over the node: a line of text |
 //! | [`/certificates/…`](certificates) | by what others verify what the node has signed |
@@ -10,8 +11,10 @@
 //! Every answer carries the same strict headers ([`headers`]); nothing is asked of other hosts. Heads, bodies, times and connections are
 //! bounded here and in `transport`.
 
+mod api;
 mod certificates;
 mod enrol;
+mod files;
 mod headers;
 mod html;
 mod limits;
@@ -26,9 +29,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::{from_fn, map_response};
-use axum::response::{Html, IntoResponse, Response};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn, map_response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use hyper::Request;
 use hyper::body::Incoming;
@@ -40,8 +43,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
+use crate::exchange::Exchange;
+use crate::login::Sessions;
+use crate::login::keys::Keys;
+use crate::login::tokens::Tokens;
 use crate::member::Enrolments;
 use crate::transport::Addresses;
+pub use api::Administration;
 pub(crate) use certificates::Certificates;
 use limits::Limits;
 pub use public_url::{NotPublic, PublicUrl};
@@ -68,6 +76,12 @@ pub(crate) struct Site {
     pub(crate) enrolments: Enrolments,
     pub(crate) limits: Mutex<Limits>,
     pub(crate) ports: Ports,
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) keys: Arc<Keys>,
+    #[allow(dead_code, reason = "administration reads it")]
+    pub(crate) tokens: Tokens,
+    pub(crate) administration: Administration,
 }
 
 impl Site {
@@ -111,7 +125,8 @@ pub(crate) struct Pages {
 impl Pages {
     pub(crate) fn new(site: Site) -> Pages {
         let router = Router::new()
-            .route("/", get(index))
+            .route("/", get(files::index))
+            .merge(api::router())
             .route("/style.css", get(style))
             .route("/icon.svg", get(icon))
             .route("/health", get(async || "ok\n"))
@@ -122,12 +137,13 @@ impl Pages {
             .route("/confirm", get(enrol::confirm_form).post(enrol::confirm))
             .route("/confirm.js", get(enrol::script))
             .route("/sip", any(sip))
-            .fallback(async || html::refused(StatusCode::NOT_FOUND, "There is no such page here."))
+            .fallback(async |request: axum::extract::Request| other(&request))
+            .method_not_allowed_fallback(async |uri: Uri| match api::is_within(uri.path()) {
+                true => api::not_allowed(),
+                false => html::refused(StatusCode::METHOD_NOT_ALLOWED, "That cannot be done with this page."),
+            })
             .layer(DefaultBodyLimit::max(MAX_BODY))
-            .layer(from_fn(async |request, next: axum::middleware::Next| {
-                let late = || html::refused(StatusCode::SERVICE_UNAVAILABLE, "This took too long. Please try again.");
-                timeout(ANSWER_WITHIN, next.run(request)).await.unwrap_or_else(|_| late())
-            }))
+            .layer(from_fn(in_time))
             .layer(map_response(headers::strict))
             .with_state(Arc::new(site));
         Pages { router }
@@ -159,16 +175,22 @@ impl Pages {
     }
 }
 
-async fn index(State(site): State<Arc<Site>>) -> Response {
-    let domain = html::escape(&site.domain);
-    let enrol = match site.enrol {
-        EnrolHere::Local | EnrolHere::Anybody => "<p><a href=\"enroll\">Be called at your mail address</a></p>\n",
-        EnrolHere::Nobody => "",
-    };
-    let body = format!(
-        "<h1>{domain}</h1>\n<p>This is a node of a Meshtone network: it serves the phones of <strong>{domain}</strong>.</p>\n{enrol}"
-    );
-    Html(html::page(&site.domain, &body)).into_response()
+/// A file of the page, or nothing that is here.
+fn other(request: &axum::extract::Request) -> Response {
+    let (method, uri) = (request.method(), request.uri());
+    if api::is_within(uri.path()) {
+        return api::unknown();
+    }
+    let file = files::serve(uri, request.headers()).filter(|_| [Method::GET, Method::HEAD].contains(method));
+    file.unwrap_or_else(|| html::refused(StatusCode::NOT_FOUND, "There is no such page here."))
+}
+
+async fn in_time(request: axum::extract::Request, next: Next) -> Response {
+    let is_for_script = api::is_within(request.uri().path());
+    timeout(ANSWER_WITHIN, next.run(request)).await.unwrap_or_else(|_| match is_for_script {
+        true => api::too_slow(),
+        false => html::refused(StatusCode::SERVICE_UNAVAILABLE, "This took too long. Please try again."),
+    })
 }
 
 async fn icon() -> Response {

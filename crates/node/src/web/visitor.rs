@@ -4,7 +4,7 @@
 //! (`Sec-Fetch-Site`, `Origin`), a random token that stands in the form and in a cookie which other sites cannot set or read, and the
 //! name under which the node was asked (`Host`): a name of somebody else's that leads here would make his pages ours (DNS rebinding).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::http::{HeaderMap, HeaderName, header};
@@ -16,6 +16,7 @@ use super::PublicUrl;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     source: IpAddr,
+    port: u16,
     /// Over TLS.
     is_protected: bool,
 }
@@ -24,7 +25,8 @@ impl Arrival {
     pub(crate) fn of(flow: &Flow) -> Arrival {
         // A flow without an address would be another node, which asks for no pages.
         let source = flow.remote().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |remote| remote.ip().to_canonical());
-        Arrival { source, is_protected: flow.transport() == Transport::Wss }
+        let port = flow.remote().map_or(0, |remote| remote.port());
+        Arrival { source, port, is_protected: flow.transport() == Transport::Wss }
     }
 }
 
@@ -33,6 +35,8 @@ impl Arrival {
 pub(super) struct Visitor {
     /// Where from, for limits.
     pub(super) source: IpAddr,
+    /// The same, with the port where that is known.
+    pub(super) remote: SocketAddr,
     /// Somebody at this very machine, as far as that can be told: not through a proxy that says so.
     pub(super) is_local: bool,
     /// Nobody on the way could listen, or there is no way.
@@ -41,6 +45,8 @@ pub(super) struct Visitor {
     pub(super) host: String,
     /// The cookie with the form's token.
     cookie: Option<String>,
+    /// The cookie with the secret of a session.
+    pub(super) session: Option<String>,
     /// Whether cookies go over TLS alone.
     is_secure: bool,
 }
@@ -51,6 +57,11 @@ const FORWARDED: [HeaderName; 2] = [HeaderName::from_static("x-forwarded-for"), 
 /// The cookie; over TLS under a name that browsers take from this very host alone.
 const COOKIE: &str = "meshtone-form";
 const HOST_COOKIE: &str = "__Host-meshtone-form";
+/// The same for the session of the page.
+const SESSION: &str = "meshtone_session";
+const HOST_SESSION: &str = "__Host-meshtone_session";
+/// How long a browser keeps a session; the node may end it before.
+const SESSION_S: u32 = 30 * 24 * 3600;
 /// How long a form may stay open.
 const COOKIE_S: u32 = 4 * 3600;
 
@@ -90,19 +101,26 @@ impl Visitor {
         let forwarded =
             text(fields, &FORWARDED[0]).and_then(|all| all.rsplit(',').next()?.trim().parse::<IpAddr>().ok());
         let is_secure = arrival.is_protected;
-        let wanted = if is_secure { HOST_COOKIE } else { COOKIE };
-        let cookies = fields.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let cookie = cookies
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find(|(name, value)| *name == wanted && is_token(value))
-            .map(|(_, value)| value.to_owned());
+        let (wanted, session) = if is_secure { (HOST_COOKIE, HOST_SESSION) } else { (COOKIE, SESSION) };
+        let all = |wanted: &'static str| {
+            let cookies = fields.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+            let pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+            pairs.filter(move |(name, _)| *name == wanted).map(|(_, value)| value)
+        };
+        let cookie = all(wanted).find(|value| is_token(value)).map(str::to_owned);
+        let session = all(session).next().map(str::to_owned);
+        let forwarded = forwarded.filter(|_| is_here);
+        let source = forwarded.unwrap_or(arrival.source);
+        // A proxy's port says nothing of whom it asks for.
+        let port = if through_proxy { 0 } else { arrival.port };
         Ok(Visitor {
-            source: forwarded.filter(|_| is_here).unwrap_or(arrival.source),
+            source,
+            remote: SocketAddr::new(source, port),
             is_local: is_here && !through_proxy,
             is_protected: is_secure || is_here,
             host,
             cookie,
+            session,
             is_secure,
         })
     }
@@ -123,20 +141,56 @@ impl Visitor {
         (token, Some(cookie))
     }
 
+    /// What a browser is told of a session; without one, that it is over.
+    pub(super) fn session_cookie(&self, secret: Option<&str>) -> String {
+        let (name, secure) = if self.is_secure { (HOST_SESSION, "; Secure") } else { (SESSION, "") };
+        let (secret, age_s) = secret.map_or(("", 0), |secret| (secret, SESSION_S));
+        format!("{name}={secret}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{secure}")
+    }
+
+    /// Judges where a request of the page's script comes from: of this page, or of a program that is no browser.
+    ///
+    /// # Errors
+    /// [`Suspect::Elsewhere`].
+    pub(super) fn check_script(&self, fields: &HeaderMap) -> Result<(), Suspect> {
+        self.check_origin(fields)?;
+        // Scripts are not asked for a referrer: "null" is a page that hides who it is.
+        let is_own = match fields.contains_key(header::ORIGIN) {
+            true => text(fields, &header::ORIGIN).is_some_and(|origin| self.is_origin(origin)),
+            false => true,
+        };
+        if is_own { Ok(()) } else { Err(Suspect::Elsewhere) }
+    }
+
+    /// The same for a WebSocket that cookies open: browsers say there who opens it, and whoever does not is none.
+    ///
+    /// # Errors
+    /// [`Suspect::Elsewhere`].
+    #[allow(dead_code, reason = "events ask it")]
+    pub(super) fn check_socket(&self, fields: &HeaderMap) -> Result<(), Suspect> {
+        if fields.contains_key(header::ORIGIN) { self.check_script(fields) } else { Err(Suspect::Elsewhere) }
+    }
+
+    /// What the browser says of where a request comes from. What the user typed into the address bar or repeats himself is "none".
+    fn check_origin(&self, fields: &HeaderMap) -> Result<(), Suspect> {
+        let site = text(fields, &HeaderName::from_static("sec-fetch-site"));
+        let is_own = site.is_none_or(|site| ["same-origin", "none"].contains(&site));
+        if is_own { Ok(()) } else { Err(Suspect::Elsewhere) }
+    }
+
+    fn is_origin(&self, origin: &str) -> bool {
+        origin.split_once("://").is_some_and(|(_, host)| host.eq_ignore_ascii_case(&self.host))
+    }
+
     /// Judges a form that was sent with this token in it.
     ///
     /// # Errors
     /// [`Suspect::Elsewhere`].
     pub(super) fn check_form(&self, fields: &HeaderMap, token: &str) -> Result<(), Suspect> {
-        // What the user typed into the address bar or repeats himself is "none".
-        let site = text(fields, &HeaderName::from_static("sec-fetch-site"));
-        if site.is_some_and(|site| !["same-origin", "none"].contains(&site)) {
-            return Err(Suspect::Elsewhere);
-        }
+        self.check_origin(fields)?;
         // Browsers write "null" where a page says to whom it sends no referrer, as ours do.
         let origin = text(fields, &header::ORIGIN).filter(|origin| *origin != "null");
-        let of_page = |origin: &str| origin.split_once("://").map(|(_, host)| host.to_ascii_lowercase());
-        if origin.is_some_and(|origin| of_page(origin).as_ref() != Some(&self.host)) {
+        if origin.is_some_and(|origin| !self.is_origin(origin)) {
             return Err(Suspect::Elsewhere);
         }
         let cookie = self.cookie.as_deref().unwrap_or_default();
@@ -183,7 +237,7 @@ mod tests {
     }
 
     fn from(source: &str, is_protected: bool, lines: &[(&'static str, &str)]) -> Result<Visitor, Suspect> {
-        let arrival = Arrival { source: source.parse().unwrap(), is_protected };
+        let arrival = Arrival { source: source.parse().unwrap(), port: 40_000, is_protected };
         Visitor::read(arrival, &fields(lines), "mesh.example", "https://calls.example:8443".parse().ok().as_ref())
     }
 

@@ -111,6 +111,7 @@ pub(crate) fn config(data: &Path, link: SocketAddr, authority: Settings) -> Conf
         ws: Vec::new(),
         wss: Vec::new(),
         public_url: Some("https://mesh.test".parse().unwrap()),
+        administration: Default::default(),
         enrol: EnrolHere::default(),
         tls_certificate: None,
         tls_key: None,

@@ -1,0 +1,43 @@
+//! Who is logged in at this node's page: sessions of people and administrators, the one-time keys that open the latter, and the tokens
+//! that programs show instead.
+//!
+//! A session is a random text in a browser's cookie. Only its hash is kept, and what has to be given to the page again after it was
+//! loaded anew is derived from the text itself: the CSRF token, and a SIP credential that is the session's own. So whoever reads the store can
+//! open no session, and whoever reads the page's memory learns no password. Sessions outlive a restart of the node.
+//!
+//! A session is over with its account's password: it remembers by which one it was opened, and that is compared at each use.
+
+pub(crate) mod keys;
+mod sessions;
+pub(crate) mod tokens;
+
+use aws_lc_rs::hmac;
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use meshtone_identity::id::sha256;
+
+pub(crate) use sessions::{Found, Sessions, is_same, is_session_name};
+
+/// Bytes of a secret that nobody guesses.
+const SECRET_LEN: usize = 32;
+
+/// What stands for a secret where it is looked up.
+type Hash = [u8; 32];
+
+/// A random text, as it stands in cookies and addresses of pages.
+fn fresh_secret() -> String {
+    let mut bytes = [0; SECRET_LEN];
+    #[allow(clippy::expect_used, reason = "a secret that can be guessed is none: stop")]
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random number generator works");
+    BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()
+}
+
+fn hash_of(secret: &str) -> Hash {
+    sha256(secret.as_bytes())
+}
+
+/// A text that follows from a secret, for one purpose; nothing else follows from it.
+fn derived(secret: &str, purpose: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let tag = hmac::sign(&key, purpose.as_bytes());
+    HEXLOWER.encode(tag.as_ref().get(..16).unwrap_or_default())
+}
