@@ -6,7 +6,7 @@ use hyper::Method;
 use meshtone_node::Algorithm;
 use meshtone_node::account::{Accounts, Changes, Credentials, system_random};
 use meshtone_node::control::{
-    AuthorityStatus, CertificateList, Contradiction, Heard, Invite, NewInvite, NewUser, PageKey, Sound, Status,
+    AuthorityStatus, CertificateList, Contradiction, Heard, Invite, MediaUse, NewInvite, NewUser, PageKey, Sound, Status,
     TrunkStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
 };
 use meshtone_node::enrol;
@@ -269,6 +269,19 @@ fn show_users(list: &UserList, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How much media runs through the node; nothing as long as none does and none was refused.
+fn media_text(media: &MediaUse) -> Option<String> {
+    let MediaUse { ports, most_ports, converted, most_converted, refused } = *media;
+    let used = format!("media     {ports} of {most_ports} pairs of ports, {converted} of {most_converted} conversions");
+    match refused {
+        0 => (ports > 0).then_some(used),
+        1.. => Some(format!(
+            "{used}; calls refused since the start: {refused}\n\
+             hint: the log says whose; `streams_per_user` and `converted_calls` of [media] and `rtp_ports` set how many there may be"
+        )),
+    }
+}
+
 fn status_text(status: &Status) -> String {
     let records: Vec<String> = status.records.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     let mut sections = vec![
@@ -315,6 +328,7 @@ fn status_text(status: &Status) -> String {
             search.reason, search.tried
         ));
     }
+    sections.extend(media_text(&status.media));
     sections.extend(clock_text(status.clock_behind_ms));
     sections.extend(status.authority.as_ref().map(authority_text));
     sections.extend(status.contradictions.iter().map(contradiction_text));
@@ -556,6 +570,7 @@ mod tests {
             }],
             finished_calls: vec![],
             media_between: meshtone_node::control::MediaBetween::default(),
+            media: MediaUse { refused: 2, most_ports: 2048, ..MediaUse::default() },
             trunks: vec![TrunkStatus {
                 name: "provider".to_owned(),
                 server: "sip:sip.example".to_owned(),

@@ -10,7 +10,9 @@ use meshtone_node::policy::Outside;
 use meshtone_node::trunk::settings::Trunk;
 use serde::Deserialize;
 
-use meshtone_node::{Administration, AnchorPolicy, AnchorRules, Callers, DigestRule, EnrolHere, Network, PublicUrl};
+use meshtone_node::{
+    Administration, AnchorPolicy, AnchorRules, Callers, DigestRule, EnrolHere, MediaLimits, Network, PublicUrl,
+};
 
 use crate::authority;
 use crate::command::{OverlayRole, PortRange};
@@ -139,6 +141,8 @@ struct MediaTable {
     anchor: Option<String>,
     #[serde(default)]
     users: BTreeMap<String, String>,
+    streams_per_user: Option<usize>,
+    converted_calls: Option<usize>,
 }
 
 impl MediaTable {
@@ -150,10 +154,21 @@ impl MediaTable {
             "never" => Ok(AnchorPolicy::Never),
             other => Err((format!("`{what}` is `{other}`"), "it is \"auto\" (as without it), \"always\" or \"never\"")),
         };
+        let most = MediaLimits::default();
+        if self.streams_per_user == Some(0) {
+            return Err((
+                "`streams_per_user` is 0".to_owned(),
+                "a call with sound takes 2; `anchor = \"never\"` carries none",
+            ));
+        }
         let users = self.users.iter().map(|(user, text)| Ok((user.to_ascii_lowercase(), policy(user, text)?)));
         Ok(AnchorRules {
             others: self.anchor.map_or(Ok(AnchorPolicy::Auto), |text| policy("anchor", &text))?,
             users: users.collect::<Result<_, _>>()?,
+            limits: MediaLimits {
+                streams_per_user: self.streams_per_user.unwrap_or(most.streams_per_user),
+                converted_calls: self.converted_calls.unwrap_or(most.converted_calls),
+            },
         })
     }
 }
@@ -425,7 +440,10 @@ mod tests {
         }
         let rules = read("[media]\nanchor = \"never\"\n[media.users]\nAlice = \"always\"\n").unwrap().anchor;
         let users = [("alice".to_owned(), AnchorPolicy::Always)].into();
-        assert_eq!(rules, AnchorRules { others: AnchorPolicy::Never, users });
+        assert_eq!(rules, AnchorRules { others: AnchorPolicy::Never, users, ..AnchorRules::default() });
+        let limits = read("[media]\nstreams_per_user = 4\nconverted_calls = 0\n").unwrap().anchor.limits;
+        assert_eq!(limits, MediaLimits { streams_per_user: 4, converted_calls: 0 });
+        assert!(read("[media]\nstreams_per_user = 0\n").is_err());
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub mod store;
 mod transport;
 mod web;
 
-pub use exchange::anchoring::{AnchorPolicy, AnchorRules};
+pub use exchange::anchoring::{AnchorPolicy, AnchorRules, MediaLimits};
 pub use exchange::digest::{DigestRule, Offered};
 pub use exchange::first_stage;
 pub use exchange::networks::Network;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use meshtone_media::io::{Conversions, PortRange};
+use meshtone_media::io::{Conversions, PortRange, Shares};
 use meshtone_overlay::node::{Config as OverlayConfig, Overlay, RoleChoice};
 use meshtone_sip::digest::{Authenticator, DigestConfig};
 use meshtone_sip::registrar::Limits;
@@ -73,12 +73,8 @@ const WORKERS_PER_THREAD: usize = 4;
 const MAX_ECHO_CALLS: usize = 64;
 
 /// Pairs of ports for calls whose media runs through this node, counted apart from those of echo. A call with sound takes two: a
-/// thousand of them are what a small machine carries; whoever comes later is not rung, as if no phone could take his call.
+/// thousand of them are what a small machine carries; whoever comes later is not rung, and hears 503 and why.
 const MAX_ANCHOR_PORTS: usize = 2048;
-
-/// Calls at once whose sound is converted between codecs. Coding Opus takes a hundredth of a processor's time both ways, so that these
-/// leave most of a small machine to calls that are only carried; whoever comes later hears 503 and why.
-const MAX_CONVERTED_CALLS: usize = 16;
 
 /// What a node is told at its start.
 #[derive(Debug, Clone)]
@@ -303,7 +299,8 @@ impl Node {
             anchor_ports,
             between: anchoring::between::between(&overlay),
             media_identity: anchoring::media_identity(),
-            conversions: Conversions::new(MAX_CONVERTED_CALLS),
+            conversions: Conversions::new(config.anchor.limits.converted_calls),
+            shares: Shares::default(),
             certificates: ForeignCertificates::new(
                 dns.clone(),
                 config.tls_authorities.as_deref(),

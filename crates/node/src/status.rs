@@ -19,7 +19,7 @@ use crate::bootstrap::{Peer, Tried};
 use crate::clock::unix_ms;
 use crate::control::{
     AccountsStatus, AuthorityStatus, Call, Contradiction, FinishedCall, Heard, KeyChange, Link, MailStatus,
-    MediaBetween, Registration, Search, ServerStatus, Sound, Status, StatusSource, TrunkStatus,
+    MediaBetween, MediaUse, Registration, Search, ServerStatus, Sound, Status, StatusSource, TrunkStatus,
 };
 use crate::exchange::first_stage::FirstStage;
 use crate::exchange::trunk::TrunkState;
@@ -134,6 +134,12 @@ impl StatusView {
         MediaBetween { flows: between.flows(), unknown, foreign, excess, malformed }
     }
 
+    fn media(&self) -> MediaUse {
+        let ((ports, most_ports), (converted, most_converted)) =
+            (self.exchange.anchor_ports.in_use(), self.exchange.conversions.in_use());
+        MediaUse { ports, most_ports, converted, most_converted, refused: self.exchange.shares.refused() }
+    }
+
     fn calls(&self, now_ms: u64) -> Vec<Call> {
         let row = |(call_id, call): (String, calls::Call)| Call {
             call_id,
@@ -177,6 +183,7 @@ impl StatusSource for StatusView {
             calls: self.calls(now_ms),
             finished_calls: self.finished_calls(now_ms),
             media_between: self.media_between(),
+            media: self.media(),
             trunks: self.trunks(now_ms),
             second_stage: self.second_stage(),
             records: overlay.records_held().into_iter().map(|(kind, count)| (kind.to_string(), count)).collect(),

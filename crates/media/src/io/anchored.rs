@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::arrivals::Arrival;
 use super::between::{Between, Link, LinkEnd};
 use super::session::{lock, now, numbers, random};
+use super::shares::{Kind, Share, Taken};
 use super::{MediaError, PortPair, PortRange};
 use crate::anchoring::{Agreed, Anchoring, Profile};
 use crate::relay::{End, Event, FlowTransmit, Heard, Identity, Port, Protected, Quality, Relay};
@@ -35,7 +36,11 @@ pub struct AnchoredCall {
     far: Place,
     anchoring: Anchoring,
     facing: Option<Facing>,
-    conversion: Option<OwnedSemaphorePermit>,
+    conversion: Option<(OwnedSemaphorePermit, Vec<Taken>)>,
+    /// Who answers for it.
+    shares: Vec<Share>,
+    /// What its flows count for.
+    flows: Vec<Taken>,
     shared: Arc<Shared>,
     /// The ends that are other nodes.
     links: Vec<(End, LinkEnd)>,
@@ -45,12 +50,20 @@ pub struct AnchoredCall {
 
 /// How many calls may be converted at once: it costs the processor a hundred times what carrying them does. Cloning shares it.
 #[derive(Debug, Clone)]
-pub struct Conversions(Arc<Semaphore>);
+pub struct Conversions {
+    free: Arc<Semaphore>,
+    most: usize,
+}
 
 impl Conversions {
     /// So many.
     pub fn new(most: usize) -> Conversions {
-        Conversions(Arc::new(Semaphore::new(most)))
+        Conversions { free: Arc::new(Semaphore::new(most)), most }
+    }
+
+    /// Returns how many there are, and how many there may be.
+    pub fn in_use(&self) -> (usize, usize) {
+        (self.most.saturating_sub(self.free.available_permits()), self.most)
     }
 }
 
@@ -77,6 +90,7 @@ struct Open {
     end: End,
     _arrivals: [Arrival; 2],
     _permit: OwnedSemaphorePermit,
+    _taken: Vec<Taken>,
 }
 
 #[derive(Debug)]
@@ -122,6 +136,8 @@ impl AnchoredCall {
             anchoring,
             facing: None,
             conversion: None,
+            shares: Vec::new(),
+            flows: Vec::new(),
             shared,
             links: Vec::new(),
             timer,
@@ -132,6 +148,12 @@ impl AnchoredCall {
     /// Knows which of our addresses face the ends, so that [`AnchoredCall::follow`] may change them.
     pub fn faced_by(mut self, facing: Facing) -> AnchoredCall {
         self.facing = Some(facing);
+        self
+    }
+
+    /// Charges what the call uses to these parties: each of them has to have it left.
+    pub fn charged_to(mut self, shares: Vec<Share>) -> AnchoredCall {
+        self.shares = shares;
         self
     }
 
@@ -153,11 +175,12 @@ impl AnchoredCall {
     ///
     /// # Errors
     ///
-    /// [`MediaError::TooManyConverted`].
+    /// [`MediaError::TooManyConverted`], [`MediaError::ConversionsOfOne`].
     pub fn convert(&mut self, conversions: &Conversions) -> Result<bool, MediaError> {
         if self.conversion.is_none() {
-            let permit = Arc::clone(&conversions.0).try_acquire_owned();
-            self.conversion = Some(permit.map_err(|_| MediaError::TooManyConverted)?);
+            let taken = self.take(Kind::Conversion)?;
+            let permit = Arc::clone(&conversions.free).try_acquire_owned();
+            self.conversion = Some((permit.map_err(|_| MediaError::TooManyConverted)?, taken));
         }
         Ok(self.anchoring.convert())
     }
@@ -245,8 +268,18 @@ impl AnchoredCall {
         Monitor { relay: Arc::clone(&self.shared.relay) }
     }
 
+    /// One more of what all who answer for it have to have left.
+    fn take(&self, kind: Kind) -> Result<Vec<Taken>, MediaError> {
+        self.shares.iter().map(|share| share.take(kind)).collect()
+    }
+
     /// Binds what is missing towards an end, or opens flows for it.
     fn open_ports(&mut self, end: End, streams: usize) -> Result<(), MediaError> {
+        let have = self.links.iter().find(|(of, _)| *of == end).map(|(_, link)| link.len());
+        for _ in have.unwrap_or(streams)..streams {
+            let taken = self.take(Kind::Stream)?;
+            self.flows.extend(taken);
+        }
         if let Some((_, link)) = self.links.iter_mut().find(|(of, _)| *of == end) {
             let flows = link.open(&self.shared, end, streams)?;
             self.anchoring.use_flows(end, flows);
@@ -259,6 +292,7 @@ impl AnchoredCall {
         let is_facing = |(port, _): &&(Port, Arc<UdpSocket>)| port.end == end && !port.is_rtcp;
         let open = lock(&self.shared.sockets).iter().filter(is_facing).count();
         for stream in open..streams {
+            let _taken = self.take(Kind::Stream)?;
             let PortPair { rtp, rtcp, permit, .. } = self.range.bind(local)?;
             let listen = |socket, is_rtcp| {
                 let (port, socket) = (Port { end, stream, is_rtcp }, Arc::new(socket));
@@ -269,7 +303,7 @@ impl AnchoredCall {
                 arrival.map_err(|error| MediaError::NoPort(Some(error)))
             };
             let _arrivals = [listen(rtp, false)?, listen(rtcp, true)?];
-            self.open.push(Open { end, _arrivals, _permit: permit });
+            self.open.push(Open { end, _arrivals, _permit: permit, _taken });
         }
         let sockets = lock(&self.shared.sockets);
         let ports = sockets.iter().filter(is_facing).filter_map(|(_, socket)| Some(socket.local_addr().ok()?.port()));

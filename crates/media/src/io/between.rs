@@ -79,6 +79,11 @@ impl LinkEnd {
         LinkEnd { between: Arc::clone(between), link, flows: Vec::new() }
     }
 
+    /// How many flows there are.
+    pub(super) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
     /// Opens what is missing for so many streams of a call; returns all there are.
     pub(super) fn open(&mut self, call: &Arc<Shared>, end: End, streams: usize) -> Result<Vec<u64>, MediaError> {
         for number in self.flows.len()..streams {

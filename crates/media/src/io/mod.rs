@@ -7,6 +7,7 @@ mod arrivals;
 mod between;
 mod ports;
 mod session;
+mod shares;
 mod talk;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use anchored::{AnchoredCall, Conversions, Facing, Monitor, Place};
 pub use between::{Between, Link, NeighbourId};
 pub use ports::{PortPair, PortRange};
 pub use session::EchoSession;
+pub use shares::{Most, Share, Shares};
 pub use talk::TalkSession;
 
 /// Why no session could be started or changed.
@@ -35,6 +37,12 @@ pub enum MediaError {
     /// As many calls are converted as are allowed.
     #[error("as many calls are converted between codecs here as are allowed")]
     TooManyConverted,
+    /// The party that a call is charged to uses as many ports as it may.
+    #[error("as many calls of one caller run through this node as are allowed")]
+    StreamsOfOne,
+    /// The same for conversions.
+    #[error("as many calls of one caller are converted between codecs here as are allowed")]
+    ConversionsOfOne,
     /// No pair of ports of the range could be bound.
     #[error("no free pair of RTP ports")]
     NoPort(#[source] Option<std::io::Error>),
@@ -55,7 +63,21 @@ impl MediaError {
             | MediaError::TooManyConverted
             | MediaError::TooManyFlows
             | MediaError::NoPort(_) => 503,
+            MediaError::StreamsOfOne | MediaError::ConversionsOfOne => 403,
             MediaError::EmptyRange => 500,
+        }
+    }
+
+    /// Tells whether something here is used up: what was described is no reason.
+    pub const fn is_limit(&self) -> bool {
+        match self {
+            MediaError::TooManySessions
+            | MediaError::TooManyConverted
+            | MediaError::TooManyFlows
+            | MediaError::StreamsOfOne
+            | MediaError::ConversionsOfOne
+            | MediaError::NoPort(_) => true,
+            MediaError::Sdp(_) | MediaError::EmptyRange => false,
         }
     }
 }

@@ -23,6 +23,7 @@ struct Shared {
     /// Where the next search begins. Ports are taken in turn, so that late packets of a call that ended meet no new one.
     next: AtomicUsize,
     permits: Arc<Semaphore>,
+    most: usize,
     /// Started with the first call that is carried over these ports.
     arrivals: OnceLock<Arrivals>,
 }
@@ -41,10 +42,15 @@ impl PortRange {
         if pairs == 0 {
             return Err(MediaError::EmptyRange);
         }
-        let permits = Arc::new(Semaphore::new(max_sessions.min(pairs)));
-        Ok(PortRange {
-            shared: Arc::new(Shared { first, pairs, next: AtomicUsize::new(0), permits, arrivals: OnceLock::new() }),
-        })
+        let (most, next) = (max_sessions.min(pairs), AtomicUsize::new(0));
+        let permits = Arc::new(Semaphore::new(most));
+        Ok(PortRange { shared: Arc::new(Shared { first, pairs, next, permits, most, arrivals: OnceLock::new() }) })
+    }
+
+    /// Returns how many pairs are in use, and how many may be.
+    pub fn in_use(&self) -> (usize, usize) {
+        let most = self.shared.most;
+        (most.saturating_sub(self.shared.permits.available_permits()), most)
     }
 
     /// What brings the datagrams that arrive at these ports; must be called within a tokio runtime.

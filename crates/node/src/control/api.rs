@@ -32,6 +32,9 @@ pub struct Status {
     /// Media that goes over the links to other nodes.
     #[serde(default)]
     pub media_between: MediaBetween,
+    /// How much media runs through this node, and may.
+    #[serde(default)]
+    pub media: MediaUse,
     /// Accounts at providers.
     #[serde(default)]
     pub trunks: Vec<TrunkStatus>,
@@ -348,6 +351,21 @@ pub struct Heard {
     pub mos: f64,
     /// That which the phone itself reports (RFC 3611).
     pub reported_mos: Option<f64>,
+}
+
+/// How much of the media of calls runs through this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MediaUse {
+    /// Pairs of ports in use: a call has one for each stream and each end that is not another node.
+    pub ports: usize,
+    /// How many there may be.
+    pub most_ports: usize,
+    /// Calls whose sound is converted between codecs.
+    pub converted: usize,
+    /// How many there may be.
+    pub most_converted: usize,
+    /// Calls refused since the start because one of these, or what one caller may have of them, was used up.
+    pub refused: u64,
 }
 
 /// Media that goes over the links to other nodes.

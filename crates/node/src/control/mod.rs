@@ -35,7 +35,7 @@ mod socket;
 pub use api::{
     AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
     Failure, FinishedCall, ForeignCertificate, Heard, Invite, KeyChange, KeyList, KeyRow, Link, MailStatus, Mailed,
-    MediaBetween, NewBackup, NewInvite, NewKey, NewRevocation, NewUser, NodeList, NodeRow, PageKey, Passphrase,
+    MediaBetween, MediaUse, NewBackup, NewInvite, NewKey, NewRevocation, NewUser, NodeList, NodeRow, PageKey, Passphrase,
     Reached, Registration, Role, Search, ServerStatus, Sound, Status, TrunkStatus, UserChanges, UserCredentials,
     UserList, UserLogin, UserRow, Warning,
 };

@@ -43,6 +43,7 @@ impl StatusSource for FixedStatus {
             search: None,
             contradictions: vec![],
             media_between: MediaBetween::default(),
+            media: MediaUse::default(),
             authority: None,
             revoked: false,
             key_changes: Vec::new(),

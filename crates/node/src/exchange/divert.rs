@@ -65,6 +65,7 @@ impl Worker {
             forwarded.searches = forwarded.searches.saturating_sub(1);
             self.server.pass_on(Instant::now(), id, branch);
         } else {
+            let targets = self.anchored(id, targets);
             self.server.follow(Instant::now(), id, branch, targets);
             self.forward_to(id, Vec::new(), false);
         }

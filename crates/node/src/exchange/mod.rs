@@ -92,6 +92,8 @@ pub(crate) struct Exchange {
     pub(crate) media_identity: Option<Arc<meshtone_media::relay::Identity>>,
     /// How many calls are converted between codecs.
     pub(crate) conversions: meshtone_media::io::Conversions,
+    /// What single callers use of the media.
+    pub(crate) shares: meshtone_media::io::Shares,
     /// Calls beyond the overlay: what is allowed, where they go, how many there are.
     pub(crate) outside: Outside,
     pub(crate) dns: Arc<Dns>,
@@ -218,6 +220,9 @@ impl Exchange {
     /// Signs a request that leaves for another node: who makes it, where that is asserted, or else where it came in.
     pub(crate) fn signed(&self, mut transmit: Transmit) -> Transmit {
         let (Destination::Peer(host) | Destination::Flow(Flow::Peer { host })) = &transmit.destination else {
+            if let Some(signed) = self.signed_for_abroad(&transmit) {
+                transmit.message = signed;
+            }
             return transmit;
         };
         if self.dangerous_unsigned {
@@ -232,6 +237,22 @@ impl Exchange {
             transmit.message = signed;
         }
         transmit
+    }
+
+    /// A call to another domain whose media runs through here: what it is signed under is known as it leaves.
+    fn signed_for_abroad(&self, transmit: &Transmit) -> Option<Message> {
+        let message = &transmit.message;
+        let is_marked =
+            message.is_request() && message.header(Header::AttestationInfo) == Some(anchoring::SIGNED_LATER);
+        let Destination::Address { .. } = &transmit.destination else { return None };
+        is_marked.then(|| {
+            let mut edit = message.edit();
+            edit.remove(Header::AttestationInfo);
+            for (header, value) in self.signed_abroad(message, message.request_uri()) {
+                edit.set(header, &value);
+            }
+            edit.finish()
+        })
     }
 
     /// What is signed of who makes a request that leaves for another SIP domain, where others can fetch this node's certificate.
@@ -275,6 +296,11 @@ impl Exchange {
     pub(crate) fn user(&self, name: &str) -> Option<String> {
         let known = self.accounts.resolve(name);
         known.or_else(|| (self.open_registration && account::name::is_user(name)).then(|| name.to_owned()))
+    }
+
+    /// A Warning in words of our own (RFC 3261 §20.43).
+    pub(crate) fn warning(&self, text: &str) -> (Header, String) {
+        (Header::Warning, format!("399 {} \"{text}\"", self.domain))
     }
 
     /// The address of an account: of the served domain, but for a person who has one of her own.

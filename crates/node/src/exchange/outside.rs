@@ -171,7 +171,8 @@ impl Worker {
         };
         forwarded.tried = true;
         forwarded.exhausted = None;
-        self.server.forward(Instant::now(), id, vec![target], true);
+        let targets = self.anchored(id, vec![target]);
+        self.server.forward(Instant::now(), id, targets, true);
         true
     }
 

@@ -49,7 +49,7 @@ impl Worker {
             return;
         }
         let wants_sips = self.forwarded.get(&id).is_some_and(|forwarded| forwarded.wants_sips);
-        let targets = sips::permitted(wants_sips, targets);
+        let targets = self.anchored(id, sips::permitted(wants_sips, targets));
         if let Some(origin) = origin {
             if let Some(forwarded) = self.forwarded.get_mut(&id) {
                 forwarded.searches += 1;

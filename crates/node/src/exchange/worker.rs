@@ -386,6 +386,14 @@ impl Worker {
                 self.forget(id, 480);
             }
             None => self.unavailable(id, "Not registered anywhere"),
+            // A phone's word that it cannot take the call as it was is no answer where it could have had it otherwise.
+            Some(403 | 415 | 488 | 503 | 606)
+                if let Some((status, limit)) = forwarded.anchoring.as_ref().and_then(|known| known.limit.clone()) =>
+            {
+                let warning = self.exchange.warning(&limit);
+                self.reject_with(id, status, &limit, &[warning]);
+                self.forget(id, status);
+            }
             // Nobody was reached: to the caller that is one thing, whether a node, a link or a phone is down.
             Some(408 | 503) => self.unavailable(id, "Nobody answers there"),
             Some(_) => self.server.forward(self.now.instant, id, Vec::new(), false),

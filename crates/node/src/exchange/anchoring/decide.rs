@@ -145,7 +145,7 @@ pub(super) fn converting(invite: &Message, destination: &Destination) -> VecDequ
 }
 
 /// Whether a refusal says that the description was the reason (RFC 3261 §21.4.26, §21.6.4).
-pub(super) fn is_about_media(status: u16) -> bool {
+pub(in crate::exchange) fn is_about_media(status: u16) -> bool {
     matches!(status, 415 | 488 | 606)
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod between;
 mod decide;
+mod limits;
 mod rules;
 
 use std::collections::{HashMap, VecDeque};
@@ -28,9 +29,10 @@ use super::worker::{Input, Worker};
 use super::{Exchange, sips};
 use crate::transport::{LocalView, node_of};
 use between::{Neighbour, PeerLink};
-use decide::is_about_media;
+pub(super) use decide::is_about_media;
 
 pub use decide::AnchorPolicy;
+pub use limits::MediaLimits;
 pub use rules::AnchorRules;
 
 /// The user part that this node's own branches are addressed to, before their number.
@@ -60,6 +62,10 @@ const PASSED: &[Header] = &[
 /// What another node is told besides.
 const TOLD_NODES: &[Header] = &[Header::AttestationInfo, Header::OriginationId, Header::Identity];
 
+/// Marks, in Attestation-Info, a request that is signed for another domain when it leaves this node: not before is it known under which
+/// keys its media will be. No request that leaves has that header.
+pub(crate) const SIGNED_LATER: &str = "later";
+
 /// What of a phone's refusal passes to the caller.
 const PASSED_BACK: &[Header] = &[
     Header::Contact,
@@ -84,6 +90,8 @@ pub(crate) struct Anchoring {
     /// Those that did not take the call over the link. They are asked once more, as if there were no such way.
     declined: Vec<Target>,
     is_direct: bool,
+    /// What of this node's media is used up, if that kept the call from a phone, and the status that says so.
+    pub(super) limit: Option<(u16, String)>,
 }
 
 /// The anchored branches of one worker.
@@ -149,6 +157,7 @@ impl Anchoring {
             awaited: Vec::new(),
             declined: Vec::new(),
             is_direct: false,
+            limit: None,
         })
     }
 }
@@ -268,6 +277,7 @@ impl Worker {
         let mut media = AnchoredCall::new(&exchange.anchor_ports, near, far, profile, exchange.media_identity.clone());
         let transports = exchange.transports.clone();
         media = media.faced_by(Facing::new(move |remote| transports.address_facing_now(remote)));
+        media = media.charged_to(exchange.shares_of(request, Some(&branch.target), branch.source, branch.nodes));
         for (end, node) in [(End::Near, branch.nodes.near), (End::Far, branch.nodes.far)] {
             if let Some(node) = node {
                 media.use_link(end, &exchange.between, PeerLink::to(&exchange.overlay, node));
@@ -289,6 +299,28 @@ impl Worker {
         self.place_anchored(bridge);
         self.on_bridge_events();
         true
+    }
+
+    /// What carries the media of a call to a provider, and how it is offered, one way after the other; `None` where media goes past this
+    /// node.
+    pub(super) fn carried_to(
+        &self,
+        invite: &Message,
+        server: &Destination,
+    ) -> Option<(AnchoredCall, VecDeque<Profile>)> {
+        let exchange = &self.exchange;
+        let mut profiles = decide::at_once(exchange.anchor_policy(invite), invite, server)?;
+        let (source, far) = (source_of(invite), address_of(server)?);
+        let near = described_address(invite).or(source).unwrap_or(far);
+        let near = Place { local: exchange.media_address(near), signalling: source };
+        let far = Place { local: exchange.media_address(far), signalling: Some(far) };
+        let profile = profiles.pop_front()?;
+        let media = AnchoredCall::new(&exchange.anchor_ports, near, far, profile, exchange.media_identity.clone());
+        let transports = exchange.transports.clone();
+        let media = media
+            .faced_by(Facing::new(move |remote| transports.address_facing_now(remote)))
+            .charged_to(exchange.shares_of(invite, None, source, Nodes::default()));
+        Some((media, profiles))
     }
 
     /// Where the ends of a branch are, and we towards them; `None` where that is not known. Another node is nowhere: the link finds it.
@@ -319,11 +351,14 @@ impl Worker {
     /// Takes what became of a bridge; false if it is not one of these.
     pub(super) fn on_anchored_event(&mut self, event: &BridgeEvent) -> bool {
         match event {
-            BridgeEvent::Unanswered { bridge, status, response, rang } => {
+            BridgeEvent::Unanswered { bridge, status, response, rang, limit } => {
                 if !self.anchors.calls.contains_key(bridge) {
                     return false;
                 }
-                self.on_anchored_unanswered(*bridge, *status, response.as_ref(), *rang);
+                match limit {
+                    Some(limit) => self.on_limit(*bridge, *status, limit),
+                    None => self.on_anchored_unanswered(*bridge, *status, response.as_ref(), *rang),
+                }
                 true
             }
             BridgeEvent::Answered { bridge } => {
@@ -370,20 +405,43 @@ impl Worker {
             self.place_anchored(bridge);
             return;
         }
-        // Here it failed already: there are no ports, or it is nothing that is carried.
-        let is_own = rang && response.is_none() && matches!(status, 488 | 503);
-        let branch = self.anchors.calls.get(&bridge).filter(|branch| branch.nodes.far.is_some());
-        if let Some(branch) = branch.filter(|_| is_own || (!rang && is_about_media(status))) {
-            let (request, target) = (branch.request, branch.target.clone());
-            let anchoring = self.forwarded.get_mut(&request).and_then(|forwarded| forwarded.anchoring.as_mut());
-            if let Some(anchoring) = anchoring.filter(|anchoring| between::described_by(&anchoring.invite).is_none()) {
-                anchoring.declined.push(target);
-            }
+        // Here it failed already: it is nothing that is carried.
+        let is_own = rang && response.is_none() && status == 488;
+        if is_own || (!rang && is_about_media(status)) {
+            self.decline(bridge);
         }
         let headers = PASSED_BACK.iter().filter_map(|header| Some((*header, response?.header(*header)?.to_owned())));
         let headers: Vec<(Header, String)> = headers.collect();
         let reason = response.map(|response| response.reason().to_owned()).unwrap_or_default();
         self.trunks.bridges.refuse(&mut self.server, Instant::now(), bridge, status, &reason, &headers);
+    }
+
+    /// Another node did not take a branch over the link: it is asked once more, as if there were no such way.
+    fn decline(&mut self, bridge: BridgeId) {
+        let branch = self.anchors.calls.get(&bridge).filter(|branch| branch.nodes.far.is_some());
+        let Some((request, target)) = branch.map(|branch| (branch.request, branch.target.clone())) else { return };
+        let anchoring = self.forwarded.get_mut(&request).and_then(|forwarded| forwarded.anchoring.as_mut());
+        if let Some(anchoring) = anchoring.filter(|anchoring| between::described_by(&anchoring.invite).is_none()) {
+            anchoring.declined.push(target);
+        }
+    }
+
+    /// Something of the media here is used up: the caller hears what it is.
+    fn on_limit(&mut self, bridge: BridgeId, status: u16, limit: &str) {
+        let Some(branch) = self.anchors.calls.get(&bridge) else { return };
+        let request = branch.request;
+        let call_id = branch.invite.as_ref().map(|invite| invite.call_id()).unwrap_or_default();
+        tracing::warn!(%call_id, %limit, "a call is refused");
+        self.exchange.shares.count_refusal();
+        if let Some(anchoring) = self.forwarded.get_mut(&request).and_then(|forwarded| forwarded.anchoring.as_mut()) {
+            anchoring.limit = Some((status, limit.to_owned()));
+        }
+        // Of a caller's own share nobody else's way is to be used.
+        if status == 503 {
+            self.decline(bridge);
+        }
+        let warning = self.exchange.warning(limit);
+        self.trunks.bridges.refuse(&mut self.server, Instant::now(), bridge, status, limit, &[warning]);
     }
 
     /// Asks a phone again that took nothing of what the caller can speak, and offers what this node converts. False where that is nothing.
@@ -396,9 +454,7 @@ impl Worker {
             Ok(true) => {}
             Ok(false) => return false,
             Err(error) => {
-                tracing::info!(%error, "a call is refused");
-                let (status, reason) = (error.status(), error.to_string());
-                self.trunks.bridges.refuse(&mut self.server, Instant::now(), bridge, status, &reason, &[]);
+                self.on_limit(bridge, error.status(), &error.to_string());
                 return true;
             }
         }
@@ -426,6 +482,9 @@ impl Worker {
             // How well the caller is known, and who diverted the call: the next node is told, as by a request that is but passed on.
             let told = target.extra.iter().filter(|(header, _)| TOLD_NODES.contains(header));
             order.headers.extend(told.cloned());
+        }
+        if branch.nodes.far.is_none() && target.extra.iter().any(|(header, _)| *header == Header::Identity) {
+            order.headers.push((Header::AttestationInfo, SIGNED_LATER.to_owned()));
         }
         order.headers.extend(target.prepend_route.clone().map(|route| (Header::Route, route)));
         order.call_id = Some(self.own_call_id());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use meshtone_sip::message::{Message, Uri};
 
-use super::AnchorPolicy;
+use super::{AnchorPolicy, MediaLimits};
 use crate::exchange::Exchange;
 
 /// When the media of calls runs through this node.
@@ -14,12 +14,14 @@ pub struct AnchorRules {
     pub others: AnchorPolicy,
     /// By account.
     pub users: BTreeMap<String, AnchorPolicy>,
+    /// How much there may be of it.
+    pub limits: MediaLimits,
 }
 
 impl Exchange {
     /// What holds for a call. Of two users with words of their own, whoever does not want to be seen prevails.
     pub(in crate::exchange) fn anchor_policy(&self, invite: &Message) -> AnchorPolicy {
-        let AnchorRules { others, users } = &self.anchor;
+        let AnchorRules { others, users, .. } = &self.anchor;
         if users.is_empty() {
             return *others;
         }

@@ -17,11 +17,20 @@ pub(super) enum Role {
     Answer,
 }
 
-/// The description of a side for the other one; or the status that it is refused with.
-pub(super) fn passed(media: Option<&mut AnchoredCall>, from: Side, role: Role, body: &Body) -> Result<Body, u16> {
+/// Why a description does not pass.
+#[derive(Debug)]
+pub(super) struct Uncarried {
+    /// What it is refused with.
+    pub(super) status: u16,
+    /// What of this node's media is used up, if that is it.
+    pub(super) limit: Option<String>,
+}
+
+/// The description of a side for the other one.
+pub(super) fn passed(media: Option<&mut AnchoredCall>, from: Side, role: Role, body: &Body) -> Result<Body, Uncarried> {
     let Some(media) = media else { return Ok(body.clone()) };
     if !is_sdp(&body.content_type) {
-        return Err(415);
+        return Err(Uncarried { status: 415, limit: None });
     }
     let written = match role {
         Role::Offer => media.offer(end_of(from), &body.content),
@@ -29,7 +38,7 @@ pub(super) fn passed(media: Option<&mut AnchoredCall>, from: Side, role: Role, b
     };
     written.map(|text| Body::sdp(&text)).map_err(|error| {
         tracing::info!(%error, ?from, ?role, "a description cannot be carried");
-        error.status()
+        Uncarried { status: error.status(), limit: error.is_limit().then(|| error.to_string()) }
     })
 }
 

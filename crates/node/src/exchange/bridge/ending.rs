@@ -47,7 +47,7 @@ impl Bridges {
         bridge.early.clear();
         bridge.offering = None;
         let rang = bridge.rang;
-        self.events.push_back(BridgeEvent::Unanswered { bridge: id, status, response, rang });
+        self.events.push_back(BridgeEvent::Unanswered { bridge: id, status, response, rang, limit: None });
     }
 
     /// A dialog is over: so is the other one. Early dialogs of a fork come and go.

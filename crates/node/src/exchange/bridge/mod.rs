@@ -27,7 +27,7 @@ use meshtone_sip::agent::{
 use meshtone_sip::message::{Header, Message, Method};
 use meshtone_sip::server::{Event, RequestId, Server};
 
-use description::{Role, passed};
+use description::{Role, Uncarried, passed};
 use transfer::Referral;
 
 pub(crate) use transfer::Replacements;
@@ -69,6 +69,8 @@ pub(crate) enum BridgeEvent {
         response: Option<Message>,
         /// Whether the caller has heard it ring, so that nobody else may be tried.
         rang: bool,
+        /// What of this node's media is used up, where nothing was sent for that.
+        limit: Option<String>,
     },
     /// The call stands.
     Answered {
@@ -232,8 +234,14 @@ impl Bridges {
             bridge.near.said.as_ref().map(|offer| passed(bridge.media.as_mut(), Side::Near, Role::Offer, offer));
         let offer = match offer.transpose() {
             Ok(offer) => offer,
-            Err(status) => {
-                self.events.push_back(BridgeEvent::Unanswered { bridge: id, status, response: None, rang: true });
+            Err(Uncarried { status, limit }) => {
+                self.events.push_back(BridgeEvent::Unanswered {
+                    bridge: id,
+                    status,
+                    response: None,
+                    rang: true,
+                    limit,
+                });
                 return;
             }
         };
@@ -247,6 +255,18 @@ impl Bridges {
         let call = server.place_call(now, order);
         bridge.far.dialog = Some(call);
         self.attach(id, call, Side::Far);
+    }
+
+    /// Has the media of the call that is placed next carried, or not. What carried it before, towards who did not answer, ends.
+    pub(crate) fn carry(&mut self, id: BridgeId, media: Option<AnchoredCall>) {
+        if let Some(bridge) = self.bridges.get_mut(&id).filter(|bridge| bridge.near.dialog.is_none()) {
+            bridge.media = media;
+        }
+    }
+
+    /// The INVITE that a bridge took.
+    pub(crate) fn invite(&self, id: BridgeId) -> Option<&Message> {
+        self.bridges.get(&id).map(|bridge| &bridge.invite)
     }
 
     /// What carries a bridge's media.

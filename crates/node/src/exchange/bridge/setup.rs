@@ -85,7 +85,10 @@ impl Bridges {
         let moved = described.as_ref().is_some_and(|body| description::follow(bridge.media.as_mut(), Side::Far, body));
         let told = described.as_ref().map(|body| passed(bridge.media.as_mut(), Side::Far, role, body));
         let Some(Ok(told)) = told else {
-            server.reject(now, open, 502, "The other side describes no session that can be had", &[]);
+            let limit = told.and_then(Result::err).and_then(|uncarried| uncarried.limit);
+            let reason = limit.as_deref().unwrap_or("The other side describes no session that can be had");
+            let status = if limit.is_some() { 503 } else { 502 };
+            server.reject(now, open, status, reason, &[]);
             self.end(server, now, id, None);
             return;
         };

@@ -6,7 +6,7 @@ use meshtone_sip::agent::{Body, DialogId};
 use meshtone_sip::message::{Builder, Header, Message, Method};
 use meshtone_sip::server::{RequestId, Server};
 
-use super::description::{Role, passed};
+use super::description::{Role, Uncarried, passed};
 use super::ending::{UNHEARD_REASON, within_status};
 use super::{Ask, Bridges, description};
 
@@ -49,8 +49,9 @@ impl Bridges {
         let told = offer.as_ref().map(|offer| passed(bridge.media.as_mut(), side, Role::Offer, offer));
         let told = match told.transpose() {
             Ok(told) => told,
-            Err(status) => {
-                server.reject(now, id, status, "This change cannot be carried", &[]);
+            Err(Uncarried { status, limit }) => {
+                let reason = limit.as_deref().unwrap_or("This change cannot be carried");
+                server.reject(now, id, status, reason, &[]);
                 return;
             }
         };

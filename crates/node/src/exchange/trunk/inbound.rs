@@ -63,7 +63,7 @@ impl Worker {
         let call =
             NearCall { id, invite: request.clone(), contact, messages: settings.messages, media: None, tag: None };
         let bridge = self.trunks.bridges.begin(call);
-        self.trunks.calls.insert(bridge, TrunkCall { shown: None, line: Some(line), out: None });
+        self.trunks.calls.insert(bridge, TrunkCall { shown: None, line: Some(line), out: None, carried: None });
 
         let scheme = if is_secure { "sips" } else { "sip" };
         let uri = format!("{scheme}:{}", self.exchange.address_of(&callee));

@@ -4,6 +4,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use meshtone_media::anchoring::Profile;
+use meshtone_media::io::Monitor;
+use meshtone_media::relay::End;
 use meshtone_sip::agent::OutgoingCall;
 use meshtone_sip::message::{Header, Message, Method};
 use meshtone_sip::server::RequestId;
@@ -14,6 +17,7 @@ use super::plan::{self, Candidate, NoTrunk};
 use super::settings::{Identity, Trunk};
 use super::{TrunkInput, TrunkState};
 use crate::clock::unix_ms;
+use crate::exchange::anchoring::is_about_media;
 use crate::exchange::bridge::{BridgeEvent, BridgeId, NearCall};
 use crate::exchange::policy;
 use crate::exchange::shown::{ANONYMOUS_FROM, is_private};
@@ -36,6 +40,8 @@ pub(super) struct TrunkCall {
     pub(super) line: Option<Line>,
     /// How it leaves; `None` for one that came in.
     pub(super) out: Option<Outgoing>,
+    /// The INVITE, since when the call stands in unix ms, and how it sounds, where its media runs through here.
+    pub(super) carried: Option<(Message, u64, Monitor)>,
 }
 
 /// A call on its way out.
@@ -51,6 +57,8 @@ pub(super) struct Outgoing {
     /// Likewise the servers of that trunk.
     server: Option<Server>,
     ways: VecDeque<Server>,
+    /// Offers that are left for that server, where media runs through here.
+    profiles: VecDeque<Profile>,
     /// What the caller hears if nothing remains to be tried.
     excuse: Excuse,
 }
@@ -149,9 +157,11 @@ impl Worker {
             left: candidates.into(),
             server: None,
             ways: VecDeque::new(),
+            profiles: VecDeque::new(),
             excuse: (480, "No way to the telephone network".to_owned(), Vec::new()),
         };
-        let call = TrunkCall { shown: Some(request.call_id().to_owned()), line: None, out: Some(out) };
+        let shown = Some(request.call_id().to_owned());
+        let call = TrunkCall { shown, line: None, out: Some(out), carried: None };
         self.trunks.calls.insert(bridge, call);
         self.try_next_trunk(bridge);
         self.on_bridge_events();
@@ -219,7 +229,6 @@ impl Worker {
     }
 
     fn try_next_server(&mut self, bridge: BridgeId) {
-        let exchange = self.exchange.clone();
         let Some(out) = self.trunks.calls.get_mut(&bridge).and_then(|call| call.out.as_mut()) else { return };
         let candidate = out.candidate.clone();
         let (Some(server), Some(candidate)) = (out.ways.pop_front(), candidate) else {
@@ -227,6 +236,20 @@ impl Worker {
             return;
         };
         out.server = Some(server);
+        let known = self.trunks.bridges.invite(bridge).cloned().zip(self.way_to(server));
+        let carried = known.and_then(|(invite, destination)| self.carried_to(&invite, &destination));
+        let (media, profiles) = carried.unzip();
+        self.trunks.bridges.carry(bridge, media);
+        if let Some(out) = self.trunks.calls.get_mut(&bridge).and_then(|call| call.out.as_mut()) {
+            out.profiles = profiles.unwrap_or_default();
+        }
+        self.place_out(bridge, server, &candidate);
+    }
+
+    /// Calls the provider's server.
+    fn place_out(&mut self, bridge: BridgeId, server: Server, candidate: &Candidate) {
+        let exchange = self.exchange.clone();
+        let Some(out) = self.trunks.calls.get_mut(&bridge).and_then(|call| call.out.as_mut()) else { return };
         let is_last = out.ways.is_empty() && out.left.is_empty();
         let (user, is_anonymous, wants_sips) = (out.user.clone(), out.is_anonymous, out.wants_sips);
         let is_emergency = out.is_emergency;
@@ -257,7 +280,13 @@ impl Worker {
                 continue;
             }
             match event {
-                BridgeEvent::Unanswered { bridge, status, response, rang } => {
+                BridgeEvent::Unanswered { bridge, status, limit: Some(limit), .. } => {
+                    tracing::warn!(%limit, "a call over a trunk is refused");
+                    self.exchange.shares.count_refusal();
+                    let warning = self.exchange.warning(&limit);
+                    self.refuse_bridge(bridge, status, &limit, &[warning]);
+                }
+                BridgeEvent::Unanswered { bridge, status, response, rang, limit: None } => {
                     self.on_unanswered(bridge, status, response.as_ref(), rang);
                 }
                 BridgeEvent::Answered { bridge } => {
@@ -265,9 +294,21 @@ impl Worker {
                     if let Some(shown) = shown {
                         self.exchange.calls.answered(unix_ms(), shown, 200);
                     }
+                    let monitor = self.trunks.bridges.media(bridge).map(|media| media.monitor());
+                    let invite = self.trunks.bridges.invite(bridge).cloned();
+                    if let (Some(monitor), Some(invite)) = (monitor, invite)
+                        && let Some(call) = self.trunks.calls.get_mut(&bridge)
+                    {
+                        self.exchange.calls.carried(invite.call_id(), monitor.clone());
+                        call.carried = Some((invite, unix_ms(), monitor));
+                    }
                 }
                 BridgeEvent::Ended { bridge } => {
-                    if let Some(shown) = self.trunks.calls.remove(&bridge).and_then(|call| call.shown) {
+                    let Some(call) = self.trunks.calls.remove(&bridge) else { continue };
+                    if let Some((invite, began_ms, monitor)) = &call.carried {
+                        self.exchange.calls.finished(unix_ms(), *began_ms, invite, monitor);
+                    }
+                    if let Some(shown) = call.shown {
                         self.exchange.calls.end(&shown);
                     }
                 }
@@ -282,6 +323,16 @@ impl Worker {
             self.refuse_bridge(bridge, status, reason, &[]);
             return;
         };
+        if !rang
+            && is_about_media(status)
+            && let (Some(server), Some(candidate)) = (out.server, out.candidate.clone())
+            && let Some(profile) = out.profiles.pop_front()
+            && let Some(media) = self.trunks.bridges.media(bridge)
+        {
+            media.prefer(End::Far, profile);
+            self.place_out(bridge, server, &candidate);
+            return;
+        }
         let is_unreachable = !rang && matches!(status, 408 | 503);
         if let Some(server) = out.server {
             if is_unreachable { self.exchange.dns.failed(server) } else { self.exchange.dns.answered(server) }
