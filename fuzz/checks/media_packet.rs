@@ -20,7 +20,16 @@ pub(crate) fn check(data: &[u8]) {
             (end == End::Far).then(|| Protection { ours: key(1, Suite::AesGcm), theirs: key(2, Suite::AesGcm) });
         let remote = Some(remote);
         let formats = (0..128).map(|format| Format::new(format, 8000)).collect();
-        let terms = Terms { remote, remote_rtcp: remote, sends: true, formats, protection, dtls: None, flow: None };
+        let terms = Terms {
+            remote,
+            remote_rtcp: remote,
+            sends: true,
+            formats,
+            protection,
+            dtls: None,
+            flow: None,
+            events: None,
+        };
         relay.handle_terms(now, end, vec![Some(terms)], Some(host));
     }
     let mut rest = data;

@@ -22,7 +22,9 @@ pub(crate) fn check(data: &[u8]) {
         let (datagram, behind) = behind.split_at(behind.len().min(usize::from(*len)));
         rest = behind;
         packets += 1;
-        for left in transcoder.convert(start + Duration::from_millis(20) * packets, datagram) {
+        let now = start + Duration::from_millis(20) * packets;
+        let at_once = transcoder.handle_input(now, datagram);
+        for left in at_once.into_iter().chain(transcoder.handle_timeout(now)) {
             let left = Packet::parse(&left).expect("ours");
             assert!(left.ssrc == 7 && left.sequence_number == number && matches!(left.payload_type, 96 | 97));
             assert!(left.payload.len() <= 400);

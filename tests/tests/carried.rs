@@ -110,6 +110,64 @@ fn digits_pressed_during_a_call_arrive_either_way() {
 }
 
 #[test]
+fn digits_that_one_phone_says_by_info_reach_another_one_as_it_expects_them() {
+    let mesh = node();
+    let mut alice = ScriptedPhone::udp(mesh.sip(1)).of("alice", &mesh.user("alice"));
+    let voice = Voice::at(Ipv4Addr::LOCALHOST, ALICE_HZ);
+    let offer = voice.sdp().replace("RTP/AVP 0", "RTP/AVP 0 101") + "a=rtpmap:101 telephone-event/8000\r\n";
+    let mut phones = [("bob", "PCMU/8000/1"), ("carol", "opus/48000/2")]
+        .map(|(user, codecs)| PhoneOptions::new(user, &mesh.user(user), mesh.sip(1), BOB_HZ).speaking(codecs).start());
+    // The second one's sound is converted.
+    for phone in &mut phones {
+        let target = format!("sip:{}@mesh.test", phone.user());
+        let invite = alice.request("INVITE", &target).with_body("application/sdp", &offer);
+        let sent = alice.start(&invite);
+        let answer = alice.final_answer(&sent);
+        assert_eq!(answer.status(), 200, "{answer}");
+        let mut dialog = alice.established_by(&sent, &answer);
+        voice.talk_to(&answer.body);
+        phone.wait_established();
+        phone.wait_recorded();
+        for (kind, body, digit) in [
+            ("application/dtmf-relay", "Signal=5\r\nDuration=160\r\n", '5'),
+            ("application/dtmf-relay", "Signal=#\r\nDuration=100\r\n", '#'),
+            ("application/dtmf", "9", '9'),
+        ] {
+            let info = alice.send(&dialog.next_request("INFO").with_body(kind, body));
+            assert_eq!(alice.final_answer(&info).status(), 200);
+            let line = format!("received event: '{digit}' (end=1)");
+            let who = phone.user().to_owned();
+            eventually(SOON, &format!("{digit} at {who}'s phone"), || phone.log_text().contains(&line));
+        }
+        // The sound goes on both ways.
+        voice.forget();
+        voice.assert_hears(BOB_HZ);
+        let bye = alice.send(&dialog.next_request("BYE"));
+        assert_eq!(alice.final_answer(&bye).status(), 200);
+        phone.wait_closed(SOON);
+        phone.assert_heard(ALICE_HZ);
+    }
+}
+
+#[test]
+fn digits_go_by_info_to_a_phone_that_takes_them_no_other_way() {
+    let mesh = node();
+    let mut alice = ScriptedPhone::udp(mesh.sip(1)).of("alice", &mesh.user("alice"));
+    let mut bob = scripted_bob(&mesh);
+    let sent = alice.invite(BOB);
+    let incoming = bob.incoming("INVITE");
+    bob.reply(&incoming, 200, "OK", SDP);
+    let mut dialog = alice.established(&sent);
+    bob.incoming("ACK");
+    let (kind, body) = ("application/dtmf-relay", "Signal=5\r\nDuration=160\r\n");
+    let info = alice.send(&dialog.next_request("INFO").with_body(kind, body));
+    let at_bob = bob.incoming("INFO");
+    assert_eq!((at_bob.header("Content-Type"), at_bob.body.as_slice()), (Some(kind), body.as_bytes()));
+    bob.reply(&at_bob, 200, "OK", "");
+    assert_eq!(alice.final_answer(&info).status(), 200);
+}
+
+#[test]
 fn a_phone_that_is_transferred_calls_the_third_one_and_they_hear_each_other() {
     let mesh = node();
     let phone = |user: &str, hz| PhoneOptions::new(user, &mesh.user(user), mesh.sip(1), hz).start();

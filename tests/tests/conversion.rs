@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::net::Ipv4Addr;
+
 use meshtone_tests::phone::{HangsUp, Phone, talk};
 use meshtone_tests::scripted::SDP;
 use meshtone_tests::tone::{ALICE_HZ, BOB_HZ};
+use meshtone_tests::voice::Voice;
 use meshtone_tests::{Mesh, PhoneOptions, SOON, ScriptedPhone, eventually, eventually_some};
 
 const OPUS: &str = "opus/48000/2";
@@ -86,4 +89,73 @@ fn a_phone_that_refuses_whatever_is_offered_is_refused_to_the_caller_and_one_wit
     bob.reply(&offered, 200, "OK", SDP);
     alice.established(&invite);
     assert!(mesh.node(1).status()["calls"][0]["sound"].is_null());
+}
+
+/// A node that carries all calls, a phone that speaks Opus alone, and one that does what the test says.
+fn carrying() -> (Mesh, Phone, ScriptedPhone) {
+    let mut mesh = Mesh::start(1);
+    mesh.node_mut(1).terminate();
+    mesh.node_mut(1).run_configured("[media]\nanchor = \"always\"\n");
+    let alice = phone(&mesh, "alice", ALICE_HZ, OPUS);
+    let mut bob = ScriptedPhone::udp(mesh.sip(1)).of("bob", &mesh.user("bob"));
+    bob.register();
+    (mesh, alice, bob)
+}
+
+/// Both hear each other, and the caller hangs up.
+fn assert_talking(mesh: &Mesh, alice: &mut Phone, bob: &mut ScriptedPhone, voice: &Voice) {
+    assert_eq!(mesh.node(1).status()["media"]["converted"], 1);
+    voice.assert_hears(ALICE_HZ);
+    alice.wait_recorded();
+    alice.hang_up();
+    let bye = bob.incoming("BYE");
+    bob.reply(&bye, 200, "OK", "");
+    alice.wait_closed(SOON);
+    alice.assert_heard(BOB_HZ);
+    eventually(SOON, "nothing to be converted", || mesh.node(1).status()["media"]["converted"] == 0);
+}
+
+#[test]
+fn a_phone_that_answers_with_a_codec_that_it_was_not_offered_is_heard_and_hears() {
+    let (mesh, mut alice, mut bob) = carrying();
+    let voice = Voice::at(Ipv4Addr::LOCALHOST, BOB_HZ);
+    alice.dial(&address("bob"));
+    let invite = bob.incoming("INVITE");
+    assert!(!String::from_utf8_lossy(&invite.body).contains("PCMU"), "{invite}");
+    bob.reply(&invite, 200, "OK", &voice.sdp());
+    bob.incoming("ACK");
+    voice.talk_to(&invite.body);
+    alice.wait_established();
+    assert_talking(&mesh, &mut alice, &mut bob, &voice);
+}
+
+#[test]
+fn a_phone_that_takes_a_call_but_not_its_sound_is_offered_more_before_the_caller_is_answered() {
+    let (mesh, mut alice, mut bob) = carrying();
+    let voice = Voice::at(Ipv4Addr::LOCALHOST, BOB_HZ);
+    alice.dial(&address("bob"));
+    let invite = bob.incoming("INVITE");
+    let refusing = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 0 RTP/AVP 96\r\n";
+    bob.reply(&invite, 200, "OK", refusing);
+    bob.incoming("ACK");
+    let again = bob.incoming("INVITE");
+    assert!(String::from_utf8_lossy(&again.body).contains("PCMU"), "{again}");
+    assert!(!alice.has_event("CALL_ESTABLISHED"));
+    bob.reply(&again, 200, "OK", &voice.sdp());
+    bob.incoming("ACK");
+    voice.talk_to(&again.body);
+    alice.wait_established();
+    assert_talking(&mesh, &mut alice, &mut bob, &voice);
+
+    // Whoever refuses that as well is in no call, and the caller hears so.
+    alice.dial(&address("bob"));
+    let invite = bob.incoming("INVITE");
+    bob.reply(&invite, 200, "OK", refusing);
+    bob.incoming("ACK");
+    let again = bob.incoming("INVITE");
+    bob.reply(&again, 488, "Not Acceptable Here", "");
+    bob.incoming("ACK");
+    let bye = bob.incoming("BYE");
+    bob.reply(&bye, 200, "OK", "");
+    assert!(alice.wait_closed(SOON).starts_with("488"));
 }

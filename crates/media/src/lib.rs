@@ -5,6 +5,7 @@
 
 pub mod anchoring;
 pub mod codec;
+pub mod digit;
 pub mod echo;
 pub mod g711;
 pub mod g722;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 #[path = "../../../fuzz/checks/anchoring.rs"]
 mod anchoring;
+#[path = "../../../fuzz/checks/digit.rs"]
+mod digit;
 #[path = "../../../fuzz/checks/media_flow.rs"]
 mod media_flow;
 #[path = "../../../fuzz/checks/media_packet.rs"]
@@ -47,6 +49,11 @@ fn datagrams_of_the_corpus_hold() {
 #[test]
 fn files_of_the_corpus_hold() {
     replay("wav", wav::check);
+}
+
+#[test]
+fn digits_of_the_corpus_hold() {
+    replay("digit", digit::check);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use hyper::Method;
 use meshtone_node::Algorithm;
 use meshtone_node::account::{Accounts, Changes, Credentials, system_random};
 use meshtone_node::control::{
-    AuthorityStatus, CertificateList, Contradiction, Heard, Invite, MediaUse, NewInvite, NewUser, PageKey, Sound, Status,
-    TrunkStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
+    AuthorityStatus, CertificateList, Contradiction, Heard, Invite, MediaUse, NewInvite, NewUser, PageKey, Sound,
+    Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
 };
 use meshtone_node::enrol;
 use meshtone_node::store::Store;

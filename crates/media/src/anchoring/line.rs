@@ -15,6 +15,10 @@ use crate::srtp::Suite;
 /// Attributes that pass because they say what is sent, not where; rtpmap, fmtp and the direction are read by themselves.
 const PASSED: &[&str] = &["ptime", "maxptime", "framerate", "framesize", "label", "content", "lang", "imageattr"];
 
+/// What passes besides where both ends are told of sources as they are: browsers tell streams and their repairs apart by it (RFC 5576, RFC
+/// 8830).
+const SOURCES: &[&str] = &["ssrc", "ssrc-group", "msid"];
+
 /// The attribute by which receivers ask for key frames and the like (RFC 4585), which only profiles with feedback know.
 const FEEDBACK: &str = "rtcp-fb";
 
@@ -322,8 +326,21 @@ pub(super) fn terms(
         formats,
         protection,
         dtls: None,
+        events: events_of(media),
         flow: flow_of(media).filter(|_| Class::of(session, media) == Some(Class::Link)),
     })
+}
+
+/// By which payload type an end takes telephone events, and at which rate: that of its sound, if it lists one.
+fn events_of(media: &Media<'_>) -> Option<(u8, u32)> {
+    let sound = media.formats.first().and_then(|format| payload_type_of(format));
+    let sound_rate = sound.and_then(|sound| clock_rate(media, sound)).unwrap_or(DEFAULT_CLOCK_RATE);
+    let events = media.rtpmaps.iter().filter(|map| {
+        let is_listed = media.formats.iter().any(|format| payload_type_of(format) == Some(map.payload_type));
+        is_listed && map.encoding.eq_ignore_ascii_case("telephone-event") && map.clock_rate > 0
+    });
+    let best = events.max_by_key(|map| map.clock_rate == sound_rate)?;
+    Some((best.payload_type, best.clock_rate))
 }
 
 /// Where a stream is received, where that is said.
@@ -384,7 +401,7 @@ fn write_codecs(text: &mut String, (session, media): (&Session<'_>, &Media<'_>),
     let has_feedback = protocol.ends_with("AVPF");
     for line in &media.attributes {
         let name = line.split_once(':').map_or(*line, |(name, _)| name);
-        if PASSED.contains(&name) || (has_feedback && name == FEEDBACK) {
+        if PASSED.contains(&name) || (has_feedback && (name == FEEDBACK || SOURCES.contains(&name))) {
             let _ = write!(text, "a={line}\r\n");
         }
     }

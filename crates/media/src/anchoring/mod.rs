@@ -103,6 +103,30 @@ impl Anchoring {
         self.converts
     }
 
+    /// Tells whether an answer speaks what was not offered, so that it has to be converted before it is taken: some phones answer what they
+    /// know, whatever they were asked.
+    pub fn wants_conversion(&self, from: End, text: &[u8]) -> bool {
+        self.compared(from, text, |offered, answered| {
+            answered.port != 0 && conversion::converted(offered, answered).is_some()
+        })
+    }
+
+    /// Tells whether an answer refuses sound that could be offered otherwise as well ([`Anchoring::convert`]).
+    pub fn could_offer_more(&self, from: End, text: &[u8]) -> bool {
+        !self.converts
+            && self.compared(from, text, |offered, answered| {
+                answered.port == 0 && conversion::added(offered).formats.len() > offered.formats.len()
+            })
+    }
+
+    /// Whether something holds for a stream of the open offer and what it is answered with.
+    fn compared(&self, from: End, text: &[u8], holds: impl Fn(&Media<'_>, &Media<'_>) -> bool) -> bool {
+        let Some(open) = self.open.as_ref().filter(|open| open.from == from.other()) else { return false };
+        let (Ok(offer), Ok(answer)) = (Session::parse(&open.text), Session::parse(text)) else { return false };
+        let mut streams = offer.media.iter().zip(&answer.media).take(MAX_STREAMS);
+        streams.any(|(offered, answered)| offered.port != 0 && offered.kind == "audio" && holds(offered, answered))
+    }
+
     /// Takes the fingerprint of our certificate in media.
     pub fn identify(&mut self, fingerprint: Fingerprint) {
         self.fingerprint = Some(fingerprint);

@@ -15,7 +15,8 @@ use super::session::{lock, now, numbers, random};
 use super::shares::{Kind, Share, Taken};
 use super::{MediaError, PortPair, PortRange};
 use crate::anchoring::{Agreed, Anchoring, Profile};
-use crate::relay::{End, Event, FlowTransmit, Heard, Identity, Port, Protected, Quality, Relay};
+use crate::digit::Digit;
+use crate::relay::{End, Event, FlowTransmit, Heard, Identity, Port, Pressed, Protected, Quality, Relay};
 use crate::roq::pieces;
 use crate::sdp::SdpError;
 
@@ -37,6 +38,8 @@ pub struct AnchoredCall {
     anchoring: Anchoring,
     facing: Option<Facing>,
     conversion: Option<(OwnedSemaphorePermit, Vec<Taken>)>,
+    /// How many calls may be converted.
+    conversions: Option<Conversions>,
     /// Who answers for it.
     shares: Vec<Share>,
     /// What its flows count for.
@@ -136,6 +139,7 @@ impl AnchoredCall {
             anchoring,
             facing: None,
             conversion: None,
+            conversions: None,
             shares: Vec::new(),
             flows: Vec::new(),
             shared,
@@ -148,6 +152,12 @@ impl AnchoredCall {
     /// Knows which of our addresses face the ends, so that [`AnchoredCall::follow`] may change them.
     pub fn faced_by(mut self, facing: Facing) -> AnchoredCall {
         self.facing = Some(facing);
+        self
+    }
+
+    /// Lets its sound be converted, as one of those that may be.
+    pub fn converted_among(mut self, conversions: &Conversions) -> AnchoredCall {
+        self.conversions = Some(conversions.clone());
         self
     }
 
@@ -176,7 +186,8 @@ impl AnchoredCall {
     /// # Errors
     ///
     /// [`MediaError::TooManyConverted`], [`MediaError::ConversionsOfOne`].
-    pub fn convert(&mut self, conversions: &Conversions) -> Result<bool, MediaError> {
+    pub fn convert(&mut self) -> Result<bool, MediaError> {
+        let Some(conversions) = self.conversions.clone() else { return Ok(false) };
         if self.conversion.is_none() {
             let taken = self.take(Kind::Conversion)?;
             let permit = Arc::clone(&conversions.free).try_acquire_owned();
@@ -236,12 +247,28 @@ impl AnchoredCall {
         Ok(self.anchoring.offer_again(&mut fill)?)
     }
 
+    /// Returns what an end is to be offered that has refused the sound of the last offer in its answer, where that is something: the same, and
+    /// what it can be converted into.
+    ///
+    /// # Errors
+    ///
+    /// As [`AnchoredCall::convert`].
+    pub fn offer_more(&mut self, from: End, text: &[u8]) -> Result<Option<Vec<u8>>, MediaError> {
+        if self.conversions.is_none() || !self.anchoring.could_offer_more(from, text) || !self.convert()? {
+            return Ok(None);
+        }
+        self.offer_again().map(Some)
+    }
+
     /// Takes the answer to the last offer; returns what is answered to the other end. From here on media runs.
     ///
     /// # Errors
     ///
     /// [`MediaError`]: the call, or the change of it, cannot be.
     pub fn answer(&mut self, from: End, text: &[u8]) -> Result<Vec<u8>, MediaError> {
+        if self.conversion.is_none() && self.conversions.is_some() && self.anchoring.wants_conversion(from, text) {
+            self.convert()?;
+        }
         let (written, Agreed { near, far, converted }) = self.anchoring.answer(from, text, &mut fill)?;
         let now = now();
         let mut relay = lock(&self.shared.relay);
@@ -251,6 +278,13 @@ impl AnchoredCall {
         drop(relay);
         self.shared.changed.notify_one();
         Ok(written)
+    }
+
+    /// Sends a digit to an end as a telephone event, if it takes those.
+    pub fn press(&mut self, to: End, digit: Digit) -> Pressed {
+        let pressed = lock(&self.shared.relay).press(now(), to, digit, numbers());
+        self.shared.changed.notify_one();
+        pressed
     }
 
     /// Tells whether it ended by itself: nothing was heard for too long. The call should be hung up.
@@ -339,12 +373,21 @@ impl Drop for AnchoredCall {
 impl Shared {
     /// Feeds what has come to a port to the machine.
     fn take(&self, port: Port, source: SocketAddr, datagram: &[u8]) {
-        lock(&self.relay).handle_input(now(), port, source, datagram);
+        let is_woken = {
+            let mut relay = lock(&self.relay);
+            relay.handle_input(now(), port, source, datagram);
+            // A handshake has timers of its own, and converted sound has, which begin with what comes.
+            matches!(datagram, [0..=63, ..]) || relay.converts()
+        };
         self.send();
-        // A handshake has timers of its own, which begin with what comes.
-        if matches!(datagram, [0..=63, ..]) {
+        if is_woken {
             self.changed.notify_one();
         }
+    }
+
+    /// Has the timers looked at anew.
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
     }
 
     /// Sends whatever is to be sent.

@@ -50,8 +50,15 @@ impl Between {
         let taken = lock(&self.flows).handle_datagram(now(), neighbour, datagram);
         let Some((Stream { call, end, number }, packet)) = taken else { return };
         if let Some(call) = call.upgrade() {
-            lock(&call.relay).handle_flow(now(), end, number, &packet);
+            let is_woken = {
+                let mut relay = lock(&call.relay);
+                relay.handle_flow(now(), end, number, &packet);
+                relay.converts()
+            };
             call.send();
+            if is_woken {
+                call.wake();
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! numbers, so that reports mean at one end what they say at the other. Nothing is ever sent but what one of the two ends sent,
 //! and to nobody but the other: see [`latch`] for who they are. What was agreed with each end is [`crate::anchoring`]'s to say.
 
+mod dialer;
 mod dtls;
 mod latch;
 mod quality;
@@ -18,9 +19,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::digit::Digit;
 use crate::echo::Start;
 use crate::rtp::is_rtcp;
 use crate::transcode::{Speech, Transcoder};
+use dialer::{Dialer, Last};
 use stream::{From, Setup, Stream, Taken, Towards};
 
 pub use dtls::{Fingerprint, Identity};
@@ -105,13 +108,26 @@ pub enum Event {
     Idle,
 }
 
+/// What became of a digit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pressed {
+    /// It is sent.
+    Sent,
+    /// That end takes no events.
+    NoEvents,
+    /// More digits wait than are kept.
+    TooMany,
+}
+
 /// Why the machine wants to be woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimerReason {
     /// Both ends may have gone.
     Idle,
-    /// A piece of a handshake may be lost.
-    Handshake,
+    /// A piece of a handshake may be lost, or a digit goes on.
+    Stream,
+    /// Converted sound is due.
+    Frame,
 }
 
 /// The machine of one call.
@@ -135,6 +151,16 @@ struct Conversion {
     speech: [Speech; 2],
     from_near: Transcoder,
     from_far: Transcoder,
+}
+
+impl Conversion {
+    /// What makes the sound for an end.
+    fn towards(&mut self, end: End) -> &mut Transcoder {
+        match end {
+            End::Near => &mut self.from_far,
+            End::Far => &mut self.from_near,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -195,6 +221,25 @@ impl Relay {
         self.conversions = agreed.collect();
     }
 
+    /// Sends a digit of one end's to the other one, `to`, as a telephone event. `numbers` is what our stream begins with, where the sender
+    /// has sent nothing yet.
+    pub fn press(&mut self, now: Instant, to: End, digit: Digit, numbers: Start) -> Pressed {
+        let streams = &self.side(to).streams;
+        let Some(number) = streams.iter().position(|stream| stream.events().is_some()) else {
+            return Pressed::NoEvents;
+        };
+        if let Some(Some(conversion)) = self.conversions.get_mut(number) {
+            let transcoder = conversion.towards(to);
+            return if transcoder.press(now, digit) { Pressed::Sent } else { Pressed::TooMany };
+        }
+        let sender = self.side(to.other()).streams.get(number);
+        let last = sender.and_then(|stream| stream.meter.last());
+        let last = last.unwrap_or_else(|| Last::of_own(now, numbers, DEFAULT_CLOCK_RATE));
+        let Some(stream) = self.side(to).streams.get_mut(number) else { return Pressed::NoEvents };
+        let dialer = stream.dialer.get_or_insert_with(|| Box::new(Dialer::new(last)));
+        if dialer.press(now, digit) { Pressed::Sent } else { Pressed::TooMany }
+    }
+
     /// Tells whether sound is converted.
     pub fn converts(&self) -> bool {
         self.conversions.iter().any(Option::is_some)
@@ -247,12 +292,17 @@ impl Relay {
     fn give(&mut self, now: Instant, to: Port, taken: Taken) {
         let Some(other) = self.side(to.end).streams.get_mut(to.stream) else { return };
         let is_rtcp = to.is_rtcp && !other.is_muxed();
-        match other.give(now, taken) {
+        let given = other.give(now, taken);
+        self.transmit(Port { is_rtcp, ..to }, given);
+    }
+
+    fn transmit(&mut self, from: Port, given: Option<(Towards, Vec<u8>)>) {
+        match given {
             Some((Towards::Address(destination), datagram)) => {
-                self.transmits.push_back(Transmit { port: Port { is_rtcp, ..to }, destination, datagram });
+                self.transmits.push_back(Transmit { port: from, destination, datagram });
             }
             Some((Towards::Flow(flow), packet)) => {
-                self.flow_transmits.push_back(FlowTransmit { end: to.end, flow, packet });
+                self.flow_transmits.push_back(FlowTransmit { end: from.end, flow, packet });
             }
             None => {}
         }
@@ -261,12 +311,21 @@ impl Relay {
     fn convert(&mut self, now: Instant, to: Port, taken: Taken) {
         // Reports are of a stream that the other end does not know.
         let (Taken::Rtp(packet), Some(Some(conversion))) = (taken, self.conversions.get_mut(to.stream)) else { return };
-        let transcoder = match to.end {
-            End::Near => &mut conversion.from_far,
-            End::Far => &mut conversion.from_near,
-        };
-        for packet in transcoder.convert(now, &packet) {
+        let transcoder = conversion.towards(to.end);
+        if let Some(packet) = transcoder.handle_input(now, &packet) {
             self.give(now, to, Taken::Rtp(packet));
+        }
+    }
+
+    /// Sends the converted sound whose time it is.
+    fn play(&mut self, now: Instant) {
+        for stream in 0..self.conversions.len() {
+            for end in End::ALL {
+                let Some(Some(conversion)) = self.conversions.get_mut(stream) else { continue };
+                for packet in conversion.towards(end).handle_timeout(now) {
+                    self.give(now, Port { end, stream, is_rtcp: false }, Taken::Rtp(packet));
+                }
+            }
         }
     }
 
@@ -277,11 +336,17 @@ impl Relay {
                 End::Near => &mut self.near,
                 End::Far => &mut self.far,
             };
+            let mut dialled = Vec::new();
             for (number, stream) in side.streams.iter_mut().enumerate() {
                 let sent = stream.handle_timeout(now).into_iter();
                 self.transmits.extend(sent.map(|setup| setup.from(end, number)));
+                dialled.push((Port { end, stream: number, is_rtcp: false }, stream.dial(now)));
+            }
+            for (port, packet) in dialled {
+                self.transmit(port, packet);
             }
         }
+        self.play(now);
         if !self.ended && now >= self.last_heard + self.limit() {
             self.ended = true;
             self.events.push_back(Event::Idle);
@@ -292,8 +357,11 @@ impl Relay {
     pub fn poll_timeout(&self) -> Option<(Instant, TimerReason)> {
         let idle = (self.last_heard + self.limit(), TimerReason::Idle);
         let streams = [&self.near, &self.far].into_iter().flat_map(|side| &side.streams);
-        let handshake = streams.filter_map(Stream::poll_timeout).min().map(|at| (at, TimerReason::Handshake));
-        (!self.ended).then(|| handshake.filter(|(at, _)| *at < idle.0).unwrap_or(idle))
+        let stream = streams.filter_map(Stream::poll_timeout).map(|at| (at, TimerReason::Stream));
+        let conversions = self.conversions.iter().flatten().flat_map(|known| [&known.from_near, &known.from_far]);
+        let frame = conversions.filter_map(Transcoder::poll_timeout).map(|at| (at, TimerReason::Frame));
+        let next = stream.chain(frame).min_by_key(|(at, _)| *at);
+        (!self.ended).then(|| next.filter(|(at, _)| *at < idle.0).unwrap_or(idle))
     }
 
     /// Returns the next datagram to be sent.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::dialer::Last;
 use super::stream::Format;
 use crate::codec::Codec;
 use crate::mos;
@@ -134,6 +135,13 @@ impl Meter {
             }
         }
         self.quality.lost = self.expected.saturating_sub(self.quality.received);
+    }
+
+    /// The newest packet.
+    pub(super) fn last(&self) -> Option<Last> {
+        let Arrival { ssrc, sequence_number, timestamp, at } = self.last?;
+        let clock_rate = self.quality.format?.clock_rate;
+        Some(Last { ssrc, sequence_number, timestamp, at, clock_rate })
     }
 
     /// Takes what this end reports.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::dialer::Dialer;
 use super::dtls::{Dtls, Fingerprint, Identity};
 use super::latch::Latch;
 use super::quality::Meter;
@@ -35,6 +36,8 @@ pub struct Terms {
     pub dtls: Option<DtlsTerms>,
     /// Where it is another node: the flow by which that takes the stream (see [`crate::roq`]). What comes by our own flow is from there.
     pub flow: Option<u64>,
+    /// By which payload type it takes telephone events, and at which rate (RFC 4733), if it said so itself.
+    pub events: Option<(u8, u32)>,
 }
 
 /// What is known of an end that proves itself by DTLS (RFC 5763).
@@ -128,6 +131,8 @@ pub(super) struct Stream {
     checked: Option<(SocketAddr, Instant)>,
     is_nominated: bool,
     pub(super) meter: Meter,
+    /// What puts digits into what is sent there, once there was one.
+    pub(super) dialer: Option<Box<Dialer>>,
 }
 
 /// What has a port of its own at the other end.
@@ -185,7 +190,7 @@ impl Component {
 impl Stream {
     pub(super) fn new(now: Instant) -> Stream {
         let (rtp, rtcp) = (Component::new(now), Component::new(now));
-        Stream { terms: None, rtp, rtcp, checked: None, is_nominated: false, meter: Meter::default() }
+        Stream { terms: None, rtp, rtcp, checked: None, is_nominated: false, meter: Meter::default(), dialer: None }
     }
 
     /// Takes what was agreed. Keys that stay keep their counters, so that no key stream is used twice and nothing is played again.
@@ -315,7 +320,8 @@ impl Stream {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        [false, true].into_iter().filter_map(|is_rtcp| self.handshake_due(is_rtcp)).min()
+        let digit = self.dialer.as_ref().and_then(|dialer| dialer.poll_timeout());
+        [false, true].into_iter().filter_map(|is_rtcp| self.handshake_due(is_rtcp)).chain(digit).min()
     }
 
     fn handshake_due(&self, is_rtcp: bool) -> Option<Instant> {
@@ -427,8 +433,33 @@ impl Stream {
         Some(Taken::Rtcp(opened.unwrap_or_else(|| datagram.to_vec())))
     }
 
+    /// By which payload type this end takes telephone events, and at which rate.
+    pub(super) fn events(&self) -> Option<(u8, u32)> {
+        self.terms
+            .as_ref()
+            .filter(|terms| terms.remote.is_some() || terms.dtls.is_some() || terms.flow.is_some())?
+            .events
+    }
+
     /// Prepares a packet of the other end's for this one.
-    pub(super) fn give(&mut self, now: Instant, taken: Taken) -> Option<(Towards, Vec<u8>)> {
+    pub(super) fn give(&mut self, now: Instant, mut taken: Taken) -> Option<(Towards, Vec<u8>)> {
+        if let (Some(dialer), Taken::Rtp(packet)) = (&mut self.dialer, &mut taken)
+            && !dialer.pass(now, packet)
+        {
+            return None;
+        }
+        self.send(now, taken)
+    }
+
+    /// The packet of a digit that is due.
+    pub(super) fn dial(&mut self, now: Instant) -> Option<(Towards, Vec<u8>)> {
+        let events = self.events();
+        let dialer = self.dialer.as_mut()?;
+        let packet = dialer.handle_timeout(now, events.unwrap_or_default())?;
+        events.and_then(|_| self.send(now, Taken::Rtp(packet)))
+    }
+
+    fn send(&mut self, now: Instant, taken: Taken) -> Option<(Towards, Vec<u8>)> {
         let (uses_ice, is_muxed, shares_keys) = (self.uses_ice(), self.is_muxed(), self.shares_keys());
         let terms = self.terms.as_ref()?;
         let (is_by_handshake, flow) = (terms.dtls.is_some(), terms.flow);

@@ -28,6 +28,7 @@ fn terms(address: &str, protection: Option<Protection>) -> Terms {
         protection,
         dtls: None,
         flow: None,
+        events: None,
     }
 }
 
@@ -320,7 +321,7 @@ fn what_a_handshake_lost_is_sent_again() {
     let hello = browser.take_outgoing();
     assert!(!browse(&mut call, BROWSER, &hello[0]).is_empty());
     let (at, reason) = call.relay.poll_timeout().unwrap();
-    assert_eq!(reason, TimerReason::Handshake);
+    assert_eq!(reason, TimerReason::Stream);
     call.relay.handle_timeout(at);
     assert!(call.relay.poll_transmit().is_some());
 }

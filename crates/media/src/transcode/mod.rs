@@ -1,37 +1,45 @@
 //! From one codec to another, where two ends have none in common: one direction of a stream.
 //!
-//! Pure, and driven by the packets themselves: what is out of order is put in order, what is missing is concealed, and the receiver's
-//! own jitter buffer evens out when they come. The packets that leave are a stream of the node's own, with its source and numbers;
-//! digits (RFC 4733) stand in it where they stood between the sounds.
+//! Pure. What comes waits in a jitter buffer ([`jitter`]) and is played when it is its time, a piece each 20 ms; so what is late, out of order
+//! or missing is seen to here, and what leaves is as even as a phone's own. It is a stream of the node's own, with its source and numbers.
+//! Digits (RFC 4733) pass at once, where they stand between the sounds.
 
 mod coder;
-mod reorder;
+mod jitter;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::codec::Codec;
+use crate::digit::{Digit, Sounding};
 use crate::echo::Start;
 use crate::resample::Resampler;
 use crate::rtp::Packet;
 use coder::{Decoder, Encoder};
-use reorder::Reorder;
+use jitter::{Jitter, Played};
 
 /// Frames that leave are this long.
 const FRAME_MS: u32 = 20;
 
-/// The longest gap that is filled; what is longer is silence.
-const MAX_CONCEALED_MS: u32 = 120;
+/// As the time between two of them.
+const FRAME: Duration = Duration::from_millis(20);
 
-/// The most sound that is converted in a second: somewhat more than there can be, so that no phone has the node work for a hundred.
-const MAX_SOUND_MS_A_SECOND: u32 = 1500;
+/// Frames that are made up for at once where time went by without their being asked for; what is missing beyond is a pause.
+const MAX_BEHIND: u32 = 5;
 
 /// The most packets looked at in a second. Phones send 50, those with 5 ms frames 200.
 const MAX_PACKETS_PER_SECOND: u32 = 250;
 
 /// The most bytes of a packet that are sound.
 const MAX_PAYLOAD_LEN: usize = 1300;
+
+/// Digits that wait to be sent, at most: a card's number with its code.
+const MAX_DIGITS: usize = 32;
+
+/// Frames between two digits, so that they are two (ITU-T Q.24).
+const FRAMES_BETWEEN_DIGITS: u32 = 3;
 
 /// What one end speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,17 +62,24 @@ pub struct Transcoder {
     resampler: Option<Resampler>,
     /// Samples a second on either side of the resampler.
     rates: (u32, u32),
-    reorder: Reorder,
+    jitter: Jitter,
     source: Option<u32>,
-    /// The timestamp that continues what came.
-    expected: Option<u32>,
-    /// The timestamp of the digit that is being sent, there and here.
+    /// When the next frame is due; none as long as nothing comes.
+    due: Option<Instant>,
+    /// When the stream stood still, so that its clock goes on when it does.
+    stopped: Option<Instant>,
+    /// The timestamp of the digit that passes, there and here.
     digit: Option<(u32, u32)>,
+    dialled: VecDeque<Digit>,
+    /// The digit that is sent on behalf of an end that says it otherwise, since when, and its timestamp.
+    sounding: Option<(Sounding, Instant, u32)>,
+    /// Frames until there may be another.
+    between_digits: u32,
     pending: Vec<i16>,
     numbers: Start,
     is_first: bool,
-    /// The second that is counted, the sound and the packets in it.
-    counted: (Option<Instant>, u32, u32),
+    /// The second that is counted, and the packets in it.
+    counted: (Option<Instant>, u32),
 }
 
 impl Transcoder {
@@ -79,80 +94,127 @@ impl Transcoder {
             encoder: Encoder::new(to.codec, rates.1)?,
             resampler,
             rates,
-            reorder: Reorder::default(),
+            jitter: Jitter::new(from.codec.clock_rate(), rates.0),
             source: None,
-            expected: None,
+            due: None,
+            stopped: None,
             digit: None,
+            dialled: VecDeque::new(),
+            sounding: None,
+            between_digits: 0,
             pending: Vec::new(),
             numbers,
             is_first: true,
-            counted: (None, 0, 0),
+            counted: (None, 0),
         })
     }
 
-    /// Takes a packet; returns those that leave for it.
-    pub fn convert(&mut self, now: Instant, datagram: &[u8]) -> Vec<Vec<u8>> {
-        let Ok(packet) = Packet::parse(datagram) else { return Vec::new() };
+    /// Takes a packet; returns what leaves for it at once. Its sound leaves by [`Transcoder::handle_timeout`].
+    pub fn handle_input(&mut self, now: Instant, datagram: &[u8]) -> Option<Vec<u8>> {
+        let packet = Packet::parse(datagram).ok()?;
         if !self.is_within_rate(now) || packet.payload.len() > MAX_PAYLOAD_LEN {
-            return Vec::new();
+            return None;
         }
         if self.source != Some(packet.ssrc) {
             self.source = Some(packet.ssrc);
-            (self.reorder, self.expected, self.digit) = (Reorder::default(), None, None);
+            (self.jitter, self.digit) = (Jitter::new(self.from.codec.clock_rate(), self.rates.0), None);
         }
+        if packet.payload_type == self.from.payload_type {
+            self.digit = None;
+            self.jitter.take(now, packet.sequence_number, packet.timestamp, packet.payload);
+            self.begin(now);
+            None
+        } else if self.from.events.is_some_and(|(events, _)| events == packet.payload_type) {
+            self.jitter.pass(packet.sequence_number);
+            self.begin(now);
+            self.pass_digit(&packet)
+        } else {
+            self.jitter.pass(packet.sequence_number);
+            None
+        }
+    }
+
+    /// Sends a digit as a telephone event; false if too many wait, or that end takes none.
+    pub fn press(&mut self, now: Instant, digit: Digit) -> bool {
+        let has_room = self.to.events.is_some() && self.dialled.len() < MAX_DIGITS;
+        if has_room {
+            self.dialled.push_back(digit);
+            self.begin(now);
+        }
+        has_room
+    }
+
+    /// Returns when [`Transcoder::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Takes the passing of time; returns the packets that leave now.
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let mut left = Vec::new();
-        for (number_lost, datagram) in self.reorder.take(packet.sequence_number, datagram) {
-            if let Ok(packet) = Packet::parse(&datagram) {
-                self.take(number_lost, &packet, &mut left);
-            }
+        for _ in 0..MAX_BEHIND {
+            let Some(due) = self.due.filter(|due| *due <= now) else { return left };
+            self.due = due.checked_add(FRAME);
+            left.extend(self.frame(due));
+        }
+        if let Some(due) = self.due.filter(|due| *due <= now) {
+            // Whoever drives this was away.
+            self.stopped = Some(due);
+            self.due = None;
+            self.begin(now);
         }
         left
     }
 
-    /// Takes the next packet in order, so many after it that were lost.
-    fn take(&mut self, lost: u16, packet: &Packet<'_>, left: &mut Vec<Vec<u8>>) {
-        if packet.payload_type == self.from.payload_type {
-            self.bridge_gap(lost, packet.timestamp, left);
-            let sound = self.decoder.decode(packet.payload);
-            self.expected = Some(packet.timestamp.wrapping_add(self.ticks_of(sound.len())));
-            self.digit = None;
-            self.say(&sound, left);
-        } else if self.from.events.is_some_and(|(events, _)| events == packet.payload_type) {
-            self.pass_digit(packet, left);
-        }
-    }
-
-    /// Conceals what was lost before this timestamp, or leaves out what was not sent.
-    fn bridge_gap(&mut self, lost: u16, timestamp: u32, left: &mut Vec<Vec<u8>>) {
-        let Some(expected) = self.expected else { return };
-        let missing = timestamp.wrapping_sub(expected);
-        let clock_rate = self.from.codec.clock_rate();
-        // Beyond half of the numbers it lies before what came: the sender's clock was set anew.
-        if missing == 0 || missing > u32::MAX / 2 {
+    /// Has frames made from now on, if none are.
+    fn begin(&mut self, now: Instant) {
+        if self.due.is_some() {
             return;
         }
-        if lost > 0 && missing <= clock_rate / 1000 * MAX_CONCEALED_MS {
-            let samples = scaled(missing, self.rates.0, clock_rate);
-            let concealed = self.decoder.conceal(usize::try_from(samples).unwrap_or_default());
-            self.say(&concealed, left);
-        } else {
+        if let Some(stopped) = self.stopped.take() {
+            let ms = u32::try_from(now.saturating_duration_since(stopped).as_millis()).unwrap_or(u32::MAX);
+            self.advance(scaled(ms, self.to.codec.clock_rate(), 1000));
+            (self.is_first, self.digit) = (true, None);
             self.pending.clear();
-            let pause = scaled(missing, self.to.codec.clock_rate(), clock_rate);
-            self.numbers.timestamp = self.numbers.timestamp.wrapping_add(pause);
-            self.is_first = true;
+        }
+        self.due = Some(now);
+    }
+
+    /// What is said in the 20 ms that begin at `at`.
+    fn frame(&mut self, at: Instant) -> Vec<Vec<u8>> {
+        let samples = usize::try_from(self.rates.0 / 1000 * FRAME_MS).unwrap_or_default();
+        let played = self.jitter.play(at, samples, &mut self.decoder);
+        if let Some(digit) = self.dial(at) {
+            self.advance(self.ticks_of_frame());
+            (self.is_first, self.pending) = (true, Vec::new());
+            return vec![digit];
+        }
+        match played {
+            Played::Sound(sound) => self.say(&sound),
+            Played::Silence => {
+                self.advance(self.ticks_of_frame());
+                (self.is_first, self.pending) = (true, Vec::new());
+                Vec::new()
+            }
+            Played::Stopped => {
+                if self.dialled.is_empty() && self.between_digits == 0 {
+                    (self.stopped, self.due) = (Some(at), None);
+                } else {
+                    self.advance(self.ticks_of_frame());
+                }
+                Vec::new()
+            }
         }
     }
 
     /// Codes samples, as soon as there are enough for a frame.
-    fn say(&mut self, sound: &[i16], left: &mut Vec<Vec<u8>>) {
-        let budget = MAX_SOUND_MS_A_SECOND.saturating_mul(self.rates.0 / 1000).saturating_sub(self.counted.1);
-        let sound = sound.get(..usize::try_from(budget).unwrap_or_default().min(sound.len())).unwrap_or_default();
-        self.counted.1 = self.counted.1.saturating_add(u32::try_from(sound.len()).unwrap_or(u32::MAX));
+    fn say(&mut self, sound: &[i16]) -> Vec<Vec<u8>> {
         match &mut self.resampler {
             Some(resampler) => self.pending.extend(resampler.convert(sound)),
             None => self.pending.extend_from_slice(sound),
         }
         let frame_len = usize::try_from(self.rates.1 / 1000 * FRAME_MS).unwrap_or(usize::MAX);
+        let mut left = Vec::new();
         while let Some(frame) = self.pending.get(..frame_len) {
             let payload = self.encoder.encode(frame);
             self.pending.drain(..frame_len);
@@ -160,15 +222,35 @@ impl Transcoder {
                 let (payload_type, marker) = (self.to.payload_type, std::mem::take(&mut self.is_first));
                 left.push(self.packet(marker, payload_type, self.numbers.timestamp, &payload));
             }
-            let ticks = self.to.codec.clock_rate() / 1000 * FRAME_MS;
-            self.numbers.timestamp = self.numbers.timestamp.wrapping_add(ticks);
+            self.advance(self.ticks_of_frame());
         }
+        left
+    }
+
+    /// The packet of a digit that is sent at this time.
+    fn dial(&mut self, at: Instant) -> Option<Vec<u8>> {
+        let (payload_type, rate) = self.to.events?;
+        if self.sounding.is_none() {
+            self.between_digits = self.between_digits.saturating_sub(1);
+            if self.between_digits > 0 {
+                return None;
+            }
+            let digit = self.dialled.pop_front()?;
+            self.sounding = Some((Sounding::new(digit), at, self.numbers.timestamp));
+        }
+        let (sounding, began, timestamp) = self.sounding.as_mut()?;
+        let (marker, payload) = sounding.next(at.saturating_duration_since(*began) + FRAME, rate);
+        let (timestamp, is_said) = (*timestamp, sounding.is_said());
+        if is_said {
+            (self.sounding, self.between_digits) = (None, FRAMES_BETWEEN_DIGITS);
+        }
+        Some(self.packet(marker, payload_type, timestamp, &payload))
     }
 
     /// A digit has the timestamp of its beginning in all its packets, and says for how long it lasts (RFC 4733 §2.3).
-    fn pass_digit(&mut self, packet: &Packet<'_>, left: &mut Vec<Vec<u8>>) {
-        let (Some((_, from_rate)), Some((events, to_rate))) = (self.from.events, self.to.events) else { return };
-        let Some((&[event, volume, high, low], _)) = packet.payload.split_first_chunk::<4>() else { return };
+    fn pass_digit(&mut self, packet: &Packet<'_>) -> Option<Vec<u8>> {
+        let ((_, from_rate), (events, to_rate)) = (self.from.events?, self.to.events?);
+        let (&[event, volume, high, low], _) = packet.payload.split_first_chunk::<4>()?;
         let here = match self.digit {
             Some((there, here)) if there == packet.timestamp => here,
             Some(_) | None => {
@@ -179,7 +261,7 @@ impl Transcoder {
         };
         let duration = scaled(u32::from(u16::from_be_bytes([high, low])), to_rate, from_rate);
         let [high, low] = u16::try_from(duration).unwrap_or(u16::MAX).to_be_bytes();
-        left.push(self.packet(packet.marker, events, here, &[event, volume, high, low]));
+        Some(self.packet(packet.marker, events, here, &[event, volume, high, low]))
     }
 
     fn packet(&mut self, marker: bool, payload_type: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
@@ -188,14 +270,18 @@ impl Transcoder {
         Packet { marker, payload_type, sequence_number, timestamp, ssrc, payload }.to_bytes()
     }
 
-    fn ticks_of(&self, samples: usize) -> u32 {
-        scaled(u32::try_from(samples).unwrap_or_default(), self.from.codec.clock_rate(), self.rates.0)
+    fn ticks_of_frame(&self) -> u32 {
+        self.to.codec.clock_rate() / 1000 * FRAME_MS
+    }
+
+    fn advance(&mut self, ticks: u32) {
+        self.numbers.timestamp = self.numbers.timestamp.wrapping_add(ticks);
     }
 
     fn is_within_rate(&mut self, now: Instant) -> bool {
-        let (since, sound, packets) = &mut self.counted;
+        let (since, packets) = &mut self.counted;
         if since.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(1)) {
-            (*since, *sound, *packets) = (Some(now), 0, 0);
+            (*since, *packets) = (Some(now), 0);
         }
         *packets += 1;
         *packets <= MAX_PACKETS_PER_SECOND

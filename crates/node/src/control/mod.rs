@@ -35,9 +35,9 @@ mod socket;
 pub use api::{
     AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
     Failure, FinishedCall, ForeignCertificate, Heard, Invite, KeyChange, KeyList, KeyRow, Link, MailStatus, Mailed,
-    MediaBetween, MediaUse, NewBackup, NewInvite, NewKey, NewRevocation, NewUser, NodeList, NodeRow, PageKey, Passphrase,
-    Reached, Registration, Role, Search, ServerStatus, Sound, Status, TrunkStatus, UserChanges, UserCredentials,
-    UserList, UserLogin, UserRow, Warning,
+    MediaBetween, MediaUse, NewBackup, NewInvite, NewKey, NewRevocation, NewUser, NodeList, NodeRow, PageKey,
+    Passphrase, Reached, Registration, Role, Search, ServerStatus, Sound, Status, TrunkStatus, UserChanges,
+    UserCredentials, UserList, UserLogin, UserRow, Warning,
 };
 pub(crate) use routes::Failed;
 pub use socket::{SOCKET, bind, remove};

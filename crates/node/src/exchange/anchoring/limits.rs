@@ -72,7 +72,7 @@ impl Exchange {
     fn caller_of(&self, invite: &Message, target: Option<&Target>) -> Option<String> {
         let asserted =
             target.and_then(|target| target.extra.iter().find(|(header, _)| *header == Header::PAssertedIdentity));
-        let asserted = asserted.and_then(|(_, value)| Some(address_of(NameAddr::parse(value).ok()?.uri)?));
+        let asserted = asserted.and_then(|(_, value)| address_of(NameAddr::parse(value).ok()?.uri));
         asserted.or_else(|| asserted_address(invite)).or_else(|| {
             let address = address_of(invite.from().ok()?.uri)?;
             self.user(self.account_of(&address)).map(|_| address)

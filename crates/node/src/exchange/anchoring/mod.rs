@@ -277,6 +277,7 @@ impl Worker {
         let mut media = AnchoredCall::new(&exchange.anchor_ports, near, far, profile, exchange.media_identity.clone());
         let transports = exchange.transports.clone();
         media = media.faced_by(Facing::new(move |remote| transports.address_facing_now(remote)));
+        media = media.converted_among(&exchange.conversions);
         media = media.charged_to(exchange.shares_of(request, Some(&branch.target), branch.source, branch.nodes));
         for (end, node) in [(End::Near, branch.nodes.near), (End::Far, branch.nodes.far)] {
             if let Some(node) = node {
@@ -319,6 +320,7 @@ impl Worker {
         let transports = exchange.transports.clone();
         let media = media
             .faced_by(Facing::new(move |remote| transports.address_facing_now(remote)))
+            .converted_among(&exchange.conversions)
             .charged_to(exchange.shares_of(invite, None, source, Nodes::default()));
         Some((media, profiles))
     }
@@ -450,7 +452,7 @@ impl Worker {
             return false;
         };
         let Some(invite) = &branch.invite else { return false };
-        match media.convert(&self.exchange.conversions) {
+        match media.convert() {
             Ok(true) => {}
             Ok(false) => return false,
             Err(error) => {

@@ -1,8 +1,9 @@
 //! What one side's session description becomes for the other: the same, as long as media goes from phone to phone. Where the node
 //! carries the media, this side's addresses, ports and keys make place for our own here, and nowhere else.
 
+use meshtone_media::digit::Digit;
 use meshtone_media::io::AnchoredCall;
-use meshtone_media::relay::End;
+use meshtone_media::relay::{End, Pressed};
 use meshtone_sip::agent::Body;
 use meshtone_sip::message::{Header, Message};
 
@@ -49,6 +50,27 @@ pub(super) fn follow(media: Option<&mut AnchoredCall>, from: Side, body: &Body) 
     followed
         .inspect_err(|error| tracing::info!(%error, ?from, "a side cannot be faced as it describes itself"))
         .unwrap_or(false)
+}
+
+/// Passes a digit that a side says in an INFO as its phone would send it beside the sound, and gives what answers the INFO; `None` where
+/// it is none, or the other side takes digits by INFO alone.
+pub(super) fn press(media: Option<&mut AnchoredCall>, from: Side, request: &Message) -> Option<(u16, &'static str)> {
+    let media = media.filter(|_| request.header(Header::ContentType).is_some_and(Digit::is_body))?;
+    match media.press(end_of(from.other()), Digit::parse(request.body())?) {
+        Pressed::Sent => Some((200, "OK")),
+        Pressed::TooMany => Some((503, "Too many digits at once")),
+        Pressed::NoEvents => None,
+    }
+}
+
+/// What a side is to be offered that has refused the sound of what it was offered; `None` where there is nothing more to offer.
+pub(super) fn more(media: Option<&mut AnchoredCall>, from: Side, body: &Body) -> Result<Option<Body>, Uncarried> {
+    let Some(media) = media.filter(|_| is_sdp(&body.content_type)) else { return Ok(None) };
+    let more = media.offer_more(end_of(from), &body.content);
+    more.map(|more| more.map(|text| Body::sdp(&text))).map_err(|error| {
+        tracing::info!(%error, ?from, "what a side refuses cannot be converted");
+        Uncarried { status: error.status(), limit: error.is_limit().then(|| error.to_string()) }
+    })
 }
 
 /// The last offer, for the side that is to be told it again.

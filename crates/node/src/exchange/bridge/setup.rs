@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use meshtone_sip::agent::{DialogId, Reliability};
+use meshtone_sip::agent::{Body, DialogId, Reliability};
 use meshtone_sip::message::{Header, Message};
 use meshtone_sip::server::Server;
 
-use super::description::{Role, passed};
-use super::{BridgeEvent, Bridges, Side, description, lists};
+use super::description::{Role, Uncarried, passed};
+use super::{BridgeEvent, BridgeId, Bridges, Side, description, lists};
 
 impl Bridges {
     /// The far side rings, or lets its network be heard: so does the near side. Several early dialogs of a fork are one to it.
@@ -79,16 +79,52 @@ impl Bridges {
         bridge.far.learn(response);
         let described = description::of(response).or_else(|| bridge.early.remove(&dialog));
         bridge.early.clear();
-        let Some(open) = bridge.open.take() else { return };
-        self.by_invite.remove(&open);
+        if bridge.open.is_none() {
+            return;
+        }
+        let is_asked_more = match described.as_ref().filter(|_| !wants_answer) {
+            Some(body) => description::more(bridge.media.as_mut(), Side::Far, body),
+            None => Ok(None),
+        };
+        match is_asked_more {
+            Ok(Some(offer)) => {
+                // It takes the call, but not its sound: the near side is answered when it has been asked for that once more.
+                bridge.far.said = described;
+                bridge.far.told = Some(offer.clone());
+                bridge.far.is_told_anew = server.reinvite(now, dialog, Some(offer)).is_ok();
+                if !bridge.far.is_told_anew {
+                    self.end_unheard(server, now, dialog);
+                }
+            }
+            Ok(None) => self.answer_near(server, now, (id, dialog), described, wants_answer),
+            Err(uncarried) => self.give_up(id, uncarried),
+        }
+    }
+
+    /// Answers the near side as the far side has answered.
+    pub(super) fn answer_near(
+        &mut self,
+        server: &mut Server,
+        now: Instant,
+        (id, dialog): (BridgeId, DialogId),
+        described: Option<Body>,
+        wants_answer: bool,
+    ) {
+        let Some(bridge) = self.bridges.get_mut(&id) else { return };
+        let Some(open) = bridge.open else { return };
         let role = if wants_answer { Role::Offer } else { Role::Answer };
         let moved = described.as_ref().is_some_and(|body| description::follow(bridge.media.as_mut(), Side::Far, body));
         let told = described.as_ref().map(|body| passed(bridge.media.as_mut(), Side::Far, role, body));
+        if let Some(Err(Uncarried { limit: Some(_), .. })) = &told
+            && let Some(Err(uncarried)) = told
+        {
+            self.give_up(id, uncarried);
+            return;
+        }
+        bridge.open = None;
+        self.by_invite.remove(&open);
         let Some(Ok(told)) = told else {
-            let limit = told.and_then(Result::err).and_then(|uncarried| uncarried.limit);
-            let reason = limit.as_deref().unwrap_or("The other side describes no session that can be had");
-            let status = if limit.is_some() { 503 } else { 502 };
-            server.reject(now, open, status, reason, &[]);
+            server.reject(now, open, 502, "The other side describes no session that can be had", &[]);
             self.end(server, now, id, None);
             return;
         };
@@ -109,6 +145,11 @@ impl Bridges {
         if moved && !wants_answer {
             self.tell_anew(server, now, dialog);
         }
+    }
+
+    /// The far side answers, and the call cannot be for what is used up here: whoever placed it says so, and ends it.
+    fn give_up(&mut self, id: BridgeId, Uncarried { status, limit }: Uncarried) {
+        self.events.push_back(BridgeEvent::Unanswered { bridge: id, status, response: None, rang: true, limit });
     }
 
     /// A side was offered an address that it cannot send to, and has described one of its own nonetheless.

@@ -77,6 +77,13 @@ impl Bridges {
         bridge.leg(side).learn(response);
         if std::mem::take(&mut bridge.leg(side).is_told_anew) {
             let said = description::of(response);
+            if bridge.open.is_some() {
+                // The near side has waited for this.
+                if let Some((id, _)) = self.of_dialog(dialog) {
+                    self.answer_near(server, now, (id, dialog), said, false);
+                }
+                return;
+            }
             if said.is_none_or(|said| passed(bridge.media.as_mut(), side, Role::Answer, &said).is_err()) {
                 self.end_unheard(server, now, dialog);
             }
@@ -115,10 +122,13 @@ impl Bridges {
     }
 
     /// A side does not take what it must know to be heard: no call is better than a silent one.
-    fn end_unheard(&mut self, server: &mut Server, now: Instant, dialog: DialogId) {
-        if let Some((id, _)) = self.of_dialog(dialog) {
-            self.end(server, now, id, Some(UNHEARD_REASON));
+    pub(super) fn end_unheard(&mut self, server: &mut Server, now: Instant, dialog: DialogId) {
+        let Some((id, _)) = self.of_dialog(dialog) else { return };
+        if let Some(open) = self.bridges.get_mut(&id).and_then(|bridge| bridge.open.take()) {
+            self.by_invite.remove(&open);
+            server.reject(now, open, 488, "The other side takes no sound that can be had", &[]);
         }
+        self.end(server, now, id, Some(UNHEARD_REASON));
     }
 
     /// A request that is no business of the session's: digits (INFO), text (MESSAGE).
@@ -130,6 +140,13 @@ impl Bridges {
         dialog: DialogId,
         request: &Message,
     ) {
+        if request.method() == Method::Info
+            && let Some((bridge, side)) = self.bridge_of(dialog)
+            && let Some((status, reason)) = description::press(bridge.media.as_mut(), side, request)
+        {
+            server.respond(now, id, Builder::response(request, status, reason).finish());
+            return;
+        }
         let other = self.bridge_of(dialog).and_then(|(bridge, side)| bridge.leg(side.other()).dialog);
         let kind = request.header(Header::ContentType).unwrap_or("text/plain");
         let body = (!request.body().is_empty()).then(|| Body::new(kind, request.body()));
