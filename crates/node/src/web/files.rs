@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::{EnrolHere, Site, html};
 
 #[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/../../web/dist"]
+#[folder = "../../web/dist"]
 #[allow_missing = true]
 struct Files;
 
