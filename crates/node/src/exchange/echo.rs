@@ -1,9 +1,12 @@
-//! The echo service: it answers and plays the caller's audio back, so that anybody can try a phone alone.
+//! The echo service: it answers and plays the caller's audio back, so that anybody can try a phone alone. The echo itself speaks plain
+//! RTP; browsers and phones that protect their sound are carried to it, as they are to desk phones.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use meshtone_media::io::EchoSession;
+use meshtone_media::anchoring::Profile;
+use meshtone_media::io::{AnchoredCall, EchoSession, MediaError, Place};
+use meshtone_media::relay::End;
 use meshtone_sip::agent::DialogId;
 use meshtone_sip::message::{Builder, Header, Message};
 use meshtone_sip::server::RequestId;
@@ -28,20 +31,44 @@ impl Worker {
         }
         let offer = Some(request.body()).filter(|body| !body.is_empty());
         let facing = self.exchange.media_address(source);
-        match EchoSession::start(&self.exchange.rtp_ports, facing, facing, offer, source) {
-            Ok(session) => {
+        let plain = EchoSession::start(&self.exchange.rtp_ports, facing, facing, offer, source);
+        let started = match (plain, offer) {
+            (Err(MediaError::Sdp(_)), Some(offer)) => {
+                self.carry_to_echo(Place { local: facing, signalling: Some(source) }, offer)
+            }
+            (plain, _) => plain.map(|session| (session.answer.clone(), session, None)),
+        };
+        match started {
+            Ok((answer, session, carried)) => {
                 let contact = self.own_contact(ECHO, flow, sips::is_sips(request.request_uri()));
                 self.exchange.calls.begin(unix_ms(), request);
-                let answer = session.answer.clone();
                 let dialog = self.server.accept(Instant::now(), id, &contact, (SDP, &answer));
+                let call_id = request.call_id().to_owned();
                 self.echoes
-                    .insert(dialog, Echo { session, call_id: request.call_id().to_owned(), offered: offer.is_none() });
+                    .insert(dialog, Echo { session, carried, answered: answer, call_id, offered: offer.is_none() });
             }
             Err(error) => {
                 tracing::info!(%error, "echo call refused");
                 self.reject(id, error.status(), &error.to_string());
             }
         }
+    }
+
+    /// Starts an echo on this machine alone, and carries to it what the caller offers. Returns what is answered.
+    fn carry_to_echo(
+        &self,
+        near: Place,
+        offer: &[u8],
+    ) -> Result<(Vec<u8>, EchoSession, Option<AnchoredCall>), MediaError> {
+        let exchange = &self.exchange;
+        let here = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let far = Place { local: here, signalling: Some(here) };
+        let identity = exchange.media_identity.clone();
+        let mut carried = AnchoredCall::new(&exchange.anchor_ports, near, far, Profile::Optional, identity);
+        let offered = carried.offer(End::Near, offer)?;
+        let session = EchoSession::start(&exchange.rtp_ports, here, here, Some(&offered), here)?;
+        let answer = carried.answer(End::Far, &session.answer)?;
+        Ok((answer, session, Some(carried)))
     }
 
     pub(super) fn on_echo_reinvite(&mut self, id: RequestId, dialog: DialogId, request: &Message) {
@@ -55,8 +82,8 @@ impl Worker {
         echo.offered = request.body().is_empty();
         let answer = match request.body() {
             // The phone asks for our offer: what was agreed already.
-            [] => Ok(echo.session.answer.clone()),
-            offer => echo.session.update(offer),
+            [] => Ok(echo.answered.clone()),
+            offer => echo.update(offer),
         };
         match answer {
             Ok(answer) => {
@@ -83,7 +110,7 @@ impl Worker {
             return;
         }
         echo.offered = false;
-        if let Err(error) = echo.session.accept_answer(ack.body()) {
+        if let Err(error) = echo.accept_answer(ack.body()) {
             tracing::info!(%error, "echo call ended: the phone's answer cannot be used");
             self.server.hang_up(Instant::now(), dialog);
         }
@@ -106,6 +133,31 @@ impl Worker {
             self.reject_with(id, 415, "Unsupported Media Type", &[(Header::Accept, SDP.to_owned())]);
         }
         understood
+    }
+}
+
+impl Echo {
+    /// Answers another offer; if it cannot be, all goes on as it was.
+    fn update(&mut self, offer: &[u8]) -> Result<Vec<u8>, MediaError> {
+        let answer = match &mut self.carried {
+            None => self.session.update(offer)?,
+            Some(carried) => {
+                let offered = carried.offer(End::Near, offer)?;
+                let echoed = self.session.update(&offered)?;
+                carried.answer(End::Far, &echoed)?
+            }
+        };
+        self.answered.clone_from(&answer);
+        Ok(answer)
+    }
+
+    /// Takes the answer to what was described to the phone last.
+    fn accept_answer(&mut self, answer: &[u8]) -> Result<(), MediaError> {
+        match &self.carried {
+            None => self.session.accept_answer(answer),
+            // What it was told was an answer before, and it has only said so again.
+            Some(_) => Ok(()),
+        }
     }
 }
 

@@ -118,6 +118,10 @@ pub(crate) struct Forwarded {
 /// A call to the echo service.
 pub(crate) struct Echo {
     pub(crate) session: EchoSession,
+    /// What carries the sound of a phone that protects it to the session.
+    pub(crate) carried: Option<meshtone_media::io::AnchoredCall>,
+    /// The description last sent.
+    pub(crate) answered: Vec<u8>,
     pub(crate) call_id: String,
     /// The description last sent was an offer, whose answer comes with the ACK.
     pub(crate) offered: bool,
