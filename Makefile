@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run web web-tools test test-tools test-web test-page threats build lint format deny-tool advisories fuzz bench bench-media histories links prices releases report
+.PHONY: help run web web-tools screens test test-tools test-web test-page threats build lint format deny-tool advisories fuzz bench bench-media histories links prices releases report
 
 # What `meshtone run` is given: make run ARGS="--domain home.example"
 ARGS ?=
@@ -100,6 +100,10 @@ test-page: web test-tools ## Test the page's logic, and install what drives brow
 		echo "Installing the packages of tests/page by npm: Playwright and axe."; \
 		npm --prefix tests/page ci --ignore-scripts --no-progress; \
 	fi
+
+screens: test-tools test-page build ## Draw every view of the page into docs/screens, narrow and wide, light and dark
+	@mkdir -p docs/screens
+	MESHTONE_SCREENS="$(CURDIR)/docs/screens" cargo test --workspace --locked --test page every_view
 
 lint: deny-tool ## Check format, Clippy, purity of the cores, licences
 	cargo fmt --all --check

@@ -46,6 +46,13 @@ await main(async () => {
   await alice.button('Camera off', alice.card('bob')).click();
   await eventually('no more pictures', async () => (await bob.page.locator('video').count()) === 0);
 
+  // Both at the same moment.
+  await Promise.all([alice.button('Camera on', alice.card('bob')).click(), bob.button('Camera on', bob.card('alice')).click()]);
+  for (const person of [alice, bob]) {
+    await eventually('both pictures', () => person.page.evaluate(() => [...document.querySelectorAll('.videos video')].filter(one => one.videoWidth > 0).length === 2));
+  }
+  await Promise.all([alice.hears(bobHz), bob.hears(aliceHz)]);
+
   // Somebody else calls meanwhile: the first call is held, and both are connected with each other.
   await carol.call('alice');
   await alice.answer('carol');

@@ -1,4 +1,4 @@
-//! Chromium, driven by a script in `tests/web`.
+//! Chromium, driven by a script in `tests/web` or `tests/page`.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -49,10 +49,24 @@ pub fn browse(script: &str, task: &Value) -> Value {
 
 /// The same, and hands over each line as it is printed, so that others can do their part meanwhile.
 #[track_caller]
-pub fn browse_along(script: &str, task: &Value, mut on_line: impl FnMut(&str)) -> Value {
+pub fn browse_along(script: &str, task: &Value, on_line: impl FnMut(&str)) -> Value {
+    run_script("web", "build/page.js", script, task, on_line)
+}
+
+/// Runs a script of `tests/page`: people at the pages of nodes. Fails the test with what the script says went wrong.
+#[track_caller]
+pub fn at_the_page(script: &str, task: &Value, on_line: impl FnMut(&str)) -> Value {
+    let result = run_script("page", "node_modules/playwright-core/package.json", script, task, on_line);
+    let error = &result["error"];
+    assert!(error.is_null(), "{script}: {}", error.as_str().unwrap_or_default());
+    result
+}
+
+#[track_caller]
+fn run_script(folder: &str, built: &str, script: &str, task: &Value, mut on_line: impl FnMut(&str)) -> Value {
     need("node", "nodejs");
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("web");
-    assert!(folder.join("build/page.js").exists(), "the page is not built: run `make test-web`");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
+    assert!(folder.join(built).exists(), "{} is not built: run `make test-web test-page`", folder.display());
     let mut browser = Command::new("node")
         .current_dir(&folder)
         .args([script, &task.to_string()])

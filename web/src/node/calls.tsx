@@ -49,8 +49,8 @@ export function CallsView() {
 
 function CallLink({ call }: { call: { call_id: string; from: string; to: string } }) {
   return (
-    <a href={`#/node/calls/${encodeURIComponent(call.call_id)}`} aria-label={t.open(call.from, call.to)} className="call-link">
-      <span>{call.from}</span><Icon name="chevron" /><span>{call.to}</span>
+    <a href={`#/node/calls/${encodeURIComponent(call.call_id)}`} className="call-link">
+      <span>{call.from}</span><Icon name="chevron" /><span className="hidden"> {t.to} </span><span>{call.to}</span>
     </a>
   );
 }
@@ -93,7 +93,7 @@ function LadderCard({ call }: { call: CallDetail }) {
       {rungs.length === 0 ? <p className="quiet-text">{t.noMessages}</p> : (
         <>
           <p className="quiet-text">{t.ladderLead(rungs.length)}{call.left_out > 0 && ` ${t.leftOut(call.left_out)}`}</p>
-          <div className="ladder-frame" tabIndex={0} role="region" aria-label={t.ladder}>
+          <div className="ladder-frame" tabIndex={0} role="region" aria-label={t.messages}>
             <div className="ladder" style={{ minWidth: `${100 + parties.length * 130}px` }}>
               <div className="ladder-head" aria-hidden="true">
                 <span />
@@ -127,17 +127,17 @@ function Row({ rung, parties, isOpen, onOpen }: { rung: Rung; parties: string[];
   const toRight = rung.to > rung.from;
   return (
     <li>
-      <button type="button" className={`rung ${rung.kind}`} aria-expanded={isOpen} onClick={onOpen}
-        aria-label={`${clock(rung.message.at_ms)}: ${rung.label}, ${name(rung.from)} → ${name(rung.to)}, ${rung.message.transport}`}>
+      <button type="button" className={`rung ${rung.kind}`} aria-expanded={isOpen} onClick={onOpen} title={`${clock(rung.message.at_ms)} ${rung.message.transport}`}>
         <span className="rung-time numbers">+{(rung.after_ms / 1000).toFixed(3)}</span>
-        <span className="rung-lanes" aria-hidden="true">
-          <svg viewBox="0 0 100 40" preserveAspectRatio="none">
+        <span className="rung-lanes">
+          <svg viewBox="0 0 100 40" preserveAspectRatio="none" aria-hidden="true">
             {parties.map((party, lane) => <path key={party} className="lane" d={`M${at(lane)} 0V40`} />)}
             <path className={`arrow ${rung.kind}`} d={`M${at(rung.from)} 30H${at(rung.to)}`} />
           </svg>
           <span className="rung-label" style={{ left: `${at(left)}%`, width: `${at(Math.max(rung.from, rung.to)) - at(left)}%` }}>
-            {toRight ? `${rung.label} ▸` : `◂ ${rung.label}`}
+            {toRight ? <>{rung.label} <span aria-hidden="true">▸</span></> : <><span aria-hidden="true">◂</span> {rung.label}</>}
           </span>
+          <span className="hidden"> {t.way(name(rung.from), name(rung.to))}</span>
         </span>
       </button>
     </li>

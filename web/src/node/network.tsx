@@ -14,7 +14,7 @@ const t = texts.network;
 const EVERY_MS = 2000;
 const RADIUS = 150;
 /** How high and wide a label is, as shares of the radius. */
-const LABEL = [0.1, 0.85] as const;
+const LABEL = [0.13, 0.85] as const;
 
 type Way = keyof typeof t.path;
 const wayOf = (node: OverlayNode): Way => node.link?.path ?? 'none';

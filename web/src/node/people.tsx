@@ -52,6 +52,7 @@ function Users() {
           { title: t.phones, cell: user => t.phonesNow(user.phones), number: true },
           {
             title: texts.nav.more,
+            actions: true,
             cell: user => (
               <span className="row-actions">
                 <IconButton icon="edit" label={t.editNumber(user.user)} onClick={() => setNumbering(user)} />
@@ -136,7 +137,7 @@ function Invites() {
           { title: t.personOnly, cell: invite => invite.person ?? '–' },
           { title: texts.calls.state, cell: invite => (invite.used ? t.used : t.open) },
           { title: t.expires, cell: invite => moment(invite.expires), number: true },
-          { title: texts.nav.more, cell: invite => <span className="row-actions"><IconButton icon="trash" label={t.revokeWho(t.roleShort(invite.role))} onClick={() => setRevoking(invite)} /></span> },
+          { title: texts.nav.more, actions: true, cell: invite => <span className="row-actions"><IconButton icon="trash" label={t.revokeWho(t.roleShort(invite.role))} onClick={() => setRevoking(invite)} /></span> },
         ]} />)}
       {making && <MakeInvite onClose={() => setMaking(false)} onMade={one => { setMaking(false); setMade(one); reload(); }} />}
       {made && (

@@ -63,7 +63,7 @@ function Tokens() {
           { title: t.tokenName, cell: token => <b>{token.name}</b>, main: true },
           { title: t.scope, cell: token => token.scopes.map(scope => t.scopes[scope] ?? scope).join(', ') },
           { title: t.lastUsed, cell: token => (token.last_used ? moment(token.last_used) : t.never), number: true },
-          { title: texts.nav.more, cell: token => <span className="row-actions"><IconButton icon="trash" label={t.revokeWho(token.name)} onClick={() => setRevoking(token)} /></span> },
+          { title: texts.nav.more, actions: true, cell: token => <span className="row-actions"><IconButton icon="trash" label={t.revokeWho(token.name)} onClick={() => setRevoking(token)} /></span> },
         ]} />)}
       {making && <MakeToken onClose={() => setMaking(false)} onMade={token => { setMaking(false); setMade(token); reload(); }} />}
       {made?.token && (

@@ -25,9 +25,8 @@ export function Keypad({ onDigit }: { onDigit: (digit: string) => void }) {
   return (
     <div className="keypad" role="group" aria-label={t.keypad}>
       {KEYS.map(([digit, letters]) => (
-        <button key={digit} type="button" onClick={() => onDigit(digit)} aria-label={t.digit(digit)}>
-          <span>{digit}</span>
-          <small aria-hidden="true">{letters}</small>
+        <button key={digit} type="button" onClick={() => onDigit(digit)} aria-label={/[*#]/.test(digit) ? t.digit(digit) : undefined}>
+          <span>{digit}</span> <small>{letters}</small>
         </button>
       ))}
     </div>
@@ -130,9 +129,9 @@ function Recent({ session, onCall }: { session: Session; onCall: (address: strin
           <ul className="favourites">
             {favourites.map(contact => (
               <li key={contact.id}>
-                <button type="button" onClick={() => onCall(contact.address)} aria-label={texts.contacts.call(contact.name)}>
+                <button type="button" onClick={() => onCall(contact.address)}>
                   <Avatar name={contact.name} large />
-                  <span>{contact.name}</span>
+                  <span><span className="hidden">{t.call} </span>{contact.name}</span>
                 </button>
               </li>
             ))}

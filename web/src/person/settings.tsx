@@ -31,7 +31,7 @@ export function SettingsView({ session }: { session: Session }) {
     <>
       <Heading>{t.title}</Heading>
       <ErrorNotice error={error} />
-      <div className="stack">
+      <div className="stack narrow">
         <Card>
           <Switch label={t.disturb} hint={t.disturbHelp} on={now.do_not_disturb} onChange={on => run(() => saveSettings({ ...now, do_not_disturb: on }))} />
         </Card>

@@ -53,7 +53,6 @@ export function TransferDialog({ call, who, session, onClose }: { call: CallView
         <Field label={t.to} value={to} onChange={event => { setTo(event.target.value); setProblem(undefined); }} placeholder={texts.dial.placeholder} error={problem} hint={t.askHelp}
           autoComplete="off" autoCapitalize="none" spellCheck={false} autoFocus={others.length === 0} />
         <div className="form-actions">
-          <Button onClick={onClose}>{texts.cancel}</Button>
           <span className="spring" />
           <Button icon="phone" onClick={ask}>{t.ask}</Button>
           <Button kind="main" icon="transfer" type="submit">{t.blind}</Button>

@@ -48,11 +48,16 @@ const NO_SERVERS: RTCConfiguration = { iceServers: [] };
 /** After how long without a connection for sound a call is over: twice what a handover between networks takes. */
 const SOUND_GIVEN_UP_MS = 12_000;
 const JUDGED_EVERY_MS = 1000;
+/** How often an offer is made again. */
+const MOST_REFUSALS = 3;
+
+const pause = (ms: number) => new Promise<void>(resolve => window.setTimeout(resolve, ms));
 
 export interface Surroundings {
   domain: string;
   changed(): void;
   nodeIsHeard(): boolean;
+  nameOf(address: string): string | undefined;
 }
 
 let made = 0;
@@ -69,6 +74,9 @@ export class Call {
   #heardAt = 0;
   #soundLostAt: number | undefined;
   #nodeWasLost = false;
+  /** Whether an offer of ours waits for its answer, and how many in a row were refused. */
+  #offering = false;
+  #refusals = 0;
   #referral: { accept: (init: (session: RTCSession) => void, options: object) => void; reject: () => void } | undefined;
 
   constructor(session: RTCSession, request: unknown, direction: 'in' | 'out', address: string, surroundings: Surroundings) {
@@ -146,7 +154,7 @@ export class Call {
 
   async hold(held: boolean): Promise<boolean> {
     if (this.view.state !== 'talking' || this.view.held === held) return true;
-    return this.#whenReady(() => (held ? this.#session.hold() : this.#session.unhold()));
+    return this.#offer(done => (held ? this.#session.hold({}, done) : this.#session.unhold({}, done)));
   }
 
   digit(digit: string): void {
@@ -180,7 +188,7 @@ export class Call {
       }
     }
     this.update({ video: on });
-    await this.#whenReady(() => this.#session.renegotiate());
+    await this.#offer(done => this.#session.renegotiate({}, done));
   }
 
   /** Takes another microphone or camera while talking. */
@@ -258,17 +266,54 @@ export class Call {
     stop(this.local);
   }
 
-  async #whenReady(act: () => boolean): Promise<boolean> {
-    // An offer of either side may be on its way: JsSIP makes none meanwhile.
-    for (let tries = 0; tries < 30 && !this.isOver; tries += 1) {
-      if (act()) return true;
-      await new Promise(resolve => window.setTimeout(resolve, 100));
+  /** Offers something else, once no other offer is on its way: JsSIP makes none meanwhile. */
+  async #offer(act: (done: () => void) => boolean): Promise<boolean> {
+    for (let tries = 0; tries < 60 && !this.isOver; tries += 1) {
+      const isOurs = act(() => {
+        this.#offering = false;
+        this.#refusals = 0;
+      });
+      if (isOurs) {
+        this.#offering = true;
+        return true;
+      }
+      await pause(100);
     }
     return false;
   }
 
+  /**
+   * Where both ends offer something at the same moment, each refuses the other (491) and tries again after a time by chance (RFC 3261 §14.1).
+   * JsSIP would end the call instead.
+   */
+  #settleGlare(): void {
+    const session = this.#session;
+    const terminate = session.terminate.bind(session);
+    session.terminate = options => {
+      const isOffer = this.#offering && options?.cause === 'WebRTC Error' && session.isEstablished();
+      if (!isOffer) {
+        terminate(options);
+        return;
+      }
+      this.#offering = false;
+      void this.#offerAgain();
+    };
+    session.on('reinvite', ({ reject }) => { if (this.#offering) reject({ status_code: 491, reason_phrase: 'Request Pending' }); });
+  }
+
+  async #offerAgain(): Promise<void> {
+    const connection = this.#session.connection;
+    if (connection?.signalingState === 'have-local-offer') await connection.setLocalDescription({ type: 'rollback' }).catch(() => {});
+    this.#refusals += 1;
+    // Who does not want what is offered, rather than not just now, goes on with the call as it was.
+    if (this.#refusals > MOST_REFUSALS) return;
+    await pause(this.view.direction === 'out' ? 2100 + 1900 * Math.random() : 2000 * Math.random());
+    await this.#offer(done => this.#session.renegotiate({}, done));
+  }
+
   #follow(): void {
     const session = this.#session;
+    this.#settleGlare();
     if (session.connection) this.#listenTo(session.connection);
     session.on('peerconnection', ({ peerconnection }) => this.#listenTo(peerconnection));
     session.on('sending', ({ request }) => this.update({ callId: callIdOf(request) }));
@@ -367,7 +412,7 @@ export class Call {
       ...statusOf(message),
       reasons: fieldsOf(message, 'Reason'),
       warnings: fieldsOf(message, 'Warning'),
-      who: this.view.shownName || this.view.address.slice(0, Math.max(0, at)) || this.view.address,
+      who: this.#surroundings.nameOf(this.view.address) || this.view.shownName || this.view.address.slice(0, Math.max(0, at)) || this.view.address,
       domain,
       own: domain === this.#surroundings.domain,
     });

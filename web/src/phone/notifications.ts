@@ -6,6 +6,12 @@ export type Allowed = 'granted' | 'denied' | 'default' | 'unsupported';
 
 export const allowed = createStore<Allowed>('Notification' in window ? Notification.permission : 'unsupported');
 
+// Whoever changes his mind in the browser's own settings need not load the page again.
+void navigator.permissions?.query({ name: 'notifications' }).then(
+  status => status.addEventListener('change', () => { if ('Notification' in window) allowed.set(Notification.permission); }),
+  () => {},
+);
+
 export async function askToNotify(): Promise<void> {
   if (!('Notification' in window)) return;
   allowed.set(await Notification.requestPermission());

@@ -153,6 +153,7 @@ class Phone {
       domain,
       changed: () => this.#changed(),
       nodeIsHeard: () => this.#ua?.isConnected() === true,
+      nameOf: one => this.nameOf(one),
     });
     if (!remote) {
       call.view = { ...call.view, video: this.#dialled.video };

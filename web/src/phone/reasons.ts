@@ -110,11 +110,11 @@ function byStatus(end: Ended, status: number): EndReason {
     case 433:
       return { fine: false, side: 'them', sentence: r.anonymousRefused(who) };
     case 480:
-      if (/No way to that address|connection is gone|not there yet/i.test(phrase)) return { fine: false, side: 'network', sentence: r.noWay(who) };
+      if (/No way to that address/i.test(phrase)) return { fine: false, side: 'network', sentence: r.noWay(who) };
       if (/provider/i.test(phrase)) return { fine: false, side: 'network', sentence: r.providerAway };
       if (/cannot be verified/i.test(phrase)) return { fine: false, side: 'network', sentence: r.callerUnverifiable };
       if (/protected/i.test(phrase)) return { fine: false, side: 'network', sentence: r.unprotectedWay(who) };
-      return { fine: false, side: 'them', sentence: r.offline(who), hint: r.offlineHint };
+      return { fine: false, side: 'them', sentence: r.offline(who) };
     case 486:
     case 600:
       if (/disturb/i.test(phrase)) return { fine: true, side: 'them', sentence: r.theyDoNotDisturb(who) };
