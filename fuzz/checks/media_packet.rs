@@ -29,6 +29,7 @@ pub(crate) fn check(data: &[u8]) {
             dtls: None,
             flow: None,
             events: None,
+            carrier: None,
         };
         relay.handle_terms(now, end, vec![Some(terms)], Some(host));
     }

@@ -24,6 +24,33 @@ pub fn phone_task(mesh: &Mesh, node: usize, (user, password): (&str, &str), tone
     json!({ "phone": phone, "tone": tone, "calls": calls })
 }
 
+/// The same with a camera: what it films moves.
+pub fn video_task(
+    mesh: &Mesh,
+    node: usize,
+    user: (&str, &str),
+    tone: &Path,
+    calls: &Value,
+    bundle: Option<&str>,
+) -> Value {
+    let mut task = phone_task(mesh, node, user, tone, calls);
+    task["phone"]["video"] = true.into();
+    task["phone"]["bundle"] = bundle.into();
+    task
+}
+
+/// Fails the test unless a browser has seen the other end in its first call: pictures that are decoded, are not black, and move.
+#[track_caller]
+pub fn assert_seen(result: &Value) {
+    let seen = &result["seen"][0];
+    let decoded = seen["counted"]["inbound"]["framesDecoded"].as_u64();
+    assert!(decoded.is_some_and(|frames| frames >= 20), "{seen:#}");
+    let pictures = seen["pictures"].as_array().expect("what was seen");
+    let bright = pictures.iter().filter(|picture| picture[1].as_u64().is_some_and(|brightest| brightest > 64)).count();
+    let moved = pictures.iter().zip(pictures.iter().skip(1)).filter(|(one, other)| one[0] != other[0]).count();
+    assert!(bright >= 10 && moved >= 10, "{bright} bright, {moved} moved: {seen:#}");
+}
+
 /// Fails the test unless most of what a browser heard in each of its calls was this tone.
 #[track_caller]
 pub fn assert_heard(result: &Value, calls: usize, hz: f64) {

@@ -5,7 +5,7 @@
 use std::ops::RangeInclusive;
 use std::sync::mpsc;
 
-use meshtone_tests::browser::{assert_heard, browse_along, phone_task};
+use meshtone_tests::browser::{assert_heard, assert_seen, browse_along, phone_task, video_task};
 use meshtone_tests::phone::{HangsUp, Phone, Protection, hold_and_resume, talk};
 use meshtone_tests::scripted::SDP;
 use meshtone_tests::tone::{ALICE_HZ, BOB_HZ, write_wav};
@@ -262,4 +262,39 @@ fn browsers_talk_to_a_desk_phone_and_to_each_other_over_the_link_between_their_n
     });
     assert_heard(&heard_by_alice, 1, BOB_HZ);
     assert_heard(&heard_by_carol, 1, ALICE_HZ);
+}
+
+#[test]
+fn browsers_see_each_other_over_the_link_between_their_nodes() {
+    let mesh = nodes(&[ALWAYS, ALWAYS]);
+    let folder = tempfile::tempdir().unwrap();
+    let tones = [("alice.wav", ALICE_HZ), ("carol.wav", BOB_HZ)].map(|(name, hz)| {
+        let path = folder.path().join(name);
+        write_wav(&path, hz, 60);
+        path
+    });
+    let (alice, carol) = (mesh.user("alice"), mesh.user("carol"));
+    let callers = video_task(&mesh, 1, ("alice", &alice), &tones[0], &json!(["carol"]), None);
+    let callees = video_task(&mesh, 2, ("carol", &carol), &tones[1], &json!([null]), None);
+    let (ready, waits) = mpsc::channel();
+    let (by_alice, by_carol) = std::thread::scope(|scope| {
+        let carol = scope.spawn(move || {
+            browse_along("browser.mjs", &callees, |line| {
+                if line == "waiting" {
+                    ready.send(()).unwrap();
+                }
+            })
+        });
+        waits.recv().expect("Carol's browser waits");
+        eventually(SOON, "Carol to be known", || mesh.node(1).records("sip-registration") >= 1);
+        let alice = browse_along("browser.mjs", &callers, |_| {});
+        (alice, carol.join().unwrap())
+    });
+    assert_heard(&by_alice, 1, BOB_HZ);
+    assert_heard(&by_carol, 1, ALICE_HZ);
+    for result in [&by_alice, &by_carol] {
+        assert_seen(result);
+        // Sound and pictures go over one transport (RFC 8843).
+        assert_eq!(result["seen"][0]["counted"]["transports"], json!(1), "{result:#}");
+    }
 }

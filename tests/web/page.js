@@ -36,9 +36,11 @@ class Phone {
 }
 
 class JsSipPhone extends Phone {
-  constructor({ user, password, domain, server }) {
+  constructor({ user, password, domain, server, video, bundle }) {
     super('JsSIP');
     this.domain = domain;
+    this.media = { audio: true, video: Boolean(video) };
+    this.connection = { ...PEER_CONNECTION, ...(bundle ? { bundlePolicy: bundle } : {}) };
     this.ua = new JsSIP.UA({
       sockets: [new JsSIP.WebSocketInterface(server)],
       uri: `sip:${user}@${domain}`,
@@ -60,7 +62,7 @@ class JsSipPhone extends Phone {
       session.on('ended', () => this.happened('ended'));
       if (originator === 'remote') {
         this.happened('incoming');
-        session.answer({ mediaConstraints: MEDIA, pcConfig: PEER_CONNECTION });
+        session.answer({ mediaConstraints: this.media, pcConfig: this.connection });
       }
     });
   }
@@ -77,7 +79,7 @@ class JsSipPhone extends Phone {
   }
 
   call(user) {
-    this.ua.call(`sip:${user}@${this.domain}`, { mediaConstraints: MEDIA, pcConfig: PEER_CONNECTION });
+    this.ua.call(`sip:${user}@${this.domain}`, { mediaConstraints: this.media, pcConfig: this.connection });
   }
 
   hangUp() {
@@ -228,16 +230,63 @@ function hear(connection, heard) {
   });
 }
 
+// What is seen of the other end of a connection: every fifth of a second the sum of some pixels and the brightest of them, so that a
+// picture that stands still or is black is known as such; and at the end what the browser has counted.
+function see(connection) {
+  const seen = { pictures: [] };
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [64, 48];
+  const context = canvas.getContext('2d', { willReadFrequently: true });
+  connection.addEventListener('track', ({ track }) => {
+    if (track.kind !== 'video') return;
+    const element = document.body.appendChild(document.createElement('video'));
+    element.autoplay = element.muted = element.playsInline = true;
+    element.srcObject = new MediaStream([track]);
+    setInterval(() => {
+      if (!element.videoWidth) return;
+      context.drawImage(element, 0, 0, canvas.width, canvas.height);
+      const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+      let [sum, brightest] = [0, 0];
+      for (let at = 0; at < data.length; at += 4) {
+        sum = (sum * 31 + data[at] + data[at + 1] + data[at + 2]) % 1000003;
+        brightest = Math.max(brightest, data[at + 1]);
+      }
+      seen.pictures.push([sum, brightest]);
+    }, 200);
+  });
+  // A connection that was closed counts nothing any more: what it said last holds.
+  setInterval(async () => {
+    const counted = {};
+    for (const report of (await connection.getStats()).values()) {
+      if (report.type === 'inbound-rtp' && report.kind === 'video') {
+        const { framesDecoded, framesReceived, pliCount, firCount, packetsLost } = report;
+        counted.inbound = { framesDecoded, framesReceived, pliCount, firCount, packetsLost };
+      }
+      if (report.type === 'outbound-rtp' && report.kind === 'video') {
+        const { pliCount, firCount, keyFramesEncoded, framesEncoded } = report;
+        counted.outbound = { pliCount, firCount, keyFramesEncoded, framesEncoded };
+      }
+      if (report.type === 'transport') counted.transports = (counted.transports ?? 0) + 1;
+    }
+    if (counted.inbound) seen.counted = counted;
+  }, 500);
+  return seen;
+}
+
 // One JsSIP phone that makes or takes one call after the other, listens for some seconds, and hangs up.
 window.listen = async (options, calls) => {
   const phone = new JsSipPhone(options);
-  const heard = [];
+  const [heard, seen] = [[], []];
   let error = null;
   phone.ua.on('newRTCSession', ({ session }) => {
     const sounds = [];
     heard.push(sounds);
-    if (session.connection) hear(session.connection, sounds);
-    else session.on('peerconnection', ({ peerconnection }) => hear(peerconnection, sounds));
+    const watch = connection => {
+      hear(connection, sounds);
+      if (options.video) seen.push(see(connection));
+    };
+    if (session.connection) watch(session.connection);
+    else session.on('peerconnection', ({ peerconnection }) => watch(peerconnection));
   });
   try {
     await phone.register();
@@ -253,7 +302,7 @@ window.listen = async (options, calls) => {
   } catch (thrown) {
     error = String(thrown);
   }
-  return { error, events: phone.events, heard };
+  return { error, events: phone.events, heard, seen };
 };
 
 // How a bare WebSocket to `server` fares from this page.

@@ -64,7 +64,9 @@ pub(super) fn converted<'a>(offered: &Media<'a>, answered: &Media<'a>) -> Option
     answer.fmtps = offered.fmtps.iter().copied().filter(|(payload_type, _)| is_kept(*payload_type)).collect();
     // The spoken one comes first, whatever stood before it.
     answer.formats.sort_by_key(|format| payload_type_of(format) != Some(offerer.payload_type));
-    answer.attributes.retain(|line| !line.starts_with("ptime:") && !line.starts_with("maxptime:"));
+    // The node is the source of what is converted.
+    let is_gone = |line: &&str| ["ptime:", "maxptime:", "ssrc", "msid:"].iter().any(|name| line.starts_with(name));
+    answer.attributes.retain(|line| !is_gone(line));
     Some((offerer, answerer, answer))
 }
 

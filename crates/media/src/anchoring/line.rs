@@ -82,6 +82,8 @@ pub(super) struct Line {
     ice: Option<(String, String)>,
     /// Whether RTP and RTCP were offered one port (RFC 5761).
     offers_mux: bool,
+    /// What it is called, as the end itself has called it.
+    pub(super) called: Option<String>,
     /// With whom there was a handshake, and whether we began it: the roles stay (RFC 5763 §6.6).
     role: Option<(Fingerprint, bool)>,
 }
@@ -115,7 +117,20 @@ impl<'a> Peer<'a> {
 impl Line {
     pub(super) fn new(profile: Profile) -> Line {
         let (keys, ice) = (OwnKeys::default(), None);
-        Line { profile, spoken: None, offered: Class::Plain, keys, ice, offers_mux: false, role: None }
+        Line { profile, spoken: None, offered: Class::Plain, keys, ice, offers_mux: false, called: None, role: None }
+    }
+
+    /// Whether it is offered as browsers have it.
+    pub(super) fn is_offered_web(&self) -> bool {
+        match &self.spoken {
+            Some((_, class)) => *class == Class::WebRtc,
+            None => self.profile == Profile::WebRtc,
+        }
+    }
+
+    /// What it is called towards this end: as that calls it, or by its place.
+    pub(super) fn mid(&self, index: usize) -> String {
+        self.called.clone().unwrap_or_else(|| index.to_string())
     }
 
     /// Writes the lines of a stream that is offered to this end.
@@ -143,7 +158,7 @@ impl Line {
         self.offers_mux = matches!(class, Class::WebRtc | Class::Dtls);
         if !matches!(class, Class::Plain | Class::Link) {
             // Whoever answers begins, as browsers do. Beside keys it is for phones that know no such keys.
-            self.write_transport_as(text, media, own, class, "actpass");
+            self.write_transport_as(text, &self.mid(own.index), own, class, "actpass");
         }
         if class == Class::Link {
             write_flow(text, own.flow);
@@ -267,20 +282,18 @@ impl Line {
         class: Class,
         is_active: bool,
     ) {
-        self.write_transport_as(text, media, own, class, if is_active { "active" } else { "passive" });
+        let mid = super::bundle::mid(media).map_or_else(|| self.mid(own.index), str::to_owned);
+        self.write_transport_as(text, &mid, own, class, if is_active { "active" } else { "passive" });
     }
 
-    fn write_transport_as(&self, text: &mut String, media: &Media<'_>, own: &Own, class: Class, setup: &str) {
+    fn write_transport_as(&self, text: &mut String, mid: &str, own: &Own, class: Class, setup: &str) {
         let Some(fingerprint) = own.fingerprint else { return };
         if self.offers_mux {
             let _ = write!(text, "a=rtcp-mux\r\n");
         }
         let _ = write!(text, "a=fingerprint:{fingerprint}\r\na=setup:{setup}\r\n");
         let (Some((fragment, password)), Class::WebRtc) = (&self.ice, class) else { return };
-        if let Some(mid) = media.values("mid").next() {
-            let _ = write!(text, "a=mid:{mid}\r\n");
-        }
-        let _ = write!(text, "a=ice-ufrag:{fragment}\r\na=ice-pwd:{password}\r\n");
+        let _ = write!(text, "a=mid:{mid}\r\na=ice-ufrag:{fragment}\r\na=ice-pwd:{password}\r\n");
         // One component of a host (RFC 8839 §5.1): the priority of RFC 8445 §5.1.2.1 with all preferences at their highest.
         let Own { address, port, .. } = own;
         let _ = write!(text, "a=candidate:1 1 UDP 2130706431 {address} {port} typ host\r\na=end-of-candidates\r\n");
@@ -326,6 +339,7 @@ pub(super) fn terms(
         formats,
         protection,
         dtls: None,
+        carrier: None,
         events: events_of(media),
         flow: flow_of(media).filter(|_| Class::of(session, media) == Some(Class::Link)),
     })

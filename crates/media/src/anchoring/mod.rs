@@ -4,6 +4,7 @@
 //! Codecs and their parameters pass as they are, and so do the numbers of payload types; directions and the order of streams too.
 //! Everything about the way there (addresses, candidates, keys, profiles) is each end's own. Streams that are not RTP are refused.
 
+mod bundle;
 mod conversion;
 mod line;
 
@@ -77,6 +78,8 @@ struct Side {
     /// What was written for it last, but for its version.
     written: String,
     lines: Vec<Line>,
+    /// Its streams that share the transport of the first of them.
+    shared: Vec<usize>,
 }
 
 impl Anchoring {
@@ -89,6 +92,7 @@ impl Anchoring {
             profile,
             written: String::new(),
             lines: Vec::new(),
+            shared: Vec::new(),
         };
         let [near_id, far_id] = session_ids;
         Anchoring { fingerprint: None, near: side(near, near_id), far: side(far, far_id), converts: false, open: None }
@@ -138,7 +142,7 @@ impl Anchoring {
     ///
     /// [`SdpError`] where it cannot be read.
     pub fn streams(text: &[u8]) -> Result<usize, SdpError> {
-        let session = Session::parse(text)?;
+        let session = bundle::read(text)?;
         let carried = session.media.iter().take(MAX_STREAMS).rposition(|media| Class::of(&session, media).is_some());
         Ok(carried.map_or(0, |last| last + 1))
     }
@@ -193,7 +197,7 @@ impl Anchoring {
     ///
     /// [`SdpError::NoAudio`] where no stream of it can be carried; all stays as it was.
     pub fn offer(&mut self, from: End, text: &[u8], fill: &mut dyn FnMut(&mut [u8])) -> Result<Vec<u8>, SdpError> {
-        let session = Session::parse(text)?;
+        let session = bundle::read(text)?;
         let (fingerprint, converts) = (self.fingerprint, self.converts);
         let is_link = self.side(from).flows.is_some();
         self.side(from).listen(&session);
@@ -201,6 +205,10 @@ impl Anchoring {
         let address = to.local.address;
         let mut body = String::new();
         let mut carried = 0;
+        // What shares a transport has its address from then on (RFC 8843 §7.2).
+        let first_port = to.shared.first().and_then(|first| to.ports.get(*first)).copied();
+        let (shared, sharable) = (to.shared.clone(), bundle::sharable(&session));
+        let mut mids = Vec::new();
         for (index, media) in session.media.iter().enumerate() {
             let flow = to.flow(index);
             let line = to.line(index);
@@ -210,8 +218,21 @@ impl Anchoring {
             match class.filter(|_| media.port != 0).zip(line) {
                 Some((_, (line, port))) => {
                     carried += 1;
+                    let port = first_port.filter(|_| shared.contains(&index)).unwrap_or(port);
+                    if line.is_offered_web()
+                        && sharable.contains(&index)
+                        && (shared.is_empty() || shared.contains(&index))
+                    {
+                        mids.push(line.mid(index));
+                    }
                     let extended = if converts { conversion::added(media) } else { media.clone() };
-                    line.write_offer(&mut body, &session, &extended, &Own { address, port, fingerprint, flow }, fill);
+                    line.write_offer(
+                        &mut body,
+                        &session,
+                        &extended,
+                        &Own { address, port, fingerprint, flow, index },
+                        fill,
+                    );
                 }
                 None => line::write_refused(&mut body, media),
             }
@@ -220,7 +241,7 @@ impl Anchoring {
         if carried == 0 && session.media.iter().any(|media| media.port != 0) {
             return Err(SdpError::NoAudio);
         }
-        let written = to.write(body, session.timing);
+        let written = to.write(body, &bundle::group(&mids), session.timing);
         self.open = Some(Offer { from, text: text.to_vec() });
         Ok(written)
     }
@@ -236,13 +257,20 @@ impl Anchoring {
         text: &[u8],
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(Vec<u8>, Agreed), SdpError> {
-        let answer = Session::parse(text)?;
+        let answer = bundle::read(text)?;
         let open = self.open.as_ref().filter(|open| open.from == from.other()).ok_or(SdpError::NoAudio)?;
         let offer_text = open.text.clone();
-        let offer = Session::parse(&offer_text)?;
+        let offer = bundle::read(&offer_text)?;
         let mut body = String::new();
         let (mut offerers, mut answerers, mut converted) = (Vec::new(), Vec::new(), Vec::new());
         let converts = self.converts;
+        let mut mids = Vec::new();
+        // The answerer has them together whom we have offered so; who offered has them together where it has offered so itself.
+        self.side(from).shared = bundle::shared(&answer);
+        let offered_together = bundle::shared(&offer);
+        let is_there = |index: &usize| answer.media.get(*index).is_some_and(|media| media.port != 0);
+        let together: Vec<usize> = offered_together.into_iter().filter(is_there).collect();
+        self.side(from.other()).shared = if together.len() < 2 { Vec::new() } else { together };
         for (index, offered) in offer.media.iter().enumerate() {
             let answered = answer.media.get(index).filter(|media| media.port != 0 && offered.port != 0);
             // What the answer is to who offered, where it names codecs that only we did.
@@ -266,12 +294,15 @@ impl Anchoring {
             if agreed.is_none() {
                 line::write_refused(&mut body, offered);
             }
+            if agreed.is_some() && self.side(from.other()).shared.contains(&index) {
+                mids.extend(bundle::mid(offered).map(str::to_owned));
+            }
             let (offerer, answerer) = agreed.unzip();
             offerers.push(offerer);
             answerers.push(answerer);
         }
         self.side(from).listen(&answer);
-        let written = self.side(from.other()).write(body, offer.timing);
+        let written = self.side(from.other()).write(body, &bundle::group(&mids), offer.timing);
         let agreed = match from {
             End::Near => Agreed { near: answerers, far: offerers, converted },
             End::Far => Agreed { near: offerers, far: answerers, converted },
@@ -300,20 +331,27 @@ impl Anchoring {
         let dtls = line.dtls_answered((answer, answered), theirs.is_some())?;
         let mut answerers_terms = line::terms((answer, answered), (offer, offered), theirs, is_ipv4)?;
         answerers_terms.dtls = dtls;
+        use_transport_of(&mut answerers_terms, index, &self.side(from).shared);
         let offerer = self.side(from.other());
         let address = offerer.local.address;
         let is_ipv4 = address.is_ipv4();
         let (is_link, flow) = (offerer.flows.is_some(), offerer.flow(index));
+        let first = offerer.shared.first().copied().filter(|_| offerer.shared.contains(&index));
+        let first_port = first.and_then(|first| offerer.ports.get(first)).copied();
+        let shared = offerer.shared.clone();
         let Some((line, port)) = offerer.line(index) else { return Ok(None) };
+        let port = first_port.unwrap_or(port);
         let class = Class::of(offer, offered).filter(|class| (*class == Class::Link) == is_link);
         let Some(class) = class else { return Ok(None) };
         let crypto = line.protection_offered(class, offered, fill);
         let protection = crypto.as_ref().map(|(_, protection)| protection.clone());
         let mut offerers_terms = line::terms((offer, offered), (answer, told), protection, is_ipv4)?;
         offerers_terms.dtls = line.dtls_offered(class, (offer, offered), fill);
+        let is_active = offerers_terms.dtls.as_ref().map(|dtls| dtls.is_active);
+        use_transport_of(&mut offerers_terms, index, &shared);
         line::write_answer(body, (answer, told), offered, port, crypto.map(|(line, _)| line));
-        if let Some(dtls) = &offerers_terms.dtls {
-            line.write_transport(body, offered, &Own { address, port, fingerprint, flow }, class, dtls.is_active);
+        if let Some(is_active) = is_active {
+            line.write_transport(body, offered, &Own { address, port, fingerprint, flow, index }, class, is_active);
         }
         line::write_flow(body, flow);
         Ok(Some((offerers_terms, answerers_terms)))
@@ -324,6 +362,14 @@ impl Anchoring {
             End::Near => &mut self.near,
             End::Far => &mut self.far,
         }
+    }
+}
+
+/// A stream that shares the transport of an earlier one has no way there of its own.
+fn use_transport_of(terms: &mut Terms, index: usize, shared: &[usize]) {
+    terms.carrier = shared.first().copied().filter(|first| *first != index && shared.contains(&index));
+    if terms.carrier.is_some() {
+        (terms.dtls, terms.remote, terms.remote_rtcp) = (None, None, None);
     }
 }
 
@@ -353,12 +399,14 @@ impl Side {
             let Some(class) = class else { continue };
             if let Some((line, _)) = self.line(index) {
                 line.spoken = Some((media.protocol.to_owned(), class));
+                line.called = bundle::mid(media).map(str::to_owned).or_else(|| line.called.take());
             }
         }
     }
 
     /// Completes a description; one that says something new gets a new version (RFC 3264 §8).
-    fn write(&mut self, body: String, timing: &str) -> Vec<u8> {
+    fn write(&mut self, body: String, group: &str, timing: &str) -> Vec<u8> {
+        let body = [group, &body].concat();
         if self.written != body {
             self.local.version += 1;
         }
@@ -376,6 +424,8 @@ struct Own {
     port: u16,
     fingerprint: Option<Fingerprint>,
     flow: Option<u64>,
+    /// The place of the stream.
+    index: usize,
 }
 
 /// Our keys of a stream, one for each suite, made when they are first needed and kept for the whole call.

@@ -435,3 +435,68 @@ fn only_another_node_is_understood_by_its_flow() {
     assert_eq!((near.flow, near.remote, near.sends), (Some(44), None, true), "the zero address is no hold there");
     assert_eq!(agreed.far[0].as_ref().unwrap().flow, None);
 }
+
+/// A browser with a camera: sound and pictures over one transport.
+fn filming(setup: &str, video: &str) -> String {
+    let sound = browser(setup).replace("a=group:BUNDLE 0\r\n", "a=group:BUNDLE 0 eye\r\n");
+    format!(
+        "{sound}m=video {video} UDP/TLS/RTP/SAVPF 96 97\r\na=mid:eye\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\n\
+         a=fmtp:97 apt=96\r\na=rtcp-fb:96 nack pli\r\na=rtcp-fb:96 ccm fir\r\na=ssrc-group:FID 70 71\r\na=ssrc:70 cname:x\r\n\
+         a=ice-ufrag:theirs\r\na=ice-pwd:0123456789012345678901\r\na=setup:{setup}\r\na=rtcp-mux\r\na=sendrecv\r\n"
+    )
+}
+
+#[test]
+fn sound_and_pictures_of_a_browser_go_over_one_transport_each_way_round() {
+    for video in ["9", "0"] {
+        let mut call = with_fingerprint(Profile::WebRtc);
+        // With no port of its own (RFC 8843 §6) it is there all the same.
+        let only = if video == "0" { "a=bundle-only\r\n" } else { "" };
+        let offered = call.offer(End::Near, &(filming("actpass", video) + only));
+        assert!(offered.contains("a=group:BUNDLE 0 1\r\n") && offered.contains("a=mid:1\r\n"), "{offered}");
+        assert!(offered.contains("m=audio 17000 ") && offered.contains("m=video 17002 "), "{offered}");
+        for passed in ["a=rtcp-fb:96 nack pli", "a=rtcp-fb:96 ccm fir", "a=ssrc-group:FID 70 71", "a=fmtp:97 apt=96"] {
+            assert!(offered.contains(passed), "{passed}: {offered}");
+        }
+        // The other one calls its streams as it was told.
+        let answer = filming("active", "9").replace("BUNDLE 0 eye", "BUNDLE 0 1").replace("mid:eye", "mid:1");
+        let (answered, agreed) = call.answer(End::Far, &answer);
+        assert!(answered.contains("a=group:BUNDLE 0 eye\r\n") && answered.contains("a=mid:eye\r\n"), "{answered}");
+        assert!(answered.contains("m=audio 16000 ") && answered.contains("m=video 16000 "), "{answered}");
+        for terms in [&agreed.near, &agreed.far] {
+            let [Some(sound), Some(pictures)] = &terms[..] else { panic!("{terms:?}") };
+            assert!(sound.carrier.is_none() && sound.dtls.is_some());
+            assert!(pictures.carrier == Some(0) && pictures.dtls.is_none() && pictures.sends);
+        }
+        // From then on it has one address (RFC 8843 §7.2).
+        let again = call.offer(End::Near, &filming("actpass", "9"));
+        assert!(again.contains("m=audio 17000 ") && again.contains("m=video 17000 "), "{again}");
+    }
+}
+
+#[test]
+fn a_browser_that_wants_a_transport_for_each_stream_and_phones_get_one_for_each() {
+    let mut call = with_fingerprint(Profile::WebRtc);
+    call.offer(End::Near, &filming("actpass", "9").replace("a=group:BUNDLE 0 eye\r\n", ""));
+    let answer = filming("active", "9").replace("a=group:BUNDLE 0 eye\r\n", "");
+    let (answered, agreed) = call.answer(End::Far, &answer);
+    assert!(!answered.contains("BUNDLE") && answered.contains("m=video 16002 "), "{answered}");
+    assert!(
+        agreed.near.iter().chain(&agreed.far).flatten().all(|terms| terms.carrier.is_none() && terms.dtls.is_some())
+    );
+
+    // Two streams that number their codecs alike cannot be told apart.
+    let mut call = with_fingerprint(Profile::WebRtc);
+    let phone = plain("192.0.2.5", "m=video 4002 RTP/AVP 101\r\na=rtpmap:101 VP8/90000\r\n");
+    let offered = call.offer(End::Near, &phone);
+    assert!(!offered.contains("BUNDLE") && offered.contains("m=video 17002 "), "{offered}");
+}
+
+#[test]
+fn where_one_stream_of_two_is_refused_the_other_has_its_own_transport() {
+    let mut call = with_fingerprint(Profile::Optional);
+    call.offer(End::Near, &filming("actpass", "9"));
+    let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", "m=video 0 RTP/AVP 96\r\n"));
+    assert!(!answered.contains("BUNDLE") && answered.contains("m=video 0 "), "{answered}");
+    assert!(agreed.near[0].as_ref().unwrap().dtls.is_some() && agreed.near[1].is_none());
+}

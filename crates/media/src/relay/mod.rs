@@ -259,8 +259,53 @@ impl Relay {
             return;
         }
         let from = From::Address(source);
+        if self.side(port.end).is_shared(port.stream) {
+            self.take_shared(now, Port { is_rtcp, ..port }, from, datagram);
+            return;
+        }
+        let Some(stream) = self.side(port.end).streams.get_mut(port.stream) else { return };
         let taken = if is_rtcp { stream.take_rtcp(now, from, datagram) } else { stream.take_rtp(now, from, datagram) };
         self.pass(now, Port { is_rtcp, ..port }, taken);
+    }
+
+    /// Takes a packet that came by a transport which several streams share, or would.
+    fn take_shared(&mut self, now: Instant, port: Port, from: From, datagram: &[u8]) {
+        let Some(stream) = self.side(port.end).streams.get_mut(port.stream).filter(|stream| stream.carrier().is_none())
+        else {
+            // Nothing comes to a port whose stream is elsewhere.
+            return;
+        };
+        let Some(opened) = stream.open(now, from, port.is_rtcp, datagram) else { return };
+        let number = self.stream_of(port, &opened);
+        let Some(stream) = self.side(port.end).streams.get_mut(number) else { return };
+        let taken = stream.take_opened(now, port.is_rtcp, opened);
+        self.pass(now, Port { stream: number, ..port }, taken);
+    }
+
+    /// Which of the streams that share a transport a packet is of: sound and pictures by their payload types, reports by whom they are from
+    /// or about.
+    fn stream_of(&self, port: Port, packet: &[u8]) -> usize {
+        let (own, other) = match port.end {
+            End::Near => (&self.near, &self.far),
+            End::Far => (&self.far, &self.near),
+        };
+        let shares = |number: &usize| {
+            let carrier = own.streams.get(*number).and_then(Stream::carrier);
+            *number == port.stream || carrier == Some(port.stream)
+        };
+        let mut numbers = (0..own.streams.len()).filter(shares);
+        let found = if port.is_rtcp {
+            let named = named_sources(packet);
+            numbers.find(|number| {
+                let is_source = |side: &Side, ssrc: &u32| side.streams.get(*number).is_some_and(|s| s.is_source(*ssrc));
+                named.first().is_some_and(|ssrc| is_source(own, ssrc))
+                    || named.iter().any(|ssrc| is_source(other, ssrc))
+            })
+        } else {
+            let payload_type = packet.get(1).map(|byte| byte & 0x7f).unwrap_or_default();
+            numbers.find(|number| own.streams.get(*number).is_some_and(|stream| stream.speaks(payload_type)))
+        };
+        found.unwrap_or(port.stream)
     }
 
     /// Takes a packet that came by our flow of a stream, from the node that is this end.
@@ -291,9 +336,19 @@ impl Relay {
 
     fn give(&mut self, now: Instant, to: Port, taken: Taken) {
         let Some(other) = self.side(to.end).streams.get_mut(to.stream) else { return };
-        let is_rtcp = to.is_rtcp && !other.is_muxed();
-        let given = other.give(now, taken);
-        self.transmit(Port { is_rtcp, ..to }, given);
+        if let Some(taken) = other.prepare(now, taken) {
+            self.send(now, to, taken);
+        }
+    }
+
+    /// Sends a packet to an end, by the transport of its stream.
+    fn send(&mut self, now: Instant, to: Port, taken: Taken) {
+        let side = self.side(to.end);
+        let carrier = side.streams.get(to.stream).and_then(Stream::carrier).unwrap_or(to.stream);
+        let Some(carrying) = side.streams.get_mut(carrier) else { return };
+        let is_rtcp = to.is_rtcp && !carrying.is_muxed();
+        let sent = carrying.send(now, taken);
+        self.transmit(Port { is_rtcp, stream: carrier, ..to }, sent);
     }
 
     fn transmit(&mut self, from: Port, given: Option<(Towards, Vec<u8>)>) {
@@ -342,8 +397,10 @@ impl Relay {
                 self.transmits.extend(sent.map(|setup| setup.from(end, number)));
                 dialled.push((Port { end, stream: number, is_rtcp: false }, stream.dial(now)));
             }
-            for (port, packet) in dialled {
-                self.transmit(port, packet);
+            for (port, digit) in dialled {
+                if let Some(digit) = digit {
+                    self.send(now, port, digit);
+                }
             }
         }
         self.play(now);
@@ -422,7 +479,26 @@ impl Setup {
     }
 }
 
+/// The sources that a compound packet names where reports and wishes name them first: who sends, and whom it is about (RFC 3550 §6.4, RFC 4585
+/// §6.1).
+fn named_sources(packet: &[u8]) -> Vec<u32> {
+    let at = |place: usize| Some(u32::from_be_bytes(*packet.get(place..)?.first_chunk::<4>()?));
+    let about = match packet.get(1) {
+        Some(200) => at(28),
+        Some(_) => at(8),
+        None => None,
+    };
+    at(4).into_iter().chain(about).collect()
+}
+
 impl Side {
+    /// Whether a stream's transport is not its own alone.
+    fn is_shared(&self, stream: usize) -> bool {
+        let carriers = self.streams.iter().filter_map(Stream::carrier);
+        let is_carrier = carriers.into_iter().any(|carrier| carrier == stream);
+        is_carrier || self.streams.get(stream).is_some_and(|stream| stream.carrier().is_some())
+    }
+
     fn is_within_rate(&mut self, now: Instant) -> bool {
         let (since, count) = &mut self.counted;
         if now.saturating_duration_since(*since) >= Duration::from_secs(1) {

@@ -16,6 +16,9 @@ use crate::srtp::{MasterKey, Opener, Sealer, SrtpError};
 /// Clock rate where the description names none: that of telephony, and of every static audio payload type a phone would use.
 pub const DEFAULT_CLOCK_RATE: u32 = 8000;
 
+/// Sources remembered of a stream: a camera in three sizes with repairs has six.
+const MAX_SOURCES: usize = 8;
+
 /// How long is sent to an end of which no check has come: it renews its consent every five seconds (RFC 7675 §5.1).
 const CONSENT: Duration = Duration::from_secs(30);
 
@@ -36,6 +39,8 @@ pub struct Terms {
     pub dtls: Option<DtlsTerms>,
     /// Where it is another node: the flow by which that takes the stream (see [`crate::roq`]). What comes by our own flow is from there.
     pub flow: Option<u64>,
+    /// The stream whose transport this one shares (RFC 8843); it has no way there of its own then.
+    pub carrier: Option<usize>,
     /// By which payload type it takes telephone events, and at which rate (RFC 4733), if it said so itself.
     pub events: Option<(u8, u32)>,
 }
@@ -131,6 +136,8 @@ pub(super) struct Stream {
     checked: Option<(SocketAddr, Instant)>,
     is_nominated: bool,
     pub(super) meter: Meter,
+    /// Who has sent in it, the newest last.
+    sources: Vec<u32>,
     /// What puts digits into what is sent there, once there was one.
     pub(super) dialer: Option<Box<Dialer>>,
 }
@@ -190,7 +197,16 @@ impl Component {
 impl Stream {
     pub(super) fn new(now: Instant) -> Stream {
         let (rtp, rtcp) = (Component::new(now), Component::new(now));
-        Stream { terms: None, rtp, rtcp, checked: None, is_nominated: false, meter: Meter::default(), dialer: None }
+        Stream {
+            terms: None,
+            rtp,
+            rtcp,
+            checked: None,
+            is_nominated: false,
+            meter: Meter::default(),
+            sources: Vec::new(),
+            dialer: None,
+        }
     }
 
     /// Takes what was agreed. Keys that stay keep their counters, so that no key stream is used twice and nothing is played again.
@@ -375,6 +391,66 @@ impl Stream {
         }
     }
 
+    /// The stream whose transport it shares.
+    pub(super) fn carrier(&self) -> Option<usize> {
+        self.terms.as_ref()?.carrier
+    }
+
+    /// Whether this end speaks by that payload type in it.
+    pub(super) fn speaks(&self, payload_type: u8) -> bool {
+        self.terms.as_ref().is_some_and(|terms| terms.formats.iter().any(|format| format.payload_type == payload_type))
+    }
+
+    /// Whether that source has sent in it.
+    pub(super) fn is_source(&self, ssrc: u32) -> bool {
+        self.sources.contains(&ssrc)
+    }
+
+    fn remember(&mut self, ssrc: u32) {
+        if self.sources.last() != Some(&ssrc) {
+            self.sources.retain(|known| *known != ssrc);
+            if self.sources.len() >= MAX_SOURCES {
+                self.sources.remove(0);
+            }
+            self.sources.push(ssrc);
+        }
+    }
+
+    /// Takes a packet that came by the transport which several streams share, out of its protection. Whose it is, it says itself.
+    pub(super) fn open(&mut self, now: Instant, from: From, is_rtcp: bool, datagram: &[u8]) -> Option<Vec<u8>> {
+        let opener = self.rtp.opener.as_mut()?;
+        let opened = if is_rtcp { opener.open_rtcp(datagram) } else { opener.open_rtp(datagram) };
+        let opened = count_forged(&mut self.meter, opened)?;
+        let ssrc = if is_rtcp { rtcp_source(&opened)? } else { Packet::parse(&opened).ok()?.ssrc };
+        let latch = if is_rtcp { &mut self.rtcp.latch } else { &mut self.rtp.latch };
+        Self::admits(latch, now, from, None, ssrc, true).then_some(opened)
+    }
+
+    /// Takes a packet of its own that came by another one's transport.
+    pub(super) fn take_opened(&mut self, now: Instant, is_rtcp: bool, opened: Vec<u8>) -> Option<Taken> {
+        if is_rtcp {
+            let reports = reports(&opened)?;
+            self.hear(now, &reports);
+            return Some(Taken::Rtcp(opened));
+        }
+        let terms = self.terms.as_ref().filter(|terms| terms.sends)?;
+        let packet = Packet::parse(&opened).ok()?;
+        let format = *terms.formats.iter().find(|format| format.payload_type == packet.payload_type)?;
+        self.meter.on_rtp(now, packet.ssrc, packet.sequence_number, packet.timestamp, format);
+        self.remember(packet.ssrc);
+        Some(Taken::Rtp(opened))
+    }
+
+    fn hear(&mut self, now: Instant, reports: &[Report]) {
+        for report in reports {
+            match report {
+                Report::Receiver(block) => self.meter.on_report(now, block),
+                Report::Voip(metrics) => self.meter.on_metrics(*metrics),
+                Report::Sender { .. } => {}
+            }
+        }
+    }
+
     pub(super) fn is_agreed(&self) -> bool {
         self.terms.is_some()
     }
@@ -394,7 +470,9 @@ impl Stream {
         if !Self::admits(&mut self.rtp.latch, now, from, terms.flow, packet.ssrc, opened.is_some()) {
             return None;
         }
-        self.meter.on_rtp(now, packet.ssrc, packet.sequence_number, packet.timestamp, format);
+        let ssrc = packet.ssrc;
+        self.meter.on_rtp(now, ssrc, packet.sequence_number, packet.timestamp, format);
+        self.remember(ssrc);
         Some(Taken::Rtp(opened.unwrap_or_else(|| datagram.to_vec())))
     }
 
@@ -417,20 +495,14 @@ impl Stream {
             None => None,
         };
         let packet = opened.as_deref().unwrap_or(datagram);
-        let [_, _, _, _, s0, s1, s2, s3] = *packet.first_chunk::<8>()?;
-        let ssrc = u32::from_be_bytes([s0, s1, s2, s3]);
+        let ssrc = rtcp_source(packet)?;
         let reports = reports(packet)?;
         if !Self::admits(&mut self.rtcp.latch, now, from, flow, ssrc, opened.is_some()) {
             return None;
         }
-        for report in &reports {
-            match report {
-                Report::Receiver(block) => self.meter.on_report(now, block),
-                Report::Voip(metrics) => self.meter.on_metrics(*metrics),
-                Report::Sender { .. } => {}
-            }
-        }
-        Some(Taken::Rtcp(opened.unwrap_or_else(|| datagram.to_vec())))
+        let packet = opened.unwrap_or_else(|| datagram.to_vec());
+        self.hear(now, &reports);
+        Some(Taken::Rtcp(packet))
     }
 
     /// By which payload type this end takes telephone events, and at which rate.
@@ -441,25 +513,32 @@ impl Stream {
             .events
     }
 
-    /// Prepares a packet of the other end's for this one.
-    pub(super) fn give(&mut self, now: Instant, mut taken: Taken) -> Option<(Towards, Vec<u8>)> {
-        if let (Some(dialer), Taken::Rtp(packet)) = (&mut self.dialer, &mut taken)
-            && !dialer.pass(now, packet)
-        {
-            return None;
+    /// Looks at a packet of the other end's that is on its way to this one; `None` where it is left out.
+    pub(super) fn prepare(&mut self, now: Instant, mut taken: Taken) -> Option<Taken> {
+        match &mut taken {
+            Taken::Rtp(packet) => {
+                if self.dialer.as_mut().is_some_and(|dialer| !dialer.pass(now, packet)) {
+                    return None;
+                }
+            }
+            Taken::Rtcp(packet) => {
+                for report in reports(packet).iter().flatten() {
+                    self.meter.on_passed(now, report);
+                }
+            }
         }
-        self.send(now, taken)
+        Some(taken)
     }
 
     /// The packet of a digit that is due.
-    pub(super) fn dial(&mut self, now: Instant) -> Option<(Towards, Vec<u8>)> {
+    pub(super) fn dial(&mut self, now: Instant) -> Option<Taken> {
         let events = self.events();
-        let dialer = self.dialer.as_mut()?;
-        let packet = dialer.handle_timeout(now, events.unwrap_or_default())?;
-        events.and_then(|_| self.send(now, Taken::Rtp(packet)))
+        let packet = self.dialer.as_mut()?.handle_timeout(now, events.unwrap_or_default())?;
+        events.map(|_| Taken::Rtp(packet))
     }
 
-    fn send(&mut self, now: Instant, taken: Taken) -> Option<(Towards, Vec<u8>)> {
+    /// Protects a packet for this end, and says where it goes.
+    pub(super) fn send(&mut self, now: Instant, taken: Taken) -> Option<(Towards, Vec<u8>)> {
         let (uses_ice, is_muxed, shares_keys) = (self.uses_ice(), self.is_muxed(), self.shares_keys());
         let terms = self.terms.as_ref()?;
         let (is_by_handshake, flow) = (terms.dtls.is_some(), terms.flow);
@@ -475,20 +554,20 @@ impl Stream {
         }
         let packet = match (taken, sealer) {
             (Taken::Rtp(packet), Some(sealer)) => sealer.seal_rtp(&packet).ok()?,
-            (Taken::Rtcp(packet), sealer) => {
-                let sealed = match sealer {
-                    Some(sealer) => Some(sealer.seal_rtcp(&packet).ok()?),
-                    None => None,
-                };
-                for report in reports(&packet).iter().flatten() {
-                    self.meter.on_passed(now, report);
-                }
-                sealed.unwrap_or(packet)
-            }
+            (Taken::Rtcp(packet), sealer) => match sealer {
+                Some(sealer) => sealer.seal_rtcp(&packet).ok()?,
+                None => packet,
+            },
             (Taken::Rtp(packet), None) => packet,
         };
         Some((destination, packet))
     }
+}
+
+/// Who has sent a compound packet.
+fn rtcp_source(packet: &[u8]) -> Option<u32> {
+    let [_, _, _, _, s0, s1, s2, s3] = *packet.first_chunk::<8>()?;
+    Some(u32::from_be_bytes([s0, s1, s2, s3]))
 }
 
 /// What is not authentic is dropped and counted, and nothing else comes of it (threat 21 of the design).

@@ -29,6 +29,7 @@ fn terms(address: &str, protection: Option<Protection>) -> Terms {
         dtls: None,
         flow: None,
         events: None,
+        carrier: None,
     }
 }
 
@@ -294,6 +295,73 @@ fn a_browser_proves_itself_and_talks_to_a_phone_over_one_port() {
     assert_eq!(call.pass(FAR, BOB, &packet(4, 8)), None, "it does not say any more that it wants this");
     assert_eq!(browse(&mut call, BROWSER, &stun::request(USER, PASSWORD, false)).len(), 1);
     assert!(call.pass(FAR, BOB, &packet(5, 8)).is_some());
+}
+
+/// The browser proves itself; returns what it seals with, and opens with.
+fn prove(call: &mut Call, browser: &mut dtls::Dtls) -> (Sealer, Opener) {
+    assert_eq!(browse(call, BROWSER, &stun::request(USER, PASSWORD, true)).len(), 1);
+    for _ in 0..10 {
+        for datagram in browser.take_outgoing() {
+            for back in browse(call, BROWSER, &datagram) {
+                browser.handle_input(call.now, &back);
+            }
+        }
+    }
+    let keys = browser.keys().unwrap();
+    (Sealer::new(&keys.ours), Opener::new(&keys.theirs))
+}
+
+#[test]
+fn sound_and_pictures_over_one_transport_are_told_apart_both_ways() {
+    let (own, certificate) = (identity(), identity());
+    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true));
+    let now = Instant::now();
+    let mut call = Call { relay: Relay::identified(now, Some(Arc::new(own))), now };
+    let ice = IceTerms { username: USER.to_owned(), password: PASSWORD.to_owned() };
+    let dtls = DtlsTerms { ice: Some(ice), is_muxed: true, ..handshake(&certificate, false) };
+    let web = || Terms { remote: None, remote_rtcp: None, ..terms(ALICE, None) };
+    let video = vec![Format::new(96, 90_000)];
+    let near = vec![
+        Some(Terms { dtls: Some(dtls), ..web() }),
+        Some(Terms { carrier: Some(0), formats: video.clone(), ..web() }),
+    ];
+    let bobs_video = "192.0.2.6:5010";
+    let far = vec![Some(terms(BOB, None)), Some(Terms { formats: video, ..terms(bobs_video, None) })];
+    call.relay.handle_terms(now, End::Near, near, None);
+    call.relay.handle_terms(now, End::Far, far, None);
+    let (mut sealer, mut opener) = prove(&mut call, &mut browser);
+
+    let picture = |number, ssrc| {
+        let parsed = Packet { marker: false, payload_type: 96, sequence_number: number, timestamp: 9, ssrc, payload: b"frame" };
+        parsed.to_bytes()
+    };
+    let far_video = Port { stream: 1, ..FAR };
+    let rtcp_of = |port: Port| Port { is_rtcp: true, ..port };
+    let sealed = sealer.seal_rtp(&packet(1, 7)).unwrap();
+    assert_eq!(call.pass(NEAR, BROWSER, &sealed), Some((FAR, BOB.to_owned(), packet(1, 7))));
+    let sealed = sealer.seal_rtp(&picture(1, 70)).unwrap();
+    assert_eq!(call.pass(NEAR, BROWSER, &sealed), Some((far_video, bobs_video.to_owned(), picture(1, 70))));
+    // What is not authentic is neither's, and to the port of a stream that is elsewhere nothing comes.
+    assert_eq!(call.pass(NEAR, BROWSER, &picture(2, 70)), None);
+    let sealed = sealer.seal_rtp(&picture(3, 70)).unwrap();
+    assert_eq!(call.pass(Port { stream: 1, ..NEAR }, BROWSER, &sealed), None);
+    assert_eq!(call.pass(Port { stream: 1, ..NEAR }, BROWSER, &picture(3, 70)), None);
+
+    // The other way all goes by the one port.
+    let (port, to, sealed) = call.pass(FAR, BOB, &packet(3, 8)).unwrap();
+    assert_eq!((port, to.as_str(), opener.open_rtp(&sealed).unwrap()), (NEAR, BROWSER, packet(3, 8)));
+    let (port, to, sealed) = call.pass(far_video, bobs_video, &picture(5, 80)).unwrap();
+    assert_eq!((port, to.as_str(), opener.open_rtp(&sealed).unwrap()), (NEAR, BROWSER, picture(5, 80)));
+
+    // Reports are of the stream of whom they are from; a wish for a picture (RFC 4585 §6.3.1) is about bob's camera.
+    let sealed = sealer.seal_rtcp(&report(70)).unwrap();
+    assert_eq!(call.pass(NEAR, BROWSER, &sealed).unwrap().0, rtcp_of(far_video));
+    let sealed = sealer.seal_rtcp(&report(7)).unwrap();
+    assert_eq!(call.pass(NEAR, BROWSER, &sealed).unwrap().0, rtcp_of(FAR));
+    let wish = [&[0x81, 206, 0, 2][..], &1_u32.to_be_bytes(), &80_u32.to_be_bytes()].concat();
+    let sealed = sealer.seal_rtcp(&wish).unwrap();
+    let (port, to, passed) = call.pass(NEAR, BROWSER, &sealed).unwrap();
+    assert_eq!((port, to.as_str(), passed), (rtcp_of(far_video), "192.0.2.6:5011", wish));
 }
 
 #[test]
