@@ -18,7 +18,7 @@ FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 # The phones, servers and tools that the tests drive, as program:package.
 TOOLS := ip:iproute2 nft:nftables baresip:baresip-core sipp:sip-tester chromium:chromium node:nodejs npm:npm svmap:sipvicious dnsmasq:dnsmasq-base \
-	kamailio:kamailio exim4:exim4-daemon-light
+	kamailio:kamailio exim4:exim4-daemon-light turnutils_uclient:coturn
 # Outside of root, packages are installed through sudo.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo,)
 DENY_VERSION := 0.20.2
@@ -71,7 +71,7 @@ test: test-tools test-web test-page build ## Install what the tests need, then r
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked $(ONLY)
 
 test-tools: ## Install the phones that the tests drive (Debian, Ubuntu)
-	@# Their packages start a Kamailio and a mail server on ports that others want; the tests start their own. A mail server that is
+	@# Their packages start a Kamailio, a TURN server and a mail server on ports that others want; the tests start their own. A mail server that is
 	@# there already is not removed for this one: nothing is installed then.
 	@missing=(); PATH="$$PATH:/usr/sbin"; \
 	for tool in $(TOOLS); do command -v "$${tool%%:*}" > /dev/null || missing+=("$${tool##*:}"); done; \
@@ -82,6 +82,7 @@ test-tools: ## Install the phones that the tests drive (Debian, Ubuntu)
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-remove --no-install-recommends "$${missing[@]}" || { \
 			echo "hint: where Exim would take the place of another mail server, run the tests in a container"; exit 1; }; \
 		case " $${missing[*]} " in *" kamailio "*) $(SUDO) systemctl disable --now --quiet kamailio 2> /dev/null || true;; esac; \
+		case " $${missing[*]} " in *" coturn "*) $(SUDO) systemctl disable --now --quiet coturn 2> /dev/null || true;; esac; \
 		case " $${missing[*]} " in *" exim4-daemon-light "*) $(SUDO) systemctl disable --now --quiet exim4 2> /dev/null || true;; esac; \
 	fi
 

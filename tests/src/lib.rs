@@ -17,6 +17,7 @@
 //! | [`tone`] | making a sine tone and finding it in a recording |
 //! | [`wire`], [`web_socket`] | bytes over TCP and TLS, frames over WebSocket, with every mistake a test wants |
 //! | [`crowd`], [`statistics`] | thousands of sources; whether two sets of times differ |
+//! | [`turn`] | STUN and TURN on the wire, with mistakes, and coturn's client, without |
 //! | [`lan`] | hosts on a bridge of the test's own, whose addresses change |
 //! | [`ports`], [`wait`] | ports no other test uses; waiting for a condition, never for a time |
 //!
@@ -49,6 +50,7 @@ pub mod shaper;
 pub mod sipp;
 pub mod statistics;
 pub mod tone;
+pub mod turn;
 pub mod voice;
 pub mod wait;
 pub mod web_socket;

@@ -20,6 +20,8 @@ pub mod sdes;
 pub mod sdp;
 pub mod sound;
 pub mod srtp;
+pub mod stun;
 pub mod talk;
 pub mod transcode;
+pub mod turn;
 pub mod wav;

@@ -16,6 +16,8 @@ mod media_packet;
 mod sdp;
 #[path = "../../../fuzz/checks/transcode.rs"]
 mod transcode;
+#[path = "../../../fuzz/checks/turn.rs"]
+mod turn;
 #[path = "../../../fuzz/checks/wav.rs"]
 mod wav;
 
@@ -59,6 +61,11 @@ fn digits_of_the_corpus_hold() {
 #[test]
 fn converted_streams_of_the_corpus_hold() {
     replay("transcode", transcode::check);
+}
+
+#[test]
+fn messages_to_the_turn_server_in_the_corpus_hold() {
+    replay("turn", turn::check);
 }
 
 #[test]

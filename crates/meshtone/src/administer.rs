@@ -7,7 +7,7 @@ use meshtone_node::Algorithm;
 use meshtone_node::account::{Accounts, Changes, Credentials, system_random};
 use meshtone_node::control::{
     AuthorityStatus, CertificateList, Contradiction, Heard, Invite, MediaUse, NewInvite, NewUser, PageKey, Sound,
-    Status, TrunkStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
+    Status, TrunkStatus, TurnStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
 };
 use meshtone_node::enrol;
 use meshtone_node::store::Store;
@@ -369,6 +369,7 @@ fn status_text(status: &Status) -> String {
             .collect();
         sections.push(section("calls that were carried", ["from", "to", "ended", "lasted", "sound"], &rows));
     }
+    sections.extend(status.turn.as_ref().map(turn_text));
     if !status.trunks.is_empty() {
         sections.push(trunks_text(&status.trunks));
     }
@@ -475,6 +476,33 @@ fn role(status: &Status) -> String {
     text
 }
 
+/// Who is relayed, and where.
+fn turn_text(turn: &TurnStatus) -> String {
+    let places: Vec<String> = turn.listeners.iter().map(|one| format!("{} {}", one.over, one.at)).collect();
+    let rows: Vec<[String; 2]> =
+        turn.users.iter().map(|row| [printable(&row.user), row.allocations.to_string()]).collect();
+    let mut text = section("relayed by TURN", ["user", "allocations"], &rows);
+    text += &format!("\n{} at {}; {} relayed", turn.state, places.join(", "), size(turn.relayed_bytes));
+    if turn.held_back_bytes > 0 {
+        text += &format!(", {} dropped beyond somebody's share", size(turn.held_back_bytes));
+    }
+    if turn.refused > 0 {
+        text += &format!(", {} requests refused", turn.refused);
+    }
+    if turn.state != "relaying" {
+        text += "\nhint: look at the node's log, and start it anew";
+    }
+    text
+}
+
+/// So many bytes, for people.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
+        _ => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
+    }
+}
+
 fn trunks_text(trunks: &[TrunkStatus]) -> String {
     let rows: Vec<[String; 4]> = trunks
         .iter()
@@ -537,6 +565,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             uptime_s: 61,
             links: vec![],
+            turn: None,
             registrations: vec![Registration {
                 address: "bob@example.org".to_owned(),
                 contact: "sip:bob\u{1b}@192.0.2.1".to_owned(),

@@ -60,6 +60,11 @@ pub(crate) enum Command {
     Call(Box<CallOptions>),
     /// Open the node's page as whoever runs it: prints its address with a key that is good once, for an hour
     Page(PageOptions),
+    /// Print a login for the node's TURN server that is good for an hour, as JSON
+    TurnCredentials {
+        /// The user's name
+        user: String,
+    },
     /// Show how the running node stands
     Status(StatusOptions),
     /// Show the versions of program, link protocol and data folder
@@ -87,6 +92,19 @@ pub(crate) struct RunOptions {
     /// Addresses for the same over TLS [default: 0.0.0.0:8443, or none when --sip is given]
     #[arg(long, env = "MESHTONE_WSS", value_name = "ADDR", value_delimiter = ',')]
     pub(crate) wss: Vec<SocketAddr>,
+
+    /// Addresses for STUN and TURN, each over UDP and TCP: phones and browsers that nothing reaches directly are reached through
+    /// this node [default: 0.0.0.0:3478, or none when --sip is given]
+    #[arg(long, env = "MESHTONE_TURN", value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) turn: Vec<SocketAddr>,
+
+    /// Addresses for TURN over TLS [default: 0.0.0.0:5349, or none when --sip is given]
+    #[arg(long, env = "MESHTONE_TURNS", value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) turns: Vec<SocketAddr>,
+
+    /// First and last port of relayed addresses [default: 49152-65535]
+    #[arg(long, env = "MESHTONE_TURN_PORTS", value_name = "A-B")]
+    pub(crate) turn_ports: Option<PortRange>,
 
     /// Web sites, such as https://example.org, whose pages may connect over WebSocket; this host's own may anyway
     #[arg(long, env = "MESHTONE_WS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]

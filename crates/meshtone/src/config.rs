@@ -19,9 +19,10 @@ use crate::command::{OverlayRole, PortRange};
 use crate::failure::Failure;
 use crate::outside::{self, OutsideKeys};
 use crate::trunk;
+use crate::turn::{self, Turn};
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 27] = [
     "data",
     "domain",
     "sip",
@@ -48,6 +49,7 @@ const KEYS: [&str; 26] = [
     "first_stage",
     "media",
     "page",
+    "turn",
 ];
 
 /// What the file says.
@@ -73,6 +75,7 @@ pub(crate) struct Settings {
     pub(crate) role: Option<OverlayRole>,
     pub(crate) rtp_ports: Option<PortRange>,
     pub(crate) anchor: AnchorRules,
+    pub(crate) turn: Turn,
     pub(crate) join: Option<String>,
     pub(crate) log: Option<String>,
     pub(crate) outside: Outside,
@@ -112,6 +115,7 @@ struct File {
     first_stage: Option<FirstStageTable>,
     media: Option<MediaTable>,
     page: Option<PageTable>,
+    turn: Option<turn::Table>,
 }
 
 /// The table `[page]`.
@@ -320,6 +324,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
             .media
             .map_or_else(|| Ok(AnchorRules::default()), MediaTable::read)
             .map_err(|(what, hint)| wrong(format!("`media`: {what}"), hint))?,
+        turn: file.turn.unwrap_or_default().read().map_err(|(what, hint)| wrong(format!("`turn`: {what}"), hint))?,
         join: file.join,
         log: file.log,
         trusted_sources: trusted.map_err(|why| {
@@ -489,6 +494,7 @@ mod tests {
             "[media]\nanchor = \"perhaps\"",
             "[media.users]\nalice = \"perhaps\"",
             "[media]\nrelay = true",
+            "[turn]\nlisten = [\"a\"]",
             "[first_stage]\nservers = []",
             "[first_stage]\nservers = [\"sbc\"]",
             "[first_stage]\nservers = [\"192.0.2.1:5060\"]\nspread = \"evenly\"",

@@ -76,6 +76,9 @@ impl From<StartError> for Failure {
             StartError::Listen { .. } => {
                 "is another program using it? name another address with --sip, --tls, --ws or --wss"
             }
+            StartError::ListenTurn { .. } => {
+                "is another program using it, such as coturn? name another address with --turn or --turns"
+            }
             StartError::Certificate(_) => {
                 "give --tls-cert and --tls-key PEM files that belong together, or neither: the node makes its own then"
             }

@@ -14,6 +14,7 @@ mod outside;
 mod people;
 mod run;
 mod trunk;
+mod turn;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Restore(options) => backup::restore(&data, &options),
         Command::Call(options) => call::call(&data, *options),
         Command::Page(options) => administer::page(&data, options.json),
+        Command::TurnCredentials { user } => turn::credentials(&data, &user),
         Command::Status(options) => administer::status(&data, options.json),
         Command::Version => {
             output::print(&command::long_version());

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use meshtone_node::{Config, Node, RoleChoice, Summary};
+use meshtone_node::{Config, Node, RoleChoice, Summary, turn};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -20,7 +20,12 @@ const DEFAULT_TLS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::U
 const DEFAULT_WS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_WSS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
 const DEFAULT_LINK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 6084);
+/// STUN and TURN (RFC 8656 §18): nobody is relayed without a login.
+const DEFAULT_TURN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3478);
+const DEFAULT_TURNS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5349);
 const DEFAULT_RTP_PORTS: PortRange = PortRange(16_384, 32_767);
+/// The range that is nobody's (RFC 6335 §6), as RFC 8656 §7.2 has it.
+const DEFAULT_TURN_PORTS: PortRange = PortRange(49_152, 65_535);
 
 /// Said at each start with open registration.
 const OPEN_REGISTRATION: &str = "OPEN REGISTRATION: passwords are not asked for. Whoever reaches this node may register and call as any user of its \
@@ -38,7 +43,9 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
     let sip = first_given(options.sip, settings.sip);
     // Who names the addresses to listen on means these and no other.
     let by_default = |address| if sip.is_empty() { vec![address] } else { Vec::new() };
-    let [default_tls, default_ws, default_wss] = [DEFAULT_TLS, DEFAULT_WS, DEFAULT_WSS].map(by_default);
+    let [default_tls, default_ws, default_wss, default_turn, default_turns] =
+        [DEFAULT_TLS, DEFAULT_WS, DEFAULT_WSS, DEFAULT_TURN, DEFAULT_TURNS].map(by_default);
+    let PortRange(first_relay, last_relay) = options.turn_ports.or(settings.turn.ports).unwrap_or(DEFAULT_TURN_PORTS);
     let config = Config {
         data,
         domain: options.domain.or(settings.domain),
@@ -59,6 +66,14 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         local_network: !(options.no_mdns || settings.no_mdns),
         role: options.role.or(settings.role).map_or(RoleChoice::Auto, RoleChoice::from),
         rtp_ports: (first, last),
+        turn: turn::Settings {
+            listen: first_given(first_given(options.turn, settings.turn.listen), default_turn),
+            tls: first_given(first_given(options.turns, settings.turn.tls), default_turns),
+            ports: (first_relay, last_relay),
+            relay: settings.turn.relay,
+            allow_private: settings.turn.allow_private,
+            limits: settings.turn.limits,
+        },
         anchor: settings.anchor,
         join: options.join.or(settings.join),
         outside: settings.outside,
@@ -143,6 +158,8 @@ struct Up<'a> {
     ws: &'a [SocketAddr],
     wss: &'a [SocketAddr],
     page: Option<&'a str>,
+    turn: &'a [SocketAddr],
+    turns: &'a [SocketAddr],
     link: &'a [SocketAddr],
     data: &'a std::path::Path,
 }
@@ -158,6 +175,8 @@ impl<'a> From<&'a Summary> for Up<'a> {
             ws: &summary.ws,
             wss: &summary.wss,
             page: summary.page_key.as_deref(),
+            turn: &summary.turn,
+            turns: &summary.turns,
             link: &summary.link,
             data: &summary.data,
         }
@@ -185,6 +204,12 @@ fn greeting(summary: &Summary) -> String {
             let addresses: Vec<String> = addresses.iter().map(|address| format!("{address}{path}")).collect();
             lines.push(format!("{name:<8} {}", addresses.join(", ")));
         }
+    }
+    if !summary.turn.is_empty() {
+        lines.push(format!("turn     {} (UDP and TCP)", list(&summary.turn)));
+    }
+    if !summary.turns.is_empty() {
+        lines.push(format!("turns    {}", list(&summary.turns)));
     }
     let pages = pages(summary);
     if !pages.is_empty() {
@@ -234,6 +259,8 @@ mod tests {
             tls: vec![DEFAULT_TLS],
             ws: Vec::new(),
             wss: vec![DEFAULT_LINK],
+            turn: vec![DEFAULT_TURN],
+            turns: Vec::new(),
             public_url: Some("https://mesh.example".parse().unwrap()),
             link: vec![DEFAULT_LINK],
             data: "/data".into(),
@@ -264,6 +291,7 @@ mod tests {
     fn protected_addresses_are_listed_where_there_are_any() {
         let text = greeting(&summary(false, 1));
         assert!(text.contains("tls      0.0.0.0:5061\n") && text.contains("wss      0.0.0.0:6084/sip\n"), "{text}");
+        assert!(text.contains("turn     0.0.0.0:3478 (UDP and TCP)\n") && !text.contains("\nturns "), "{text}");
         assert!(!text.contains("\nws "), "{text}");
         assert!(text.contains("page     https://mesh.example, https://0.0.0.0:6084\n"), "{text}");
     }

@@ -17,6 +17,7 @@
 //! | `dangerous` | a node that signs nothing, to measure against |
 //! | `login` | sessions of the page, keys and tokens for it |
 //! | [`control`] | administration over a unix socket |
+//! | [`turn`] | the STUN and TURN server for phones and browsers |
 //! | `web` | the pages that browsers are served |
 //! | `renewal` | this node's certificates, before they run out |
 //! | `revocation` | which nodes the authority has revoked |
@@ -43,6 +44,7 @@ pub mod softphone;
 mod status;
 pub mod store;
 mod transport;
+pub mod turn;
 mod web;
 
 pub use exchange::anchoring::{AnchorPolicy, AnchorRules, MediaLimits};
@@ -53,6 +55,7 @@ pub use exchange::policy;
 pub use exchange::shown::Callers;
 pub use exchange::trunk;
 pub use member::MemberError;
+pub use meshtone_media::turn::Limits as TurnLimits;
 pub use meshtone_media::{resample, sound, wav};
 pub use meshtone_overlay::RoleChoice;
 pub use meshtone_sip::digest::{Algorithm, Ha1};

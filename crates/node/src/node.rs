@@ -55,8 +55,10 @@ use crate::renewal::{self, Validity};
 use crate::status::StatusView;
 use crate::store::{Setting, Store, StoreError};
 use crate::transport::dispatch::{Dispatch, INBOX};
+use crate::transport::tls::Tls;
 use crate::transport::tls::certificate::{Certificate, CertificateError};
 use crate::transport::{self, Addresses, LocalView, Outbox, TransportError, Transports};
+use crate::turn::{self, Turn};
 use crate::web::{Administration, Certificates, EnrolHere, Pages, Ports, PublicUrl, Site};
 
 /// One shard of the bindings is swept at each tick, all 64 in 16 s.
@@ -111,6 +113,8 @@ pub struct Config {
     pub link: Vec<SocketAddr>,
     /// First and last UDP port for media.
     pub rtp_ports: (u16, u16),
+    /// The STUN and TURN server.
+    pub turn: turn::Settings,
     /// When the media of calls runs through this node.
     pub anchor: AnchorRules,
     /// The ticket by which a first run joins another's overlay.
@@ -158,6 +162,10 @@ pub struct Summary {
     pub ws: Vec<SocketAddr>,
     /// Addresses for WebSocket over TLS.
     pub wss: Vec<SocketAddr>,
+    /// Addresses for STUN and TURN, UDP and TCP.
+    pub turn: Vec<SocketAddr>,
+    /// Addresses for TURN over TLS.
+    pub turns: Vec<SocketAddr>,
     /// Where the pages are found from outside.
     pub public_url: Option<PublicUrl>,
     /// Link addresses, real ones even where it listens on all of them.
@@ -195,6 +203,14 @@ pub enum StartError {
         /// What the system said.
         reason: std::io::Error,
     },
+    /// An address of the TURN server.
+    #[error("cannot listen for STUN and TURN on {address}: {reason}")]
+    ListenTurn {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        reason: std::io::Error,
+    },
     /// What TLS shows or trusts.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -225,6 +241,7 @@ pub struct Node {
     registrations: Arc<Registrations>,
     tasks: JoinSet<()>,
     workers: Vec<mpsc::Sender<Input>>,
+    turn: Option<Arc<Turn>>,
 }
 
 impl Node {
@@ -337,6 +354,7 @@ impl Node {
             authority.announce(&publisher);
         }
 
+        let turn = start_turn(&config, &store, &accounts, &overlay)?;
         let mut tasks = JoinSet::new();
         let mut shards = Vec::new();
         let replacements = Replacements::default();
@@ -392,6 +410,7 @@ impl Node {
             keys: keys.clone(),
             tokens: Tokens::open(store.clone())?,
             administration: config.administration,
+            turn: turn.as_ref().map(|turn| turn.credentials().clone()),
         });
         transports.receive(shards, first_stage.clone(), &pages)?;
         if let Some(first_stage) = first_stage.clone() {
@@ -424,6 +443,8 @@ impl Node {
             tls: reachable(&addresses.tls, &links),
             ws: reachable(&addresses.ws, &links),
             wss: reachable(&addresses.wss, &links),
+            turn: turn_addresses(turn.as_deref(), "udp", &links),
+            turns: turn_addresses(turn.as_deref(), "tls", &links),
             public_url: config.public_url.clone(),
             link: links,
             data: config.data,
@@ -433,7 +454,8 @@ impl Node {
         };
         let validity = Validity::of(&membership);
         let (own, until) = (authority.clone(), validity.clone());
-        let view = StatusView::new(summary.clone(), exchange, first_stage, tried, own, revocations, until);
+        let view = StatusView::new(summary.clone(), exchange, first_stage, tried, own, revocations, until)
+            .with_turn(turn.clone());
         let validity = Validity::of(&membership);
         let keeper = renewal::Keeper {
             store: store.clone(),
@@ -458,10 +480,11 @@ impl Node {
             Arc::new(view),
         )
         .with_authority(authority)
-        .with_page(PageKeys { keys, url: page_url.clone() });
+        .with_page(PageKeys { keys, url: page_url.clone() })
+        .with_turn(turn.as_ref().map(|turn| turn.credentials().clone()));
         let listener = control::bind(&summary.data).map_err(StartError::Control)?;
         tasks.spawn(control::serve(listener, control));
-        Ok(Node { summary, store, overlay, publisher, transports, registrations, tasks, workers: inboxes })
+        Ok(Node { summary, store, overlay, publisher, transports, registrations, tasks, workers: inboxes, turn })
     }
 
     /// What to tell a person.
@@ -475,6 +498,9 @@ impl Node {
         self.publisher.withdraw(&self.overlay, &self.registrations).await;
         save_host_cache(&self.store, &self.overlay);
         self.transports.close();
+        if let Some(turn) = &self.turn {
+            turn.shutdown().await;
+        }
         self.tasks.shutdown().await;
         self.overlay.shutdown().await;
         self.registrations.write_all();
@@ -516,7 +542,9 @@ fn check_closed_network(config: &Config) -> Result<(), StartError> {
     };
     // Other nodes have to prove who they are even where their word is not signed; but these believe each other everything.
     let links = if config.dangerous_unsigned { config.link.as_slice() } else { &[] };
-    let mut listening = [&config.sip, &config.tls, &config.ws, &config.wss].into_iter().flatten().chain(links);
+    let listening =
+        [&config.sip, &config.tls, &config.ws, &config.wss, &config.turn.listen, &config.turn.tls].into_iter();
+    let mut listening = listening.flatten().chain(links);
     match listening.find(|address| !is_closed(address.ip())) {
         Some(open) => Err(StartError::OpenToStrangers(*open)),
         None => Ok(()),
@@ -527,18 +555,59 @@ fn check_closed_network(config: &Config) -> Result<(), StartError> {
 fn transport_settings(config: &Config, store: &Store, domain: &str) -> Result<transport::Settings, CertificateError> {
     let addresses =
         Addresses { sip: config.sip.clone(), tls: config.tls.clone(), ws: config.ws.clone(), wss: config.wss.clone() };
-    let certificate = match (&config.tls_certificate, &config.tls_key) {
-        (Some(chain), Some(key)) => Some(Certificate::read(chain, key)?),
-        (Some(_), None) | (None, Some(_)) => return Err(CertificateError::Half),
-        (None, None) if !addresses.need_certificate() => None,
-        (None, None) => {
-            let named: Vec<SocketAddr> = addresses.tls.iter().chain(&addresses.wss).copied().collect();
-            Some(Certificate::own(store, domain, &named, unix_ms())?)
-        }
-    };
+    let certificate = certificate(config, store, domain, addresses.need_certificate())?;
     let (authorities, origins) = (config.tls_authorities.clone(), config.ws_origins.clone());
     let dangerous_unsigned = config.dangerous_unsigned;
     Ok(transport::Settings { addresses, certificate, authorities, origins, receivers: 1, dangerous_unsigned })
+}
+
+/// What TLS shows, where it is needed.
+fn certificate(
+    config: &Config,
+    store: &Store,
+    domain: &str,
+    is_needed: bool,
+) -> Result<Option<Certificate>, CertificateError> {
+    match (&config.tls_certificate, &config.tls_key) {
+        (Some(chain), Some(key)) => Certificate::read(chain, key).map(Some),
+        (Some(_), None) | (None, Some(_)) => Err(CertificateError::Half),
+        (None, None) if !is_needed => Ok(None),
+        (None, None) => {
+            let named = [&config.tls, &config.wss, &config.turn.tls].into_iter().flatten().copied();
+            Certificate::own(store, domain, &named.collect::<Vec<_>>(), unix_ms()).map(Some)
+        }
+    }
+}
+
+/// The STUN and TURN server, where there is to be one.
+fn start_turn(
+    config: &Config,
+    store: &Store,
+    accounts: &Accounts,
+    overlay: &Overlay,
+) -> Result<Option<Arc<Turn>>, StartError> {
+    let settings = &config.turn;
+    if settings.listen.is_empty() && settings.tls.is_empty() {
+        return Ok(None);
+    }
+    let certificate = certificate(config, store, accounts.domain(), !settings.tls.is_empty())?;
+    let around = turn::Surroundings {
+        accounts,
+        secret: kept_key(store, Setting::TurnSecret)?,
+        certificate: certificate.map(Tls::new).transpose()?,
+        is_certified: config.tls_certificate.is_some(),
+        name: config.public_url.as_ref().map(|url| url.host().to_owned()),
+        media: config.rtp_ports,
+        addresses: overlay.addresses().iter().map(SocketAddr::ip).collect(),
+    };
+    let turn = Turn::start(settings, around).map_err(|(address, reason)| StartError::ListenTurn { address, reason })?;
+    Ok(Some(Arc::new(turn)))
+}
+
+fn turn_addresses(turn: Option<&Turn>, over: &str, links: &[SocketAddr]) -> Vec<SocketAddr> {
+    let listeners = turn.map(Turn::listeners).unwrap_or_default().iter();
+    let of_kind: Vec<SocketAddr> = listeners.filter(|one| one.over == over).map(|one| one.at).collect();
+    reachable(&of_kind, links)
 }
 
 fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> OverlayConfig {

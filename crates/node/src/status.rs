@@ -27,6 +27,7 @@ use crate::exchange::{Exchange, calls};
 use crate::node::Summary;
 use crate::renewal::Validity;
 use crate::revocation::Revocations;
+use crate::turn::Turn;
 
 /// What `status` is read from.
 pub(crate) struct StatusView {
@@ -37,6 +38,7 @@ pub(crate) struct StatusView {
     authority: Option<Arc<Service>>,
     revocations: Revocations,
     validity: Validity,
+    turn: Option<Arc<Turn>>,
     started: Instant,
 }
 
@@ -50,7 +52,13 @@ impl StatusView {
         revocations: Revocations,
         validity: Validity,
     ) -> Self {
-        Self { summary, exchange, first_stage, tried, authority, revocations, validity, started: Instant::now() }
+        let turn = None;
+        Self { summary, exchange, first_stage, tried, authority, revocations, validity, turn, started: Instant::now() }
+    }
+
+    /// The same, of a node with a TURN server.
+    pub(crate) fn with_turn(self, turn: Option<Arc<Turn>>) -> Self {
+        Self { turn, ..self }
     }
 
     fn authority(&self, now_ms: u64) -> Option<AuthorityStatus> {
@@ -186,6 +194,7 @@ impl StatusSource for StatusView {
             media: self.media(),
             trunks: self.trunks(now_ms),
             second_stage: self.second_stage(),
+            turn: self.turn.as_ref().map(|turn| turn.status()),
             records: overlay.records_held().into_iter().map(|(kind, count)| (kind.to_string(), count)).collect(),
             accounts: AccountsStatus {
                 users: self.exchange.accounts.users(),

@@ -9,6 +9,14 @@ export interface SipCredential {
   expires_s: number;
 }
 
+/** STUN and TURN, with a login that is good for so many seconds to begin with. */
+export interface IceServer {
+  urls: string[];
+  username: string;
+  credential: string;
+  expires_s: number;
+}
+
 export interface Session {
   address: string;
   user: string;
@@ -18,6 +26,7 @@ export interface Session {
   expires_s: number;
   administers: boolean;
   sip?: SipCredential;
+  ice?: IceServer[];
 }
 
 export interface PageInfo {

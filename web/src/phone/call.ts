@@ -4,6 +4,7 @@ import { openCamera, openMedia, playOn, choice, stop } from './devices';
 import { callIdOf, fieldsOf, replacing, statusOf } from './jssip';
 import { count, judge, type Counted, type Quality } from './quality';
 import { endReason, type EndReason } from './reasons';
+import { ways } from './ways';
 
 export type CallState = 'dialling' | 'ringing' | 'incoming' | 'connecting' | 'talking' | 'ended';
 
@@ -44,7 +45,6 @@ export interface CallView {
   [extra: string]: unknown;
 }
 
-const NO_SERVERS: RTCConfiguration = { iceServers: [] };
 /** After how long without a connection for sound a call is over: twice what a handover between networks takes. */
 const SOUND_GIVEN_UP_MS = 12_000;
 const JUDGED_EVERY_MS = 1000;
@@ -129,12 +129,13 @@ export class Call {
       if (!this.isOver) this.update({ state: 'incoming' });
       throw error;
     }
+    const pcConfig = await ways();
     if (this.isOver) {
       stop(this.local);
       return;
     }
     this.update({ video });
-    this.#session.answer({ mediaStream: this.local, mediaConstraints: { audio: true, video: true }, pcConfig: NO_SERVERS });
+    this.#session.answer({ mediaStream: this.local, mediaConstraints: { audio: true, video: true }, pcConfig });
   }
 
   end(rejected?: { status: number; phrase: string }): void {
@@ -252,7 +253,8 @@ export class Call {
     }
     const media = await openMedia(false);
     await this.hold(true);
-    referral.accept(() => {}, { mediaStream: media, mediaConstraints: { audio: true, video: false }, pcConfig: NO_SERVERS });
+    const pcConfig = await ways();
+    referral.accept(() => {}, { mediaStream: media, mediaConstraints: { audio: true, video: false }, pcConfig });
   }
 
   nodeLost(): void {

@@ -11,6 +11,7 @@ import { choice, openMedia, stop } from './devices';
 import { fieldsOf, statusOf } from './jssip';
 import { announce, withdraw } from './notifications';
 import { beep, play } from './ringer';
+import { forgetWays, ways } from './ways';
 
 export type Registration =
   | { state: 'off' }
@@ -84,6 +85,7 @@ class Phone {
       call.close();
     }
     this.#calls = [];
+    forgetWays();
     this.#unlisten?.();
     const ua = this.#ua;
     this.#ua = undefined;
@@ -104,8 +106,9 @@ class Phone {
     this.#forgetEnded();
     await this.#holdOthers();
     this.#dialled = { address, video };
+    const pcConfig = await ways();
     try {
-      const session = ua.call(uri, { mediaStream: media, mediaConstraints: { audio: true, video }, pcConfig: { iceServers: [] } });
+      const session = ua.call(uri, { mediaStream: media, mediaConstraints: { audio: true, video }, pcConfig });
       const call = this.#calls.find(one => one.session === session);
       if (call) call.local = media;
       else stop(media);

@@ -41,6 +41,9 @@ pub struct Status {
     /// The servers behind, where this node is the first stage of a farm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub second_stage: Vec<ServerStatus>,
+    /// The STUN and TURN server, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<TurnStatus>,
     /// Overlay records held for others and for us, by kind.
     pub records: BTreeMap<String, usize>,
     /// The account table.
@@ -408,6 +411,45 @@ pub struct TrunkStatus {
     pub calls: usize,
     /// Most calls at a time.
     pub max_calls: usize,
+}
+
+/// How the STUN and TURN server stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnStatus {
+    /// `relaying`, or `ended` where nothing is relayed any more.
+    pub state: String,
+    /// Where it listens.
+    pub listeners: Vec<TurnListener>,
+    /// Allocations now.
+    pub allocations: usize,
+    /// Those of clients that came over TCP or TLS.
+    pub over_connections: usize,
+    /// Allocations by user, most first.
+    pub users: Vec<TurnUser>,
+    /// Bytes relayed since the start, both ways.
+    pub relayed_bytes: u64,
+    /// Bytes that were dropped since the start, since somebody wanted more than his share.
+    pub held_back_bytes: u64,
+    /// Requests that were refused since the start: no login, a quota, a peer that is not to be reached.
+    pub refused: u64,
+}
+
+/// An address at which the TURN server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnListener {
+    /// `udp`, `tcp` or `tls`.
+    pub over: String,
+    /// The address.
+    pub at: SocketAddr,
+}
+
+/// A user with allocations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnUser {
+    /// The name.
+    pub user: String,
+    /// How many.
+    pub allocations: usize,
 }
 
 /// A server of a farm's second stage.

@@ -10,6 +10,7 @@
 //! | `POST /users` [`NewUser`] | 201, [`UserCredentials`] |
 //! | `POST /users/{name}/password` | [`UserCredentials`] |
 //! | `GET /users/{name}/login` | [`UserLogin`] |
+//! | `POST /users/{name}/turn` | [`IceServer`](crate::turn::IceServer) |
 //! | `PATCH /users/{name}` [`UserChanges`] | [`UserRow`] |
 //! | `DELETE /users/{name}` | 204 |
 //! | `POST /invites` [`NewInvite`] | 201, [`Invite`] |
@@ -36,8 +37,8 @@ pub use api::{
     AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
     Failure, FinishedCall, ForeignCertificate, Heard, Invite, KeyChange, KeyList, KeyRow, Link, MailStatus, Mailed,
     MediaBetween, MediaUse, NewBackup, NewInvite, NewKey, NewRevocation, NewUser, NodeList, NodeRow, PageKey,
-    Passphrase, Reached, Registration, Role, Search, ServerStatus, Sound, Status, TrunkStatus, UserChanges,
-    UserCredentials, UserList, UserLogin, UserRow, Warning,
+    Passphrase, Reached, Registration, Role, Search, ServerStatus, Sound, Status, TrunkStatus, TurnListener,
+    TurnStatus, TurnUser, UserChanges, UserCredentials, UserList, UserLogin, UserRow, Warning,
 };
 pub(crate) use routes::Failed;
 pub use socket::{SOCKET, bind, remove};
@@ -57,6 +58,7 @@ use crate::login::keys::Keys;
 use crate::member::{Enrolments, Members};
 use crate::store::Store;
 use crate::transport::reached_from_here;
+use crate::turn;
 
 /// What the rest of the node knows of itself.
 pub trait StatusSource: Send + Sync {
@@ -86,6 +88,7 @@ pub struct Control {
     status: Arc<dyn StatusSource>,
     authority: Option<Arc<authority::Service>>,
     page: Option<PageKeys>,
+    turn: Option<turn::Credentials>,
 }
 
 /// What makes the keys by which the page is opened as administrator.
@@ -126,6 +129,7 @@ impl Control {
             status,
             authority: None,
             page: None,
+            turn: None,
         }
     }
 
@@ -137,6 +141,11 @@ impl Control {
     /// The same, of a node that has a page.
     pub(crate) fn with_page(self, page: PageKeys) -> Control {
         Control { page: Some(page), ..self }
+    }
+
+    /// The same, of a node with a TURN server.
+    pub(crate) fn with_turn(self, turn: Option<turn::Credentials>) -> Control {
+        Control { turn, ..self }
     }
 
     /// What is wrong with an account whose phones may use only what no listener here offers.

@@ -33,6 +33,7 @@ pub(super) fn router(control: Control) -> Router {
         .route("/users/{name}", patch(change_user).delete(remove_user))
         .route("/users/{name}/password", post(change_password))
         .route("/users/{name}/login", get(user_login))
+        .route("/users/{name}/turn", post(turn_credentials))
         .route("/invites", post(invite))
         .route("/page/key", post(page_key))
         .route("/backup", post(backup::make))
@@ -118,6 +119,18 @@ async fn user_login(State(control): State<Control>, Path(user): Path<String>) ->
     })?;
     let domain = accounts.domain().to_owned();
     Ok(Json(UserLogin { ha1: known.collect(), user, domain, server }).into_response())
+}
+
+async fn turn_credentials(State(control): State<Control>, Path(user): Path<String>) -> Result<Response, Failed> {
+    if control.accounts.find(&user).is_none() {
+        return Err(AccountError::Unknown { user }.into());
+    }
+    let login = control.turn.as_ref().and_then(|turn| turn.for_user(&user)).ok_or(Failed {
+        status: StatusCode::CONFLICT,
+        error: "this node has no TURN server that others could find".to_owned(),
+        hint: "name an address with `run --turn`",
+    })?;
+    Ok(Json(login).into_response())
 }
 
 async fn remove_user(State(control): State<Control>, Path(user): Path<String>) -> Result<Response, Failed> {

@@ -33,6 +33,7 @@ impl StatusSource for FixedStatus {
             finished_calls: vec![],
             trunks: vec![],
             second_stage: vec![],
+            turn: None,
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 0, version: "00".to_owned() },
             peer: Vec::new(),
@@ -97,6 +98,7 @@ async fn node() -> Node {
         status: Arc::new(FixedStatus),
         page: None,
         authority: None,
+        turn: None,
     };
     tokio::spawn(serve(bind(folder.path()).unwrap(), control));
     Node { folder, _store: store }

@@ -112,6 +112,8 @@ pub enum Setting {
     FlowTokenKey,
     /// The key that seals temporary GRUUs; random, and kept so that they outlive a restart.
     GruuKey,
+    /// The secret that logins of the TURN server are made with; random, and kept so that they outlive a restart.
+    TurnSecret,
     /// Peers worth dialling at the next start.
     HostCache,
     /// When the certificates of the nodes end that this one has admitted.
@@ -131,6 +133,7 @@ impl Setting {
         match self {
             Setting::FlowTokenKey => "flow-token-key",
             Setting::GruuKey => "gruu-key",
+            Setting::TurnSecret => "turn-secret",
             Setting::HostCache => "host-cache",
             Setting::AdmittedNodes => "admitted-nodes",
             Setting::AdmittedMembers => "admitted-members",

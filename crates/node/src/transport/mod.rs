@@ -39,11 +39,13 @@ use connections::{Connections, Target};
 use dispatch::{Dispatch, Outgoing, Report};
 pub(crate) use listeners::Addresses;
 use listeners::Listeners;
+pub(crate) use listeners::bind_tcp;
 use outbox::Datagram;
 pub(crate) use outbox::Outbox;
 pub(crate) use peer::{ATTESTING_VERSION, DIVERTING_VERSION, Proven, host_of, node_of};
 use tls::certificate::{Certificate, CertificateError};
 use tls::{Connector, Tls};
+pub(crate) use udp::bind as bind_udp;
 use ws::Origins;
 
 /// Remembered answers to "which of my addresses faces that one".

@@ -4,79 +4,22 @@
 //! A stranger may forge the source of a request, so an answer is never larger than what RFC 5389 needs: 32 bytes for
 //! IPv4 and 44 for IPv6, to a request of 20; how many go to one source is bounded by [`Budget`].
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-const BINDING_REQUEST: [u8; 2] = [0x00, 0x01];
-const BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
-const XOR_MAPPED_ADDRESS: [u8; 2] = [0x00, 0x20];
-const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
-const HEADER: usize = 20;
+use meshtone_media::stun::{Class, Message, Writer, attribute, method};
+
+pub(super) use meshtone_media::stun::is_stun;
+pub(super) use meshtone_media::turn::Budget;
+
 /// The largest request that is looked at. Keep-alives carry no attribute, or few; all of them are ignored.
 const MAX_REQUEST: usize = 548;
 
-/// Whether a datagram is STUN: no SIP message begins with an octet below 4 (RFC 5626 §8, RFC 7983).
-pub(super) fn is_stun(datagram: &[u8]) -> bool {
-    datagram.first().is_some_and(|first| *first < 4) && datagram.get(4..8) == Some(&MAGIC_COOKIE)
-}
-
 /// The answer to a Binding request that came from `source`; `None` for anything else, which is dropped.
 pub(super) fn answer(datagram: &[u8], source: SocketAddr) -> Option<Vec<u8>> {
-    if datagram.len() > MAX_REQUEST || !datagram.len().is_multiple_of(4) || datagram.get(..2)? != BINDING_REQUEST {
-        return None;
-    }
-    let length = u16::from_be_bytes(datagram.get(2..4)?.try_into().ok()?);
-    if datagram.get(4..8)? != MAGIC_COOKIE || datagram.len().checked_sub(HEADER)? != usize::from(length) {
-        return None;
-    }
-    // The cookie and the transaction id: the key that addresses are hidden with from meddling NATs.
-    let key = datagram.get(4..HEADER)?;
-    let source = SocketAddr::new(source.ip().to_canonical(), source.port());
-    let (family, octets) = match source.ip() {
-        IpAddr::V4(address) => (1, address.octets().to_vec()),
-        IpAddr::V6(address) => (2, address.octets().to_vec()),
-    };
-    let attribute_len = u8::try_from(4 + octets.len()).ok()?;
-    let mut answer = Vec::with_capacity(HEADER + 4 + usize::from(attribute_len));
-    answer.extend_from_slice(&BINDING_SUCCESS);
-    answer.extend_from_slice(&[0, 4 + attribute_len]);
-    answer.extend_from_slice(key);
-    answer.extend_from_slice(&XOR_MAPPED_ADDRESS);
-    answer.extend_from_slice(&[0, attribute_len, 0, family]);
-    answer.extend(source.port().to_be_bytes().iter().zip(MAGIC_COOKIE).map(|(octet, key)| octet ^ key));
-    answer.extend(octets.iter().zip(key).map(|(octet, key)| octet ^ key));
-    Some(answer)
-}
-
-/// Answers to one address in each window: a household of phones behind one NAT, each every 25 seconds, stays far below.
-const ANSWERS_PER_WINDOW: u32 = 100;
-/// Length of a window.
-const WINDOW_MS: u64 = 10_000;
-/// Addresses counted in a window. When there are more, further ones get no answer until it ends: phones ask again.
-const MAX_SOURCES: usize = 4096;
-
-/// How many answers each source may have.
-#[derive(Debug, Default)]
-pub(super) struct Budget {
-    window: u64,
-    answered: HashMap<IpAddr, u32>,
-}
-
-impl Budget {
-    /// Whether `source` may have one more answer at this time, which is counted then.
-    pub(super) fn allows(&mut self, now_ms: u64, source: IpAddr) -> bool {
-        let window = now_ms / WINDOW_MS;
-        if self.window != window {
-            self.window = window;
-            self.answered.clear();
-        }
-        if self.answered.len() >= MAX_SOURCES && !self.answered.contains_key(&source) {
-            return false;
-        }
-        let answered = self.answered.entry(source).or_default();
-        *answered += 1;
-        *answered <= ANSWERS_PER_WINDOW
-    }
+    let message = Message::read(datagram.get(..MAX_REQUEST.min(datagram.len()))?)?;
+    let is_wanted = (message.class, message.method) == (Class::Request, method::BINDING);
+    let answer = Writer::answer(Class::Success, &message).put_address(attribute::XOR_MAPPED_ADDRESS, source);
+    is_wanted.then(|| answer.finish())
 }
 
 #[cfg(test)]
@@ -133,23 +76,5 @@ mod tests {
         longer.extend([0; 4]);
         assert_eq!(answer(&longer, source), None);
         assert!(is_stun(&good) && !is_stun(b"OPTIONS sip:a SIP/2.0\r\n") && !is_stun(b"\r\n\r\n") && !is_stun(&[]));
-    }
-
-    #[test]
-    fn a_source_has_a_budget_that_comes_back() {
-        let (mut budget, source) = (Budget::default(), IpAddr::from([192, 0, 2, 1]));
-        let allowed = (0..ANSWERS_PER_WINDOW * 2).filter(|_| budget.allows(50, source)).count();
-        assert_eq!(allowed, usize::try_from(ANSWERS_PER_WINDOW).unwrap());
-        assert!(budget.allows(50, IpAddr::from([192, 0, 2, 2])));
-        assert!(budget.allows(50 + WINDOW_MS, source));
-    }
-
-    #[test]
-    fn the_table_of_sources_is_bounded() {
-        let mut budget = Budget::default();
-        let most = u32::try_from(MAX_SOURCES).unwrap();
-        assert!((0..most).all(|n| budget.allows(0, IpAddr::from(n.to_be_bytes()))));
-        assert!(!budget.allows(0, IpAddr::from([255, 0, 0, 1])));
-        assert!(budget.allows(0, IpAddr::from([0, 0, 0, 1])), "a known one still may");
     }
 }

@@ -54,7 +54,7 @@ const ALONE: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Binds with large kernel buffers, so that a burst of registrations is not lost while a worker is busy.
-pub(super) fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(address),
         socket2::Type::DGRAM,

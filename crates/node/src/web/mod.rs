@@ -49,6 +49,7 @@ use crate::login::keys::Keys;
 use crate::login::tokens::Tokens;
 use crate::member::Enrolments;
 use crate::transport::Addresses;
+use crate::turn;
 pub use api::Administration;
 pub(crate) use certificates::Certificates;
 use limits::Limits;
@@ -82,6 +83,7 @@ pub(crate) struct Site {
     #[allow(dead_code, reason = "administration reads it")]
     pub(crate) tokens: Tokens,
     pub(crate) administration: Administration,
+    pub(crate) turn: Option<turn::Credentials>,
 }
 
 impl Site {

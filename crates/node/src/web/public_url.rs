@@ -21,6 +21,13 @@ impl PublicUrl {
         format!("{}/{path}", self.0)
     }
 
+    /// The host alone; an IPv6 address is in brackets.
+    pub(crate) fn host(&self) -> &str {
+        let authority = self.authority();
+        let has_port = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        has_port.map_or(authority, |(host, _)| host)
+    }
+
     /// Host and port as a browser writes them: the port only where it is not that of https.
     pub(crate) fn authority(&self) -> &str {
         let authority = self.0.strip_prefix(SCHEME).unwrap_or_default().split('/').next().unwrap_or_default();

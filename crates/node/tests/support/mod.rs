@@ -120,6 +120,7 @@ pub(crate) fn config(data: &Path, link: SocketAddr, authority: Settings) -> Conf
         digest: Vec::new(),
         link: vec![link],
         rtp_ports: (20_000, 20_100),
+        turn: Default::default(),
         anchor: AnchorRules::default(),
         join: None,
         peers: Vec::new(),

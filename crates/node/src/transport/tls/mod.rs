@@ -21,14 +21,14 @@ use certificate::{Certificate, CertificateError};
 use verifier::SipDomainVerifier;
 
 /// The serving side.
-pub(super) struct Tls(TlsAcceptor);
+pub(crate) struct Tls(TlsAcceptor);
 
 impl Tls {
     /// Serves with this certificate.
     ///
     /// # Errors
     /// The key does not belong to the certificate, or is of a kind that TLS does not know.
-    pub(super) fn new(certificate: Certificate) -> Result<Tls, CertificateError> {
+    pub(crate) fn new(certificate: Certificate) -> Result<Tls, CertificateError> {
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .and_then(|config| config.with_no_client_auth().with_single_cert(certificate.chain, certificate.key))
@@ -36,7 +36,7 @@ impl Tls {
         Ok(Tls(TlsAcceptor::from(Arc::new(config))))
     }
 
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
+    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
         self.0.accept(stream).await
     }
 }

@@ -16,6 +16,7 @@ use crate::account::name;
 use crate::clock::unix_ms;
 use crate::exchange::guard::Source;
 use crate::login::Found;
+use crate::turn::IceServer;
 use crate::web::visitor::Visitor;
 use crate::web::{EnrolHere, Site};
 
@@ -63,6 +64,10 @@ pub(super) struct Session {
     /// By what the page registers and calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     sip: Option<Sip>,
+    /// STUN and TURN with a login for her, as `RTCPeerConnection` wants them; none where the node has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    ice: Vec<IceServer>,
 }
 
 /// A SIP credential that is good for as long as its session.
@@ -236,6 +241,8 @@ fn shown(site: &Site, session: Found) -> Session {
     let Found { user, csrf, expires_s, sip, .. } = session;
     let account = user.as_deref().and_then(|user| site.exchange.accounts.find(user));
     let address = user.as_deref().map(|user| site.exchange.address_of(user)).unwrap_or_default();
+    let login = |user: &str| site.turn.as_ref()?.for_user(user);
+    let ice = user.as_deref().and_then(login).into_iter().collect();
     let sip = sip.map(|credential| Sip {
         uri: format!("sip:{address}"),
         username: credential.username,
@@ -253,5 +260,6 @@ fn shown(site: &Site, session: Found) -> Session {
         expires_s,
         administers,
         sip,
+        ice,
     }
 }
