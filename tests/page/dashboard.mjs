@@ -13,6 +13,7 @@ await main(async () => {
   assert(!owner.page.url().includes('key='), 'the key is taken out of the address bar');
   const tile = name => owner.page.locator('.tiles a', { hasText: name }).locator('.tile-value');
   await eventually('three links', async () => (await tile('Linked nodes').textContent()) === '3');
+  await owner.page.locator('.tiles').getByText(/3 direct, 0 relayed/).waitFor();
 
   // The link is good once.
   const late = await Person.at(browser, link);

@@ -23,7 +23,7 @@ await main(async () => {
   await alice.talking('bob');
   await alice.hears(phoneHz);
   await alice.told('bob', 'Verified caller');
-  await alice.hangUp('bob');
+  await alice.told('bob', 'bob hung up.');
   await alice.noCalls();
   await eventually('both calls in the list', async () => {
     await alice.go('/history');

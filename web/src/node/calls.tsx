@@ -1,7 +1,7 @@
 // Calls at this node: those that are on, those that ended, and each one's ladder, media and quality.
 import { Fragment, useState } from 'react';
 import type { CallDetail, FinishedCall, Heard, LiveCall, QualityPoint, Sound } from '../api/types';
-import { clock, duration, milliseconds, span } from '../format';
+import { clock, duration, milliseconds, shortId, span } from '../format';
 import { texts } from '../texts';
 import { Card, Empty, ErrorNotice, Heading } from '../ui/elements';
 import { Icon } from '../ui/icons';
@@ -50,10 +50,13 @@ export function CallsView() {
 function CallLink({ call }: { call: { call_id: string; from: string; to: string } }) {
   return (
     <a href={`#/node/calls/${encodeURIComponent(call.call_id)}`} className="call-link">
-      <span>{call.from}</span><Icon name="chevron" /><span className="hidden"> {t.to} </span><span>{call.to}</span>
+      <span>{plain(call.from)}</span><Icon name="chevron" /><span className="hidden"> {t.to} </span><span>{plain(call.to)}</span>
     </a>
   );
 }
+
+/** An address as people say it. */
+const plain = (uri: string) => uri.replace(/^sips?:/, '');
 
 function ended(call: FinishedCall): string {
   // The status counts seconds since it ended; a moment is far larger than any of these.
@@ -71,7 +74,7 @@ export function CallDetailView({ callId }: { callId: string }) {
   return (
     <>
       <p><a href="#/node/calls" className="back"><Icon name="back" />{t.back}</a></p>
-      <Heading>{data ? `${data.from} → ${data.to}` : t.title}</Heading>
+      <Heading>{data ? `${plain(data.from)} → ${plain(data.to)}` : t.title}</Heading>
       <ErrorNotice error={error} />
       {data && (
         <div className="stack">
@@ -97,7 +100,7 @@ function LadderCard({ call }: { call: CallDetail }) {
             <div className="ladder" style={{ minWidth: `${100 + parties.length * 130}px` }}>
               <div className="ladder-head" aria-hidden="true">
                 <span />
-                <div className="ladder-lanes">{parties.map(party => <span key={party} className={party === NODE ? 'is-node' : ''}>{party === NODE ? t.node : party}</span>)}</div>
+                <div className="ladder-lanes">{parties.map(party => <span key={party} title={party} className={party === NODE ? 'is-node' : ''}>{partyName(party)}</span>)}</div>
               </div>
               <ol>
                 {rungs.map((rung, index) => (
@@ -119,8 +122,14 @@ function LadderCard({ call }: { call: CallDetail }) {
   );
 }
 
+/** Addresses are shown whole, other nodes by the beginning of their id. */
+function partyName(party: string): string {
+  if (party === NODE) return t.node;
+  return /[.:]/.test(party) ? party : shortId(party);
+}
+
 function Row({ rung, parties, isOpen, onOpen }: { rung: Rung; parties: string[]; isOpen: boolean; onOpen: () => void }) {
-  const name = (index: number) => (parties[index] === NODE ? t.node : parties[index] ?? '');
+  const name = (index: number) => partyName(parties[index] ?? '');
   const left = Math.min(rung.from, rung.to);
   const lanes = parties.length;
   const at = (lane: number) => ((lane + 0.5) / lanes) * 100;

@@ -1,5 +1,5 @@
 // Whether all is well, in sentences, and what to do where it is not.
-import type { Health, Status } from '../api/types';
+import type { Health, Link, Status } from '../api/types';
 import { milliseconds, moment, shortId, span } from '../format';
 import { texts } from '../texts';
 import { Card, Copyable, Empty, ErrorNotice, Heading, Notice } from '../ui/elements';
@@ -79,8 +79,11 @@ function HealthCard({ health }: { health: Health[] }) {
   );
 }
 
+/** The path of a link is said in words; over a relay it says so. */
+const isRelayed = (link: Link) => /relay/i.test(link.path);
+
 function Tiles({ status }: { status: Status }) {
-  const relayed = status.links.filter(link => link.path !== 'direct').length;
+  const relayed = status.links.filter(isRelayed).length;
   const fastest = Math.min(...status.links.map(link => link.rtt_ms));
   const tiles: [string, number, string, string][] = [
     ['/node/network', status.links.length, t.neighbours, status.links.length === 0 ? t.alone : `${t.direct(status.links.length - relayed)}, ${t.relayed(relayed)} · ${milliseconds(fastest)}`],
@@ -113,7 +116,7 @@ function Identity({ status }: { status: Status }) {
 
 function Reach({ status }: { status: Status }) {
   const { role } = status;
-  const relayed = status.links.filter(link => link.path !== 'direct');
+  const relayed = status.links.filter(isRelayed);
   const reached = role?.reached;
   return (
     <Card title={t.reach}>

@@ -155,9 +155,9 @@ function Incoming({ call, who }: { call: CallView; who: string }) {
     phone.answer(call.id, video).catch((thrown: Error) => setError(thrown));
   };
   useEffect(() => {
-    // Who types just now shall not answer by a space.
+    // Who is about to press a key at something else shall not answer by it.
     const at = document.activeElement;
-    if (!at || at === document.body) answerButton.current?.focus();
+    if (!(at instanceof HTMLElement) || at === document.body || at.tabIndex < 0) answerButton.current?.focus();
   }, []);
   return (
     <>

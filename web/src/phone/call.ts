@@ -48,6 +48,8 @@ export interface CallView {
 /** After how long without a connection for sound a call is over: twice what a handover between networks takes. */
 const SOUND_GIVEN_UP_MS = 12_000;
 const JUDGED_EVERY_MS = 1000;
+/** How long a call waits for addresses after the first one is known; a relay that is there has answered by then. */
+const GATHERED_WITHIN_MS = 2000;
 /** How often an offer is made again. */
 const MOST_REFUSALS = 3;
 
@@ -318,6 +320,13 @@ export class Call {
     this.#settleGlare();
     if (session.connection) this.#listenTo(session.connection);
     session.on('peerconnection', ({ peerconnection }) => this.#listenTo(peerconnection));
+    let gathering: (() => void) | undefined;
+    session.on('icecandidate', ({ candidate, ready }) => {
+      // A relay that does not answer would hold the call up until its time is over.
+      if (candidate.type === 'relay') ready();
+      else if (gathering !== ready) window.setTimeout(ready, GATHERED_WITHIN_MS);
+      gathering = ready;
+    });
     session.on('sending', ({ request }) => this.update({ callId: callIdOf(request) }));
     session.on('progress', ({ originator }: { originator: string }) => {
       if (originator === 'remote' && this.view.state === 'dialling') this.update({ state: 'ringing' });

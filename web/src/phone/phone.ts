@@ -105,8 +105,8 @@ class Phone {
     const media = await openMedia(video);
     this.#forgetEnded();
     await this.#holdOthers();
-    this.#dialled = { address, video };
     const pcConfig = await ways();
+    this.#dialled = { address, video };
     try {
       const session = ua.call(uri, { mediaStream: media, mediaConstraints: { audio: true, video }, pcConfig });
       const call = this.#calls.find(one => one.session === session);
