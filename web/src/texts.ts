@@ -376,6 +376,7 @@ export const texts = {
     session: 'This browser is logged in until you log out, or 12 hours after you last used it.',
     disturbOn: 'Do not disturb is on: no calls come in.',
     turnOff: 'Turn off',
+    licenses: 'What this page is made of, and its licences',
   },
 
   ask: {

@@ -65,6 +65,7 @@ export function SettingsView({ session }: { session: Session }) {
             {session.number && <div><dt>{t.number}</dt><dd>{session.number}</dd></div>}
           </dl>
           <p className="field-hint">{t.session}</p>
+          <p className="field-hint"><a href="/licenses.txt" target="_blank" rel="noreferrer">{t.licenses}</a></p>
         </Card>
       </div>
     </>
