@@ -332,7 +332,8 @@ fn sound_and_pictures_over_one_transport_are_told_apart_both_ways() {
     let (mut sealer, mut opener) = prove(&mut call, &mut browser);
 
     let picture = |number, ssrc| {
-        let parsed = Packet { marker: false, payload_type: 96, sequence_number: number, timestamp: 9, ssrc, payload: b"frame" };
+        let parsed =
+            Packet { marker: false, payload_type: 96, sequence_number: number, timestamp: 9, ssrc, payload: b"frame" };
         parsed.to_bytes()
     };
     let far_video = Port { stream: 1, ..FAR };
