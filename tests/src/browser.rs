@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::command::need;
+use crate::lan::Host;
 use crate::{Mesh, Transport};
 
 /// How far from a tone what a browser measures of it may be, in Hz.
@@ -77,24 +78,40 @@ pub fn browse(script: &str, task: &Value) -> Value {
 /// The same, and hands over each line as it is printed, so that others can do their part meanwhile.
 #[track_caller]
 pub fn browse_along(script: &str, task: &Value, on_line: impl FnMut(&str)) -> Value {
-    run_script("web", "build/page.js", script, task, on_line)
+    run_script(Command::new("node"), "web", "build/page.js", script, task, on_line)
+}
+
+/// The same as [`browse`], on a host.
+#[track_caller]
+pub fn browse_on(host: &Host, script: &str, task: &Value) -> Value {
+    let mut node = Command::new("nsenter");
+    node.arg(format!("--net={}", host.namespace().display())).arg("node");
+    run_script(node, "web", "build/page.js", script, task, |_| {})
 }
 
 /// Runs a script of `tests/page`: people at the pages of nodes. Fails the test with what the script says went wrong.
 #[track_caller]
 pub fn at_the_page(script: &str, task: &Value, on_line: impl FnMut(&str)) -> Value {
-    let result = run_script("page", "node_modules/playwright-core/package.json", script, task, on_line);
+    let result =
+        run_script(Command::new("node"), "page", "node_modules/playwright-core/package.json", script, task, on_line);
     let error = &result["error"];
     assert!(error.is_null(), "{script}: {}", error.as_str().unwrap_or_default());
     result
 }
 
 #[track_caller]
-fn run_script(folder: &str, built: &str, script: &str, task: &Value, mut on_line: impl FnMut(&str)) -> Value {
+fn run_script(
+    mut node: Command,
+    folder: &str,
+    built: &str,
+    script: &str,
+    task: &Value,
+    mut on_line: impl FnMut(&str),
+) -> Value {
     need("node", "nodejs");
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
     assert!(folder.join(built).exists(), "{} is not built: run `make test-web test-page`", folder.display());
-    let mut browser = Command::new("node")
+    let mut browser = node
         .current_dir(&folder)
         .args([script, &task.to_string()])
         .stdin(Stdio::null())

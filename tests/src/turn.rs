@@ -336,22 +336,31 @@ pub fn put_behind_a_symmetric_box(host: &Host) {
     );
 }
 
-/// Puts a firewall before a host that lets UDP through to these ports alone, and nobody in.
+/// Puts a firewall between the host of this number and all others that lets UDP of it through to these ports alone, and silently drops all
+/// other. What a host drops itself would be told to the program that sends.
 #[track_caller]
-pub fn put_behind_a_wall(host: &Host, udp: &[u16]) {
+pub fn put_behind_a_wall(number: u8, host: &Host, udp: &[u16]) {
     let allowed: Vec<String> = udp.iter().map(u16::to_string).collect();
     let drop = match allowed.as_slice() {
-        [] => "oif != lo meta l4proto udp drop;".to_owned(),
-        some => format!("oif != lo udp dport != {{ {} }} drop;", some.join(", ")),
+        [] => "meta l4proto udp drop;".to_owned(),
+        some => format!("udp dport != {{ {} }} drop;", some.join(", ")),
     };
+    let outside = format!(
+        "table netdev wall{number} {{ chain leaving {{ type filter hook ingress device port{number} priority 0; {drop} }}; }}"
+    );
+    assert!(nft_command().arg(&outside).status().expect("nft").success(), "{outside}");
     nft(
         host,
-        &format!(
-            "table ip wall {{ chain input {{ type filter hook input priority 0; policy accept; \
-             iif != lo meta l4proto udp ct state new drop; }}; \
-             chain output {{ type filter hook output priority 0; policy accept; {drop} }}; }}"
-        ),
+        "table ip wall { chain input { type filter hook input priority 0; policy accept; \
+         iif != lo meta l4proto udp ct state new drop; }; }",
     );
+}
+
+fn nft_command() -> Command {
+    need("nft", "nftables");
+    let mut command = Command::new("nft");
+    command.env("PATH", path_with_servers());
+    command
 }
 
 #[track_caller]

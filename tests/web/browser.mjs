@@ -1,5 +1,5 @@
 // node browser.mjs '{"pairs": [{"phones": [{library, user, password, domain, server}, …]}, …], "knock": "ws://…"}'
-// node browser.mjs '{"phone": {…}, "tone": "tone.wav", "calls": [null, "bob", …]}'
+// node browser.mjs '{"phone": {…, ice}, "tone": "tone.wav", "calls": [null, "bob", …], "pagePort": 8099}'
 //
 // Opens the page in headless Chromium. Either lets each pair of phones talk and knocks at the node from a page of another host; or
 // lets one phone make calls (or take them, for each null) with this file for a microphone, and listen. Prints what happened as one
@@ -10,14 +10,14 @@ import os from 'node:os';
 import path from 'node:path';
 import puppeteer from 'puppeteer-core';
 
-const { pairs, knock, phone, tone, calls } = JSON.parse(process.argv[2]);
+const { pairs, knock, phone, tone, calls, pagePort } = JSON.parse(process.argv[2]);
 const script = fs.readFileSync(new URL('./build/page.js', import.meta.url));
 const pages = http.createServer((request, response) => {
   const isScript = request.url === '/page.js';
   response.setHeader('content-type', isScript ? 'text/javascript' : 'text/html');
   response.end(isScript ? script : '<!doctype html><title>Phones</title><script src=/page.js></script>');
 });
-await new Promise(resolve => pages.listen(0, '127.0.0.1', resolve));
+await new Promise(resolve => pages.listen(pagePort ?? 0, '127.0.0.1', resolve));
 const { port } = pages.address();
 
 const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'meshtone-browser-'));
@@ -34,7 +34,7 @@ const browser = await puppeteer.launch({
     // The node's certificate is one of its own making.
     '--ignore-certificate-errors',
     // Nothing but this machine is asked for anything.
-    '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost',
+    `--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost${phone ? `, EXCLUDE ${new URL(phone.server).hostname}` : ''}`,
     '--disable-features=WebRtcHideLocalIpsWithMdns,OptimizationHints,MediaRouter,Translate',
     '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-default-apps',
     '--no-first-run', '--disable-domain-reliability', '--disable-breakpad', '--no-pings',

@@ -36,11 +36,11 @@ class Phone {
 }
 
 class JsSipPhone extends Phone {
-  constructor({ user, password, domain, server, video, bundle }) {
+  constructor({ user, password, domain, server, video, bundle, ice }) {
     super('JsSIP');
     this.domain = domain;
     this.media = { audio: true, video: Boolean(video) };
-    this.connection = { ...PEER_CONNECTION, ...(bundle ? { bundlePolicy: bundle } : {}) };
+    this.connection = { iceServers: ice ?? [], ...(bundle ? { bundlePolicy: bundle } : {}) };
     this.ua = new JsSIP.UA({
       sockets: [new JsSIP.WebSocketInterface(server)],
       uri: `sip:${user}@${domain}`,
@@ -60,6 +60,8 @@ class JsSipPhone extends Phone {
       session.on('confirmed', () => this.happened('established'));
       session.on('failed', ({ cause }) => this.happened(`failed: ${cause}`));
       session.on('ended', () => this.happened('ended'));
+      // Servers that some interface does not reach are tried for a long time; one relay is enough for a call.
+      session.on('icecandidate', ({ candidate, ready }) => { if (candidate.type === 'relay') ready(); });
       if (originator === 'remote') {
         this.happened('incoming');
         session.answer({ mediaConstraints: this.media, pcConfig: this.connection });
@@ -83,7 +85,8 @@ class JsSipPhone extends Phone {
   }
 
   hangUp() {
-    this.session.terminate();
+    // The other side may have been faster.
+    if (!this.session.isEnded()) this.session.terminate();
   }
 
   message(user, text) {

@@ -13,6 +13,7 @@ use super::Phone;
 use super::control::Control;
 use crate::DOMAIN;
 use crate::command::need;
+use crate::lan::Host;
 use crate::ports::PortBlock;
 use crate::tone;
 
@@ -85,6 +86,10 @@ pub struct PhoneOptions {
     pub(super) registers: bool,
     /// Where it is, elsewhere than on loopback.
     pub(super) host: Option<IpAddr>,
+    /// The network namespace it runs in, elsewhere than in the test's own.
+    pub(super) namespace: Option<PathBuf>,
+    /// The TURN server that its sound may go through.
+    pub(super) relay: Option<SocketAddr>,
     pub(super) protection: Protection,
     /// As baresip writes them.
     pub(super) codecs: &'static str,
@@ -104,6 +109,8 @@ impl PhoneOptions {
             tone_hz,
             registers: true,
             host: None,
+            namespace: None,
+            relay: None,
             protection: Protection::None,
             codecs: "PCMU/8000/1,PCMA/8000/1",
         }
@@ -124,6 +131,17 @@ impl PhoneOptions {
     /// Is at this address of the machine, and not on loopback.
     pub fn living_at(mut self, host: impl Into<IpAddr>) -> PhoneOptions {
         self.host = Some(host.into());
+        self
+    }
+
+    /// Runs on a host, at this address of it.
+    pub fn living_on(self, host: &Host, address: impl Into<IpAddr>) -> PhoneOptions {
+        PhoneOptions { namespace: Some(host.namespace()), ..self.living_at(address) }
+    }
+
+    /// Uses ICE, and a TURN server where nothing else leads to the other side; its password is that of the account.
+    pub fn relayed_by(mut self, server: SocketAddr) -> PhoneOptions {
+        self.relay = Some(server);
         self
     }
 
@@ -177,7 +195,14 @@ impl PhoneOptions {
         let ports = PortBlock::reserve();
         self.write_configuration(folder.path(), &ports);
         let log = File::create(folder.path().join("log")).expect("the phone's log");
-        let mut command = Command::new("baresip");
+        let mut command = match &self.namespace {
+            None => Command::new("baresip"),
+            Some(namespace) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", namespace.display())).arg("baresip");
+                command
+            }
+        };
         if self.protection == Protection::Dtls {
             command.env("LD_PRELOAD", elliptic()).env("ELLIPTIC_PEM", folder.path().join("media.pem"));
         }
@@ -189,10 +214,19 @@ impl PhoneOptions {
             .stderr(log)
             .spawn()
             .expect("start baresip");
-        let control = Control::new(ports.address(2));
+        let control = Control::new(self.control(&ports));
         let mut phone = Phone { options: self, child, control, folder: Some(folder), _ports: ports };
         phone.control.connect();
         phone
+    }
+
+    /// Where it takes commands: on loopback, unless that is another one than ours.
+    fn control(&self, ports: &PortBlock) -> SocketAddr {
+        let mut control = ports.address(2);
+        if let Some(host) = self.host.filter(|_| self.namespace.is_some()) {
+            control.set_ip(host);
+        }
+        control
     }
 
     fn write_configuration(&self, folder: &Path, ports: &PortBlock) {
@@ -200,7 +234,7 @@ impl PhoneOptions {
         std::fs::create_dir(&recordings).expect("a folder for recordings");
         tone::write_wav(&folder.join("tone.wav"), self.tone_hz, TONE_SECONDS);
         let (here, recordings) = (folder.display(), recordings.display());
-        let (mut sip, control) = (ports.address(0), ports.address(2));
+        let (mut sip, control) = (ports.address(0), self.control(ports));
         let host = self.host.unwrap_or(sip.ip());
         sip.set_ip(host);
         let (first_rtp, last_rtp) = (ports.port(4), ports.port(19));
@@ -212,12 +246,18 @@ impl PhoneOptions {
              rtp_ports {first_rtp}-{last_rtp}\nrtcp_mux no\njitter_buffer_type fixed\njitter_buffer_delay 2-10\nrtp_timeout 60\n\
              net_interface {host}\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule srtp.so\nmodule dtls_srtp.so\nmodule aufile.so\n\
              module sndfile.so\nsnd_path {recordings}\nmodule_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n\
-             ctrl_tcp_listen {control}\n",
+             ctrl_tcp_listen {control}\n{nat}",
+            nat =
+                if self.relay.is_some() { "module stun.so\nmodule turn.so\nmodule ice.so\nice_turn yes\n" } else { "" },
             transport = self.transport.name(),
         );
         let account = format!(
             "<sip:{user}@{domain}>;auth_user={login};auth_pass={password};outbound=\"sip:{server};transport={transport}\";\
-             regint={interval};audio_codecs={codecs};answermode={answer}{protection}\n",
+             regint={interval};audio_codecs={codecs};answermode={answer}{protection}{nat}\n",
+            nat = self.relay.map_or_else(String::new, |relay| {
+                let (user, password) = (&self.user, &self.password);
+                format!(";medianat=ice;stunserver=\"turn:{relay}\";stunuser={user};stunpass={password}")
+            }),
             protection = match self.protection {
                 Protection::None => "",
                 Protection::Sdes => ";mediaenc=srtp-mand",
