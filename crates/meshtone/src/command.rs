@@ -65,6 +65,8 @@ pub(crate) enum Command {
         /// The user's name
         user: String,
     },
+    /// Tell how many calls need a relay where people's networks are mixed so, and what that costs those who relay
+    RelayCalculator(RelayCalculatorOptions),
     /// Show how the running node stands
     Status(StatusOptions),
     /// Show the versions of program, link protocol and data folder
@@ -357,6 +359,29 @@ impl Role {
             Role::Open => "open",
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RelayCalculatorOptions {
+    /// Percent of nodes with a public address
+    #[arg(long, short = 'P', value_name = "PERCENT")]
+    pub(crate) public: f64,
+
+    /// Percent behind a NAT that shows all peers the same port (cone)
+    #[arg(long, short = 'G', value_name = "PERCENT")]
+    pub(crate) cone: f64,
+
+    /// Percent behind a NAT that shows every peer another one (symmetric)
+    #[arg(long, short = 'B', value_name = "PERCENT")]
+    pub(crate) symmetric: f64,
+
+    /// Percent behind a firewall that lets no UDP through
+    #[arg(long, short = 'F', value_name = "PERCENT")]
+    pub(crate) blocked: f64,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

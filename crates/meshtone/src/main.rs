@@ -12,6 +12,7 @@ mod nodes;
 mod output;
 mod outside;
 mod people;
+mod relay_calculator;
 mod run;
 mod trunk;
 mod turn;
@@ -58,6 +59,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Restore(options) => backup::restore(&data, &options),
         Command::Call(options) => call::call(&data, *options),
         Command::Page(options) => administer::page(&data, options.json),
+        Command::RelayCalculator(options) => relay_calculator::run(&options),
         Command::TurnCredentials { user } => turn::credentials(&data, &user),
         Command::Status(options) => administer::status(&data, options.json),
         Command::Version => {

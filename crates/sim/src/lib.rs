@@ -6,6 +6,7 @@
 //! | [`network`] | nodes, links with latency and loss, partitions, deaths; generic over what runs on the nodes |
 //! | [`driver`] | the seam: what a core has to offer to run on a simulated node |
 //! | [`history`] | what was written and read, and the checker that judges it |
+//! | [`calls`] | calls between two ends behind boxes, packet by packet: how their sound goes |
 //! | [`chaos`] | seeded histories of a small overlay in which everything goes wrong |
 //! | [`liars`] | nodes that drop, misroute, deny and forge |
 //! | [`nat`] | NAT boxes: who can be dialled by whom |
@@ -16,6 +17,7 @@
 //! The same seed gives the same run, event by event. Nothing here sleeps or opens a socket.
 #![forbid(unsafe_code)]
 
+pub mod calls;
 pub mod chaos;
 pub mod driver;
 pub mod history;

@@ -5,6 +5,7 @@
 //! docs/report/README.md.
 #![allow(clippy::print_stderr, clippy::expect_used, reason = "a tool for the developer's terminal")]
 
+mod calls;
 mod churn;
 mod figures;
 mod lies;
@@ -26,7 +27,7 @@ use output::Output;
 /// An experiment: its name, and what runs it with the largest number of nodes.
 type Experiment = (&'static str, fn(usize, &mut Output));
 
-const EXPERIMENTS: [Experiment; 9] = [
+const EXPERIMENTS: [Experiment; 10] = [
     ("size", size::run),
     ("silent", silence::run),
     ("liars", lies::run),
@@ -36,6 +37,7 @@ const EXPERIMENTS: [Experiment; 9] = [
     ("riders", riders::run),
     ("security", security::run),
     ("nat", nats::run),
+    ("calls", calls::run),
 ];
 
 fn main() {
