@@ -4,7 +4,8 @@
 
 use meshtone_tests::http::{Answer, Site};
 use meshtone_tests::page::{Page, code, json, log_in_at, post, send};
-use meshtone_tests::{MeshNode, SOON, ScriptedPhone, Transport, eventually};
+use meshtone_tests::web_socket::WebSocket;
+use meshtone_tests::{MeshNode, SOON, ScriptedPhone, Transport, eventually, eventually_some};
 use serde_json::{Value, json as value};
 
 fn plain(node: &MeshNode) -> Site {
@@ -203,4 +204,384 @@ fn the_page_and_its_files_are_served_under_a_policy_without_exceptions() {
     }
     assert_eq!(json(&site.get("/api/v1/openapi.json"))["info"]["title"], "Meshtone");
     eventually(SOON, "the node to go on", || site.get("/health").status == 200);
+}
+
+/// A line of events, as a page opens it.
+fn events(page: &Page, origin: &str) -> Result<WebSocket, Option<u16>> {
+    let request = format!(
+        "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nCookie: {}\r\n{origin}\r\n",
+        page.site.server, page.cookie
+    );
+    WebSocket::handshake(page.site.server, page.site.tls, &request)
+}
+
+fn own_events(page: &Page) -> WebSocket {
+    events(page, &format!("Origin: http://{}\r\n", page.site.server)).expect("a line of events")
+}
+
+/// The next event of this kind that fits.
+#[track_caller]
+fn next_event(line: &mut WebSocket, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    eventually_some(SOON * 2, &format!("an event `{kind}`"), || {
+        let (_, payload) = line.next_frame(SOON)?;
+        serde_json::from_slice::<Value>(&payload).ok().filter(|event| event["type"] == kind && fits(event))
+    })
+}
+
+/// The newest call of an account, once it stands so.
+#[track_caller]
+fn newest(page: &Page, outcome: &str) -> Value {
+    eventually_some(SOON, &format!("the newest call to be `{outcome}`"), || {
+        Some(page.get("/me/calls")[0].clone()).filter(|call| call["outcome"] == outcome)
+    })
+}
+
+#[test]
+fn calls_of_desk_phones_stand_in_the_history_of_both_and_are_told_as_they_happen() {
+    let node = MeshNode::first("node");
+    let (alice, bob) = (node.user_add("alice"), node.user_add("bob"));
+    let (of_alice, of_bob) = (Page::log_in(&node, "alice", &alice), Page::log_in(&node, "bob", &bob));
+    let mut line = own_events(&of_bob);
+    next_event(&mut line, "hello", |event| event["missed"] == false);
+    let mut caller = ScriptedPhone::udp(node.sip()).of("alice", &alice);
+    let mut callee = ScriptedPhone::udp(node.sip()).of("bob", &bob);
+    caller.register();
+    // Nobody is there: she has missed it.
+    let invited = caller.invite("sip:bob@mesh.test");
+    assert_eq!(caller.final_answer(&invited).status(), 480);
+    assert_eq!(newest(&of_bob, "missed")["address"], "alice@mesh.test");
+    assert_eq!(newest(&of_alice, "failed")["status"], 480);
+    callee.register();
+    next_event(&mut line, "registration", |event| event["contacts"] == 1);
+
+    let invited = caller.invite("sip:bob@mesh.test");
+    let invite = callee.incoming("INVITE");
+    next_event(&mut line, "call", |event| event["call"]["outcome"] == "ringing");
+    callee.accept_later(&invite);
+    let mut dialog = caller.established(&invited);
+    next_event(&mut line, "call", |event| event["call"]["outcome"] == "answered");
+    caller.hang_up(&mut dialog, &mut callee);
+    let told = next_event(&mut line, "call", |event| event["call"]["ended"].is_u64());
+    let (of_callee, of_caller) = (newest(&of_bob, "answered"), newest(&of_alice, "answered"));
+    assert_eq!(told["call"], of_callee);
+    assert_eq!((&of_callee["direction"], &of_callee["verified"]), (&value!("in"), &value!(true)));
+    assert_eq!((&of_caller["direction"], &of_caller["address"]), (&value!("out"), &value!("bob@mesh.test")));
+    assert!(of_caller["started"].as_u64().unwrap() > 1_700_000_000 && of_caller["answered"].is_u64());
+
+    // Refused, and given up.
+    let invited = caller.invite("sip:bob@mesh.test");
+    let invite = callee.incoming("INVITE");
+    callee.reply(&invite, 486, "Busy Here", "");
+    assert_eq!(caller.final_answer(&invited).status(), 486);
+    newest(&of_bob, "busy");
+    let invited = caller.invite("sip:bob@mesh.test");
+    let invite = callee.incoming("INVITE");
+    callee.reply(&invite, 180, "Ringing", "");
+    caller.wait_status(&invited, 180);
+    caller.cancel(&invited);
+    let cancel = callee.incoming("CANCEL");
+    callee.reply(&cancel, 200, "OK", "");
+    callee.reply(&invite, 487, "Request Terminated", "");
+    newest(&of_alice, "cancelled");
+    assert_eq!(newest(&of_bob, "missed")["seen"], false);
+    assert_eq!(of_bob.ask("POST", "/me/calls/seen", None).status, 204);
+    assert_eq!(newest(&of_bob, "missed")["seen"], true);
+    assert_eq!(of_bob.get("/me/calls").as_array().unwrap().len(), 4);
+    let second = of_bob.get("/me/calls?limit=1");
+    assert_eq!(second.as_array().unwrap().len(), 1);
+    let before = second[0]["id"].as_str().unwrap();
+    assert_eq!(of_bob.get(&format!("/me/calls?before={before}")).as_array().unwrap().len(), 3);
+    assert_eq!(of_bob.ask("DELETE", "/me/calls", None).status, 204);
+    assert!(of_bob.get("/me/calls").as_array().unwrap().is_empty());
+
+    // The line ends with the session.
+    assert_eq!(of_bob.ask("DELETE", "/session", None).status, 204);
+    assert_eq!(line.close_code(), Some(4401));
+}
+
+#[test]
+fn who_does_not_want_to_be_disturbed_and_who_is_blocked_is_told_in_words() {
+    let node = MeshNode::first("node");
+    let (alice, bob) = (node.user_add("alice"), node.user_add("bob"));
+    let page = Page::log_in(&node, "bob", &bob);
+    let mut caller = ScriptedPhone::udp(node.sip()).of("alice", &alice);
+    let mut callee = ScriptedPhone::udp(node.sip()).of("bob", &bob);
+    caller.register();
+    callee.register();
+    let set = |do_not_disturb: bool, blocked: &[&str]| {
+        let settings = value!({ "do_not_disturb": do_not_disturb, "blocked": blocked });
+        let answer = page.ask("PUT", "/me/settings", Some(&settings));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(page.get("/me/settings"), json(&answer));
+    };
+    let mut call = || {
+        let invited = caller.invite("sip:bob@mesh.test");
+        let answer = caller.final_answer(&invited);
+        (answer.status(), answer.to_string().lines().next().unwrap_or_default().to_owned())
+    };
+    set(true, &[]);
+    assert_eq!(call(), (486, "SIP/2.0 486 Do Not Disturb".to_owned()));
+    newest(&page, "not_disturbed");
+    set(false, &["Alice@mesh.test"]);
+    assert_eq!(call(), (603, "SIP/2.0 603 Does Not Take Your Calls".to_owned()));
+    newest(&page, "blocked");
+    callee.assert_left_alone();
+    let wrong = value!({ "do_not_disturb": false, "blocked": ["no address"] });
+    assert_eq!(code(&page.ask("PUT", "/me/settings", Some(&wrong))), refused(400, "bad_request"));
+    let many: Vec<String> = (0..101).map(|number| format!("{number}@example.net")).collect();
+    let many = value!({ "do_not_disturb": false, "blocked": many });
+    assert_eq!(code(&page.ask("PUT", "/me/settings", Some(&many))), refused(413, "full"));
+    set(false, &[]);
+    let invited = caller.invite("sip:bob@mesh.test");
+    let invite = callee.incoming("INVITE");
+    callee.reply(&invite, 486, "Busy Here", "");
+    assert_eq!(caller.final_answer(&invited).status(), 486);
+}
+
+#[test]
+fn contacts_are_kept_with_the_account_and_for_nobody_else() {
+    let mut node = MeshNode::first("node");
+    let (alice, bob) = (node.user_add("alice"), node.user_add("bob"));
+    let (page, other) = (Page::log_in(&node, "alice", &alice), Page::log_in(&node, "bob", &bob));
+    let contact = value!({ "name": "<b>Bob</b>", "address": "bob@mesh.test", "favourite": true });
+    let put = |id: &str, contact: &Value| page.ask("PUT", &format!("/me/contacts/{id}"), Some(contact));
+    assert_eq!(put("c-1", &contact).status, 200);
+    node.terminate();
+    node.run(&[]);
+    let kept = page.get("/me/contacts");
+    assert_eq!(kept, value!([{ "id": "c-1", "name": "<b>Bob</b>", "address": "bob@mesh.test", "favourite": true }]));
+    assert_eq!(other.get("/me/contacts"), value!([]));
+    for bad in [
+        value!({ "name": "", "address": "bob@mesh.test" }),
+        value!({ "name": "\u{1b}[2J", "address": "bob@mesh.test" }),
+        value!({ "name": "Bob", "address": "<script>" }),
+    ] {
+        assert_eq!(code(&put("c-2", &bad)), refused(400, "bad_request"), "{bad}");
+    }
+    assert_eq!(page.ask("DELETE", "/me/contacts/c-1", None).status, 204);
+    assert_eq!(code(&page.ask("DELETE", "/me/contacts/c-1", None)), refused(404, "not_found"));
+    let administrator = Page::administer(&node);
+    assert_eq!(code(&administrator.ask("GET", "/me/contacts", None)), refused(403, "no_account"));
+}
+
+#[test]
+fn no_other_page_opens_the_line_of_events() {
+    let node = MeshNode::first("node");
+    let alice = node.user_add("alice");
+    let page = Page::log_in(&node, "alice", &alice);
+    for origin in ["Origin: https://evil.example\r\n", "Origin: null\r\n", "", "Origin: http://127.0.0.1:1\r\n"] {
+        assert_eq!(events(&page, origin).err(), Some(Some(403)), "{origin:?}");
+    }
+    let stranger = Page { cookie: "meshtone_session=x".to_owned(), ..page.clone() };
+    let own = format!("Origin: http://{}\r\n", node.ws());
+    assert_eq!(events(&stranger, &own).err(), Some(Some(401)));
+    assert_eq!(page.ask("GET", "/events", None).status, 426);
+    // Whoever says too much is not listened to.
+    let mut line = own_events(&page);
+    line.send(&vec![b'x'; 100_000]).unwrap();
+    eventually(SOON * 2, "the line to close", || {
+        line.next_frame(SOON);
+        line.is_closed()
+    });
+}
+
+#[test]
+fn whoever_runs_the_node_sees_its_calls_message_by_message_and_no_secret_of_them() {
+    let node = MeshNode::first("node");
+    let (alice, bob) = (node.user_add("alice"), node.user_add("bob"));
+    let mut caller = ScriptedPhone::udp(node.sip()).of("alice", &alice);
+    let mut callee = ScriptedPhone::udp(node.sip()).of("bob", &bob);
+    caller.register();
+    callee.register();
+    let page = Page::administer(&node);
+    let invited = caller.invite("sip:bob@mesh.test");
+    let invite = callee.incoming("INVITE");
+    callee.accept_later(&invite);
+    let mut dialog = caller.established(&invited);
+    let live = eventually_some(SOON, "the call to stand", || {
+        Some(page.get("/admin/calls")["live"][0].clone()).filter(|call| call["state"] == "established")
+    });
+    let call_id = live["call_id"].as_str().unwrap().to_owned();
+    caller.hang_up(&mut dialog, &mut callee);
+    let finished = eventually_some(SOON, "the call to be over", || {
+        Some(page.get("/admin/calls")["finished"][0].clone()).filter(|call| call["call_id"] == call_id.as_str())
+    });
+    assert_eq!((&finished["status"], &finished["from"]), (&value!(200), &value!("sip:alice@mesh.test")));
+    let detail = page.get(&format!("/admin/calls/{}", call_id.replace('@', "%40")));
+    assert_eq!((&detail["state"], &detail["left_out"]), (&value!("over"), &value!(0)));
+    let steps: Vec<(&str, &str)> = detail["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| (step["from"].as_str().unwrap(), step["first_line"].as_str().unwrap()))
+        .collect();
+    let (from, to) = (caller.local().to_string(), callee.local().to_string());
+    assert_eq!(steps[0], (from.as_str(), "INVITE sip:bob@mesh.test SIP/2.0"), "{steps:?}");
+    assert!(steps.iter().any(|(by, line)| *by == "node" && line.starts_with("INVITE ")), "{steps:?}");
+    assert!(
+        steps.contains(&(to.as_str(), "SIP/2.0 200 OK")) && steps.contains(&("node", "SIP/2.0 200 OK")),
+        "{steps:?}"
+    );
+    assert!(steps.iter().any(|(by, line)| *by == from && line.starts_with("BYE ")), "{steps:?}");
+    let text = detail["messages"].to_string();
+    assert!(text.contains("Proxy-Authorization: [redacted]") && !text.contains("response="), "{text}");
+    assert_eq!(code(&page.ask("GET", "/admin/calls/none", None)), refused(404, "not_found"));
+}
+
+#[test]
+fn whoever_runs_the_node_looks_after_users_tickets_and_tokens_on_its_page() {
+    let node = MeshNode::first("node");
+    let page = Page::administer(&node);
+    let codes =
+        |status: &Value| status["health"].as_array().unwrap().iter().map(|one| one["code"].clone()).collect::<Vec<_>>();
+    assert!(codes(&page.get("/admin/status")).contains(&value!("no_users")));
+    let added = page.ask("POST", "/admin/users", Some(&value!({ "user": "alice", "number": "201" })));
+    assert_eq!(added.status, 201, "{}", added.text());
+    let password = json(&added)["password"].as_str().unwrap().to_owned();
+    ScriptedPhone::udp(node.sip()).of("alice", &password).register();
+    assert_eq!(page.get("/admin/users")["users"][0]["phones"], 1);
+    assert!(codes(&page.get("/admin/status")).is_empty());
+    let again = page.ask("POST", "/admin/users", Some(&value!({ "user": "alice" })));
+    assert_eq!(code(&again), refused(409, "conflict"));
+    assert_eq!(page.ask("PATCH", "/admin/users/alice", Some(&value!({ "number": "" }))).status, 200);
+    let changed = page.ask("POST", "/admin/users/alice/password", None);
+    let changed = json(&changed)["password"].as_str().unwrap().to_owned();
+    assert_eq!(log_in_at(plain(&node), "alice", &changed, &[]).status, 200);
+    assert_eq!(page.ask("DELETE", "/admin/users/alice", None).status, 204);
+    assert_eq!(code(&page.ask("DELETE", "/admin/users/alice", None)), refused(404, "not_found"));
+
+    let invite = |role: &str| page.ask("POST", "/admin/invites", Some(&value!({ "role": role, "valid_s": 600 })));
+    let (first, second) = (json(&invite("home")), json(&invite("home")));
+    assert!(first["qr"].as_str().unwrap().starts_with("<svg"));
+    assert_eq!(page.get("/admin/invites").as_array().unwrap().len(), 2);
+    let id = first["id"].as_str().unwrap();
+    assert_eq!(page.ask("DELETE", &format!("/admin/invites/{id}"), None).status, 204);
+    let mut late = MeshNode::unstarted("late");
+    late.launch(&["--join", first["ticket"].as_str().unwrap()]);
+    eventually(SOON * 4, "the ticket that was taken back to be refused", || !late.is_running());
+    let other = MeshNode::joining("other", second["ticket"].as_str().unwrap());
+    eventually(SOON, "a link", || other.links() == 1);
+    let overlay = page.get("/admin/overlay");
+    assert_eq!(overlay["nodes"][0]["id"], other.status()["node"], "{overlay}");
+    assert!(overlay["nodes"][0]["link"]["rtt_ms"].is_number() && overlay["nodes"][0]["link"]["path"] == "direct");
+    eventually(SOON, "both nodes to be near the place", || {
+        page.get("/admin/overlay/place?address=bob%40mesh.test")["closest"].as_array().unwrap().len() == 2
+    });
+    assert_eq!(code(&page.ask("GET", "/admin/overlay/place?address=%40", None)), refused(400, "bad_request"));
+    assert!(page.get("/admin/settings").as_array().unwrap().iter().any(|setting| setting["name"] == "domain"));
+
+    let token =
+        |scope: &str| json(&page.ask("POST", "/admin/tokens", Some(&value!({ "name": scope, "scopes": [scope] }))));
+    let (metrics, read) = (token("metrics"), token("read"));
+    let ask = |token: &Value, method: &str, path: &str| {
+        let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
+        send(plain(&node), method, path, None, &[("Authorization", &bearer)])
+    };
+    assert_eq!(code(&ask(&metrics, "GET", "/admin/status")), refused(403, "scope"));
+    assert_eq!(ask(&read, "GET", "/admin/status").status, 200);
+    assert_eq!(code(&ask(&read, "DELETE", "/admin/users/x")), refused(403, "scope"));
+    let id = read["id"].as_str().unwrap();
+    assert_eq!(page.ask("DELETE", &format!("/admin/tokens/{id}"), None).status, 204);
+    assert_eq!(code(&ask(&read, "GET", "/admin/status")), refused(401, "no_session"));
+    let log = page.get("/admin/log?level=info&limit=500");
+    assert!(!log.as_array().unwrap().is_empty() && !log.to_string().contains(&password));
+}
+
+#[test]
+fn a_dashboard_shows_lost_nodes_within_seconds() {
+    let node = MeshNode::first("node");
+    let mut others = [MeshNode::joining("second", &node.invite()), MeshNode::joining("third", &node.invite())];
+    eventually(SOON, "two links", || node.links() == 2);
+    let page = Page::administer(&node);
+    let mut line = own_events(&page);
+    let links = |count: usize| {
+        move |event: &Value| event["status"]["links"].as_array().is_some_and(|links| links.len() == count)
+    };
+    next_event(&mut line, "status", links(2));
+    others.iter_mut().for_each(MeshNode::kill9);
+    let lost = std::time::Instant::now();
+    eventually(SOON * 3, "the dashboard to show it", || {
+        let frame = line.next_frame(SOON);
+        let event = frame.and_then(|(_, payload)| serde_json::from_slice::<Value>(&payload).ok());
+        event.is_some_and(|event| event["type"] == "status" && links(0)(&event))
+    });
+    assert!(lost.elapsed().as_secs() < 30, "{:?}", lost.elapsed());
+}
+
+#[test]
+fn administration_is_for_whoever_runs_the_node_and_from_its_own_machine() {
+    let mut node = MeshNode::first("node");
+    let alice = node.user_add("alice");
+    let (person, page) = (Page::log_in(&node, "alice", &alice), Page::administer(&node));
+    let described = json(&plain(&node).get("/api/v1/openapi.json"));
+    let mut asked = 0;
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        let path = path.strip_prefix("/api/v1").unwrap();
+        if !path.starts_with("/admin/") {
+            continue;
+        }
+        for method in methods.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
+            let path = path.replace(['{', '}'], "");
+            let body = value!({});
+            let body = (method != "GET").then_some(&body);
+            assert_eq!(code(&person.ask(&method, &path, body)), refused(403, "not_administrator"), "{method} {path}");
+            assert_eq!(
+                code(&send(plain(&node), &method, &path, body, &[])),
+                refused(401, "no_session"),
+                "{method} {path}"
+            );
+            let far = [("X-Forwarded-For", "198.51.100.7"), ("X-Meshtone-Csrf", page.csrf())];
+            assert_eq!(code(&page.ask_with(&method, &path, body, &far)), refused(403, "not_local"), "{method} {path}");
+            if method != "GET" {
+                assert_eq!(code(&page.ask_with(&method, &path, body, &[])), refused(403, "csrf"), "{method} {path}");
+            }
+            asked += 1;
+        }
+    }
+    assert!(asked >= 18, "{asked}");
+    node.terminate();
+    node.run_configured("[page]\nadministration = \"anywhere\"\n");
+    let by_proxy = [("X-Forwarded-For", "198.51.100.7")];
+    assert_eq!(page.ask_with("GET", "/admin/status", None, &by_proxy).status, 200);
+}
+
+#[test]
+fn what_is_counted_is_for_this_machine_and_for_tokens_and_the_board_names_nothing_else() {
+    let mut node = MeshNode::unstarted("node").with_domain("mesh.test");
+    node.run_configured(
+        "[[trunk]]\nname = \"office\"\nserver = \"127.0.0.1:9\"\nuser = \"1\"\npassword = \"1\"\nregister = false\n",
+    );
+    let alice = node.user_add("alice");
+    ScriptedPhone::udp(node.sip()).of("alice", &alice).register();
+    let site = plain(&node);
+    let text = site.get("/metrics").text();
+    for line in
+        ["meshtone_sip_requests_total{method=\"REGISTER\"} 2", "meshtone_accounts 1", "meshtone_registered_phones 1"]
+    {
+        assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
+    }
+    let far = ("X-Forwarded-For", "198.51.100.7");
+    assert_eq!(site.get_with("/metrics", &[far]).status, 401);
+    let page = Page::administer(&node);
+    let token =
+        json(&page.ask("POST", "/admin/tokens", Some(&value!({ "name": "prometheus", "scopes": ["metrics"] }))));
+    let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
+    assert_eq!(site.get_with("/metrics", &[far, ("Authorization", &bearer)]).status, 200);
+
+    let told: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for file in ["etc/grafana/meshtone.json", "etc/prometheus/alerts.yml"] {
+        let used = std::fs::read_to_string(root.join(file)).unwrap();
+        let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
+        let names: Vec<&str> =
+            used.split(|character| !is_name(character)).filter(|name| name.starts_with("meshtone_")).collect();
+        assert!(names.len() > 5, "{file} uses metrics");
+        for name in names {
+            let ends = ["", "_total", "_bucket", "_sum", "_count"];
+            let is_told = ends.iter().any(|end| name.strip_suffix(end).is_some_and(|bare| told.contains(&bare)));
+            assert!(is_told, "{file} names {name}, which there is not");
+        }
+    }
+    serde_json::from_str::<Value>(&std::fs::read_to_string(root.join("etc/grafana/meshtone.json")).unwrap()).unwrap();
 }

@@ -8,6 +8,7 @@ mod client;
 mod command;
 mod config;
 mod failure;
+mod journaling;
 mod nodes;
 mod output;
 mod outside;

@@ -4,14 +4,19 @@ use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use meshtone_node::journal::Journal;
 use meshtone_node::{Config, Node, RoleChoice, Summary, turn};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::command::{PortRange, RunOptions};
 use crate::config::Settings;
 use crate::failure::Failure;
+use crate::journaling::Journaling;
 use crate::output;
 
 const DEFAULT_SIP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5060);
@@ -38,7 +43,8 @@ const UNSIGNED: &str = "UNSIGNED: records and callers are believed without proof
 const EXIT_INTERRUPTED: i32 = 130;
 
 pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Result<(), Failure> {
-    start_logging(options.log.or(settings.log))?;
+    let journal = Journal::default();
+    start_logging(options.log.or(settings.log), &journal)?;
     let PortRange(first, last) = options.rtp_ports.or(settings.rtp_ports).unwrap_or(DEFAULT_RTP_PORTS);
     let sip = first_given(options.sip, settings.sip);
     // Who names the addresses to listen on means these and no other.
@@ -56,6 +62,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         public_url: options.public_url.or(settings.public_url),
         enrol: settings.enrol,
         administration: settings.administration,
+        journal,
         tls_certificate: options.tls_cert.or(settings.tls_cert),
         tls_key: options.tls_key.or(settings.tls_key),
         tls_authorities: options.tls_ca.or(settings.tls_ca),
@@ -137,13 +144,15 @@ fn first_given<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
     if first.is_empty() { second } else { first }
 }
 
-fn start_logging(filter: Option<String>) -> Result<(), Failure> {
+fn start_logging(filter: Option<String>, journal: &Journal) -> Result<(), Failure> {
     let filter = filter.unwrap_or_else(|| "info".to_owned());
     let filter = EnvFilter::try_new(&filter).map_err(|error| {
         Failure::new(format!("`{filter}` is no log filter: {error}"), "for example --log info,meshtone_node=debug")
     })?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    let written = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_filter(filter);
+    let kept = Journaling(journal.clone()).with_filter(LevelFilter::INFO);
+    tracing_subscriber::registry().with(written).with(kept).init();
     Ok(())
 }
 

@@ -15,10 +15,13 @@
 //! | [`enrol`] | how a node comes by its identity, and tickets for others |
 //! | [`backup`] | a node, or the authority alone, in one encrypted file |
 //! | `dangerous` | a node that signs nothing, to measure against |
+//! | [`journal`] | the last lines of the log, in memory |
 //! | `login` | sessions of the page, keys and tokens for it |
+//! | `metrics` | what is counted, for Prometheus |
 //! | [`control`] | administration over a unix socket |
 //! | [`turn`] | the STUN and TURN server for phones and browsers |
 //! | `web` | the pages that browsers are served |
+//! | `person` | contacts, calls and wishes of accounts' owners |
 //! | `renewal` | this node's certificates, before they run out |
 //! | `revocation` | which nodes the authority has revoked |
 //! | [`softphone`] | a phone for the command line |
@@ -33,11 +36,13 @@ pub mod control;
 mod dangerous;
 pub mod enrol;
 mod exchange;
+pub mod journal;
 mod location;
-#[allow(dead_code, reason = "administration uses the rest")]
 mod login;
 mod member;
+mod metrics;
 mod node;
+mod person;
 mod renewal;
 mod revocation;
 pub mod softphone;

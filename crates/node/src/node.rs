@@ -31,7 +31,7 @@ use crate::exchange::allowance::Allowances;
 use crate::exchange::anchoring::{self, AnchorRules, Anchors};
 use crate::exchange::attestation::Originations;
 use crate::exchange::bridge::Replacements;
-use crate::exchange::calls::Calls;
+use crate::exchange::calls::{Calls, SAMPLE_EVERY};
 use crate::exchange::digest::{DigestPolicy, DigestRule};
 use crate::exchange::first_stage::{self, FirstStage};
 use crate::exchange::guard::Guard;
@@ -42,7 +42,9 @@ use crate::exchange::shard::Shard;
 use crate::exchange::shown::Callers;
 use crate::exchange::trunk::settings::Trunk;
 use crate::exchange::trunk::{TrunkInput, TrunkWork, Trunks};
+use crate::exchange::watch::Watches;
 use crate::exchange::worker::{Input, Worker};
+use crate::journal::Journal;
 use crate::location::certificates::ForeignCertificates;
 use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
@@ -51,6 +53,9 @@ use crate::login::Sessions;
 use crate::login::keys::Keys;
 use crate::login::tokens::Tokens;
 use crate::member::{Enrolments, MemberError, Members};
+use crate::metrics::Metrics;
+use crate::person::contacts;
+use crate::person::history::History;
 use crate::renewal::{self, Validity};
 use crate::status::StatusView;
 use crate::store::{Setting, Store, StoreError};
@@ -99,6 +104,8 @@ pub struct Config {
     pub enrol: EnrolHere,
     /// From where the page administers this node.
     pub administration: Administration,
+    /// Where the program keeps the last lines of its log.
+    pub journal: Journal,
     /// A certificate chain for TLS, leaf first, as a PEM file. Without it the node makes a certificate of its own.
     pub tls_certificate: Option<PathBuf>,
     /// The key of that certificate, as a PEM file.
@@ -239,6 +246,7 @@ pub struct Node {
     publisher: Publisher,
     transports: Arc<Transports>,
     registrations: Arc<Registrations>,
+    history: Arc<History>,
     tasks: JoinSet<()>,
     workers: Vec<mpsc::Sender<Input>>,
     turn: Option<Arc<Turn>>,
@@ -275,6 +283,7 @@ impl Node {
         };
 
         let accounts = Accounts::open(store.clone(), &domain, overlay.node_id(), unix_ms, account::system_random())?;
+        let history = Arc::new(History::open(store.clone(), unix_ms())?);
         let sessions = Arc::new(Sessions::open(store.clone(), accounts.clone(), unix_ms())?);
         let certificate = membership.authority_certificate.clone();
         let random = account::system_random();
@@ -305,6 +314,9 @@ impl Node {
             overlay: overlay.clone(),
             transports: transports.clone(),
             calls: Calls::default(),
+            history: history.clone(),
+            watches: Watches::new(workers, history.clone()),
+            metrics: Metrics::new(workers),
             // A fresh secret each start, never shared: nonces of before, or of another home node, are stale, and phones try
             // again by themselves.
             authenticator: Authenticator::new(random_key(), DigestConfig::default()),
@@ -397,48 +409,13 @@ impl Node {
         );
         let enrolments = Enrolments::new(members.clone(), enroller.clone(), accounts.clone());
         let keys = Arc::new(Keys::default());
-        let pages = Pages::new(Site {
-            domain: domain.clone(),
-            overlay: overlay.clone(),
-            certificates: published,
-            enrol: if rights.may_speak() { config.enrol } else { EnrolHere::Nobody },
-            enrolments: enrolments.clone(),
-            limits: Default::default(),
-            ports: Ports::of(&transports.addresses()),
-            exchange: exchange.clone(),
-            sessions: sessions.clone(),
-            keys: keys.clone(),
-            tokens: Tokens::open(store.clone())?,
-            administration: config.administration,
-            turn: turn.as_ref().map(|turn| turn.credentials().clone()),
-        });
-        transports.receive(shards, first_stage.clone(), &pages)?;
-        if let Some(first_stage) = first_stage.clone() {
-            tasks.spawn(first_stage.run());
-        }
-        tasks.spawn(publisher.clone().run(overlay.clone(), registrations.clone()));
-        tasks.spawn(sweep(registrations.clone()));
-        tasks.spawn(members.clone().run(publisher.clone(), registrations.clone()));
-        tasks.spawn(follow_accounts(exchange.clone()));
-        if rights.may_speak() {
-            tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
-        }
-        tasks.spawn(revocations.clone().run(overlay.clone()));
-        tasks.spawn(remember_peers(store.clone(), overlay.clone()));
         let tried = Arc::new(Tried::new(membership.bootstrap.len()));
-        let (peers, local) = (config.peers.clone(), config.local_network);
-        tasks.spawn(Bootstrap { peers, local, dns, tried: tried.clone() }.run(overlay.clone()));
-
-        if let Some(authority) = &authority {
-            tasks.spawn(authority.clone().run(overlay.clone()));
-        }
-
         let (addresses, links) = (transports.addresses(), overlay.addresses());
         let page_url = page_url(&addresses, config.public_url.as_ref());
         let summary = Summary {
             node: overlay.node_id().to_string(),
             overlay: overlay.overlay_id().to_string(),
-            domain,
+            domain: domain.clone(),
             sip: reachable(&addresses.sip, &links),
             tls: reachable(&addresses.tls, &links),
             ws: reachable(&addresses.ws, &links),
@@ -447,16 +424,23 @@ impl Node {
             turns: turn_addresses(turn.as_deref(), "tls", &links),
             public_url: config.public_url.clone(),
             link: links,
-            data: config.data,
+            data: config.data.clone(),
             page_key: page_url.as_deref().map(|url| control::with_key(url, &keys.make(unix_ms()))),
             first_run: membership.first_run,
             users: accounts.users(),
         };
         let validity = Validity::of(&membership);
         let (own, until) = (authority.clone(), validity.clone());
-        let view = StatusView::new(summary.clone(), exchange, first_stage, tried, own, revocations, until)
-            .with_turn(turn.clone());
-        let validity = Validity::of(&membership);
+        let view = StatusView::new(
+            summary.clone(),
+            exchange.clone(),
+            first_stage.clone(),
+            tried.clone(),
+            own,
+            revocations.clone(),
+            until,
+        )
+        .with_turn(turn.clone());
         let keeper = renewal::Keeper {
             store: store.clone(),
             overlay: overlay.clone(),
@@ -471,20 +455,71 @@ impl Node {
         tasks.spawn(keeper.run());
         let inviter = membership.inviter();
         let control = control::Control::new(
-            accounts,
+            accounts.clone(),
             inviter,
-            members,
+            members.clone(),
             store.clone(),
-            (enrolments, rights),
+            (enrolments.clone(), rights),
             overlay.clone(),
             Arc::new(view),
         )
-        .with_authority(authority)
-        .with_page(PageKeys { keys, url: page_url.clone() })
+        .with_authority(authority.clone())
+        .with_page(PageKeys { keys: keys.clone(), url: page_url.clone() })
         .with_turn(turn.as_ref().map(|turn| turn.credentials().clone()));
+        let pages = Pages::new(Site {
+            domain: domain.clone(),
+            overlay: overlay.clone(),
+            certificates: published,
+            enrol: if rights.may_speak() { config.enrol } else { EnrolHere::Nobody },
+            enrolments: enrolments.clone(),
+            limits: Default::default(),
+            ports: Ports::of(&transports.addresses()),
+            exchange: exchange.clone(),
+            sessions: sessions.clone(),
+            keys: keys.clone(),
+            tokens: Tokens::open(store.clone())?,
+            administration: config.administration,
+            control: control.clone(),
+            store: store.clone(),
+            journal: config.journal.clone(),
+            notices: Default::default(),
+            turn: turn.as_ref().map(|turn| turn.credentials().clone()),
+        });
+        transports.receive(shards, first_stage.clone(), &pages)?;
+        if let Some(first_stage) = first_stage.clone() {
+            tasks.spawn(first_stage.run());
+        }
+        tasks.spawn(publisher.clone().run(overlay.clone(), registrations.clone()));
+        tasks.spawn(sweep(registrations.clone()));
+        tasks.spawn(listen_to_calls(exchange.clone()));
+        tasks.spawn(members.clone().run(publisher.clone(), registrations.clone()));
+        tasks.spawn(follow_accounts(exchange.clone(), store.clone()));
+        if rights.may_speak() {
+            tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
+        }
+        tasks.spawn(revocations.clone().run(overlay.clone()));
+        tasks.spawn(remember_peers(store.clone(), overlay.clone()));
+        let (peers, local) = (config.peers.clone(), config.local_network);
+        tasks.spawn(Bootstrap { peers, local, dns, tried: tried.clone() }.run(overlay.clone()));
+
+        if let Some(authority) = &authority {
+            tasks.spawn(authority.clone().run(overlay.clone()));
+        }
+
         let listener = control::bind(&summary.data).map_err(StartError::Control)?;
         tasks.spawn(control::serve(listener, control));
-        Ok(Node { summary, store, overlay, publisher, transports, registrations, tasks, workers: inboxes, turn })
+        Ok(Node {
+            summary,
+            store,
+            overlay,
+            publisher,
+            transports,
+            registrations,
+            history,
+            tasks,
+            workers: inboxes,
+            turn,
+        })
     }
 
     /// What to tell a person.
@@ -504,6 +539,7 @@ impl Node {
         self.tasks.shutdown().await;
         self.overlay.shutdown().await;
         self.registrations.write_all();
+        self.history.write_all();
         if let Err(error) = self.store.flush() {
             tracing::error!(%error, "the last changes may not be on disk");
         }
@@ -692,7 +728,16 @@ async fn sweep(registrations: Arc<Registrations>) {
 
 /// A user who was removed, here or at another home node, is reachable no more; one who was changed elsewhere may be shut out
 /// here.
-async fn follow_accounts(exchange: Arc<Exchange>) {
+/// Listens to the calls whose sound runs through here, for whoever wants to see later how it was.
+async fn listen_to_calls(exchange: Arc<Exchange>) {
+    let mut interval = tokio::time::interval(SAMPLE_EVERY);
+    loop {
+        interval.tick().await;
+        exchange.calls.sample(unix_ms(), &exchange.metrics);
+    }
+}
+
+async fn follow_accounts(exchange: Arc<Exchange>, store: Store) {
     use tokio::sync::broadcast::error::RecvError;
     let (accounts, registrations) = (&exchange.accounts, &exchange.registrations);
     let mut changes = accounts.subscribe();
@@ -700,6 +745,8 @@ async fn follow_accounts(exchange: Arc<Exchange>) {
         match changes.recv().await {
             Ok(change) if change.is_removal() => {
                 exchange.sessions.check_account(change.user());
+                exchange.history.clear(change.user());
+                contacts::forget(&store, change.user());
                 registrations.remove(&exchange.address_of(change.user()));
             }
             Ok(change) => {

@@ -300,6 +300,11 @@ impl Overlay {
         self.snapshot().nodes_known
     }
 
+    /// Returns the ids of other nodes that are known, 512 at most, as of a moment ago.
+    pub fn known_nodes(&self) -> Vec<NodeId> {
+        self.snapshot().known.clone()
+    }
+
     /// Returns how many ordinary nodes use the overlay through this one, as of a moment ago.
     pub fn nodes_served(&self) -> usize {
         self.snapshot().nodes_served

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::account::Account;
 
 /// How a node stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The node's id.
     pub node: String,
@@ -85,7 +86,7 @@ pub struct Status {
 }
 
 /// How the overlay's authority stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuthorityStatus {
     /// Whom it certifies: `invite`, `open` or `closed`.
     pub policy: String,
@@ -97,7 +98,7 @@ pub struct AuthorityStatus {
 }
 
 /// How the way to the mail server stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MailStatus {
     /// The mail server, `host:port`.
     pub server: String,
@@ -123,7 +124,7 @@ pub struct MailStatus {
 }
 
 /// Somebody who has proved a mailbox anew, and has another key since.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyChange {
     /// The address.
     pub address: String,
@@ -132,14 +133,14 @@ pub struct KeyChange {
 }
 
 /// The nodes that the authority has certified.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeList {
     /// Those whose certificates have not run out, by id.
     pub nodes: Vec<NodeRow>,
 }
 
 /// A node's certificates.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeRow {
     /// The node's id.
     pub node: String,
@@ -164,7 +165,7 @@ pub struct NodeRow {
 }
 
 /// That a node shall be one no longer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NewRevocation {
     /// Why; kept for the list, and told to nobody else.
     #[serde(default)]
@@ -172,7 +173,7 @@ pub struct NewRevocation {
 }
 
 /// What to back up.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct NewBackup {
     /// Whether the overlay's authority alone.
     #[serde(default)]
@@ -182,14 +183,14 @@ pub struct NewBackup {
 }
 
 /// What the authority has certified.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateList {
     /// The certificates of people that have not run out, by address.
     pub certificates: Vec<CertificateRow>,
 }
 
 /// A person's certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateRow {
     /// The address it is for.
     pub address: String,
@@ -204,7 +205,7 @@ pub struct CertificateRow {
 }
 
 /// What part a node takes in the overlay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Role {
     /// Whether it stores and forwards for others.
     pub serves: bool,
@@ -219,7 +220,7 @@ pub struct Role {
 }
 
 /// A test of whether others reach a node: some that have no link to it dialled it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reached {
     /// How many dialled.
     pub dialled: usize,
@@ -227,13 +228,14 @@ pub struct Reached {
     pub reached: usize,
     /// Where, as they see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub address: Option<SocketAddr>,
     /// How long ago.
     pub ago_s: u64,
 }
 
 /// What proves that a node signed two different records of one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Contradiction {
     /// The node whose key signed both.
     pub writer: String,
@@ -250,7 +252,7 @@ pub struct Contradiction {
 }
 
 /// A search for other nodes of the overlay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Search {
     /// For how many seconds there has been no link.
     pub since_s: u64,
@@ -264,7 +266,7 @@ pub struct Search {
 }
 
 /// A link to another node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Link {
     /// The other node's id.
     pub node: String,
@@ -277,7 +279,7 @@ pub struct Link {
 }
 
 /// A registered contact.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Registration {
     /// The address-of-record.
     pub address: String,
@@ -292,7 +294,7 @@ pub struct Registration {
 }
 
 /// A call.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Call {
     /// The Call-ID.
     pub call_id: String,
@@ -310,7 +312,7 @@ pub struct Call {
 }
 
 /// A call whose sound ran through this node, and that is over.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FinishedCall {
     /// The Call-ID.
     pub call_id: String,
@@ -327,7 +329,7 @@ pub struct FinishedCall {
 }
 
 /// How a call sounds that runs through this node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Sound {
     /// What the caller hears; `None` before the callee was heard.
     pub heard_by_caller: Option<Heard>,
@@ -340,7 +342,7 @@ pub struct Sound {
 }
 
 /// What one end of a call hears of the other.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Heard {
     /// By which codec, where it is known.
     pub codec: Option<String>,
@@ -357,7 +359,7 @@ pub struct Heard {
 }
 
 /// How much of the media of calls runs through this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct MediaUse {
     /// Pairs of ports in use: a call has one for each stream and each end that is not another node.
     pub ports: usize,
@@ -372,7 +374,7 @@ pub struct MediaUse {
 }
 
 /// Media that goes over the links to other nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct MediaBetween {
     /// Streams that are taken so now.
     pub flows: usize,
@@ -387,7 +389,7 @@ pub struct MediaBetween {
 }
 
 /// An account at a provider.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TrunkStatus {
     /// Its name.
     pub name: String,
@@ -414,7 +416,7 @@ pub struct TrunkStatus {
 }
 
 /// How the STUN and TURN server stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TurnStatus {
     /// `relaying`, or `ended` where nothing is relayed any more.
     pub state: String,
@@ -435,16 +437,17 @@ pub struct TurnStatus {
 }
 
 /// An address at which the TURN server listens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TurnListener {
     /// `udp`, `tcp` or `tls`.
     pub over: String,
     /// The address.
+    #[schema(value_type = String)]
     pub at: SocketAddr,
 }
 
 /// A user with allocations.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TurnUser {
     /// The name.
     pub user: String,
@@ -453,7 +456,7 @@ pub struct TurnUser {
 }
 
 /// A server of a farm's second stage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServerStatus {
     /// Where it is.
     pub server: String,
@@ -462,7 +465,7 @@ pub struct ServerStatus {
 }
 
 /// The account table in short.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AccountsStatus {
     /// How many users there are.
     pub users: usize,
@@ -471,7 +474,7 @@ pub struct AccountsStatus {
 }
 
 /// A user to be added.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     /// The name.
@@ -485,20 +488,21 @@ pub struct NewUser {
 }
 
 /// What a phone of a user's needs that runs on the node's own machine.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserLogin {
     /// The name.
     pub user: String,
     /// The domain, which is the digest realm as well.
     pub domain: String,
     /// The node's address for SIP over UDP.
+    #[schema(value_type = String)]
     pub server: SocketAddr,
     /// H(user:realm:password) for each digest algorithm that the user may use, by its name. A secret.
     pub ha1: Vec<(String, String)>,
 }
 
 /// What to change of a user; what is missing stays as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserChanges {
     /// The number; an empty text takes it away.
@@ -510,7 +514,7 @@ pub struct UserChanges {
 }
 
 /// Something that was done as asked and will not work as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Warning {
     /// What will not work and why.
     pub warning: String,
@@ -519,7 +523,7 @@ pub struct Warning {
 }
 
 /// What to type into a phone. The password is shown this once.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserCredentials {
     /// The name.
     pub user: String,
@@ -543,7 +547,7 @@ impl std::fmt::Debug for UserCredentials {
 }
 
 /// All users.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserList {
     /// The domain.
     pub domain: String,
@@ -552,7 +556,7 @@ pub struct UserList {
 }
 
 /// A user in the list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserRow {
     /// The name.
     pub user: String,
@@ -578,7 +582,7 @@ impl UserRow {
 }
 
 /// A ticket to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewInvite {
     /// What the new machine will be: `home`, `member`, `store-only`, or `open` for whoever comes.
@@ -591,7 +595,7 @@ pub struct NewInvite {
 }
 
 /// A ticket. Whoever has it can join once.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Invite {
     /// Its text.
     pub ticket: String,
@@ -612,7 +616,7 @@ impl std::fmt::Debug for Invite {
 }
 
 /// Where the page is opened as administrator.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PageKey {
     /// The page's address, with a key that is good once.
     pub url: String,
@@ -621,7 +625,7 @@ pub struct PageKey {
 }
 
 /// The people whose keys are at this node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyList {
     /// The node's id, base 36.
     pub node: String,
@@ -630,7 +634,7 @@ pub struct KeyList {
 }
 
 /// A person with an address of her own, whose key is here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyRow {
     /// Her address.
     pub address: String,
@@ -643,7 +647,7 @@ pub struct KeyRow {
 }
 
 /// An address to be certified for somebody at this node.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Enrolment {
     /// The address, a mailbox.
@@ -657,7 +661,7 @@ pub struct Enrolment {
 }
 
 /// A certificate of another authority, and its key: PEM.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForeignCertificate {
     /// The certificate, followed by those between it and its root.
@@ -667,7 +671,7 @@ pub struct ForeignCertificate {
 }
 
 /// A code was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Mailed {
     /// The address.
     pub address: String,
@@ -676,7 +680,7 @@ pub struct Mailed {
 }
 
 /// Whether a node may speak for a person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Delegation {
     /// The node's id, base 36.
@@ -686,7 +690,7 @@ pub struct Delegation {
 }
 
 /// What a soft-card is encrypted with.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Passphrase {
     /// At least ten characters.
@@ -694,14 +698,14 @@ pub struct Passphrase {
 }
 
 /// A soft-card: a person's key and certificate, encrypted.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Card {
     /// Its text.
     pub card: String,
 }
 
 /// A soft-card to be taken up.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// Its text.
@@ -711,7 +715,7 @@ pub struct NewKey {
 }
 
 /// Why a request failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
     /// What happened and why.
     pub error: String,

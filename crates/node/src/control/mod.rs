@@ -30,7 +30,7 @@ mod api;
 mod backup;
 mod nodes;
 mod people;
-mod routes;
+pub(crate) mod routes;
 mod socket;
 
 pub use api::{
@@ -53,7 +53,7 @@ use tokio::net::UnixListener;
 
 use crate::account::{Account, Accounts};
 use crate::authority;
-use crate::enrol::Inviter;
+use crate::enrol::{Inviter, Open};
 use crate::login::keys::Keys;
 use crate::member::{Enrolments, Members};
 use crate::store::Store;
@@ -146,6 +146,30 @@ impl Control {
     /// The same, of a node with a TURN server.
     pub(crate) fn with_turn(self, turn: Option<turn::Credentials>) -> Control {
         Control { turn, ..self }
+    }
+
+    /// How the node stands.
+    pub(crate) fn status(&self) -> Status {
+        self.status.status()
+    }
+
+    /// The tickets that have not ended.
+    pub(crate) fn open_invites(&self) -> Vec<Open> {
+        self.inviter.open_invites()
+    }
+
+    /// Takes a ticket back; false where there is none of that id.
+    pub(crate) fn withdraw_invite(&self, id: &str) -> bool {
+        self.inviter.withdraw(id)
+    }
+
+    /// All users, by name.
+    pub(crate) fn users(&self) -> Vec<UserRow> {
+        let row = |account: Account| {
+            let warning = self.warning(&account);
+            UserRow::of(account, warning)
+        };
+        self.accounts.list().into_iter().map(row).collect()
     }
 
     /// What is wrong with an account whose phones may use only what no listener here offers.

@@ -55,19 +55,10 @@ async fn status(State(control): State<Control>) -> Response {
 }
 
 async fn list_users(State(control): State<Control>) -> Response {
-    let users = control
-        .accounts
-        .list()
-        .into_iter()
-        .map(|account| {
-            let warning = control.warning(&account);
-            UserRow::of(account, warning)
-        })
-        .collect();
-    Json(UserList { domain: control.accounts.domain().to_owned(), users }).into_response()
+    Json(UserList { domain: control.accounts.domain().to_owned(), users: control.users() }).into_response()
 }
 
-async fn add_user(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
+pub(crate) async fn add_user(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
     control.check_serves_phones()?;
     let NewUser { user, number, digest } = parse(&body)?;
     let algorithms = algorithms(&digest)?;
@@ -75,7 +66,7 @@ async fn add_user(State(control): State<Control>, body: Bytes) -> Result<Respons
     Ok((StatusCode::CREATED, Json(credentials(&control, added))).into_response())
 }
 
-async fn change_user(
+pub(crate) async fn change_user(
     State(control): State<Control>,
     Path(user): Path<String>,
     body: Bytes,
@@ -99,7 +90,10 @@ fn algorithms(tokens: &[String]) -> Result<Vec<Algorithm>, Failed> {
     tokens.iter().map(known).collect()
 }
 
-async fn change_password(State(control): State<Control>, Path(user): Path<String>) -> Result<Response, Failed> {
+pub(crate) async fn change_password(
+    State(control): State<Control>,
+    Path(user): Path<String>,
+) -> Result<Response, Failed> {
     let changed = change(&control, move |accounts| accounts.passwd(&user)).await?;
     Ok(Json(credentials(&control, changed)).into_response())
 }
@@ -133,13 +127,19 @@ async fn turn_credentials(State(control): State<Control>, Path(user): Path<Strin
     Ok(Json(login).into_response())
 }
 
-async fn remove_user(State(control): State<Control>, Path(user): Path<String>) -> Result<Response, Failed> {
+pub(crate) async fn remove_user(State(control): State<Control>, Path(user): Path<String>) -> Result<Response, Failed> {
     change(&control, move |accounts| accounts.remove(&user)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn invite(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
-    let NewInvite { role, valid_s, person } = parse(&body)?;
+    let (_, invite) = make_invite(&control, parse(&body)?).await?;
+    Ok((StatusCode::CREATED, Json(invite)).into_response())
+}
+
+/// Makes a ticket, and says by which id it is taken back.
+pub(crate) async fn make_invite(control: &Control, wanted: NewInvite) -> Result<(String, Invite), Failed> {
+    let NewInvite { role, valid_s, person } = wanted;
     let wanted = Role::named(&role).ok_or_else(|| Failed {
         status: StatusCode::BAD_REQUEST,
         error: format!("there is no role {role:?}"),
@@ -157,7 +157,7 @@ async fn invite(State(control): State<Control>, body: Bytes) -> Result<Response,
         overlay: ticket.overlay.to_string(),
         expires: ticket.expires,
     };
-    Ok((StatusCode::CREATED, Json(invite)).into_response())
+    Ok((Inviter::id_of(&ticket), invite))
 }
 
 async fn page_key(State(control): State<Control>) -> Result<Response, Failed> {

@@ -78,6 +78,20 @@ struct Invitation {
     person: String,
 }
 
+/// A ticket as whoever runs the node is shown it: without what makes it one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Open {
+    /// By which it is taken back.
+    pub(crate) id: String,
+    pub(crate) role: Role,
+    /// Its end, in unix seconds.
+    pub(crate) expires: u64,
+    /// Whose the machine will be, where that was said.
+    pub(crate) person: String,
+    /// Whether a machine has joined with it.
+    pub(crate) used: bool,
+}
+
 /// Who joined with it, and the answer to give again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Use {
@@ -219,6 +233,39 @@ impl Inviter {
         }
         self.store.flush()?;
         Ok(self.ticket(role, token, expires, addresses))
+    }
+
+    /// The tickets that have not ended, the first to end first.
+    pub(crate) fn open_invites(&self) -> Vec<Open> {
+        let now = (self.now)();
+        let invitations = self.invitations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open: Vec<Open> = invitations
+            .iter()
+            .filter(|(_, invitation)| invitation.expires >= now)
+            .map(|(hash, invitation)| Open {
+                id: id_of_hash(hash),
+                role: invitation.role,
+                expires: invitation.expires,
+                person: invitation.person.clone(),
+                used: invitation.used.is_some(),
+            })
+            .collect();
+        open.sort_by(|left, right| (left.expires, &left.id).cmp(&(right.expires, &right.id)));
+        open
+    }
+
+    /// Takes a ticket back: nobody joins with it any more, and a machine that did is not answered again. False where there is none of
+    /// that id.
+    pub(crate) fn withdraw(&self, id: &str) -> bool {
+        let mut invitations = self.invitations.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(hash) = invitations.keys().find(|hash| id_of_hash(hash) == id).copied() else { return false };
+        self.store.put(Table::Tickets, &HEXLOWER.encode(&hash), None);
+        invitations.remove(&hash).is_some()
+    }
+
+    /// The id of a ticket that was made here; empty of one that is open to whoever comes, which nobody takes back.
+    pub(crate) fn id_of(ticket: &Ticket) -> String {
+        if ticket.token == OPEN_TOKEN { String::new() } else { id_of_hash(&hash_of(&ticket.token)) }
     }
 
     fn ticket(&self, role: Role, token: [u8; 16], expires: u64, addresses: &[SocketAddr]) -> Ticket {
@@ -368,6 +415,10 @@ impl Inviter {
     fn keep(&self, hash: [u8; 32], invitation: &Invitation) {
         self.store.put(Table::Tickets, &HEXLOWER.encode(&hash), Some(invitation.encode()));
     }
+}
+
+fn id_of_hash(hash: &[u8; 32]) -> String {
+    HEXLOWER.encode(hash.get(..8).unwrap_or_default())
 }
 
 impl std::fmt::Debug for Inviter {

@@ -20,6 +20,7 @@ pub(crate) use admission::Admission;
 pub use admission::NODES_PER_PERSON;
 pub use domain::default_domain;
 pub use error::{EnrolError, InviteError, RenewError, RevokeError};
+pub(crate) use invite::Open;
 pub use invite::{Inviter, MAX_VALIDITY};
 pub use peers::{encode_host_cache, known_peers};
 

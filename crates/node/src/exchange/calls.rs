@@ -2,10 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use meshtone_media::io::Monitor;
 use meshtone_media::relay::{End, Heard, Protected};
 use meshtone_sip::message::{Message, NameAddr};
+
+use crate::metrics::Metrics;
 
 /// Calls remembered; a busier node shows the first so many and counts on.
 const MAX_CALLS: usize = 50_000;
@@ -13,6 +16,9 @@ const MAX_CALLS: usize = 50_000;
 const LONGEST_MS: u64 = 24 * 3600 * 1000;
 /// Calls that are remembered when they are over, how they sounded among them; older ones are in the log.
 const MAX_FINISHED: usize = 100;
+/// How often a call is listened to; and how many of these are remembered: an hour, of a longer call the last.
+pub(crate) const SAMPLE_EVERY: Duration = Duration::from_secs(5);
+const MAX_SAMPLES: usize = 720;
 
 /// The calls that this node takes part in.
 #[derive(Default)]
@@ -30,6 +36,16 @@ pub(crate) struct Call {
     pub(crate) since_ms: u64,
     /// Where its sound runs through this node.
     pub(crate) monitor: Option<Monitor>,
+    /// How it has sounded so far.
+    quality: Vec<Sample>,
+}
+
+/// How a call sounds at a moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    pub(crate) at_ms: u64,
+    pub(crate) by_caller: Option<Heard>,
+    pub(crate) by_callee: Option<Heard>,
 }
 
 /// A call whose sound ran through this node, and that is over.
@@ -41,6 +57,7 @@ pub(crate) struct Finished {
     pub(crate) began_ms: u64,
     pub(crate) ended_ms: u64,
     pub(crate) sound: Sound,
+    quality: Vec<Sample>,
 }
 
 /// How a call sounds at either end.
@@ -88,7 +105,8 @@ impl Calls {
         }
         if calls.len() < MAX_CALLS && !calls.contains_key(invite.call_id()) {
             let (from, to) = ends(invite);
-            let call = Call { from, to, state: CallState::Ringing, since_ms: now_ms, monitor: None };
+            let call =
+                Call { from, to, state: CallState::Ringing, since_ms: now_ms, monitor: None, quality: Vec::new() };
             calls.insert(invite.call_id().to_owned(), call);
         }
     }
@@ -113,6 +131,30 @@ impl Calls {
         }
     }
 
+    /// Listens to all calls whose sound runs through here.
+    pub(crate) fn sample(&self, at_ms: u64, metrics: &Metrics) {
+        for call in self.calls().values_mut() {
+            let Some(monitor) = &call.monitor else { continue };
+            let sound = Sound::of(monitor);
+            if call.quality.len() >= MAX_SAMPLES {
+                call.quality.remove(0);
+            }
+            for heard in [sound.by_caller, sound.by_callee].into_iter().flatten() {
+                metrics.heard(heard.loss, heard.mean_opinion);
+            }
+            call.quality.push(Sample { at_ms, by_caller: sound.by_caller, by_callee: sound.by_callee });
+        }
+    }
+
+    /// How a call has sounded, while it lasts and as long as it is remembered.
+    pub(crate) fn quality(&self, call_id: &str) -> Vec<Sample> {
+        if let Some(call) = self.calls().get(call_id) {
+            return call.quality.clone();
+        }
+        let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        finished.iter().rev().find(|call| call.call_id == call_id).map(|call| call.quality.clone()).unwrap_or_default()
+    }
+
     /// Remembers how a call sounded that is over.
     pub(crate) fn finished(&self, now_ms: u64, began_ms: u64, invite: &Message, monitor: &Monitor) {
         let (sound, (from, to)) = (Sound::of(monitor), ends(invite));
@@ -128,11 +170,12 @@ impl Calls {
             "a call that was carried is over"
         );
         let call_id = invite.call_id().to_owned();
+        let quality = self.calls().get_mut(&call_id).map(|call| std::mem::take(&mut call.quality)).unwrap_or_default();
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         if finished.len() >= MAX_FINISHED {
             finished.pop_front();
         }
-        finished.push_back(Finished { call_id, from, to, began_ms, ended_ms: now_ms, sound });
+        finished.push_back(Finished { call_id, from, to, began_ms, ended_ms: now_ms, sound, quality });
     }
 
     /// Those that are over, oldest first.

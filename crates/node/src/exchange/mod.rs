@@ -35,6 +35,8 @@ pub(crate) mod shard;
 pub(crate) mod shown;
 mod sips;
 pub mod trunk;
+mod wanted;
+pub(crate) mod watch;
 pub(crate) mod worker;
 
 use std::net::IpAddr;
@@ -55,6 +57,8 @@ use crate::location::dns::Dns;
 use crate::location::memory::Registrations;
 use crate::login::{Sessions, is_session_name};
 use crate::member::Members;
+use crate::metrics::Metrics;
+use crate::person::history::History;
 use crate::transport::{ATTESTING_VERSION, Transports, node_of};
 use crate::web::Certificates;
 use allowance::Allowances;
@@ -66,6 +70,7 @@ use identity::Identities;
 use policy::Outside;
 use shown::{Callers, is_private};
 use trunk::Trunks;
+use watch::Watches;
 
 /// What all workers of a node share.
 pub(crate) struct Exchange {
@@ -77,6 +82,10 @@ pub(crate) struct Exchange {
     pub(crate) overlay: Overlay,
     pub(crate) transports: Arc<Transports>,
     pub(crate) calls: Calls,
+    /// What is remembered of them.
+    pub(crate) history: Arc<History>,
+    pub(crate) watches: Watches,
+    pub(crate) metrics: Metrics,
     pub(crate) authenticator: Authenticator,
     pub(crate) digest: DigestPolicy,
     /// What seals temporary GRUUs; without it none are given.

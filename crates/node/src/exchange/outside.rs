@@ -286,6 +286,9 @@ impl Worker {
 
     /// Rings a user for somebody who proved nothing, or whose domain says who he is. Other nodes are not told: they could not verify it.
     fn ring_for_stranger(&mut self, id: RequestId, request: &Message, address: String, caller: Option<String>) {
+        if !self.may_ring(id, request, &address, caller.as_deref()) {
+            return;
+        }
         let Phones { targets, spare } = self.local_phones(&address, caller.as_deref(), request);
         let origin = self.exchange.originations.of_strangers();
         self.locate_elsewhere(id, request, None, address, targets, Some(origin));

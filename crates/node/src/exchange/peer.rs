@@ -154,6 +154,7 @@ impl Worker {
             return;
         }
         match self.callee(request) {
+            Callee::User { address } if !self.may_ring(id, request, &address, caller.as_deref()) => {}
             Callee::User { address } => {
                 let Phones { targets, spare } = self.local_phones(&address, caller.as_deref(), request);
                 self.begin_forwarding(id, request, targets, false);

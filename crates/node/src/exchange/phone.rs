@@ -60,6 +60,7 @@ impl Worker {
             return;
         }
         let Some(caller) = self.authenticate_caller(id, request, flow) else { return };
+        self.note_call_of(request, flow, &caller, &callee);
         if self.is_emergency(id, request, flow, &caller) || self.forward_to_temporary(id, request, Some(&caller), false)
         {
             return;
@@ -147,7 +148,7 @@ impl Worker {
 
     /// Rings the phones registered here at once, and asks the overlay for those registered elsewhere.
     fn forward_to_user(&mut self, id: RequestId, request: &Message, caller: &str, address: String) {
-        if self.refuses_anonymous(id, request) {
+        if self.refuses_anonymous(id, request) || !self.may_ring(id, request, &address, Some(caller)) {
             return;
         }
         let Phones { targets, spare } = self.local_phones(&address, Some(caller), request);

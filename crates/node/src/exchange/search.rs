@@ -2,7 +2,7 @@
 //! after the other, as [`Input::Located`].
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meshtone_identity::NodeId;
 use meshtone_overlay::node::Entry;
@@ -104,7 +104,10 @@ impl Worker {
 
 /// Looks somebody up: what the first replica says is acted on at once, what the others add follows.
 pub(super) async fn locate(exchange: Arc<Exchange>, sought: Sought, id: RequestId, answers: mpsc::Sender<Input>) {
-    if let Ok(entries) = exchange.overlay.fetch_first(Kind::SipRegistration, &sought.address).await {
+    let asked = Instant::now();
+    let found = exchange.overlay.fetch_first(Kind::SipRegistration, &sought.address).await;
+    exchange.metrics.looked_up(asked.elapsed(), found.is_err());
+    if let Ok(entries) = found {
         let targets = sought.at_nodes(&exchange, entries).await;
         if !targets.is_empty() {
             let _ = answers.send(Input::Located { id, targets, searching: true }).await;

@@ -30,6 +30,7 @@ use super::reg_event::Subscriber;
 use super::search::Sought;
 use super::sips;
 use super::trunk::{TrunkInput, TrunkWork};
+use super::watch::From;
 use crate::clock::Moment;
 use crate::transport::Outbox;
 
@@ -139,6 +140,8 @@ impl Worker {
             let spread = message.call_id().bytes().fold(0, |sum: u32, byte| sum.wrapping_add(byte.into()));
             self.server.shed(now, flow, message, retry_after_s(load.unwrap_or_default(), spread));
         } else {
+            self.exchange.metrics.received(self.index, &message);
+            self.exchange.watches.received(self.index, self.now.unix_ms, &flow, &message);
             self.server.handle_message(now, flow, message);
         }
         self.drain();
@@ -201,6 +204,7 @@ impl Worker {
         self.trunks.bridges.end_silent(&mut self.server, Instant::now());
         self.on_bridge_events();
         self.forget_lost_calls();
+        self.exchange.watches.tidy(self.index, self.now.unix_ms);
         self.drain();
     }
 
@@ -218,7 +222,13 @@ impl Worker {
             let mut idle = true;
             while let Some(transmit) = self.server.poll_transmit() {
                 idle = false;
-                if self.is_to_itself(&transmit.destination) {
+                let (destination, message) = (&transmit.destination, &transmit.message);
+                let is_to_itself = self.is_to_itself(destination);
+                self.exchange.watches.sent(self.index, self.now.unix_ms, destination, is_to_itself, message);
+                if !is_to_itself {
+                    self.exchange.metrics.sent(self.index, message);
+                }
+                if is_to_itself {
                     let flow = Flow::Peer { host: self.exchange.own_host.clone() };
                     self.server.handle_message(self.now.instant, flow, transmit.message);
                 } else if self.exchange.may_leave(self.now.unix_ms, &transmit) {
@@ -333,6 +343,7 @@ impl Worker {
         let is_invite = request.method() == Method::Invite;
         if is_invite {
             self.exchange.calls.begin(self.now.unix_ms, request);
+            self.exchange.watches.begin(self.index, self.now.unix_ms, request, From::Anywhere, None);
         }
         let forwarded = Forwarded {
             call: is_invite.then(|| CallKey::of_invite(request)),

@@ -21,7 +21,7 @@ pub(crate) use sessions::{Found, Sessions, is_same, is_session_name};
 const SECRET_LEN: usize = 32;
 
 /// What stands for a secret where it is looked up.
-type Hash = [u8; 32];
+pub(crate) type Hash = [u8; 32];
 
 /// A random text, as it stands in cookies and addresses of pages.
 fn fresh_secret() -> String {

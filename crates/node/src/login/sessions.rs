@@ -181,6 +181,11 @@ impl Sessions {
         self.is_alive(&mut self.state(), now_ms, id)
     }
 
+    /// How many there are, those that have ended and were not missed yet among them.
+    pub(crate) fn count(&self) -> usize {
+        self.state().sessions.len()
+    }
+
     /// Ends one.
     pub(crate) fn end(&self, id: &Hash) {
         self.forget(&mut self.state(), id);

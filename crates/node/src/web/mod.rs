@@ -5,6 +5,7 @@
 //! | `/`, `/assets/…` | [the page](files): a softphone, and what the network looks like |
 //! | `/api/v1/…` | [the interface](api) that the page uses |
 //! | `/enroll`, `/confirm` | [the form](enrol) by which people enrol |
+//! | `/metrics` | what is counted, in Prometheus' form |
 //! | `/health`, `/ready`, `/version` | for whoever watches over the node: a line of text |
 //! | [`/certificates/…`](certificates) | by what others verify what the node has signed |
 //!
@@ -43,14 +44,20 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
+use crate::clock::unix_s;
+use crate::control::Control;
 use crate::exchange::Exchange;
+use crate::journal::Journal;
 use crate::login::Sessions;
 use crate::login::keys::Keys;
 use crate::login::tokens::Tokens;
 use crate::member::Enrolments;
+use crate::store::Store;
 use crate::transport::Addresses;
 use crate::turn;
 pub use api::Administration;
+pub(crate) use api::Notices;
+use api::{Severity, Watcher, health};
 pub(crate) use certificates::Certificates;
 use limits::Limits;
 pub use public_url::{NotPublic, PublicUrl};
@@ -80,10 +87,13 @@ pub(crate) struct Site {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) keys: Arc<Keys>,
-    #[allow(dead_code, reason = "administration reads it")]
     pub(crate) tokens: Tokens,
     pub(crate) administration: Administration,
     pub(crate) turn: Option<turn::Credentials>,
+    pub(crate) control: Control,
+    pub(crate) store: Store,
+    pub(crate) journal: Journal,
+    pub(crate) notices: Notices,
 }
 
 impl Site {
@@ -133,6 +143,7 @@ impl Pages {
             .route("/icon.svg", get(icon))
             .route("/health", get(async || "ok\n"))
             .route("/ready", get(ready))
+            .route("/metrics", get(metrics))
             .route("/version", get(async || concat!("meshtone ", env!("CARGO_PKG_VERSION"), "\n")))
             .route("/certificates/{file}", get(certificates::serve))
             .route("/enroll", get(enrol::ask_form).post(enrol::ask))
@@ -165,7 +176,7 @@ impl Pages {
         });
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(MAX_HEAD).max_headers(MAX_FIELDS);
-        let connection = server.serve_connection(io, service);
+        let connection = server.serve_connection(io, service).with_upgrades();
         tokio::pin!(connection);
         tokio::select! {
             _ = &mut connection => {}
@@ -216,6 +227,19 @@ fn random() -> [u8; 16] {
     #[allow(clippy::expect_used, reason = "a token that can be guessed is none: stop")]
     aws_lc_rs::rand::fill(&mut bytes).expect("the system's random number generator works");
     bytes
+}
+
+/// What is counted, for whoever watches over the node from its own machine or with a token.
+async fn metrics(_: Watcher, State(site): State<Arc<Site>>) -> Response {
+    let status = site.control.status();
+    let found = health(&status, unix_s());
+    let count = |severity| found.iter().filter(|health| health.severity() == severity).count();
+    let problems =
+        [("error", count(Severity::Error)), ("warning", count(Severity::Warning)), ("info", count(Severity::Info))];
+    let text = site.exchange.metrics.text(&status, problems, site.sessions.count());
+    // OpenMetrics 1.0, which Prometheus reads.
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 /// Whether this node does all that it is there for: a node that has lost all others serves its own phones alone.

@@ -166,7 +166,6 @@ impl Visitor {
     ///
     /// # Errors
     /// [`Suspect::Elsewhere`].
-    #[allow(dead_code, reason = "events ask it")]
     pub(super) fn check_socket(&self, fields: &HeaderMap) -> Result<(), Suspect> {
         if fields.contains_key(header::ORIGIN) { self.check_script(fields) } else { Err(Suspect::Elsewhere) }
     }

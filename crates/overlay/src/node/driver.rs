@@ -78,6 +78,7 @@ pub(super) enum Command {
 pub(super) struct Snapshot {
     pub(super) records: Vec<(Kind, usize)>,
     pub(super) nodes_known: usize,
+    pub(super) known: Vec<NodeId>,
     pub(super) nodes_served: usize,
     pub(super) host_cache: Vec<PeerAddress>,
     pub(super) search: Option<Search>,
@@ -85,6 +86,9 @@ pub(super) struct Snapshot {
     pub(super) evidence: Vec<Evidence>,
     pub(super) role: RoleStatus,
 }
+
+/// Nodes that are named to whoever looks: as many as a picture shows.
+const MAX_NAMED: usize = 512;
 
 impl Snapshot {
     /// What the DHT knows.
@@ -98,6 +102,7 @@ impl Snapshot {
         Self {
             records: dht.records_held(),
             nodes_known: dht.known_peers().len(),
+            known: dht.known_peers().into_iter().take(MAX_NAMED).map(|peer| peer.node).collect(),
             nodes_served: dht.clients().len(),
             host_cache: Vec::new(),
             search: None,

@@ -1,5 +1,7 @@
 //! What can be changed of an existing account: its number, and the digest algorithms that its phones may use.
 
+use std::collections::BTreeMap;
+
 use meshtone_sip::digest::Algorithm;
 
 use super::{Account, AccountError, Accounts, name};
@@ -41,6 +43,32 @@ impl Account {
 }
 
 impl Accounts {
+    /// Changes what is set for a user. Durable on return; blocks for an `fsync`.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`], or what the store says.
+    pub(crate) fn change_settings(
+        &self,
+        user: &str,
+        change: impl FnOnce(&mut BTreeMap<String, String>),
+    ) -> Result<(), AccountError> {
+        {
+            let mut replica = self.lock();
+            // As it was claimed, not as it is seen: a number that an older account has now is not given up by the way.
+            let known = replica.table.entry(user).and_then(|entry| entry.account.clone());
+            let Some(mut account) = known else { return Err(AccountError::Unknown { user: user.to_owned() }) };
+            change(&mut account.settings);
+            self.change(&mut replica, user, Some(account))?;
+        }
+        Ok(self.inner.store.flush()?)
+    }
+
+    /// Asks what is set for a user; without making anything, since each call asks.
+    pub(crate) fn of_settings<T>(&self, user: &str, ask: impl FnOnce(&BTreeMap<String, String>) -> T) -> Option<T> {
+        let replica = self.lock();
+        Some(ask(&replica.table.entry(user)?.account.as_ref()?.settings))
+    }
+
     /// Changes an account; the password stays. Durable on return; blocks for an `fsync`.
     ///
     /// # Errors

@@ -489,7 +489,9 @@ impl Worker {
             order.headers.push((Header::AttestationInfo, SIGNED_LATER.to_owned()));
         }
         order.headers.extend(target.prepend_route.clone().map(|route| (Header::Route, route)));
-        order.call_id = Some(self.own_call_id());
+        let call_id = self.own_call_id();
+        self.exchange.watches.belongs(self.index, invite.call_id(), &call_id);
+        order.call_id = Some(call_id);
         order.answer_within = target.answer_within.filter(|limit| *limit > Duration::ZERO);
         self.trunks.bridges.call(&mut self.server, Instant::now(), bridge, order, None);
     }

@@ -19,6 +19,7 @@ use crate::exchange::contacts::Phones;
 use crate::exchange::identity::asserted_address;
 use crate::exchange::shown::{ANONYMOUS_FROM, is_private};
 use crate::exchange::sips;
+use crate::exchange::watch::From;
 use crate::exchange::worker::Worker;
 
 /// Whom a provider called, where the Request-URI is our Contact (RFC 7315 §4.2).
@@ -72,7 +73,10 @@ impl Worker {
         let host = &self.exchange.own_host;
         let contact = format!("sip:trunk@{host};transport=peer");
         let mut order = OutgoingCall::new(&uri, Destination::Peer(host.clone()), &from, &format!("<{uri}>"), &contact);
-        order.call_id = Some(self.own_call_id());
+        let call_id = self.own_call_id();
+        self.exchange.watches.begin(self.index, self.now.unix_ms, request, From::Flow(flow), None);
+        self.exchange.watches.belongs(self.index, request.call_id(), &call_id);
+        order.call_id = Some(call_id);
         order.headers = headers;
         self.trunks.bridges.call(&mut self.server, Instant::now(), bridge, order, Some(settings.max_duration));
         self.on_bridge_events();
@@ -88,6 +92,9 @@ impl Worker {
             return;
         };
         let caller = asserted_address(request);
+        if !self.may_ring_for(id, request, &address, caller.as_deref(), true) {
+            return;
+        }
         let Phones { targets, spare } = self.local_phones(&address, caller.as_deref(), request);
         let origin = Origination::read(request);
         self.locate_elsewhere(id, request, caller, address, targets, origin);

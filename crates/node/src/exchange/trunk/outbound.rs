@@ -265,7 +265,11 @@ impl Worker {
         let contact = self.trunk_contact(trunk, &destination);
         let mut order = OutgoingCall::new(&uri, destination, &from, &to, &contact);
         order.headers = headers;
-        order.call_id = Some(self.own_call_id());
+        let call_id = self.own_call_id();
+        if let Some(near) = self.trunks.calls.get(&bridge).and_then(|call| call.shown.as_deref()) {
+            exchange.watches.belongs(self.index, near, &call_id);
+        }
+        order.call_id = Some(call_id);
         order.credentials = trunk.credentials();
         order.sources = trunk.addresses();
         order.answer_within = (!is_last).then_some(SERVER_ANSWERS_WITHIN);

@@ -151,7 +151,7 @@ pub(super) fn unprotected() -> Failure {
     )
 }
 
-fn check_token(visitor: &Visitor, site: &Site, text: &str, wanted: Scope) -> Result<(), Failure> {
+pub(super) fn check_token(visitor: &Visitor, site: &Site, text: &str, wanted: Scope) -> Result<(), Failure> {
     if !visitor.is_protected {
         return Err(unprotected());
     }

@@ -54,11 +54,6 @@ impl Failure {
         let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "too_often", error, "wait some minutes");
         Failure { retry_after_s: Some(retry_after_s), ..failure }
     }
-
-    #[cfg(test)]
-    pub(crate) fn code(&self) -> &'static str {
-        self.code
-    }
 }
 
 impl From<Suspect> for Failure {

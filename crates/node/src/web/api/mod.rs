@@ -1,10 +1,11 @@
 //! The interface that the page uses, and nothing else does it use: HTTP and JSON below `/api/v1`, described by OpenAPI. What it promises is in
 //! `docs/api.md`. Every route is described where it is made, so none can be left out of the description.
 
-#[allow(dead_code, reason = "administration takes them")]
+mod admin;
 mod asker;
-#[allow(dead_code, reason = "administration says them")]
+mod events;
 mod failure;
+mod me;
 mod session;
 
 use std::sync::Arc;
@@ -17,8 +18,9 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-#[allow(unused_imports, reason = "taken by the counters")]
+pub(in crate::web) use admin::health::{Severity, health};
 pub(in crate::web) use asker::Watcher;
+pub(crate) use events::Notices;
 pub(super) use failure::Failure;
 
 use super::Site;
@@ -45,6 +47,9 @@ pub enum Administration {
     ),
     tags(
         (name = "session", description = "Logging in and out"),
+        (name = "me", description = "What belongs to the person whose session it is"),
+        (name = "events", description = "What happens, as it does"),
+        (name = "admin", description = "For whoever runs the node: a session that administers, or a token with the scope `read` or `admin`"),
     )
 )]
 struct Description;
@@ -60,7 +65,27 @@ fn described() -> (Router<Arc<Site>>, utoipa::openapi::OpenApi) {
     let interface = OpenApiRouter::new()
         .routes(routes!(session::begin, session::show, session::end))
         .routes(routes!(session::begin_by_key))
-        .routes(routes!(session::page));
+        .routes(routes!(session::page))
+        .routes(routes!(me::contacts))
+        .routes(routes!(me::put_contact, me::remove_contact))
+        .routes(routes!(me::calls, me::forget_calls))
+        .routes(routes!(me::see_calls))
+        .routes(routes!(me::settings, me::put_settings))
+        .routes(routes!(events::open))
+        .routes(routes!(admin::status::show))
+        .routes(routes!(admin::overlay::show))
+        .routes(routes!(admin::overlay::place))
+        .routes(routes!(admin::calls::list))
+        .routes(routes!(admin::calls::show))
+        .routes(routes!(admin::log::show))
+        .routes(routes!(admin::users::list, admin::users::add))
+        .routes(routes!(admin::users::change, admin::users::remove))
+        .routes(routes!(admin::users::change_password))
+        .routes(routes!(admin::invites::list, admin::invites::make))
+        .routes(routes!(admin::invites::remove))
+        .routes(routes!(admin::settings::show))
+        .routes(routes!(admin::tokens::list, admin::tokens::make))
+        .routes(routes!(admin::tokens::remove));
     OpenApiRouter::with_openapi(Description::openapi()).nest(PREFIX, interface).split_for_parts()
 }
 
@@ -84,4 +109,59 @@ pub(super) fn not_allowed() -> Response {
 pub(super) fn too_slow() -> Response {
     let error = "this took longer than this node waits";
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", error, "try again").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::Value;
+
+    use super::*;
+
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                fields.values().for_each(|value| references(value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    #[test]
+    fn every_route_says_what_it_does_and_what_it_refuses() {
+        let description = serde_json::to_value(described().1).unwrap();
+        let mut operations = 0;
+        for (path, methods) in description["paths"].as_object().unwrap() {
+            assert!(path.starts_with(PREFIX), "{path}");
+            for (method, operation) in methods.as_object().unwrap() {
+                operations += 1;
+                assert!(operation["summary"].as_str().is_some_and(|said| said.len() > 8), "{method} {path}");
+                let responses = operation["responses"].as_object().unwrap();
+                assert!(responses.keys().any(|status| status.starts_with(['1', '2'])), "{method} {path}");
+                assert!(responses.contains_key("401") || path.ends_with("/page"), "{method} {path}");
+                let needs_csrf = method != "get";
+                assert!(!needs_csrf || responses.contains_key("403"), "{method} {path}");
+                let names: Vec<&str> = path.split(['{', '}']).skip(1).step_by(2).collect();
+                let described = operation["parameters"].as_array().cloned().unwrap_or_default();
+                for name in names {
+                    assert!(described.iter().any(|parameter| parameter["name"] == name), "{method} {path}: {name}");
+                }
+            }
+        }
+        assert!(operations >= 34, "{operations}");
+    }
+
+    #[test]
+    fn every_type_that_is_named_is_described() {
+        let description = serde_json::to_value(described().1).unwrap();
+        let mut named = Vec::new();
+        references(&description, &mut named);
+        assert!(named.len() > 50);
+        for name in named {
+            let pointer = name.strip_prefix('#').unwrap();
+            assert!(description.pointer(pointer).is_some(), "{name}");
+        }
+    }
 }

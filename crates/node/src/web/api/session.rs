@@ -124,6 +124,8 @@ pub(super) async fn begin(
         return Err(Failure::new(StatusCode::FORBIDDEN, "no_phones", error, "use the page of a home node"));
     }
     let wanted = account_of(&site, &address);
+    // By whichever name somebody guesses, it is one account.
+    let wanted = site.exchange.accounts.resolve(&wanted).unwrap_or(wanted);
     let (now_ms, guard) = (unix_ms(), &site.exchange.guard);
     if !guard.may_try(now_ms, visitor.remote, &wanted) {
         return Err(Failure::too_often(600));

@@ -1,0 +1,246 @@
+//! What belongs to the person whose session it is.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::asker::{Person, Sent};
+use super::events::Notice;
+use super::failure::Failure;
+use crate::person::contacts::{self, MAX_CONTACTS, NotKept};
+use crate::person::history::{Direction, Entry, MAX_OF_ACCOUNT, Outcome};
+use crate::person::rules::{BadRules, MAX_BLOCKED, Rules};
+use crate::web::Site;
+
+/// Calls that are told at once, where nobody says how many.
+const PAGE: usize = 50;
+const MAX_PAGE: usize = 100;
+
+/// Somebody whom a person calls.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Contact {
+    id: String,
+    name: String,
+    address: String,
+    favourite: bool,
+}
+
+/// The same, as it is to be kept.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct NewContact {
+    /// 1 to 64 characters.
+    name: String,
+    /// An address or a number.
+    address: String,
+    #[serde(default)]
+    favourite: bool,
+}
+
+/// A call of an account at this node.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct PastCall {
+    id: String,
+    direction: Direction,
+    /// Whom it was with.
+    address: String,
+    /// How he calls himself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// Whether it is proven that he is who he says.
+    verified: bool,
+    /// In unix seconds.
+    started: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answered: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<u64>,
+    outcome: Outcome,
+    /// The SIP status, where it was not answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    seen: bool,
+}
+
+impl From<Entry> for PastCall {
+    fn from(entry: Entry) -> PastCall {
+        PastCall {
+            id: entry.id.to_string(),
+            direction: entry.direction,
+            address: entry.address,
+            name: entry.name,
+            verified: entry.verified,
+            started: entry.started_ms / 1000,
+            answered: entry.answered_ms.map(|at_ms| at_ms / 1000),
+            ended: entry.ended_ms.map(|at_ms| at_ms / 1000),
+            outcome: entry.outcome,
+            status: entry.status,
+            reason: entry.reason,
+            seen: entry.seen,
+        }
+    }
+}
+
+/// Which calls are meant.
+#[derive(Deserialize, IntoParams)]
+pub(super) struct Calls {
+    /// Those before the call of this id.
+    before: Option<String>,
+    /// How many at most: 1 to 100.
+    limit: Option<usize>,
+}
+
+/// Whom a person does not want to be rung by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(super) struct Settings {
+    /// By nobody now: callers hear that she is busy.
+    do_not_disturb: bool,
+    /// By these never: addresses or numbers.
+    blocked: Vec<String>,
+}
+
+impl From<Rules> for Settings {
+    fn from(Rules { do_not_disturb, blocked }: Rules) -> Settings {
+        Settings { do_not_disturb, blocked }
+    }
+}
+
+impl From<NotKept> for Failure {
+    fn from(error: NotKept) -> Failure {
+        match error {
+            NotKept::BadName => Failure::bad_request("a contact has a name of 1 to 64 characters"),
+            NotKept::BadAddress => Failure::bad_request("a contact has an address like bob@example.net, or a number"),
+            NotKept::BadId => Failure::bad_request("the id of a contact has 1 to 36 letters, digits and hyphens"),
+            NotKept::Full => Failure::full(format!("there are {MAX_CONTACTS} contacts already")),
+            NotKept::Store(error) => store_failed(&error),
+        }
+    }
+}
+
+fn store_failed(error: &dyn std::fmt::Display) -> Failure {
+    tracing::error!(%error, "what a person keeps cannot be read or written");
+    let hint = "tell whoever runs the node: its log says more";
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", "this node's disk does not do what it should", hint)
+}
+
+/// Her contacts, by name.
+#[utoipa::path(get, path = "/me/contacts", tag = "me", responses((status = 200, body = [Contact]), (status = 401, body = Failure)))]
+pub(super) async fn contacts(
+    State(site): State<Arc<Site>>,
+    Person { user }: Person,
+) -> Result<Json<Vec<Contact>>, Failure> {
+    let all = contacts::of(&site.store, &user).map_err(|error| store_failed(&error))?;
+    Ok(Json(all.into_iter().map(shown).collect()))
+}
+
+fn shown(contacts::Contact { id, name, address, favourite }: contacts::Contact) -> Contact {
+    Contact { id, name, address, favourite }
+}
+
+/// Adds a contact, or changes the one of this id.
+#[utoipa::path(put, path = "/me/contacts/{id}", tag = "me", params(("id" = String, Path)), request_body = NewContact, responses(
+    (status = 200, body = Contact), (status = 400, body = Failure), (status = 401, body = Failure), (status = 403, body = Failure),
+    (status = 413, body = Failure, description = "`full`"),
+))]
+pub(super) async fn put_contact(
+    State(site): State<Arc<Site>>,
+    Person { user }: Person,
+    Path(id): Path<String>,
+    Sent(NewContact { name, address, favourite }): Sent<NewContact>,
+) -> Result<Json<Contact>, Failure> {
+    let kept = contacts::put(&site.store, &user, contacts::Contact { id, name, address, favourite })?;
+    site.notices.tell(&user, Notice::Contacts);
+    Ok(Json(shown(kept)))
+}
+
+/// Removes a contact.
+#[utoipa::path(delete, path = "/me/contacts/{id}", tag = "me", params(("id" = String, Path)), responses(
+    (status = 204), (status = 401, body = Failure), (status = 403, body = Failure), (status = 404, body = Failure),
+))]
+pub(super) async fn remove_contact(
+    State(site): State<Arc<Site>>,
+    Person { user }: Person,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Failure> {
+    match contacts::remove(&site.store, &user, &id) {
+        Ok(true) => {
+            site.notices.tell(&user, Notice::Contacts);
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Ok(false) => Err(Failure::not_found("there is no such contact")),
+        Err(error) => Err(store_failed(&error)),
+    }
+}
+
+/// Her calls at this node, newest first.
+#[utoipa::path(get, path = "/me/calls", tag = "me", params(Calls), responses(
+    (status = 200, body = [PastCall]), (status = 400, body = Failure), (status = 401, body = Failure),
+))]
+pub(super) async fn calls(
+    State(site): State<Arc<Site>>,
+    Person { user }: Person,
+    Query(Calls { before, limit }): Query<Calls>,
+) -> Result<Json<Vec<PastCall>>, Failure> {
+    let before =
+        before.map(|id| id.parse().map_err(|_| Failure::bad_request("that is no id of a call"))).transpose()?;
+    let limit = limit.unwrap_or(PAGE).clamp(1, MAX_PAGE.min(MAX_OF_ACCOUNT));
+    let entries = site.exchange.history.of(&user, before, limit);
+    Ok(Json(entries.into_iter().map(PastCall::from).collect()))
+}
+
+/// She has seen them all.
+#[utoipa::path(post, path = "/me/calls/seen", tag = "me", responses((status = 204), (status = 401, body = Failure), (status = 403, body = Failure)))]
+pub(super) async fn see_calls(State(site): State<Arc<Site>>, Person { user }: Person) -> StatusCode {
+    site.exchange.history.see(&user);
+    StatusCode::NO_CONTENT
+}
+
+/// Forgets them all.
+#[utoipa::path(delete, path = "/me/calls", tag = "me", responses((status = 204), (status = 401, body = Failure), (status = 403, body = Failure)))]
+pub(super) async fn forget_calls(State(site): State<Arc<Site>>, Person { user }: Person) -> StatusCode {
+    site.exchange.history.clear(&user);
+    StatusCode::NO_CONTENT
+}
+
+/// Whom she does not want to be rung by.
+#[utoipa::path(get, path = "/me/settings", tag = "me", responses((status = 200, body = Settings), (status = 401, body = Failure)))]
+pub(super) async fn settings(
+    State(site): State<Arc<Site>>,
+    Person { user }: Person,
+) -> Result<Json<Settings>, Failure> {
+    Ok(Json(settings_of(&site, &user)))
+}
+
+pub(super) fn settings_of(site: &Site, user: &str) -> Settings {
+    site.exchange.accounts.find(user).map(|account| Rules::of(&account)).unwrap_or_default().into()
+}
+
+/// Changes that.
+#[utoipa::path(put, path = "/me/settings", tag = "me", request_body = Settings, responses(
+    (status = 200, body = Settings), (status = 400, body = Failure), (status = 401, body = Failure), (status = 403, body = Failure),
+    (status = 413, body = Failure, description = "`full`"),
+))]
+pub(super) async fn put_settings(
+    State(site): State<Arc<Site>>,
+    Person { user }: Person,
+    Sent(Settings { do_not_disturb, blocked }): Sent<Settings>,
+) -> Result<Json<Settings>, Failure> {
+    let rules = Rules { do_not_disturb, blocked }.checked().map_err(|error| match error {
+        BadRules::NoAddress(text) => {
+            let text: String = text.chars().filter(|character| !character.is_control()).take(80).collect();
+            Failure::bad_request(format!("`{text}` is no address and no number"))
+        }
+        BadRules::TooMany => {
+            Failure::full(format!("no more than {MAX_BLOCKED} can be blocked, and fewer if their addresses are long"))
+        }
+    })?;
+    let (accounts, kept) = (site.exchange.accounts.clone(), rules.clone());
+    let changing = tokio::task::spawn_blocking(move || accounts.set_rules(&user, &kept));
+    changing.await.map_err(|error| store_failed(&error))?.map_err(|error| store_failed(&error))?;
+    Ok(Json(rules.into()))
+}
