@@ -139,7 +139,7 @@ bench: ## Measure a node against Kamailio, core by core (BENCH="--rounds 1 --tes
 	@echo "Measuring on cores 0 and 1; leave the machine alone meanwhile. All tests take about an hour."
 	bench/sip.sh $(BENCH)
 
-bench-media: ## Measure a node that carries calls against rtpengine (BENCH="--rounds 1")
+bench-media: ## Measure a node that carries calls against rtpengine, and one that relays against coturn (BENCH="--rounds 1")
 	bench/media.sh $(BENCH)
 
 releases: test-tools build ## Call between nodes of this program and of another commit's (OTHER=HEAD^)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What it costs a node to carry the sound of a call, by the packet, beside rtpengine in user space.
+"""What it costs a node to carry the sound of a call, by the packet, beside rtpengine in user space; and to relay it by TURN, beside coturn.
 
-Calls are set up as phones do it (the node: SIP; rtpengine: its own protocol), then the load generator sends RTP of 172 bytes each
-way of each call and counts what comes out of the relay.
+Calls are set up as phones do it (the node: SIP; rtpengine: its own protocol; both by TURN), then the load generator sends RTP of 172 bytes
+each way of each call and counts what comes out of the relay. By TURN one side sends ChannelData, the other plain RTP.
 """
 
 import argparse
@@ -15,12 +15,14 @@ import statistics
 import subprocess
 import sys
 
-from servers import ADDRESS, DOMAIN, HERE, Broken, Node, Server, settle
+import turn
+from servers import ADDRESS, DOMAIN, HERE, Broken, Control, Node, Server, settle
 
 CALLS = 50
 # Where the two sides of call i receive: apart from what the servers take.
 CALLERS, CALLEES = 40_000, 44_000
 SIGNALLING = 5090
+TURN = 3478
 PATIENCE_S = 5
 SDP = """v=0\r
 o=- 1 1 IN IP4 {address}\r
@@ -58,10 +60,43 @@ class CarryingNode(Node):
         return command
 
     def flows(self):
-        """Sets all calls up; yields (local port, where the relay listens) of each side."""
+        """Sets all calls up; yields a line for the generator of each side: its own address, and where the relay listens."""
         with Phone() as phone:
             for call in range(CALLS):
-                yield from phone.call(call)
+                yield from (f"{ADDRESS}:{local} {relay}" for local, relay in phone.call(call))
+
+
+class RelayingNode(Node):
+    """This project's node as a TURN server."""
+
+    def command(self, variant, folder):
+        command = super().command(variant, folder)
+        self.data = f"{folder}/data"
+        with open(f"{folder}/config.toml", "a", encoding="utf-8") as file:
+            # All calls are one user's, on this machine, and as fast as they go.
+            file.write(f'[turn]\nlisten = ["{ADDRESS}:{TURN}"]\nallow_private = true\nmbit = 100000\nuser_mbit = 100000\n'
+                       'user_allocations = 1000\nsource_allocations = 1000\n')
+        return command
+
+    def flows(self):
+        login = ("bench", Control(f"{self.data}/control.sock").add_user("bench"))
+        return turn.flows(ADDRESS, TURN, login, CALLS, CALLERS, CALLEES)
+
+
+class Coturn(Server):
+    """coturn with one thread that relays, over UDP alone."""
+
+    name = "coturn"
+
+    def command(self, variant, folder):
+        # It listens where the others do, so that it is known when it has started.
+        return ["turnserver", "-n", f"--listening-ip={ADDRESS}", f"--relay-ip={ADDRESS}", "--listening-port=5060", "--relay-threads=1",
+                "--no-tls", "--no-dtls", "--no-tcp", "--no-cli", "--log-file=/dev/null", "--lt-cred-mech", "--user=bench:bench",
+                f"--realm={DOMAIN}", "--allow-loopback-peers", "--no-multicast-peers", f"--pidfile={folder}/pid",
+                f"--userdb={folder}/db"]
+
+    def flows(self):
+        return turn.flows(ADDRESS, 5060, ("bench", "bench"), CALLS, CALLERS, CALLEES)
 
 
 class Phone:
@@ -146,8 +181,8 @@ class RtpEngine(Server):
                 words = {"call-id": f"c{call}", "from-tag": "a", "ICE": "remove", "flags": ["trust-address"]}
                 to_callee = ask(control, words | {"command": "offer", "sdp": description(caller)})
                 to_caller = ask(control, words | {"command": "answer", "to-tag": "b", "sdp": description(callee)})
-                yield caller, place(to_caller)
-                yield callee, place(to_callee)
+                yield f"{ADDRESS}:{caller} {place(to_caller)}"
+                yield f"{ADDRESS}:{callee} {place(to_callee)}"
 
 
 def ask(control, words):
@@ -164,15 +199,15 @@ def bencoded(value):
     return b"%d:%s" % (len(value.encode()), value.encode())
 
 
-def measure(server, rate, options):
+def measure(test, server, rate, options):
     """CPU of the relay for each packet that came through, microseconds."""
     with server.running() as pid:
         path = f"{HERE}/run/flows"
         with open(path, "w", encoding="utf-8") as file:
-            file.writelines(f"{ADDRESS}:{local} {relay}\n" for local, relay in server.flows())
+            file.writelines(f"{line}\n" for line in server.flows())
         settle(pid)
         command = [f"{HERE}/pin.sh", "1", options.load, "flood", "--flows", path, "--pid", pid, "--rate", rate,
-                   "--duration", options.seconds, "--label", f"rtp-{rate or 'saturated'}"]
+                   "--duration", options.seconds, "--label", f"{test}-{rate or 'saturated'}"]
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     if done.returncode != 0 or not done.stdout:
         raise Broken(f"{server.name}: {done.stderr.strip() or 'the load generator said nothing'}")
@@ -188,6 +223,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--node", required=True, help="the program under test")
     parser.add_argument("--load", required=True, help="the load generator")
+    parser.add_argument("--tests", default="rtp,turn", help="which of rtp and turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4, help="of each measurement")
     parser.add_argument("--raw", default=f"{HERE}/run/media.jsonl", help="where every measurement is written")
@@ -195,24 +231,28 @@ def main():
     os.makedirs(f"{HERE}/run", exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         os.remove(options.raw)
-    servers = (CarryingNode(options.node), RtpEngine())
-    found = {(rate, server.name): [] for rate in RATES for server in servers}
-    for turn in range(options.rounds):
-        for rate in RATES:
-            for server in servers:
-                try:
-                    found[rate, server.name].append(measure(server, rate, options))
-                except (Broken, TimeoutError) as error:
-                    print(f"{server.name}: {error}", file=sys.stderr)
-                    return 1
-        print(f"round {turn + 1} of {options.rounds} done", file=sys.stderr, flush=True)
+    node = options.node
+    pairs = {"rtp": (CarryingNode(node), RtpEngine()), "turn": (RelayingNode(node), Coturn())}
+    pairs = {test: servers for test, servers in pairs.items() if test in options.tests.split(",")}
+    found = {(test, rate, server.name): [] for test, servers in pairs.items() for rate in RATES for server in servers}
+    for number in range(options.rounds):
+        for test, servers in pairs.items():
+            for rate in RATES:
+                for server in servers:
+                    try:
+                        found[test, rate, server.name].append(measure(test, server, rate, options))
+                    except (Broken, TimeoutError) as error:
+                        print(f"{server.name}: {error}", file=sys.stderr)
+                        return 1
+        print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
     failed = False
-    for rate in RATES:
-        ours, theirs = (statistics.median(found[rate, server.name]) for server in servers)
-        name = f"rtp-{rate or 'saturated'}"
-        print(f"{name:15} meshtone {ours:6.2f} us CPU, rtpengine {theirs:6.2f}")
-        failed |= ours / theirs > LIMIT
-        print(f"{name} {ours / theirs:.2f}")
+    for test, servers in pairs.items():
+        for rate in RATES:
+            ours, theirs = (statistics.median(found[test, rate, server.name]) for server in servers)
+            name = f"{test}-{rate or 'saturated'}"
+            print(f"{name:15} meshtone {ours:6.2f} us CPU, {servers[1].name} {theirs:6.2f}")
+            failed |= ours / theirs > LIMIT
+            print(f"{name} {ours / theirs:.2f}")
     return int(failed)
 
 

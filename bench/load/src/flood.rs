@@ -28,6 +28,8 @@ struct Flow {
     rx: Rx,
     tx: Tx,
     number: u16,
+    /// Before each packet: the header of TURN's ChannelData (RFC 8656 §12.4), where the relay is a TURN server.
+    header: Vec<u8>,
 }
 
 #[derive(Clone, Copy)]
@@ -39,10 +41,11 @@ struct Snap {
     own: u64,
 }
 
-/// Sends from each flow's own address to its port of the relay (lines `LOCAL PORT`), and counts what arrives at any of them.
+/// Sends from each flow's own address to its port of the relay (lines `LOCAL PORT`, or `LOCAL PORT CHANNEL` to a TURN server), and counts
+/// what arrives at any of them.
 pub fn run(flows: &str, plan: &Plan) -> std::io::Result<()> {
     let mut flows: Vec<Flow> =
-        flows.lines().filter(|line| !line.trim().is_empty()).map(open).collect::<Result<_, _>>()?;
+        flows.lines().filter(|line| !line.trim().is_empty()).map(|line| open(line, plan.size)).collect::<Result<_, _>>()?;
     let mut packet = vec![0; plan.size.max(12)];
     (packet[0], packet[1]) = (0x80, 8);
     let start = Instant::now();
@@ -75,7 +78,10 @@ pub fn run(flows: &str, plan: &Plan) -> std::io::Result<()> {
             packet[2..4].copy_from_slice(&flow.number.to_be_bytes());
             packet[4..8].copy_from_slice(&(u32::from(flow.number) * 160).to_be_bytes());
             packet[8..12].copy_from_slice(&source.to_be_bytes());
-            flow.tx.push(|datagram| datagram.extend_from_slice(&packet));
+            flow.tx.push(|datagram| {
+                datagram.extend_from_slice(&flow.header);
+                datagram.extend_from_slice(&packet);
+            });
             next = (next + 1) % flows.len();
             sent += 1;
         }
@@ -110,11 +116,19 @@ pub fn run(flows: &str, plan: &Plan) -> std::io::Result<()> {
     Ok(())
 }
 
-fn open(line: &str) -> std::io::Result<Flow> {
-    let bad = || std::io::Error::other("a line of flows is LOCAL PORT, both as IP:PORT");
-    let (local, port) = line.split_once(' ').ok_or_else(bad)?;
-    let (local, port): (SocketAddr, SocketAddr) =
-        (local.parse().map_err(|_| bad())?, port.trim().parse().map_err(|_| bad())?);
+fn open(line: &str, size: usize) -> std::io::Result<Flow> {
+    let bad = || std::io::Error::other("a line of flows is LOCAL PORT, both as IP:PORT, and maybe CHANNEL, a number");
+    let mut words = line.split_whitespace();
+    let mut address = || words.next().and_then(|word| word.parse::<SocketAddr>().ok()).ok_or_else(bad);
+    let (local, port) = (address()?, address()?);
+    let header = match words.next() {
+        None => Vec::new(),
+        Some(channel) => {
+            let channel: u16 = channel.parse().map_err(|_| bad())?;
+            let len = u16::try_from(size.max(12)).map_err(|_| bad())?;
+            [channel.to_be_bytes(), len.to_be_bytes()].concat()
+        }
+    };
     let (rx, tx) = net::udp(local, port)?;
-    Ok(Flow { rx, tx, number: 0 })
+    Ok(Flow { rx, tx, number: 0, header })
 }
