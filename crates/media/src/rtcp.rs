@@ -1,5 +1,5 @@
-//! RTCP (RFC 3550 §6): reading what reports say, extended ones (RFC 3611) as well. Reports are passed on as they are, so nothing here
-//! writes any.
+//! RTCP (RFC 3550 §6): reading what reports say, extended ones (RFC 3611) as well, and writing those of the node where media ends at it. Where
+//! it only passes, reports are passed on as they are.
 
 use crate::rtp::VERSION;
 
@@ -8,6 +8,7 @@ const MAX_PACKETS: usize = 16;
 
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
+const SOURCE_DESCRIPTION: u8 = 202;
 const EXTENDED_REPORT: u8 = 207;
 
 /// Blocks looked at in an extended report; phones send one or two.
@@ -61,6 +62,116 @@ pub struct Block {
     pub last_sender_report: u32,
     /// How long ago that came, in units of 1/65536 s.
     pub delay: u32,
+}
+
+/// What a sender says of itself (RFC 3550 §6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderInfo {
+    /// It.
+    pub ssrc: u32,
+    /// Now, in units of 2⁻³² s of a clock of its own (the RFC lets it begin anywhere).
+    pub ntp: u64,
+    /// The same in its stream's clock.
+    pub timestamp: u32,
+    /// Packets sent.
+    pub packets: u32,
+    /// Bytes of payload in them.
+    pub octets: u32,
+}
+
+/// What is reported of a source besides a [`Block`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reception {
+    /// The block.
+    pub block: Block,
+    /// Packets lost since the beginning.
+    pub lost: u32,
+    /// The highest sequence number, with how often it rolled over above it.
+    pub highest: u32,
+}
+
+/// Everything that a block with VoIP metrics says (RFC 3611 §4.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VoipReport {
+    /// What is read back of it.
+    pub metrics: VoipMetrics,
+    /// How dense losses are in bursts and in gaps, in 256ths.
+    pub densities: [u8; 2],
+    /// How long bursts and gaps last on average, in ms.
+    pub durations_ms: [u16; 2],
+    /// The threshold of a gap.
+    pub gmin: u8,
+    /// The rating R, 0 to 100.
+    pub rating: u8,
+    /// The mean opinion score of listening alone, in tenths.
+    pub listening: u8,
+    /// What the jitter buffer waits now, and at most, in ms.
+    pub jitter_buffer_ms: [u16; 2],
+}
+
+/// Where nothing is measured (RFC 3611 §4.7.3).
+const UNAVAILABLE: u8 = 127;
+
+/// Losses are concealed in the usual way, and the jitter buffer adapts itself (RFC 3611 §4.7.6).
+const RECEIVER_CONFIGURATION: u8 = 0b1111_0000;
+
+/// Writes a compound packet: a report of a sender, or of a receiver where nothing was sent yet, who it is, and how what it hears sounds.
+pub fn compound(sender: &SenderInfo, heard: Option<(&Reception, &VoipReport)>) -> Vec<u8> {
+    let count = u8::from(heard.is_some());
+    let mut text = Vec::new();
+    let header = |text: &mut Vec<u8>, count: u8, kind: u8, words: u16| {
+        text.extend([VERSION << 6 | count, kind]);
+        text.extend(words.to_be_bytes());
+        text.extend(sender.ssrc.to_be_bytes());
+    };
+    let words = 6 * u16::from(count);
+    if sender.packets > 0 {
+        header(&mut text, count, SENDER_REPORT, 6 + words);
+        text.extend(sender.ntp.to_be_bytes());
+        for field in [sender.timestamp, sender.packets, sender.octets] {
+            text.extend(field.to_be_bytes());
+        }
+    } else {
+        header(&mut text, count, RECEIVER_REPORT, 1 + words);
+    }
+    if let Some((Reception { block, lost, highest }, _)) = heard {
+        text.extend(block.ssrc.to_be_bytes());
+        let [_, lost @ ..] = (*lost).min(0x7f_ffff).to_be_bytes();
+        text.push(block.fraction_lost);
+        text.extend(lost);
+        for field in [*highest, block.jitter, block.last_sender_report, block.delay] {
+            text.extend(field.to_be_bytes());
+        }
+    }
+    // A name that is this stream's alone (RFC 7022): eight letters, and zeros to the end of the word.
+    header(&mut text, 1, SOURCE_DESCRIPTION, 4);
+    text.extend([1, 8]);
+    text.extend(format!("{:08x}", sender.ssrc).bytes());
+    text.extend([0; 2]);
+    if let Some((_, report)) = heard {
+        header(&mut text, 0, EXTENDED_REPORT, 10);
+        text.extend([VOIP_METRICS, 0, 0, 8]);
+        write_voip(&mut text, report);
+    }
+    text
+}
+
+fn write_voip(text: &mut Vec<u8>, report: &VoipReport) {
+    let metrics = &report.metrics;
+    text.extend(metrics.ssrc.to_be_bytes());
+    text.extend([metrics.loss_rate, metrics.discard_rate]);
+    text.extend(report.densities);
+    let [burst, gap] = report.durations_ms;
+    for field in [burst, gap, metrics.round_trip_ms, metrics.end_system_delay_ms] {
+        text.extend(field.to_be_bytes());
+    }
+    text.extend([UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, report.gmin]);
+    text.extend([report.rating, UNAVAILABLE, report.listening, metrics.mean_opinion.unwrap_or(UNAVAILABLE)]);
+    let [nominal, most] = report.jitter_buffer_ms;
+    text.extend([RECEIVER_CONFIGURATION, 0]);
+    for field in [nominal, most, most] {
+        text.extend(field.to_be_bytes());
+    }
 }
 
 /// Reads a compound packet; `None` where that is malformed. The first must be a report (RFC 3550 A.2), or with reduced size
@@ -186,5 +297,37 @@ mod tests {
         }
         assert_eq!(reports(&words(&[0x80c8_0001, 7])), None, "a sender report without its numbers");
         assert_eq!(reports(&words(&[0x01c9_0001, 7])), None, "another version");
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was_meant() {
+        let block = Block { ssrc: 9, fraction_lost: 13, jitter: 77, last_sender_report: 0x1234_5678, delay: 65_536 };
+        let metrics = VoipMetrics {
+            ssrc: 9,
+            loss_rate: 12,
+            discard_rate: 3,
+            round_trip_ms: 80,
+            end_system_delay_ms: 60,
+            mean_opinion: Some(39),
+        };
+        let reception = Reception { block, lost: 20, highest: 0x1_0005 };
+        let report = VoipReport {
+            metrics,
+            densities: [100, 5],
+            durations_ms: [200, 3000],
+            gmin: 16,
+            rating: 80,
+            listening: 41,
+            jitter_buffer_ms: [40, 120],
+        };
+        let mut sender = SenderInfo { ssrc: 7, ntp: 0x1_2345_6789_abcd, timestamp: 99, packets: 3, octets: 480 };
+        let written = compound(&sender, Some((&reception, &report)));
+        assert_eq!(written.len() % 4, 0);
+        let sent = Report::Sender { sent: 0x2345_6789 };
+        assert_eq!(reports(&written).unwrap(), [sent, Report::Receiver(block), Report::Voip(metrics)]);
+        sender.packets = 0;
+        let written = compound(&sender, Some((&reception, &report)));
+        assert_eq!(reports(&written).unwrap(), [Report::Receiver(block), Report::Voip(metrics)]);
+        assert_eq!(reports(&compound(&sender, None)).unwrap(), []);
     }
 }

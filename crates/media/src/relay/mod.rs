@@ -4,6 +4,7 @@
 //! numbers, so that reports mean at one end what they say at the other. Nothing is ever sent but what one of the two ends sent,
 //! and to nobody but the other: see [`latch`] for who they are. What was agreed with each end is [`crate::anchoring`]'s to say.
 
+mod bursts;
 mod dialer;
 mod dtls;
 mod latch;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::digit::Digit;
 use crate::echo::Start;
+use crate::rtcp;
 use crate::rtp::is_rtcp;
 use crate::transcode::{Speech, Transcoder};
 use dialer::{Dialer, Last};
@@ -42,6 +44,9 @@ pub const HOLD_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// The largest datagram carried: what fits an Ethernet frame.
 pub const MAX_DATAGRAM_LEN: usize = 1500;
+
+/// So often the node reports how what it converts arrives (RFC 3550 §6.2: five seconds).
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// Packets carried from one end's stream in a second, at most: video of 20 Mbit/s in packets of 1200 bytes.
 pub const MAX_PACKETS_PER_SECOND: u32 = 2000;
@@ -128,6 +133,8 @@ pub enum TimerReason {
     Stream,
     /// Converted sound is due.
     Frame,
+    /// A report is due on what is converted.
+    Report,
 }
 
 /// The machine of one call.
@@ -138,6 +145,9 @@ pub struct Relay {
     far: Side,
     /// Where the ends have no codec in common, stream by stream.
     conversions: Vec<Option<Conversion>>,
+    /// When our clock began, and when a report is due.
+    began: Instant,
+    reports_at: Option<Instant>,
     last_heard: Instant,
     ended: bool,
     transmits: VecDeque<Transmit>,
@@ -184,6 +194,8 @@ impl Relay {
             near: side(),
             far: side(),
             conversions: Vec::new(),
+            began: now,
+            reports_at: None,
             last_heard: now,
             ended: false,
             transmits: VecDeque::new(),
@@ -364,11 +376,32 @@ impl Relay {
     }
 
     fn convert(&mut self, now: Instant, to: Port, taken: Taken) {
+        self.reports_at.get_or_insert(now + REPORT_EVERY);
         // Reports are of a stream that the other end does not know.
         let (Taken::Rtp(packet), Some(Some(conversion))) = (taken, self.conversions.get_mut(to.stream)) else { return };
         let transcoder = conversion.towards(to.end);
         if let Some(packet) = transcoder.handle_input(now, &packet) {
             self.give(now, to, Taken::Rtp(packet));
+        }
+    }
+
+    /// Tells each end of a stream that is converted how what it sends arrives, and what it was sent: nobody else's reports are of those streams.
+    fn report(&mut self, now: Instant) {
+        // In units of 2⁻³² s, and never zero, which would say that there was no report (RFC 3550 §6.4.1).
+        let elapsed = now.saturating_duration_since(self.began);
+        let fraction = (u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000;
+        let ntp = ((elapsed.as_secs() + 1) << 32) | fraction;
+        for stream in 0..self.conversions.len() {
+            for end in End::ALL {
+                let Some(Some(conversion)) = self.conversions.get_mut(stream) else { continue };
+                let sender = conversion.towards(end).sender(ntp);
+                let (late, waits_ms) = conversion.towards(end.other()).standing();
+                let known = self.side(end).streams.get_mut(stream);
+                let heard = known.and_then(|known| known.meter.report(now, late, waits_ms));
+                let heard = heard.as_ref().map(|(reception, report)| (reception, report));
+                let packet = rtcp::compound(&sender, heard);
+                self.give(now, Port { end, stream, is_rtcp: true }, Taken::Rtcp(packet));
+            }
         }
     }
 
@@ -404,6 +437,10 @@ impl Relay {
             }
         }
         self.play(now);
+        if self.reports_at.is_some_and(|at| at <= now) {
+            self.report(now);
+            self.reports_at = self.converts().then(|| now + REPORT_EVERY);
+        }
         if !self.ended && now >= self.last_heard + self.limit() {
             self.ended = true;
             self.events.push_back(Event::Idle);
@@ -417,7 +454,8 @@ impl Relay {
         let stream = streams.filter_map(Stream::poll_timeout).map(|at| (at, TimerReason::Stream));
         let conversions = self.conversions.iter().flatten().flat_map(|known| [&known.from_near, &known.from_far]);
         let frame = conversions.filter_map(Transcoder::poll_timeout).map(|at| (at, TimerReason::Frame));
-        let next = stream.chain(frame).min_by_key(|(at, _)| *at);
+        let report = self.reports_at.map(|at| (at, TimerReason::Report));
+        let next = stream.chain(frame).chain(report).min_by_key(|(at, _)| *at);
         (!self.ended).then(|| next.filter(|(at, _)| *at < idle.0).unwrap_or(idle))
     }
 

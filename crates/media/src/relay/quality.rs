@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::bursts::{Bursts, GMIN, in_256ths};
 use super::dialer::Last;
 use super::stream::Format;
 use crate::codec::Codec;
 use crate::mos;
-use crate::rtcp::{Block, Report, VoipMetrics};
+use crate::rtcp::{Block, Reception, Report, VoipMetrics, VoipReport};
 
 /// A sequence number so far ahead of the last is a new beginning of the stream, not a loss (RFC 3550 A.1: MAX_DROPOUT).
 const MAX_DROPOUT: u16 = 3000;
@@ -84,6 +85,18 @@ fn count(packets: u64) -> f64 {
     f64::from(u32::try_from(packets).unwrap_or(u32::MAX))
 }
 
+/// A time in ticks of a clock.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+fn ticks(ms: f64, clock_rate: u32) -> u32 {
+    (ms * f64::from(clock_rate) / 1000.0).clamp(0.0, f64::from(u32::MAX)) as u32
+}
+
+/// A score as RFC 3611 writes it.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+fn tenths(score: f64) -> u8 {
+    (score * 10.0).round().clamp(0.0, 100.0) as u8
+}
+
 /// What is counted of one end's stream.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
@@ -95,6 +108,13 @@ pub(super) struct Meter {
     reports: u32,
     /// The newest sender report that was passed on to this end, and when.
     passed: Option<(u32, Instant)>,
+    /// What was added to the last number by rolling over.
+    cycles: u32,
+    /// What was expected and received when it was reported last.
+    reported: (u64, u64),
+    /// The newest sender report that this end sent, and when.
+    said: Option<(u32, Instant)>,
+    bursts: Bursts,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +142,11 @@ impl Meter {
         match ahead {
             Some((ahead @ 1..=MAX_DROPOUT, ticks, passed)) => {
                 self.expected += u64::from(ahead);
+                (1..ahead).for_each(|_| self.bursts.lost());
+                self.bursts.arrived();
+                if self.last.is_some_and(|last| sequence_number < last.sequence_number) {
+                    self.cycles = self.cycles.wrapping_add(0x1_0000);
+                }
                 // A silence of the sender's is no jitter: its clock goes on as ours does.
                 let difference = (passed - f64::from(ticks) / f64::from(clock_rate.max(1))).abs() * 1000.0;
                 self.quality.jitter_ms += (difference - self.quality.jitter_ms) / 16.0;
@@ -161,6 +186,60 @@ impl Meter {
     /// Takes how it says that the call sounds.
     pub(super) fn on_metrics(&mut self, metrics: VoipMetrics) {
         self.quality.reported = Some(metrics);
+    }
+
+    /// Remembers when this end sent a report, so that ours may say so.
+    pub(super) fn on_said(&mut self, now: Instant, sent: u32) {
+        self.said = Some((sent, now));
+    }
+
+    /// Reports how its stream arrives, of which so many packets came too late to be played, and which waits so long in a jitter buffer (now, and
+    /// at most, in ms); `None` where nothing came.
+    pub(super) fn report(&mut self, now: Instant, late: u64, waits_ms: [u16; 2]) -> Option<(Reception, VoipReport)> {
+        let (last, format) = (self.last?, self.quality.format?);
+        let (expected, received) = (self.expected - self.reported.0, self.quality.received - self.reported.1);
+        self.reported = (self.expected, self.quality.received);
+        let share = |part: u64, of: u64| if of == 0 { 0.0 } else { count(part) / count(of) };
+        let lost_now = expected.saturating_sub(received);
+        let delay = self.said.map(|(_, at)| now.saturating_duration_since(at).as_micros() * 65_536 / 1_000_000);
+        let block = Block {
+            ssrc: last.ssrc,
+            fraction_lost: in_256ths(share(lost_now, expected)),
+            jitter: ticks(self.quality.jitter_ms, format.clock_rate),
+            last_sender_report: self.said.map(|(sent, _)| sent).unwrap_or_default(),
+            delay: delay.and_then(|delay| u32::try_from(delay).ok()).unwrap_or_default(),
+        };
+        let reception = Reception {
+            block,
+            lost: u32::try_from(self.quality.lost).unwrap_or(u32::MAX),
+            highest: self.cycles.wrapping_add(u32::from(last.sequence_number)),
+        };
+        let (loss, discarded) = (share(self.quality.lost, self.expected), share(late, self.expected));
+        let round_trip = self.quality.round_trip.unwrap_or_default();
+        let waiting = PACKET.saturating_add(Duration::from_millis(waits_ms[0].into()));
+        let rate = |delay: Duration| mos::rating(format.codec, (loss + discarded).min(1.0), delay);
+        let rating = rate((round_trip / 2).saturating_add(waiting));
+        let shape = self.bursts.shape();
+        let in_ms = |packets: u64| u16::try_from(packets.saturating_mul(20)).unwrap_or(u16::MAX);
+        let millis = |time: Duration| u16::try_from(time.as_millis()).unwrap_or(u16::MAX);
+        let metrics = VoipMetrics {
+            ssrc: last.ssrc,
+            loss_rate: in_256ths(loss),
+            discard_rate: in_256ths(discarded),
+            round_trip_ms: millis(round_trip),
+            end_system_delay_ms: millis(waiting),
+            mean_opinion: Some(tenths(mos::mean_opinion(rating))),
+        };
+        let report = VoipReport {
+            metrics,
+            densities: [shape.burst_density, shape.gap_density],
+            durations_ms: [in_ms(shape.burst_packets), in_ms(shape.gap_packets)],
+            gmin: GMIN,
+            rating: tenths(rating / 10.0),
+            listening: tenths(mos::mean_opinion(rate(Duration::ZERO))),
+            jitter_buffer_ms: waits_ms,
+        };
+        Some((reception, report))
     }
 
     /// Remembers a report that is passed on to this end, so that its answer tells the round trip (RFC 3550 §6.4.1).

@@ -446,7 +446,7 @@ impl Stream {
             match report {
                 Report::Receiver(block) => self.meter.on_report(now, block),
                 Report::Voip(metrics) => self.meter.on_metrics(*metrics),
-                Report::Sender { .. } => {}
+                Report::Sender { sent } => self.meter.on_said(now, *sent),
             }
         }
     }

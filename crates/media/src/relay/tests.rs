@@ -493,3 +493,53 @@ fn a_phone_with_another_certificate_than_described_is_neither_heard_nor_spoken_t
     assert_eq!(call.pass(FAR, BOB, &packet(3, 8)), None);
     assert_eq!(call.pass(NEAR, ALICE, &packet(3, 7)), None);
 }
+
+#[test]
+fn where_sound_is_converted_each_end_is_told_how_its_own_arrives() {
+    let mut call = Call::plain();
+    let speech = |codec, payload_type| Speech { codec, payload_type, events: None };
+    let opus = Format { payload_type: 96, clock_rate: 48_000, codec: Some(crate::codec::Codec::Opus) };
+    let pcmu = Format { payload_type: 0, clock_rate: 8000, codec: Some(crate::codec::Codec::Pcmu) };
+    call.agree(End::Near, Terms { formats: vec![pcmu], ..terms(ALICE, None) });
+    call.agree(End::Far, Terms { formats: vec![opus], ..terms(BOB, None) });
+    let mut numbers = || Start { ssrc: 500, sequence_number: 1, timestamp: 1 };
+    let speeches = [speech(crate::codec::Codec::Pcmu, 0), speech(crate::codec::Codec::Opus, 96)];
+    call.relay.handle_conversions(vec![Some(speeches)], &mut numbers);
+    // Ten seconds of alice's, of which every tenth packet is lost.
+    let begin = call.now;
+    let mut reported = Vec::new();
+    for number in 0..520_u16 {
+        call.now = begin + 20 * MS * u32::from(number);
+        let timestamp = u32::from(number) * 160;
+        let sound = Packet {
+            marker: false,
+            payload_type: 0,
+            sequence_number: number,
+            timestamp,
+            ssrc: 7,
+            payload: &[0xff; 160],
+        };
+        if number % 10 != 3 {
+            call.relay.handle_input(call.now, NEAR, at(ALICE), &sound.to_bytes());
+        }
+        while call.relay.poll_timeout().is_some_and(|(at, _)| at <= call.now) {
+            call.relay.handle_timeout(call.now);
+        }
+        while let Some(transmit) = call.relay.poll_transmit() {
+            if transmit.port.is_rtcp {
+                reported.push((transmit.port.end, transmit.destination, rtcp::reports(&transmit.datagram).unwrap()));
+            }
+        }
+    }
+    let to = |end: End| reported.iter().filter(move |(of, _, _)| *of == end);
+    assert_eq!((to(End::Near).count(), to(End::Far).count()), (2, 2));
+    let (_, place, reports) = to(End::Near).next_back().unwrap();
+    assert_eq!(place.to_string(), "192.0.2.5:4001");
+    let [rtcp::Report::Receiver(block), rtcp::Report::Voip(metrics)] = reports[..] else { panic!("{reports:?}") };
+    assert!((24..=27).contains(&block.fraction_lost) && block.ssrc == 7, "{block:?}");
+    assert!((24..=27).contains(&metrics.loss_rate) && metrics.ssrc == 7, "{metrics:?}");
+    assert!(metrics.mean_opinion.is_some_and(|score| (20..=38).contains(&score)), "{metrics:?}");
+    // Bob has sent nothing: he hears of what he was sent.
+    let (_, _, reports) = to(End::Far).next_back().unwrap();
+    assert!(matches!(reports[..], [rtcp::Report::Sender { .. }]), "{reports:?}");
+}

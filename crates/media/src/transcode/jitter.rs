@@ -79,6 +79,8 @@ pub(super) struct Jitter {
     /// The time of the sender's that is played next, in µs since the first packet's.
     cursor: i64,
     is_playing: bool,
+    /// Packets that came when their time was over.
+    late: u64,
     ready: Vec<i16>,
     concealed_ms: i64,
     silent_ticks: u32,
@@ -114,6 +116,7 @@ impl Jitter {
             unjudged: 0,
             cursor: 0,
             is_playing: false,
+            late: 0,
             ready: Vec::new(),
             concealed_ms: 0,
             silent_ticks: 0,
@@ -125,6 +128,12 @@ impl Jitter {
     #[cfg(test)]
     pub(super) fn delay_ms(&self, now: Instant) -> i64 {
         self.delay(now) / 1000
+    }
+
+    /// Packets that came too late, and how long is waited for one now and at most, in ms.
+    pub(super) fn standing(&self) -> (u64, [u16; 2]) {
+        let ms = |time: i64| u16::try_from(time / 1000).unwrap_or_default();
+        (self.late, [ms(self.wait), ms(WAIT[1])])
     }
 
     /// Takes a packet of sound.
@@ -146,6 +155,7 @@ impl Jitter {
         self.learn(self.elapsed(now) - time);
         if self.is_playing && time + TICK_MS * 500 < self.cursor {
             // Its time is over.
+            self.late += 1;
             return;
         }
         self.waiting.entry(number).or_insert_with(|| Held { time, payload: payload.to_vec() });

@@ -16,6 +16,7 @@ use crate::codec::Codec;
 use crate::digit::{Digit, Sounding};
 use crate::echo::Start;
 use crate::resample::Resampler;
+use crate::rtcp::SenderInfo;
 use crate::rtp::Packet;
 use coder::{Decoder, Encoder};
 use jitter::{Jitter, Played};
@@ -78,6 +79,8 @@ pub struct Transcoder {
     pending: Vec<i16>,
     numbers: Start,
     is_first: bool,
+    /// Packets that left, and the bytes of their payload.
+    sent: (u32, u32),
     /// The second that is counted, and the packets in it.
     counted: (Option<Instant>, u32),
 }
@@ -105,6 +108,7 @@ impl Transcoder {
             pending: Vec::new(),
             numbers,
             is_first: true,
+            sent: (0, 0),
             counted: (None, 0),
         })
     }
@@ -132,6 +136,17 @@ impl Transcoder {
             self.jitter.pass(packet.sequence_number);
             None
         }
+    }
+
+    /// What our stream says of itself, at this time of our clock.
+    pub fn sender(&self, ntp: u64) -> SenderInfo {
+        let Start { ssrc, timestamp, .. } = self.numbers;
+        SenderInfo { ssrc, ntp, timestamp, packets: self.sent.0, octets: self.sent.1 }
+    }
+
+    /// How many packets came too late, and how long the jitter buffer waits for one now and at most, in ms.
+    pub fn standing(&self) -> (u64, [u16; 2]) {
+        self.jitter.standing()
     }
 
     /// Sends a digit as a telephone event; false if too many wait, or that end takes none.
@@ -267,6 +282,9 @@ impl Transcoder {
     fn packet(&mut self, marker: bool, payload_type: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
         let Start { ssrc, sequence_number, .. } = self.numbers;
         self.numbers.sequence_number = sequence_number.wrapping_add(1);
+        let (packets, octets) = self.sent;
+        let len = u32::try_from(payload.len()).unwrap_or_default();
+        self.sent = (packets.wrapping_add(1), octets.wrapping_add(len));
         Packet { marker, payload_type, sequence_number, timestamp, ssrc, payload }.to_bytes()
     }
 
