@@ -62,6 +62,27 @@ fn the_echo_brings_back_what_was_played() {
 }
 
 #[test]
+fn what_was_recorded_as_opus_is_played_again() {
+    let mesh = Mesh::start(1);
+    mesh.user("alice");
+    let files = Files::with_tone(6);
+    let opus = files.folder.path().join("heard.opus");
+    for (play, record) in [(files.play(), opus.clone()), (opus.clone(), files.record())] {
+        let arguments = ["call", "echo", "--play", text(&play), "--hang-up", "--record", text(&record)];
+        let output = mesh.node(1).command(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+    let file = std::fs::read(&opus).unwrap();
+    assert!(file.starts_with(b"OggS") && file.len() < 40_000, "{} bytes", file.len());
+    tone::assert_heard("the command", &files.record(), FILE_HZ, None);
+    // What is no such file is not played, and it is said why.
+    std::fs::write(&opus, b"OggS and nothing else").unwrap();
+    let output = mesh.node(1).command(&["call", "echo", "--play", text(&opus)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("no Ogg file with Opus"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_phone_and_the_command_hear_each_other_at_two_nodes() {
     let mesh = Mesh::start(2);
     mesh.user("alice");

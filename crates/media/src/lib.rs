@@ -11,6 +11,7 @@ pub mod g711;
 pub mod g722;
 pub mod io;
 pub mod mos;
+pub mod ogg;
 pub mod relay;
 pub mod resample;
 pub mod roq;

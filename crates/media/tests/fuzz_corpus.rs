@@ -12,6 +12,8 @@ mod digit;
 mod media_flow;
 #[path = "../../../fuzz/checks/media_packet.rs"]
 mod media_packet;
+#[path = "../../../fuzz/checks/ogg_opus.rs"]
+mod ogg_opus;
 #[path = "../../../fuzz/checks/sdp.rs"]
 mod sdp;
 #[path = "../../../fuzz/checks/transcode.rs"]
@@ -51,6 +53,11 @@ fn datagrams_of_the_corpus_hold() {
 #[test]
 fn files_of_the_corpus_hold() {
     replay("wav", wav::check);
+}
+
+#[test]
+fn opus_files_of_the_corpus_hold() {
+    replay("ogg_opus", ogg_opus::check);
 }
 
 #[test]

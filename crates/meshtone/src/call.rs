@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use meshtone_node::control::{UserList, UserLogin};
+use meshtone_node::ogg;
 use meshtone_node::resample::Resampler;
 use meshtone_node::softphone::{self, Ending, Login, Order, Progress};
 use meshtone_node::sound::{self, Player};
@@ -85,13 +86,20 @@ fn node(data: &Path) -> Result<Client, Failure> {
 /// Reads a file in samples of telephony.
 fn read(file: &Path) -> Result<Vec<i16>, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("{} cannot be played: {error}", file.display()), "a WAV file is played, of PCM or G.711")
+        Failure::new(
+            format!("{} cannot be played: {error}", file.display()),
+            "a WAV file is played, of PCM or G.711, or an Ogg file with Opus",
+        )
     };
     let len = std::fs::metadata(file).map_err(|error| failed(&error))?.len();
     if len > MAX_FILE_LEN {
         return Err(failed(&"it is too large"));
     }
-    let wav = Wav::parse(&std::fs::read(file).map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
+    let bytes = std::fs::read(file).map_err(|error| failed(&error))?;
+    if ogg::is_ogg(&bytes) {
+        return ogg::read(&bytes).map_err(|error| failed(&error));
+    }
+    let wav = Wav::parse(&bytes).map_err(|error| failed(&error))?;
     let rate = format!("{} samples a second are too odd", wav.rate);
     let mut resampler = Resampler::new(wav.rate, sound::RATE).ok_or_else(|| failed(&rate))?;
     let mut samples = resampler.convert(&wav.samples);
@@ -118,12 +126,7 @@ fn finish(ending: Ending, options: &CallOptions) -> Result<(), Failure> {
     match ending {
         Ending::Ended { lasted, by_them, reason, recorded } => {
             let seconds = recorded.len() / 8000;
-            let written = options.record.as_ref().map(|file| {
-                let bytes = Wav { rate: sound::RATE, samples: recorded }.to_bytes();
-                std::fs::write(file, bytes).map_err(|error| {
-                    Failure::new(format!("{} cannot be written: {error}", file.display()), "name another file")
-                })
-            });
+            let written = options.record.as_ref().map(|file| write(file, recorded));
             if options.json {
                 let by = if by_them { "them" } else { "us" };
                 let lasted_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
@@ -152,6 +155,19 @@ fn finish(ending: Ending, options: &CallOptions) -> Result<(), Failure> {
             Err(Failure::new(text, hint).with_code(code))
         }
     }
+}
+
+/// Writes what was heard in the kind of file that the name says: Opus in Ogg, or else WAV.
+fn write(file: &Path, samples: Vec<i16>) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("{} cannot be written: {error}", file.display()), "name another file")
+    };
+    let extension = file.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    let bytes = match extension.as_deref() {
+        Some("opus" | "ogg") => ogg::write(&samples).map_err(|error| failed(&error))?,
+        Some(_) | None => Wav { rate: sound::RATE, samples }.to_bytes(),
+    };
+    std::fs::write(file, bytes).map_err(|error| failed(&error))
 }
 
 /// What a refusal means, whose side it is on, and the exit code.

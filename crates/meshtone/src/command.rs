@@ -490,7 +490,7 @@ pub(crate) struct CallOptions {
     #[arg(long = "as", value_name = "USER")]
     pub(crate) user: Option<String>,
 
-    /// A WAV file to be played [default: a tone now and then]
+    /// A WAV file, or an Ogg file with Opus, to be played [default: a tone now and then]
     #[arg(long, value_name = "FILE")]
     pub(crate) play: Option<PathBuf>,
 
@@ -498,7 +498,7 @@ pub(crate) struct CallOptions {
     #[arg(long, requires = "play")]
     pub(crate) hang_up: bool,
 
-    /// The WAV file to write what is heard to, 8000 samples a second
+    /// The file to write what is heard to: Opus in Ogg if it is named so (.opus, .ogg), else WAV of 8000 samples a second
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
 

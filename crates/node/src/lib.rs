@@ -61,7 +61,7 @@ pub use exchange::shown::Callers;
 pub use exchange::trunk;
 pub use member::MemberError;
 pub use meshtone_media::turn::Limits as TurnLimits;
-pub use meshtone_media::{resample, sound, wav};
+pub use meshtone_media::{ogg, resample, sound, wav};
 pub use meshtone_overlay::RoleChoice;
 pub use meshtone_sip::digest::{Algorithm, Ha1};
 pub use node::{Config, Node, StartError, Summary};
