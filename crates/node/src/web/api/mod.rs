@@ -150,7 +150,7 @@ mod tests {
                 }
             }
         }
-        assert!(operations >= 34, "{operations}");
+        assert!(operations >= 32, "{operations}");
     }
 
     #[test]
