@@ -29,7 +29,14 @@ keeps_out meshtone-media 'iroh|quinn|hyper|axum|redb' 'media needs tokio for its
 keeps_out meshtone-media 'meshtone-(sip|overlay|identity|node|sim)' 'siblings do not import each other'
 keeps_out meshtone-node 'meshtone-sim' 'the simulator is for tests'
 keeps_out meshtone-tests 'meshtone|meshtone-(sip|overlay|identity|media|node|sim)' 'end-to-end tests see the program from outside'
-keeps_out meshtone 'ring|openssl-sys|native-tls' 'aws-lc-rs is the only crypto provider'
+keeps_out meshtone 'openssl-sys|native-tls' 'aws-lc-rs is the only crypto provider that is used'
+# iroh-relay's server forces ring upon what it shares with us (ARCHITECTURE.md, "Relays"); no room that does not know it has it.
+for crate in sip identity media; do
+    keeps_out "meshtone-$crate" 'ring' 'aws-lc-rs is the only crypto provider'
+done
+if grep -rnE '\bring::|ServerConfig::builder\(\)|ClientConfig::builder\(\)' crates/*/src --include='*.rs'; then
+    fail 'TLS takes whatever provider is there: name aws-lc-rs (builder_with_provider)'
+fi
 
 # The pure folders of crates that do I/O elsewhere.
 names_no_runtime() {

@@ -1,9 +1,10 @@
 //! What goes over a network of the test's own (see [`lan`](crate::lan)), as somebody sees it who listens there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,13 +19,24 @@ const ETHERNET_LEN: usize = 14;
 /// UDP in the header of IPv4.
 const UDP: u8 = 17;
 
-/// The datagrams over IPv4 that pass, by each of their two ports.
-type Datagrams = BTreeMap<u16, Vec<Vec<u8>>>;
+/// TCP in the header of IPv4.
+const TCP: u8 = 6;
+
+/// What passes over IPv4.
+#[derive(Debug, Default)]
+struct Passed {
+    /// Datagrams, by each of their two ports.
+    datagrams: BTreeMap<u16, Vec<Vec<u8>>>,
+    /// How many packets, by who sent them and to whom.
+    packets: BTreeMap<(Ipv4Addr, Ipv4Addr), usize>,
+    /// To which ports of UDP and TCP something went.
+    ports: BTreeSet<u16>,
+}
 
 /// Listens from its beginning until it is dropped.
 #[derive(Debug)]
 pub struct Capture {
-    seen: Arc<Mutex<Datagrams>>,
+    seen: Arc<Mutex<Passed>>,
     is_over: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
 }
@@ -36,7 +48,7 @@ impl Capture {
         let mut socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(EVERY_PROTOCOL)))
             .expect("a packet socket, in a network of the test's own");
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a read timeout");
-        let (seen, is_over) = (Arc::<Mutex<Datagrams>>::default(), Arc::<AtomicBool>::default());
+        let (seen, is_over) = (Arc::<Mutex<Passed>>::default(), Arc::<AtomicBool>::default());
         let (noted, over) = (seen.clone(), is_over.clone());
         let reader = std::thread::spawn(move || {
             let mut frame = vec![0; 65_536];
@@ -62,8 +74,27 @@ impl Capture {
         self.with(port, |datagrams| datagrams.iter().any(has))
     }
 
+    /// How many packets have passed from one host to another.
+    pub fn packets(&self, from: Ipv4Addr, to: Ipv4Addr) -> usize {
+        self.passed().packets.get(&(from, to)).copied().unwrap_or_default()
+    }
+
+    /// All hosts that something was sent to.
+    pub fn destinations(&self) -> BTreeSet<Ipv4Addr> {
+        self.passed().packets.keys().map(|(_, to)| *to).collect()
+    }
+
+    /// Whether anything went to this port of anybody.
+    pub fn reached_port(&self, port: u16) -> bool {
+        self.passed().ports.contains(&port)
+    }
+
     fn with<R>(&self, port: u16, look: impl FnOnce(&[Vec<u8>]) -> R) -> R {
-        look(self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&port).map_or(&[], Vec::as_slice))
+        look(self.passed().datagrams.get(&port).map_or(&[], Vec::as_slice))
+    }
+
+    fn passed(&self) -> MutexGuard<'_, Passed> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -76,16 +107,22 @@ impl Drop for Capture {
     }
 }
 
-fn note(frame: &[u8], seen: &mut Datagrams) {
+fn note(frame: &[u8], seen: &mut Passed) {
     let Some(packet) = frame.get(ETHERNET_LEN..).filter(|packet| packet.first().is_some_and(|first| first >> 4 == 4))
     else {
         return;
     };
+    let host = |at: usize| packet.get(at..at + 4).map(|host| Ipv4Addr::new(host[0], host[1], host[2], host[3]));
+    let (Some(from), Some(to)) = (host(12), host(16)) else { return };
+    *seen.packets.entry((from, to)).or_default() += 1;
     let header_len = usize::from(packet[0] & 15) * 4;
+    if let Some(ports) = packet.get(header_len..header_len + 4).filter(|_| matches!(packet[9], UDP | TCP)) {
+        seen.ports.insert(u16::from_be_bytes([ports[2], ports[3]]));
+    }
     let Some(datagram) = packet.get(header_len..).filter(|datagram| packet[9] == UDP && datagram.len() >= 8) else {
         return;
     };
     for port in [[datagram[0], datagram[1]], [datagram[2], datagram[3]]] {
-        seen.entry(u16::from_be_bytes(port)).or_default().push(datagram[8..].to_vec());
+        seen.datagrams.entry(u16::from_be_bytes(port)).or_default().push(datagram[8..].to_vec());
     }
 }

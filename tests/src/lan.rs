@@ -15,7 +15,7 @@ pub const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 81, 0, 254);
 
 /// Says to the process that it runs in a network of its own.
 const INSIDE: &str = "TEST_IN_OWN_NETWORK";
-const BRIDGE: &str = "br0";
+pub(crate) const BRIDGE: &str = "br0";
 
 /// Runs the test of this name once more in a network of its own, and returns whether this is that run.
 #[track_caller]

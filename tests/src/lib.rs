@@ -17,6 +17,7 @@
 //! | [`tone`] | making a sine tone and finding it in a recording |
 //! | [`wire`], [`web_socket`] | bytes over TCP and TLS, frames over WebSocket, with every mistake a test wants |
 //! | [`crowd`], [`statistics`] | thousands of sources; whether two sets of times differ |
+//! | [`nat`] | machines behind routers of every kind |
 //! | [`turn`] | STUN and TURN on the wire, with mistakes, and coturn's client, without |
 //! | [`lan`] | hosts on a bridge of the test's own, whose addresses change |
 //! | [`ports`], [`wait`] | ports no other test uses; waiting for a condition, never for a time |
@@ -40,6 +41,7 @@ pub mod kamailio;
 pub mod lan;
 pub mod mail;
 pub mod name_server;
+pub mod nat;
 pub mod node;
 pub mod page;
 pub mod phone;

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::command::{binary, isolated, signal, stderr, stdout};
 use crate::lan::Host;
+use crate::nat::{self, Site};
 use crate::phone::Transport;
 use crate::ports::PortBlock;
 use crate::wait::{eventually, eventually_some};
@@ -33,6 +34,8 @@ pub struct MeshNode {
     host: IpAddr,
     /// The network namespace it runs in, where it listens on all addresses.
     namespace: Option<PathBuf>,
+    /// Nobody else is where it is.
+    has_usual_ports: bool,
     child: Option<Child>,
     start: u32,
     domain: Option<String>,
@@ -67,6 +70,7 @@ impl MeshNode {
             ports: PortBlock::reserve(),
             host: Ipv4Addr::LOCALHOST.into(),
             namespace: None,
+            has_usual_ports: false,
             child: None,
             start: 0,
             domain: None,
@@ -90,6 +94,14 @@ impl MeshNode {
         self.namespace = Some(host.namespace());
         self.move_to(address);
         host.move_to(self.host);
+    }
+
+    /// Runs on this machine behind a router from the next start on, and listens on all its addresses, at the usual ports for links and
+    /// pages. Phones reach it over their wire.
+    pub fn live_behind(&mut self, site: &Site) {
+        self.namespace = Some(site.namespace());
+        self.host = site.for_phones().into();
+        self.has_usual_ports = true;
     }
 
     /// Serves another domain than [`DOMAIN`] from the next start on.
@@ -221,7 +233,12 @@ impl MeshNode {
     }
 
     fn address(&self, offset: u16) -> SocketAddr {
-        SocketAddr::new(self.host, self.ports.port(offset))
+        let port = match offset {
+            1 if self.has_usual_ports => nat::LINK,
+            4 if self.has_usual_ports => 8443,
+            _ => self.ports.port(offset),
+        };
+        SocketAddr::new(self.host, port)
     }
 
     /// What another node is given as `--peer` to find this one.
@@ -243,6 +260,11 @@ impl MeshNode {
     /// What it has printed since its last start.
     pub fn printed(&self) -> String {
         std::fs::read_to_string(self.file("out")).unwrap_or_default()
+    }
+
+    /// Where its configuration may be put.
+    pub fn settings(&self) -> PathBuf {
+        self.file("config.toml")
     }
 
     fn file(&self, name: &str) -> PathBuf {

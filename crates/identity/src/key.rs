@@ -113,6 +113,11 @@ impl Signature {
     pub const fn as_bytes(&self) -> &[u8; SIGNATURE_LENGTH] {
         &self.0
     }
+
+    /// Returns the form that X.509 and TLS want (RFC 3279 §2.2.3).
+    pub fn to_der(&self) -> Vec<u8> {
+        crate::der::signature_to_der(self)
+    }
 }
 
 impl fmt::Debug for Signature {

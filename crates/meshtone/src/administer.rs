@@ -294,6 +294,7 @@ fn status_text(status: &Status) -> String {
             format!("records   {}", if records.is_empty() { "none".to_owned() } else { records.join(", ") }),
             format!("known     {} nodes of the overlay", status.overlay_nodes_known),
             format!("role      {}", role(status)),
+            format!("network   {}", network(status)),
             format!("peer      {}", status.peer.join("\n          ")),
         ]
         .join("\n"),
@@ -450,6 +451,23 @@ fn authority_text(authority: &AuthorityStatus) -> String {
         lines.push(format!("          a mail was refused {} ago: {}", lasting(ago), printable(said)));
     }
     lines.join("\n")
+}
+
+fn network(status: &Status) -> String {
+    let of_relay = |relay: &meshtone_node::control::RelayUsed| {
+        let rtt = relay.rtt_ms.map_or_else(String::new, |rtt| format!(", {rtt:.1} ms"));
+        let state = if relay.is_connected { "" } else { ", not connected" };
+        format!("{}{rtt}{state}", relay.node)
+    };
+    let mut lines = vec![format!("{} (`meshtone netcheck` says what that means)", status.network.class)];
+    if let Some(relay) = &status.relay {
+        lines.push(format!("a relay for {} others, {} MB passed on", relay.clients, relay.carried / 1_000_000));
+    }
+    if !status.relays.is_empty() {
+        let relays: Vec<String> = status.relays.iter().map(of_relay).collect();
+        lines.push(format!("reached through the relays of {}", relays.join("; ")));
+    }
+    lines.join("\n          ")
 }
 
 fn role(status: &Status) -> String {
@@ -625,6 +643,9 @@ mod tests {
                     ago_s: 120,
                 }),
             },
+            relay: None,
+            relays: Vec::new(),
+            network: Default::default(),
             nodes_served: 2,
             peer: vec!["0123@192.0.2.7:6084".to_owned(), "0123@198.51.100.7:6084".to_owned()],
             overlay_nodes_known: 3,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use meshtone_node::bootstrap::Peer;
-use meshtone_node::{DigestRule, PublicUrl, RoleChoice};
+use meshtone_node::{DigestRule, PublicUrl, RelayChoice, RoleChoice};
 use serde::Deserialize;
 
 use crate::call::LONGEST;
@@ -69,6 +69,10 @@ pub(crate) enum Command {
     RelayCalculator(RelayCalculatorOptions),
     /// Show how the running node stands
     Status(StatusOptions),
+    /// Say what kind of network this is, and what it means for calls
+    Netcheck(StatusOptions),
+    /// Say why a call failed or would fail: every step of one to this address, and on whose side the reason is
+    Trace(TraceOptions),
     /// Show the versions of program, link protocol and data folder
     Version,
 }
@@ -150,6 +154,19 @@ pub(crate) struct RunOptions {
     /// Whether to hold and forward for other nodes of the overlay [default: auto]
     #[arg(long, env = "MESHTONE_ROLE", value_name = "ROLE")]
     pub(crate) role: Option<OverlayRole>,
+
+    /// Whether to pass on the packets of nodes that nobody can dial, at the port of the pages (--wss) [default: auto]
+    #[arg(long, env = "MESHTONE_RELAY", value_name = "WHEN")]
+    pub(crate) relay: Option<Relay>,
+
+    /// Where nodes learn which address their packets come from, UDP, while this one passes packets on [default: port 7842 at the
+    /// addresses of --wss]
+    #[arg(long, env = "MESHTONE_RELAY_DISCOVERY", value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) relay_discovery: Vec<SocketAddr>,
+
+    /// How much is passed on in all, in Mbit/s; what more is wanted is shared evenly [default: 32]
+    #[arg(long, env = "MESHTONE_RELAY_LIMIT", value_name = "MBIT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) relay_limit: Option<u16>,
 
     /// First and last UDP port for media [default: 16384-32767]
     #[arg(long, env = "MESHTONE_RTP_PORTS", value_name = "A-B")]
@@ -338,6 +355,28 @@ impl From<OverlayRole> for RoleChoice {
     }
 }
 
+/// When the node passes packets on for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Relay {
+    /// Where it serves and others reach it: by a public address, or as they found
+    Auto,
+    /// Come what may
+    On,
+    /// Never
+    Off,
+}
+
+impl From<Relay> for RelayChoice {
+    fn from(relay: Relay) -> RelayChoice {
+        match relay {
+            Relay::Auto => RelayChoice::Auto,
+            Relay::On => RelayChoice::On,
+            Relay::Off => RelayChoice::Off,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Role {
     /// A node of the same owner: serves the same users with the same passwords
@@ -513,6 +552,17 @@ pub(crate) struct CallOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct PageOptions {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceOptions {
+    /// The address, such as bob@example.org, or the Call-ID of a call as `status --json` shows it
+    #[arg(value_name = "ADDRESS|CALL")]
+    pub(crate) target: String,
+
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use meshtone_node::bootstrap::Peer;
@@ -15,14 +16,14 @@ use meshtone_node::{
 };
 
 use crate::authority;
-use crate::command::{OverlayRole, PortRange};
+use crate::command::{OverlayRole, PortRange, Relay};
 use crate::failure::Failure;
 use crate::outside::{self, OutsideKeys};
 use crate::trunk;
 use crate::turn::{self, Turn};
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 30] = [
     "data",
     "domain",
     "sip",
@@ -40,6 +41,9 @@ const KEYS: [&str; 27] = [
     "peer",
     "no_mdns",
     "role",
+    "relay",
+    "relay_discovery",
+    "relay_limit",
     "rtp_ports",
     "join",
     "log",
@@ -73,6 +77,9 @@ pub(crate) struct Settings {
     pub(crate) peer: Vec<Peer>,
     pub(crate) no_mdns: bool,
     pub(crate) role: Option<OverlayRole>,
+    pub(crate) relay: Option<Relay>,
+    pub(crate) relay_discovery: Vec<SocketAddr>,
+    pub(crate) relay_limit: Option<u16>,
     pub(crate) rtp_ports: Option<PortRange>,
     pub(crate) anchor: AnchorRules,
     pub(crate) turn: Turn,
@@ -106,6 +113,9 @@ struct File {
     peer: Option<Texts>,
     no_mdns: Option<bool>,
     role: Option<OverlayRole>,
+    relay: Option<Relay>,
+    relay_discovery: Option<Texts>,
+    relay_limit: Option<NonZeroU16>,
     rtp_ports: Option<String>,
     join: Option<String>,
     log: Option<String>,
@@ -319,6 +329,9 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
             .map_err(|why| wrong(format!("`peer`: {why}"), "`meshtone status` shows at each node how it is named"))?,
         no_mdns: file.no_mdns.unwrap_or_default(),
         role: file.role,
+        relay: file.relay,
+        relay_discovery: addresses("relay_discovery", file.relay_discovery)?,
+        relay_limit: file.relay_limit.map(NonZeroU16::get),
         rtp_ports: rtp_ports.map_err(|why| wrong(format!("`rtp_ports`: {why}"), "for example \"16384-32767\""))?,
         anchor: file
             .media
@@ -413,12 +426,16 @@ mod tests {
                     tls = \"127.0.0.1:5061\"\n\
                     ws = \"127.0.0.1:80\"\nwss = \"127.0.0.1:443\"\nws_origin = \"https://a.example, https://b.example\"\n\
                     tls_cert = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"\nlink = \"127.0.0.1:6084, 127.0.0.2:6084\"\n\
-                    peer = \"example.org, example.net\"\nno_mdns = true\nrole = \"ordinary\"\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n\
+                    peer = \"example.org, example.net\"\nno_mdns = true\nrole = \"ordinary\"\nrelay = \"off\"\nrelay_discovery = \"127.0.0.1:7842\"\nrelay_limit = 10\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n\
                     trusted_sources = \"192.0.2.10, 198.51.100.0/24\"\n";
         let settings = read(text).unwrap();
         assert_eq!((settings.sip.len(), settings.link.len()), (2, 2));
         assert_eq!((settings.tls.len(), settings.ws.len(), settings.wss.len()), (1, 1, 1));
         assert_eq!((settings.trusted_sources.len(), settings.peer.len()), (2, 2));
+        assert_eq!(
+            (settings.relay, settings.relay_discovery.len(), settings.relay_limit),
+            (Some(Relay::Off), 1, Some(10))
+        );
         assert!(settings.no_mdns && settings.role == Some(OverlayRole::Ordinary));
         assert_eq!(settings.ws_origin, ["https://a.example", "https://b.example"]);
         assert_eq!(settings.rtp_ports, Some(PortRange(1000, 2000)));
@@ -480,6 +497,10 @@ mod tests {
             "peer = \"192.0.2.1:6084\"",
             "no_mdns = \"maybe\"",
             "role = \"boss\"",
+            "relay = \"yes\"",
+            "relay = true",
+            "relay_limit = 0",
+            "relay_discovery = \"7842\"",
             "sip = \"localhost\"",
             "rtp_ports = \"2\"",
             "public_url = \"a.example\"",

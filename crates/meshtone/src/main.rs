@@ -13,6 +13,7 @@ mod nodes;
 mod output;
 mod outside;
 mod people;
+mod reach;
 mod relay_calculator;
 mod run;
 mod trunk;
@@ -63,6 +64,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::RelayCalculator(options) => relay_calculator::run(&options),
         Command::TurnCredentials { user } => turn::credentials(&data, &user),
         Command::Status(options) => administer::status(&data, options.json),
+        Command::Netcheck(options) => reach::netcheck(&data, options.json),
+        Command::Trace(options) => reach::trace(&data, &options.target, options.json),
         Command::Version => {
             output::print(&command::long_version());
             Ok(())

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use meshtone_node::journal::Journal;
-use meshtone_node::{Config, Node, RoleChoice, Summary, turn};
+use meshtone_node::{Config, DEFAULT_QUOTA, Node, RelayChoice, RoleChoice, Summary, turn};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
@@ -25,6 +25,8 @@ const DEFAULT_TLS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::U
 const DEFAULT_WS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_WSS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
 const DEFAULT_LINK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 6084);
+/// What iroh calls the port for QUIC address discovery.
+const DISCOVERY_PORT: u16 = 7842;
 /// STUN and TURN (RFC 8656 §18): nobody is relayed without a login.
 const DEFAULT_TURN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3478);
 const DEFAULT_TURNS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5349);
@@ -52,13 +54,15 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
     let [default_tls, default_ws, default_wss, default_turn, default_turns] =
         [DEFAULT_TLS, DEFAULT_WS, DEFAULT_WSS, DEFAULT_TURN, DEFAULT_TURNS].map(by_default);
     let PortRange(first_relay, last_relay) = options.turn_ports.or(settings.turn.ports).unwrap_or(DEFAULT_TURN_PORTS);
+    let wss = first_given(first_given(options.wss, settings.wss), default_wss);
+    let default_discovery = wss.iter().map(|address| SocketAddr::new(address.ip(), DISCOVERY_PORT)).collect();
     let config = Config {
         data,
         domain: options.domain.or(settings.domain),
         sip: first_given(sip, vec![DEFAULT_SIP]),
         tls: first_given(first_given(options.tls, settings.tls), default_tls),
         ws: first_given(first_given(options.ws, settings.ws), default_ws),
-        wss: first_given(first_given(options.wss, settings.wss), default_wss),
+        wss,
         public_url: options.public_url.or(settings.public_url),
         enrol: settings.enrol,
         administration: settings.administration,
@@ -72,6 +76,9 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         peers: first_given(options.peer, settings.peer),
         local_network: !(options.no_mdns || settings.no_mdns),
         role: options.role.or(settings.role).map_or(RoleChoice::Auto, RoleChoice::from),
+        relay: options.relay.or(settings.relay).map_or(RelayChoice::Auto, RelayChoice::from),
+        relay_discovery: first_given(first_given(options.relay_discovery, settings.relay_discovery), default_discovery),
+        relay_quota: options.relay_limit.or(settings.relay_limit).map_or(DEFAULT_QUOTA, bytes_a_second),
         rtp_ports: (first, last),
         turn: turn::Settings {
             listen: first_given(first_given(options.turn, settings.turn.listen), default_turn),
@@ -137,6 +144,11 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+}
+
+/// From Mbit/s.
+fn bytes_a_second(mbit: u16) -> u32 {
+    u32::from(mbit).saturating_mul(1_000_000 / 8)
 }
 
 /// The first list, unless there is nothing in it.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use meshtone_media::io::{Conversions, PortRange, Shares};
-use meshtone_overlay::node::{Config as OverlayConfig, Overlay, RoleChoice};
+use meshtone_overlay::node::{Config as OverlayConfig, Overlay, RelayChoice, RoleChoice};
+use meshtone_overlay::{Expected, RelayOffer};
 use meshtone_sip::digest::{Authenticator, DigestConfig};
 use meshtone_sip::registrar::Limits;
 use meshtone_sip::registrar::gruu::GruuKey;
@@ -132,6 +133,12 @@ pub struct Config {
     pub local_network: bool,
     /// Whether to store and forward for others, or only to use the overlay through nodes that do; or whatever is best for it.
     pub role: RoleChoice,
+    /// Whether to pass packets on for nodes that nobody can dial.
+    pub relay: RelayChoice,
+    /// UDP addresses at which nodes learn which address their packets come from, where this one runs a relay.
+    pub relay_discovery: Vec<SocketAddr>,
+    /// How many bytes a second the relay is to carry in all.
+    pub relay_quota: u32,
     /// Calls to and from other SIP domains and telephone networks.
     pub outside: Outside,
     /// What phones here are shown of who calls.
@@ -499,6 +506,7 @@ impl Node {
         }
         tasks.spawn(revocations.clone().run(overlay.clone()));
         tasks.spawn(remember_peers(store.clone(), overlay.clone()));
+        tasks.spawn(anchoring::between::keep_links(overlay.clone(), exchange.between.clone()));
         let (peers, local) = (config.peers.clone(), config.local_network);
         tasks.spawn(Bootstrap { peers, local, dns, tried: tried.clone() }.run(overlay.clone()));
 
@@ -655,6 +663,15 @@ fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> Ov
         membership.certificate.clone(),
     );
     overlay.role = config.role;
+    overlay.relay_choice = config.relay;
+    let inviter = membership.inviter();
+    // It comes in at the listener of the pages.
+    overlay.relay = config.wss.first().filter(|address| address.port() != 0).map(|address| RelayOffer {
+        port: address.port(),
+        discovery: config.relay_discovery.clone(),
+        quota: config.relay_quota,
+        guests: Expected::when(move || inviter.may_invite() && !inviter.open_invites().is_empty()),
+    });
     // Who may speak for nobody says of no domain that it does.
     if membership.certificate.rights().may_speak() {
         overlay.homes = vec![membership.home.clone()];

@@ -1,16 +1,18 @@
 //! How the node stands, read off its rooms for whoever asks.
 
+pub(crate) mod network;
 mod role;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use data_encoding::HEXLOWER;
 use meshtone_media::relay::Protected;
 use meshtone_media::roq::Dropped;
-use meshtone_overlay::Path;
 use meshtone_overlay::dht::Evidence;
+use meshtone_overlay::{Path, RelayLoad, RelayServer};
 use meshtone_sip::digest::Algorithm;
 
 use crate::authority::Service;
@@ -19,7 +21,8 @@ use crate::bootstrap::{Peer, Tried};
 use crate::clock::unix_ms;
 use crate::control::{
     AccountsStatus, AuthorityStatus, Call, Contradiction, FinishedCall, Heard, KeyChange, Link, MailStatus,
-    MediaBetween, MediaUse, Registration, Search, ServerStatus, Sound, Status, StatusSource, TrunkStatus,
+    MediaBetween, MediaUse, Netcheck, OwnRelay, Registration, RelayUsed, Search, ServerStatus, Sound, Status,
+    StatusSource, Trace, TrunkStatus,
 };
 use crate::exchange::first_stage::FirstStage;
 use crate::exchange::trunk::TrunkState;
@@ -27,6 +30,7 @@ use crate::exchange::{Exchange, calls};
 use crate::node::Summary;
 use crate::renewal::Validity;
 use crate::revocation::Revocations;
+use crate::trace;
 use crate::turn::Turn;
 
 /// What `status` is read from.
@@ -73,6 +77,7 @@ impl StatusView {
     fn links(&self) -> Vec<Link> {
         let link = |link: meshtone_overlay::LinkStatus| Link {
             node: link.node.to_string(),
+            relay: link.relay.and_then(|key| self.exchange.overlay.relay_node(key)).map(|node| node.to_string()),
             path: match link.path {
                 Path::Direct(address) if link.introduced => format!("introduced {address}"),
                 Path::Direct(address) => format!("direct {address}"),
@@ -82,6 +87,16 @@ impl StatusView {
             domains: link.domains,
         };
         self.exchange.overlay.links().into_iter().map(link).collect()
+    }
+
+    fn relays(&self) -> Vec<RelayUsed> {
+        let overlay = &self.exchange.overlay;
+        let used = overlay.relays_in_use().into_iter().filter_map(|used| {
+            let node = overlay.relay_node(used.link_key)?;
+            let rtt_ms = used.rtt_ms.map(|rtt_ms| (rtt_ms * 10.0).round() / 10.0);
+            Some(RelayUsed { node: node.to_string(), is_home: used.is_home, is_connected: used.is_connected, rtt_ms })
+        });
+        used.collect()
     }
 
     fn peer(&self) -> Vec<String> {
@@ -202,6 +217,12 @@ impl StatusSource for StatusView {
             },
             peer: self.peer(),
             role: role::role(&overlay.role(), self.exchange.rights, now_ms),
+            relay: overlay.relay().filter(RelayServer::is_open).map(|relay| {
+                let RelayLoad { clients, carried } = relay.load();
+                OwnRelay { clients, carried }
+            }),
+            relays: self.relays(),
+            network: network::status(&network::Facts::of(overlay)),
             nodes_served: overlay.nodes_served(),
             overlay_nodes_known: overlay.nodes_known(),
             clock_behind_ms: overlay.clock_behind_ms(),
@@ -218,6 +239,14 @@ impl StatusSource for StatusView {
             renewal_failing,
             authority: self.authority(now_ms),
         }
+    }
+
+    fn netcheck(&self) -> Netcheck {
+        network::check(&network::Facts::of(&self.exchange.overlay))
+    }
+
+    fn trace(&self, target: String) -> Pin<Box<dyn Future<Output = Trace> + Send>> {
+        Box::pin(trace::trace(Arc::clone(&self.exchange), target))
     }
 
     fn sip(&self) -> Vec<SocketAddr> {

@@ -14,12 +14,16 @@ pub mod record;
 
 pub use link::enrol;
 pub use link::enrol::{Asker, EnrolHandler};
+pub use link::relay::client::RelayUse;
+pub use link::relay::gate::Expected;
+pub use link::relay::name::is_relay;
+pub use link::relay::serve::{DEFAULT_QUOTA, RelayLoad, RelayOffer, RelayServer};
 pub use link::{
-    DatagramHandler, IncomingStream, LinkEvent, LinkQuality, LinkStatus, Path, PeerAddress, Protocol, RecvStream,
-    SendStream,
+    DatagramHandler, IncomingStream, LinkEvent, LinkQuality, LinkStatus, Network, Path, PeerAddress, Protocol,
+    RecvStream, SendStream,
 };
 pub use node::{
-    Config, Entry, Error, Listener, Overlay, Presence, ReachTest, RecordStore, RoleChoice, RoleReason, RoleStatus,
-    Search,
+    Config, Entry, Error, Listener, Overlay, Presence, ReachTest, RecordStore, RelayChoice, RoleChoice, RoleReason,
+    RoleStatus, Search,
 };
 pub use record::{Kind, ResourceId};

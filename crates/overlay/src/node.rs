@@ -12,6 +12,7 @@ mod keeper;
 mod listen;
 mod own;
 mod records;
+mod relays;
 mod search;
 
 use std::net::SocketAddr;
@@ -27,9 +28,11 @@ use tracing::info;
 
 use crate::dht::{self, Descriptor, Dht, Evidence, Randomness};
 pub use crate::dht::{RoleChoice, RoleReason};
+use crate::link::relay::client::RelayUse;
+use crate::link::relay::serve::RelayServer;
 use crate::link::{
     DatagramHandler, IncomingStream, LinkConfig, LinkError, LinkEvent, LinkQuality, LinkStatus, Links, Neighbour,
-    PeerAddress, Protocol, RecvStream, SendStream, subnet_of,
+    Network, PeerAddress, Protocol, RecvStream, SendStream, subnet_of,
 };
 use crate::record::{CertificateValidator, CertifiedWriter, Kind, Validator, Writer};
 
@@ -38,7 +41,7 @@ use keeper::Keeper;
 use own::OwnRecords;
 use records::Committer;
 
-pub use config::{Config, DEFAULT_REPLICAS};
+pub use config::{Config, DEFAULT_REPLICAS, RelayChoice};
 pub use error::Error;
 pub use listen::Listener;
 pub use records::RecordStore;
@@ -159,7 +162,7 @@ impl Overlay {
         let mut randomness = SystemRandomness(SystemRandom::new());
         let (node, overlay) = (config.certificate.node_id(), config.authority.overlay());
         let link_key = config.certificate.link_key();
-        let role = config.role();
+        let (role, may_serve) = (config.role(), config.certificate.rights().may_serve());
         let (links, inputs) = Links::start(LinkConfig {
             bind: config.bind,
             link_secret: config.link_secret,
@@ -171,6 +174,12 @@ impl Overlay {
             enrol: config.enrol,
             revoked: config.revoked,
             renewed: config.renewed.clone(),
+            // Whoever may not serve is no relay either: its certificate would be refused.
+            relay: config
+                .relay
+                .filter(|_| may_serve && config.relay_choice != RelayChoice::Off)
+                .map(|offer| (offer, Arc::clone(&config.signer))),
+            salt: randomness.bytes(),
         })
         .await
         .map_err(|error| Error::Socket(error.to_string()))?;
@@ -211,6 +220,7 @@ impl Overlay {
             committer,
             events.clone(),
             Arc::clone(&snapshot),
+            config.relay_choice,
         );
         tokio::spawn(driver.run());
         Ok(Self { inner: Arc::new(Inner { node, overlay, link_key, links, commands, events, snapshot }) })
@@ -447,6 +457,29 @@ impl Overlay {
         self.inner.links.addresses()
     }
 
+    /// Returns the relay of this node, where it may be one: connections for it are handed over to that.
+    pub fn relay(&self) -> Option<RelayServer> {
+        self.inner.links.relay().cloned()
+    }
+
+    /// Returns the relays that this node is found at, the nearest first.
+    pub fn relays_in_use(&self) -> Vec<RelayUse> {
+        self.inner.links.relays_in_use()
+    }
+
+    /// Returns which node runs the relay of this link key, where that is known; as of a moment ago.
+    pub fn relay_node(&self, link_key: LinkKey) -> Option<NodeId> {
+        if link_key == self.inner.link_key {
+            return Some(self.inner.node);
+        }
+        self.snapshot().relays.get(&link_key).copied()
+    }
+
+    /// Returns what is known of the network that this machine is in.
+    pub fn network(&self) -> Network {
+        self.inner.links.network()
+    }
+
     /// Returns whom and where to dial to reach us, as others need it for their bootstrap.
     pub fn own_address(&self) -> PeerAddress {
         PeerAddress { link_key: self.inner.link_key, addrs: self.addresses() }
@@ -478,6 +511,15 @@ impl Overlay {
 
 /// The system's randomness, for the core that has none of its own.
 struct SystemRandomness(SystemRandom);
+
+impl SystemRandomness {
+    fn bytes(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        // As below.
+        let _ = self.0.fill(&mut bytes);
+        bytes
+    }
+}
 
 impl Randomness for SystemRandomness {
     fn next_u64(&mut self) -> u64 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 use meshtone_overlay::dht::{Config, Descriptor};
-use meshtone_overlay::record::{Kind, NodeAddress, super_nodes};
+use meshtone_overlay::record::{Kind, NodeAddress, Via};
 use meshtone_sim::overlay::address;
 use meshtone_sim::{Conditions, Nat, Overlay};
 
@@ -37,7 +37,10 @@ fn id(overlay: &Overlay, node: usize) -> NodeId {
 /// Says in the overlay who can introduce others to a node, as its runtime does.
 fn name_super_nodes(overlay: &mut Overlay, node: usize) {
     let linked: Vec<NodeId> = overlay.network.driver(node).dht.links().iter().map(|link| link.node).collect();
-    let record = NodeAddress { relay: super_nodes::encode(&linked), ..NodeAddress::decode(&address(node)).unwrap() };
+    let record = NodeAddress {
+        relay: Via { super_nodes: linked, ..Via::default() }.encode(),
+        ..NodeAddress::decode(&address(node)).unwrap()
+    };
     let (name, lifetime) = (id(overlay, node).to_string(), Duration::from_secs(600));
     overlay.store(node, Kind::NodeAddress, &name, record.encode(), lifetime).unwrap();
 }
@@ -47,7 +50,8 @@ fn reaches(overlay: &mut Overlay, from: usize, to: usize) -> bool {
     let (from_id, to_id) = (id(overlay, from), id(overlay, to));
     let found = overlay.fetch_first(from, Kind::NodeAddress, &to_id.to_string()).unwrap();
     let record = NodeAddress::decode(&found.entries[0].value).unwrap();
-    let through: Vec<Descriptor> = super_nodes::decode(&record.relay.unwrap())
+    let through: Vec<Descriptor> = Via::decode(&record.relay.unwrap())
+        .super_nodes
         .into_iter()
         .map(|node| {
             let number = (0..OPEN).find(|number| id(overlay, *number) == node).expect("one that serves");

@@ -67,6 +67,11 @@ impl Between {
         lock(&self.flows).len()
     }
 
+    /// Returns the neighbours with which there are calls, in no order.
+    pub fn neighbours(&self) -> Vec<NeighbourId> {
+        lock(&self.flows).neighbours()
+    }
+
     /// Returns what was dropped since the start.
     pub fn dropped(&self) -> Dropped {
         lock(&self.flows).dropped()

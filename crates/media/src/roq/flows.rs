@@ -123,6 +123,11 @@ impl<N: Copy + Eq + Hash, C: Clone> Flows<N, C> {
         }
     }
 
+    /// The neighbours that have flows, in no order.
+    pub fn neighbours(&self) -> Vec<N> {
+        self.links.keys().copied().collect()
+    }
+
     /// How many flows there are.
     pub fn len(&self) -> usize {
         self.flows.len()

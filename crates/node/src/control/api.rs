@@ -54,6 +54,15 @@ pub struct Status {
     pub peer: Vec<String>,
     /// What part this node takes in the overlay.
     pub role: Role,
+    /// The relay that this node runs for others, while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<OwnRelay>,
+    /// The relays of others through which this node is reached, the nearest first.
+    #[serde(default)]
+    pub relays: Vec<RelayUsed>,
+    /// The network that this machine is in, as far as that was found out.
+    #[serde(default)]
+    pub network: NetworkStatus,
     /// Ordinary nodes that use the overlay through this one.
     #[serde(default)]
     pub nodes_served: usize,
@@ -272,10 +281,110 @@ pub struct Link {
     pub node: String,
     /// `direct <address>`; `introduced <address>`, as direct as that, where the one side could not dial the other; or `relayed`.
     pub path: String,
+    /// The node whose relay is in between, where there is one and it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
     /// Round trip, in milliseconds.
     pub rtt_ms: f64,
     /// The domains that the other node may speak for.
     pub domains: Vec<String>,
+}
+
+/// The relay that a node runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OwnRelay {
+    /// Nodes connected to it.
+    pub clients: usize,
+    /// Bytes passed on since the start.
+    pub carried: u64,
+}
+
+/// A relay through which a node is reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RelayUsed {
+    /// The node that runs it.
+    pub node: String,
+    /// It is the nearest, which most use.
+    pub is_home: bool,
+    /// There is a connection.
+    pub is_connected: bool,
+    /// Round trip as measured last, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
+}
+
+/// What `meshtone trace` says: the steps of a call to an address, and what comes of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trace {
+    /// What was asked for.
+    pub target: String,
+    /// The address that it means, where it means one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Whether a call gets as far as a node with a phone of that address.
+    pub works: bool,
+    /// What comes of a call, in a sentence.
+    pub verdict: String,
+    /// On whose side the reason is, where it does not get there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<String>,
+    /// What somebody could do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The steps, in order.
+    pub steps: Vec<TraceStep>,
+}
+
+/// A step of a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TraceStep {
+    /// `call`, `address`, `here`, `look-up`, `record`, `node` or `link`.
+    pub what: String,
+    /// Whether it went as it should.
+    pub ok: bool,
+    /// What came of it, in a sentence.
+    pub says: String,
+    /// On whose side that is.
+    pub side: String,
+    /// How long it took, in milliseconds.
+    pub took_ms: f64,
+}
+
+/// What `meshtone netcheck` says: what kind of network this machine is in, and what that means for calls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Netcheck {
+    /// `unknown`; `public`; `unproved` (an address of its own, but whether strangers reach it is not known); `open` (behind a router
+    /// that lets strangers in), `cone` (that lets in who was spoken to), `symmetric` (that shows another address to everybody), `hidden`
+    /// (of a kind that a single relay cannot tell); `udp-blocked`.
+    pub class: String,
+    /// Where packets of the links come from, as others see them.
+    pub seen_as: Vec<SocketAddr>,
+    /// Where the links listen, as this machine knows it.
+    pub listening: Vec<SocketAddr>,
+    /// Links over UDP.
+    pub direct_links: usize,
+    /// Links through relays.
+    pub relayed_links: usize,
+    /// Relays through which others reach this node.
+    pub relays: usize,
+    /// It is a relay itself.
+    pub is_relay: bool,
+    /// What the network is, what it means for calls, and who else is there to reach this node by.
+    pub says: Vec<String>,
+    /// What somebody could do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// The network that a machine is in.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+pub struct NetworkStatus {
+    /// In a word, as in [`Netcheck::class`].
+    pub class: String,
+    /// Where packets of the links come from, as relays and other nodes see them.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub seen_as: Vec<SocketAddr>,
 }
 
 /// A registered contact.

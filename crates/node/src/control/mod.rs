@@ -36,14 +36,16 @@ mod socket;
 pub use api::{
     AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
     Failure, FinishedCall, ForeignCertificate, Heard, Invite, KeyChange, KeyList, KeyRow, Link, MailStatus, Mailed,
-    MediaBetween, MediaUse, NewBackup, NewInvite, NewKey, NewRevocation, NewUser, NodeList, NodeRow, PageKey,
-    Passphrase, Reached, Registration, Role, Search, ServerStatus, Sound, Status, TrunkStatus, TurnListener,
-    TurnStatus, TurnUser, UserChanges, UserCredentials, UserList, UserLogin, UserRow, Warning,
+    MediaBetween, MediaUse, Netcheck, NetworkStatus, NewBackup, NewInvite, NewKey, NewRevocation, NewUser, NodeList,
+    NodeRow, OwnRelay, PageKey, Passphrase, Reached, Registration, RelayUsed, Role, Search, ServerStatus, Sound,
+    Status, Trace, TraceStep, TrunkStatus, TurnListener, TurnStatus, TurnUser, UserChanges, UserCredentials, UserList,
+    UserLogin, UserRow, Warning,
 };
 pub(crate) use routes::Failed;
 pub use socket::{SOCKET, bind, remove};
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use meshtone_identity::{NodeId, Rights};
@@ -64,6 +66,12 @@ use crate::turn;
 pub trait StatusSource: Send + Sync {
     /// How the node stands.
     fn status(&self) -> Status;
+
+    /// What kind of network this is.
+    fn netcheck(&self) -> Netcheck;
+
+    /// What comes of a call to this address, or came of the one with this Call-ID.
+    fn trace(&self, target: String) -> Pin<Box<dyn Future<Output = Trace> + Send>>;
 
     /// The addresses on which it listens for SIP.
     fn sip(&self) -> Vec<SocketAddr>;

@@ -29,6 +29,8 @@ const MAX_BODY_LEN: usize = 64 << 10;
 pub(super) fn router(control: Control) -> Router {
     Router::new()
         .route("/status", get(status))
+        .route("/netcheck", get(netcheck))
+        .route("/traces", post(trace))
         .route("/users", get(list_users).post(add_user))
         .route("/users/{name}", patch(change_user).delete(remove_user))
         .route("/users/{name}/password", post(change_password))
@@ -52,6 +54,15 @@ pub(super) fn router(control: Control) -> Router {
 
 async fn status(State(control): State<Control>) -> Response {
     Json(control.status.status()).into_response()
+}
+
+async fn netcheck(State(control): State<Control>) -> Response {
+    Json(control.status.netcheck()).into_response()
+}
+
+async fn trace(State(control): State<Control>, body: Bytes) -> Result<Response, Failed> {
+    let target: String = parse(&body)?;
+    Ok(Json(control.status.trace(target).await).into_response())
 }
 
 async fn list_users(State(control): State<Control>) -> Response {

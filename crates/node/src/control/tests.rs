@@ -38,6 +38,9 @@ impl StatusSource for FixedStatus {
             accounts: AccountsStatus { users: 0, version: "00".to_owned() },
             peer: Vec::new(),
             role: Role { serves: true, why: "since it has to".to_owned(), others: None, reached: None },
+            relay: None,
+            relays: Vec::new(),
+            network: Default::default(),
             nodes_served: 0,
             overlay_nodes_known: 3,
             clock_behind_ms: 0,
@@ -51,6 +54,30 @@ impl StatusSource for FixedStatus {
             certified_until: 0,
             renewal_failing: None,
         }
+    }
+
+    fn netcheck(&self) -> Netcheck {
+        let says = vec!["A network.".to_owned()];
+        let class = "cone".to_owned();
+        let (seen_as, listening, hint) = (Vec::new(), Vec::new(), None);
+        Netcheck {
+            class,
+            seen_as,
+            listening,
+            direct_links: 1,
+            relayed_links: 0,
+            relays: 2,
+            is_relay: false,
+            says,
+            hint,
+        }
+    }
+
+    fn trace(&self, target: String) -> Pin<Box<dyn Future<Output = Trace> + Send>> {
+        let (address, side, hint, steps) = (None, None, None, Vec::new());
+        Box::pin(
+            async move { Trace { target, address, works: true, verdict: "It works.".to_owned(), side, hint, steps } },
+        )
     }
 
     fn sip(&self) -> Vec<SocketAddr> {

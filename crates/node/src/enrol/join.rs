@@ -16,7 +16,7 @@ pub(super) async fn join(
 ) -> Result<Membership, EnrolError> {
     let keys = Keys::make(store, random)?;
     let inviter = PeerAddress { link_key: ticket.inviter, addrs: ticket.addresses.clone() };
-    let reply = enrol::ask(*keys.link_secret, inviter.clone(), &request(&keys, ticket)?).await?;
+    let reply = enrol::ask(*keys.link_secret, ticket.overlay, inviter.clone(), &request(&keys, ticket)?).await?;
     accept(store, keys, ticket, inviter, &reply, now)
 }
 

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use meshtone_identity::NodeId;
+use meshtone_overlay::RelayServer;
 use meshtone_overlay::node::Overlay;
 use meshtone_sip::message::{Message, ParseError};
 use meshtone_sip::transport::{Destination, Flow, Locals, Transmit, Transport, host_port};
@@ -58,6 +59,8 @@ pub(crate) struct Transports {
     facing: Mutex<HashMap<IpAddr, IpAddr>>,
     peers: peer::PeerTransport,
     dispatch: Dispatch,
+    /// Connections of clients that name it are its, at the listeners of the pages.
+    relay: Option<RelayServer>,
     /// There is one wherever a listener needs it.
     tls: Option<Tls>,
     connector: Connector,
@@ -106,6 +109,7 @@ impl Transports {
             listeners,
             connections: Mutex::default(),
             facing: Mutex::default(),
+            relay: overlay.relay(),
             peers: peer::PeerTransport::new(overlay),
             dispatch,
             tls: settings.certificate.map(Tls::new).transpose()?,
@@ -139,6 +143,10 @@ impl Transports {
         }
         tokio::spawn(peer::accept(self.clone()));
         Ok(())
+    }
+
+    fn relay(&self) -> Option<&RelayServer> {
+        self.relay.as_ref()
     }
 
     /// Receives nothing any more.

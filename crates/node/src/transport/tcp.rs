@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::connections::{Handle, Target};
 use super::dispatch::Outgoing;
-use super::{Transports, stream, ws};
+use super::{Transports, stream, tls, ws};
 use crate::web::Pages;
 
 /// How long opening a connection may take; the transaction layer has its own, longer, limit.
@@ -65,6 +65,18 @@ async fn serve_accepted(
     outgoing: mpsc::Receiver<Outgoing>,
 ) {
     let transport = flow.transport();
+    if let (Transport::Wss, Some(relay), Flow::Stream { remote, .. }) = (transport, transports.relay(), &flow) {
+        let named = timeout(HANDSHAKE_WITHIN, tls::named_host(&stream));
+        let named = tokio::select! {
+            named = named => named.ok().flatten(),
+            () = closed.notified() => return,
+        };
+        if named.is_some_and(|host| meshtone_overlay::is_relay(&host)) {
+            // It has bounds of its own.
+            transports.remove_connection(id);
+            return relay.serve(stream, remote.ip()).await;
+        }
+    }
     let protected = match transport {
         Transport::Tls | Transport::Wss => match transports.tls.as_ref() {
             Some(tls) => {

@@ -18,7 +18,7 @@ use super::message::Message;
 use super::table::Dialling;
 use super::{Descriptor, Dht, Event, Now};
 use crate::bucket::{Bucket, Rate};
-use crate::record::super_nodes::MAX_SUPER_NODES;
+use crate::record::via::MAX_SUPER_NODES;
 
 /// How long an introduction may take: a dial of the super-node, and the way to both.
 const INTRODUCTION_TIME: Duration = Duration::from_secs(8);

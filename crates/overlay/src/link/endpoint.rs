@@ -4,28 +4,73 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use iroh::endpoint::{Connection, ConnectionError, IdleTimeout, QuicTransportConfig, VarInt, presets};
-use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode, SecretKey};
+use iroh::tls::CaTlsConfig;
+use iroh::{Endpoint, EndpointAddr, EndpointId, NetReportConfig, RelayMap, RelayMode, RelayUrl, SecretKey};
 use meshtone_identity::LinkKey;
 
 use super::limits::{DATAGRAM_BUFFER, LINK_WINDOW, MAX_STREAMS, STREAM_WINDOW};
+use super::relay::book::Book;
+use super::relay::provider;
+use super::relay::trust::Trust;
+use super::relay::tunnel;
 use super::{LinkError, LinkQuality, Path, PeerAddress, code};
+use tokio::sync::oneshot;
 
 /// QUIC's own idle time-out, behind our liveness check: it also ends connections whose hello never came.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Binds an endpoint that asks no third party for anything: no relay, no DNS, no publishing of our address.
-pub(crate) async fn bind(bind: &[SocketAddr], secret: [u8; 32], alpns: &[&[u8]]) -> Result<Endpoint, LinkError> {
+/// What an endpoint knows of relays.
+pub(crate) struct RelayUse {
+    /// Those that it may use; more are put in while it runs.
+    pub(crate) map: RelayMap,
+    /// Where they are.
+    pub(crate) book: Book,
+    /// What they have to prove.
+    pub(crate) trust: Trust,
+}
+
+/// Binds an endpoint that asks no third party for anything: no DNS, no publishing of our address, no relay but those that it is told of.
+pub(crate) async fn bind(
+    bind: &[SocketAddr],
+    secret: [u8; 32],
+    alpns: &[&[u8]],
+    relays: RelayUse,
+) -> Result<Endpoint, LinkError> {
     let local = |error: &dyn std::fmt::Display| LinkError::Local(error.to_string());
+    let trust = relays.trust;
+    // It ends with the endpoint, or without one when that cannot be bound.
+    let (over, is_over) = oneshot::channel::<()>();
+    let ends = async move {
+        let _ = is_over.await;
+    };
+    let tunnel = tunnel::start(relays.book.clone(), ends).await.map_err(|error| local(&error))?;
+    let tunnel = format!("http://{tunnel}").parse().map_err(|_| local(&"no proxy"))?;
+    // Whether there is a web page in between that wants money is asked of port 80 of a relay, where nobody of us listens.
+    let mut net_report = NetReportConfig::default();
+    net_report.captive_portal_check = false;
     let mut builder = Endpoint::builder(presets::Minimal)
         .secret_key(SecretKey::from_bytes(&secret))
         .alpns(alpns.iter().map(|alpn| alpn.to_vec()).collect())
-        .relay_mode(RelayMode::Disabled)
+        .crypto_provider(provider())
+        .relay_mode(RelayMode::Custom(relays.map))
+        .dns_resolver(relays.book.resolver())
+        .proxy_url(tunnel)
+        .ca_tls_config(CaTlsConfig::custom_server_cert_verifier(std::sync::Arc::new(move |provider| {
+            Ok(trust.clone().verifier(provider))
+        })))
+        .net_report_config(net_report)
         .transport_config(transport())
         .clear_ip_transports();
     for addr in bind {
         builder = builder.bind_addr(*addr).map_err(|error| local(&error))?;
     }
-    builder.bind().await.map_err(|error| LinkError::Local(format!("{error:#}")))
+    let endpoint = builder.bind().await.map_err(|error| LinkError::Local(format!("{error:#}")))?;
+    let closed = endpoint.closed();
+    tokio::spawn(async move {
+        closed.await;
+        drop(over);
+    });
+    Ok(endpoint)
 }
 
 fn transport() -> QuicTransportConfig {
@@ -69,13 +114,16 @@ pub(crate) fn remote_key(connection: &Connection) -> LinkKey {
     LinkKey::from_bytes(*connection.remote_id().as_bytes())
 }
 
-/// Returns what iroh dials.
-pub(crate) fn dial_address(peer: &PeerAddress) -> Result<EndpointAddr, LinkError> {
+/// Returns what iroh dials, through these relays as well.
+pub(crate) fn dial_address(peer: &PeerAddress, relays: &[RelayUrl]) -> Result<EndpointAddr, LinkError> {
     let id = EndpointId::from_bytes(peer.link_key.as_bytes())
         .map_err(|_| LinkError::Unreachable("its link key is no Ed25519 key".to_owned()))?;
     let mut address = EndpointAddr::new(id);
     for addr in &peer.addrs {
         address = address.with_ip_addr(*addr);
+    }
+    for relay in relays {
+        address = address.with_relay_url(relay.clone());
     }
     Ok(address)
 }

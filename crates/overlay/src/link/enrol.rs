@@ -3,20 +3,28 @@
 //! ALPN `meshtone-join/1`, one stream: the whole request, then the whole reply. Both are opaque here. Who asks is known
 //! by its link key; whether it may join is the [`EnrolHandler`]'s to say.
 
+use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use iroh::Endpoint;
 use iroh::endpoint::{Connection, VarInt};
-use meshtone_identity::LinkKey;
+use iroh::{Endpoint, RelayConfig, RelayMap, RelayUrl};
+use meshtone_identity::{LinkKey, OverlayId};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::limits::{ENROLMENT_TIMEOUT, GOODBYE_TIMEOUT, MAX_ENROLMENT, MAX_ENROLMENTS};
 use super::pace::Paces;
+use super::relay::book::Book;
+use super::relay::trust::Trust;
+use super::relay::{self};
 use super::{JOIN_ALPN, LinkError, Path, PeerAddress, code, endpoint};
+use crate::record::Revoked;
+
+/// How long a direct answer is waited for before the inviter's relay is asked as well: two of QUIC's attempts.
+const RELAY_HEAD_START: Duration = Duration::from_millis(1500);
 
 /// Who asks for enrolment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,19 +59,35 @@ pub enum EnrolError {
 
 /// Asks the inviter: one request, one reply, both opaque here and at most 64 KiB. Takes 10 s at most.
 ///
-/// `link_secret` is the secret of the link key that the new node will have, so the inviter knows who asks.
+/// `link_secret` is the secret of the link key that the new node will have, so the inviter knows who asks. The inviter is asked
+/// directly, and where nothing is heard of it soon, as where UDP is not let out, also through the relay that it may run, which has to
+/// prove that it belongs to the overlay.
 ///
 /// # Errors
 /// See [`EnrolError`].
-pub async fn ask(link_secret: [u8; 32], inviter: PeerAddress, request: &[u8]) -> Result<Vec<u8>, EnrolError> {
+pub async fn ask(
+    link_secret: [u8; 32],
+    overlay: OverlayId,
+    inviter: PeerAddress,
+    request: &[u8],
+) -> Result<Vec<u8>, EnrolError> {
     if request.len() > MAX_ENROLMENT {
         return Err(EnrolError::TooLarge(MAX_ENROLMENT));
     }
-    let endpoint = match endpoint::bind(&any_port(&inviter), link_secret, &[]).await {
+    let (map, book) = (RelayMap::empty(), Book::default());
+    let trust = Trust { overlay, revoked: Revoked::default() };
+    let relays = endpoint::RelayUse { map: map.clone(), book: book.clone(), trust };
+    let endpoint = match endpoint::bind(&any_port(&inviter), link_secret, &[], relays).await {
         Ok(endpoint) => endpoint,
         Err(error) => return Err(EnrolError::Local(error.to_string())),
     };
-    let asked = timeout(ENROLMENT_TIMEOUT, exchange(&endpoint, &inviter, request)).await;
+    let relay = relay::guess(&inviter).and_then(|place| {
+        book.set(place.link_key, &place.hosts);
+        let url = relay::name::url_of(place.link_key, place.ports.relay)?;
+        map.insert(url.clone(), Arc::new(RelayConfig::new(url.clone(), None)));
+        Some(url)
+    });
+    let asked = timeout(ENROLMENT_TIMEOUT, exchange(&endpoint, &inviter, relay, request)).await;
     // The reply is here; whether the inviter hears our goodbye matters little.
     let _ = timeout(GOODBYE_TIMEOUT, endpoint.close()).await;
     asked.unwrap_or_else(|_| Err(EnrolError::Unreachable("it took too long".to_owned())))
@@ -81,10 +105,13 @@ fn any_port(inviter: &PeerAddress) -> Vec<SocketAddr> {
     bind
 }
 
-async fn exchange(endpoint: &Endpoint, inviter: &PeerAddress, request: &[u8]) -> Result<Vec<u8>, EnrolError> {
-    let unreachable = |error: String| EnrolError::Unreachable(error);
-    let address = endpoint::dial_address(inviter).map_err(|error| unreachable(error.to_string()))?;
-    let connection = endpoint.connect(address, JOIN_ALPN).await.map_err(|error| unreachable(format!("{error:#}")))?;
+async fn exchange(
+    endpoint: &Endpoint,
+    inviter: &PeerAddress,
+    relay: Option<RelayUrl>,
+    request: &[u8],
+) -> Result<Vec<u8>, EnrolError> {
+    let connection = connect(endpoint, inviter, relay).await?;
     let broken = |_| EnrolError::BrokenOff(endpoint::why_closed(&connection).to_string());
     let (mut send, mut recv) = connection.open_bi().await.map_err(|_| broken(()))?;
     send.write_all(request).await.map_err(|_| broken(()))?;
@@ -92,6 +119,33 @@ async fn exchange(endpoint: &Endpoint, inviter: &PeerAddress, request: &[u8]) ->
     let reply = recv.read_to_end(MAX_ENROLMENT).await.map_err(|_| broken(()))?;
     endpoint::close(&connection, code::GOODBYE);
     Ok(reply)
+}
+
+/// Connects directly, and a little later also through the relay; whichever is first. The request goes over one of them only: a ticket
+/// is good once.
+async fn connect(
+    endpoint: &Endpoint,
+    inviter: &PeerAddress,
+    relay: Option<RelayUrl>,
+) -> Result<Connection, EnrolError> {
+    let dial = async |relays: &[RelayUrl]| {
+        let unreachable = |error: String| EnrolError::Unreachable(error);
+        let address = endpoint::dial_address(inviter, relays).map_err(|error| unreachable(error.to_string()))?;
+        endpoint.connect(address, JOIN_ALPN).await.map_err(|error| unreachable(format!("{error:#}")))
+    };
+    let relayed = async {
+        match relay {
+            Some(relay) => {
+                sleep(RELAY_HEAD_START).await;
+                dial(&[relay]).await
+            }
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        connected = dial(&[]) => connected,
+        connected = relayed => connected,
+    }
 }
 
 /// Where enrolments are answered, at a bounded pace.

@@ -9,8 +9,10 @@ use tracing::debug;
 
 use super::hello::{Hello, HelloError, Peer};
 use super::limits::{
-    DIAL_TIMEOUT, DUPLICATE_WAIT, HELLO_TIMEOUT, MAX_HANDSHAKES, MAX_HELLO, TIE_BREAK_WAIT, VALIDATE_FROM,
+    DIAL_TIMEOUT, DUPLICATE_WAIT, HELLO_TIMEOUT, MAX_HANDSHAKES, MAX_HELLO, RELAYED_DIAL_TIMEOUT, TIE_BREAK_WAIT,
+    VALIDATE_FROM,
 };
+use super::relay::RelayPlace;
 use super::table::{Shared, unix_ms};
 use super::{ALPN, JOIN_ALPN, LinkError, PeerAddress, Protocol, code, endpoint};
 use crate::dht::DIAL_BACK_TIMEOUT;
@@ -19,9 +21,11 @@ use meshtone_identity::{LinkKey, NodeId};
 type OwnStream = (iroh::endpoint::SendStream, iroh::endpoint::RecvStream);
 
 /// Dials a peer and makes a link of it.
-pub(super) async fn dial(shared: &Arc<Shared>, peer: &PeerAddress) -> Result<NodeId, LinkError> {
-    let connecting = shared.endpoint.connect(endpoint::dial_address(peer)?, ALPN);
-    let connection = timeout(DIAL_TIMEOUT, connecting)
+pub(super) async fn dial(shared: &Arc<Shared>, peer: &PeerAddress, relays: &[RelayPlace]) -> Result<NodeId, LinkError> {
+    let urls: Vec<_> = relays.iter().filter_map(|relay| shared.relays.visit(relay)).collect();
+    let connecting = shared.endpoint.connect(endpoint::dial_address(peer, &urls)?, ALPN);
+    let within = if urls.is_empty() { DIAL_TIMEOUT } else { RELAYED_DIAL_TIMEOUT };
+    let connection = timeout(within, connecting)
         .await
         .map_err(|_| LinkError::Timeout)?
         .map_err(|error| LinkError::Unreachable(format!("{error:#}")))?;
@@ -51,7 +55,7 @@ async fn link_of_other_dial(shared: &Shared, key: LinkKey) -> Result<NodeId, Lin
 
 /// Dials a peer as far as its link key is proved, and hangs up. Whether that was possible; none when we have stopped.
 pub(super) async fn dial_back(shared: &Shared, peer: &PeerAddress) -> Option<bool> {
-    let address = endpoint::dial_address(peer).ok()?;
+    let address = endpoint::dial_address(peer, &[]).ok()?;
     if shared.endpoint.is_closed() {
         return None;
     }
@@ -218,6 +222,8 @@ mod tests {
             enrol: None,
             revoked: Default::default(),
             renewed: Default::default(),
+            relay: None,
+            salt: [0; 32],
         };
         let (links, inputs) = Links::start(config).await.unwrap();
         (links, inputs, link_key)

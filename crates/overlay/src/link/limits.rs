@@ -19,6 +19,9 @@ pub(crate) const MAX_DIALS: usize = 32;
 /// How long QUIC may take to reach the peer; four initial packets go out in this time.
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same through a relay, to which there may be no connection yet.
+pub(crate) const RELAYED_DIAL_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// How long hellos may take once connected.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 

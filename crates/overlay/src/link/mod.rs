@@ -12,11 +12,12 @@
 //! | [`stream`] | the byte streams that a link carries |
 //! | [`enrol`] | the one request and reply by which a new node gets its certificates |
 //! | `pace` | how fast those are answered, for each source; pure |
+//! | [`relay`] | the relays that nodes run for those that nobody can dial |
 //! | `endpoint` | sockets and QUIC settings |
 //!
 //! A link is one QUIC connection (RFC 9000) with ALPN `meshtone/1`. Its first stream begins with a hello in both
 //! directions; nothing else is believed, or told to anybody, until both have verified each other's certificates. No
-//! third party is ever asked: no relay, no DNS.
+//! third party is ever asked: no DNS, and no relay but those of the overlay's own nodes.
 
 pub mod address;
 pub(crate) mod endpoint;
@@ -26,6 +27,7 @@ pub(crate) mod handshake;
 pub mod hello;
 pub(crate) mod limits;
 pub(crate) mod pace;
+pub mod relay;
 pub(crate) mod rules;
 pub(crate) mod session;
 pub mod stream;
@@ -36,11 +38,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use meshtone_identity::NodeId;
+use meshtone_identity::{LinkKey, NodeId};
 
 pub use address::PeerAddress;
 pub(crate) use address::subnet_of;
 pub use stream::{IncomingStream, Neighbour, Protocol, RecvStream, SendStream};
+pub use table::Network;
 pub(crate) use table::{LinkConfig, LinkInput, Links};
 
 /// The application protocol of links (RFC 7301).
@@ -65,6 +68,8 @@ pub struct LinkStatus {
     pub node: NodeId,
     /// How its packets travel.
     pub path: Path,
+    /// The relay, by its node's link key, where there is one in between.
+    pub relay: Option<LinkKey>,
     /// Both sides were introduced to each other: one at least could not be dialled.
     pub introduced: bool,
     /// Round trip, in milliseconds.

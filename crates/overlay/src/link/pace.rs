@@ -37,7 +37,7 @@ impl Paces {
 }
 
 /// What one party holds at least: an IPv4 address, or the /64 of an IPv6 one (RFC 6177 §2).
-fn network(source: IpAddr) -> IpAddr {
+pub(super) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(ip) => ip.into(),
         IpAddr::V6(ip) => {

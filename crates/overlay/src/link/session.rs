@@ -15,6 +15,7 @@ use super::frame::Frame;
 use super::limits::{
     DEAD_AFTER, MAX_FRAME, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_UNTAGGED, OPEN_TIMEOUT, PING_INTERVAL, TAG_TIMEOUT,
 };
+use super::relay::client::RelayClient;
 use super::table::{Link, LinkInput, Shared, unix_ms};
 use super::{IncomingStream, LinkError, Protocol, RecvStream, SendStream, code, endpoint};
 
@@ -99,6 +100,11 @@ pub(super) async fn run(
     endpoint::close(&link.connection, reason);
     debug!(node = %link.peer.node.short(), %why, reason, "link down");
     let silent = reason == code::SILENT || is_silence(&why);
+    if reason == code::SILENT
+        && let Some(relay) = RelayClient::relay_of(&link.connection)
+    {
+        shared.relays.doubt(relay);
+    }
     shared.leave(&link, silent).await;
 }
 

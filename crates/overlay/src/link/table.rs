@@ -10,15 +10,21 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use iroh::Endpoint;
 use iroh::endpoint::Connection;
-use meshtone_identity::{AuthorityCertificate, HomeCertificate, LinkKey, NodeCertificate, NodeId};
+use iroh::{Endpoint, RelayMap, Watcher};
+use meshtone_identity::{AuthorityCertificate, HomeCertificate, LinkKey, NodeCertificate, NodeId, Signer};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
 use super::enrol::{self, EnrolHandler};
 use super::hello::{HEARS_ROLES, Hello, INTRODUCES, Peer, VERSIONS};
 use super::limits::{GOODBYE_TIMEOUT, MAX_ARRIVALS, MAX_DIALS, MAX_FRAME, MAX_INPUTS, MAX_INTRODUCED, MAX_LINKS};
+use super::relay::RelayPlace;
+use super::relay::book::Book;
+use super::relay::client::{RelayClient, RelayUse, Token};
+use super::relay::gate::{self, Gate};
+use super::relay::serve::{RelayOffer, RelayServer};
+use super::relay::trust::{Shown, Trust};
 use super::rules::{Standing, existing_stays};
 use super::session::{self, Outbound};
 use super::{
@@ -39,6 +45,10 @@ pub(crate) struct LinkConfig {
     pub(crate) enrol: Option<EnrolHandler>,
     pub(crate) revoked: Revoked,
     pub(crate) renewed: Renewed,
+    /// What this node shows as a relay, where it may be one.
+    pub(crate) relay: Option<(RelayOffer, Arc<dyn Signer>)>,
+    /// Randomness for keys that nobody has.
+    pub(crate) salt: [u8; 32],
 }
 
 /// What links tell their owner.
@@ -86,8 +96,13 @@ pub(super) struct Shared {
     arrived: Notify,
     arrivals: Mutex<BTreeMap<Protocol, Arrivals>>,
     pub(super) datagrams: OnceLock<DatagramHandler>,
+    pub(super) relays: RelayClient,
+    relay: Option<RelayServer>,
     next_id: AtomicU64,
 }
+
+/// Whom, where, and through which relays.
+type Dial = (LinkKey, Vec<SocketAddr>, Vec<LinkKey>);
 
 /// The end of a dial, for all who wait for it.
 type Ending = watch::Receiver<Option<Result<NodeId, LinkError>>>;
@@ -96,7 +111,7 @@ type Ending = watch::Receiver<Option<Result<NodeId, LinkError>>>;
 struct Table {
     links: BTreeMap<NodeId, Arc<Link>>,
     /// By whom is dialled, and where: a dial of one place must not wait for one of another, where the peer may have been once.
-    dials: BTreeMap<(LinkKey, Vec<SocketAddr>), Ending>,
+    dials: BTreeMap<Dial, Ending>,
     /// To whose holder one of our dials got through that has not come to its end yet.
     introducing: BTreeSet<LinkKey>,
     /// Whom we were introduced to: how their links came about.
@@ -127,17 +142,41 @@ impl Links {
     /// Binds the sockets and starts to accept links.
     pub(crate) async fn start(config: LinkConfig) -> Result<(Self, mpsc::Receiver<LinkInput>), LinkError> {
         let alpns: &[&[u8]] = if config.enrol.is_some() { &[ALPN, JOIN_ALPN] } else { &[ALPN] };
-        let endpoint = endpoint::bind(&config.bind, config.link_secret, alpns).await?;
+        let (map, book) = (RelayMap::empty(), Book::default());
+        let trust = Trust { overlay: config.authority.overlay(), revoked: config.revoked.clone() };
+        let relays = endpoint::RelayUse { map: map.clone(), book: book.clone(), trust };
+        let endpoint = endpoint::bind(&config.bind, config.link_secret, alpns, relays).await?;
         let own_key = LinkKey::from_bytes(*endpoint.id().as_bytes());
         if own_key != config.certificate.link_key() {
             return Err(LinkError::Local("the link secret is not that of our certificate".to_owned()));
         }
         let (inputs, receiver) = mpsc::channel(MAX_INPUTS);
+        let (certificate, renewed) = (config.certificate.der().to_vec(), config.renewed.clone());
+        let token: Token = {
+            let (certificate, renewed) = (certificate.clone(), renewed.clone());
+            Arc::new(move || {
+                let renewed = renewed.get().map(|(certificate, _)| certificate.der().to_vec());
+                gate::token(renewed.as_ref().unwrap_or(&certificate))
+            })
+        };
+        let relays = RelayClient::new(endpoint.clone(), map, book, token, config.salt);
+        let relay = match config.relay {
+            Some((offer, signer)) => {
+                let gate = Gate::new(config.authority.clone(), config.revoked.clone(), offer.guests.clone());
+                let authority = config.authority.der().to_vec();
+                Some(RelayServer::new(
+                    offer,
+                    gate,
+                    Shown { authority, certificate: certificate.clone(), renewed, signer },
+                )?)
+            }
+            None => None,
+        };
         let shared = Arc::new(Shared {
             endpoint,
             own_key,
             own_node: config.certificate.node_id(),
-            certificate: config.certificate.der().to_vec(),
+            certificate,
             homes: config.homes.iter().map(|home| home.der().to_vec()).collect(),
             authority: config.authority,
             incarnation: config.incarnation,
@@ -151,6 +190,8 @@ impl Links {
             arrived: Notify::new(),
             arrivals: Mutex::new(Protocol::FOR_USERS.map(|protocol| (protocol, Arrivals::new())).into()),
             datagrams: OnceLock::new(),
+            relays,
+            relay,
             next_id: AtomicU64::new(0),
         });
         tokio::spawn(handshake::accept_all(Arc::clone(&shared)));
@@ -161,14 +202,20 @@ impl Links {
     ///
     /// Several calls for one key and the same addresses share a dial, which goes on when the caller stops waiting.
     pub(crate) async fn dial(&self, peer: &PeerAddress) -> Result<NodeId, LinkError> {
-        let mut result = match self.0.begin_dial(peer)? {
+        self.dial_through(peer, &[]).await
+    }
+
+    /// As [`dial`](Self::dial), through these relays as well.
+    pub(crate) async fn dial_through(&self, peer: &PeerAddress, relays: &[RelayPlace]) -> Result<NodeId, LinkError> {
+        let dial = (peer.link_key, peer.addrs.clone(), relays.iter().map(|relay| relay.link_key).collect::<Vec<_>>());
+        let mut result = match self.0.begin_dial(&dial)? {
             Dialling::Linked(node) => return Ok(node),
             Dialling::UnderWay(result) => result,
             Dialling::Begun(sender, result) => {
-                let (shared, peer) = (Arc::clone(&self.0), peer.clone());
+                let (shared, peer, relays) = (Arc::clone(&self.0), peer.clone(), relays.to_vec());
                 tokio::spawn(async move {
-                    let result = handshake::dial(&shared, &peer).await;
-                    shared.table().dials.remove(&(peer.link_key, peer.addrs));
+                    let result = handshake::dial(&shared, &peer, &relays).await;
+                    shared.table().dials.remove(&dial);
                     sender.send_replace(Some(result));
                 });
                 result
@@ -311,7 +358,8 @@ impl Links {
         let status = |link: &Arc<Link>| {
             let (path, rtt_ms) = endpoint::path(&link.connection);
             let (node, domains) = (link.peer.node, link.peer.domains.clone());
-            LinkStatus { node, path, introduced: link.introduced, rtt_ms, domains, since_ms: link.since_ms }
+            let relay = RelayClient::relay_of(&link.connection);
+            LinkStatus { node, path, relay, introduced: link.introduced, rtt_ms, domains, since_ms: link.since_ms }
         };
         links.iter().map(status).collect()
     }
@@ -324,6 +372,58 @@ impl Links {
     /// Returns where we are reached.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         endpoint::addresses(&self.0.endpoint)
+    }
+
+    /// Returns the relay of this node, where it may be one.
+    pub(crate) fn relay(&self) -> Option<&RelayServer> {
+        self.0.relay.as_ref()
+    }
+
+    /// Is found at these relays from now on; whether others are.
+    pub(crate) fn keep_relays(&self, relays: &[RelayPlace]) -> bool {
+        self.0.relays.keep(relays)
+    }
+
+    /// Returns the relays that this node is found at.
+    pub(crate) fn relays_in_use(&self) -> Vec<RelayUse> {
+        self.0.relays.in_use()
+    }
+
+    /// Looks after the connections to relays, and gives up the links that run through one that is found dead.
+    pub(crate) fn look_after_relays(&self) {
+        let dead = self.0.relays.look();
+        if dead.is_empty() {
+            return;
+        }
+        let links: Vec<_> = self.0.table().links.values().cloned().collect();
+        for link in links {
+            if RelayClient::relay_of(&link.connection).is_some_and(|relay| dead.contains(&relay)) {
+                endpoint::close(&link.connection, code::SILENT);
+            }
+        }
+    }
+
+    /// Returns what iroh has found out about the network that this machine is in.
+    pub(crate) fn network(&self) -> Network {
+        let report = self.0.endpoint.net_report().get();
+        report
+            .map(|report| Network {
+                is_measured: true,
+                udp: report.has_udp(),
+                mapping_varies: report.mapping_varies_by_dest(),
+                seen_as: report
+                    .global_v4
+                    .map(SocketAddr::V4)
+                    .into_iter()
+                    .chain(report.global_v6.map(SocketAddr::V6))
+                    .collect(),
+            })
+            .unwrap_or_default()
+    }
+
+    /// Shows relays what the certificate is now.
+    pub(crate) fn show_again(&self) {
+        self.0.relays.show_again();
     }
 
     /// Looks for new paths at once: the network has changed, or the machine slept and cannot know.
@@ -345,6 +445,19 @@ impl Links {
         // Best effort: whoever does not hear it finds out by its own check.
         let _ = tokio::time::timeout(GOODBYE_TIMEOUT, self.0.endpoint.close()).await;
     }
+}
+
+/// What is known of the network that this machine is in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Network {
+    /// Relays were asked.
+    pub is_measured: bool,
+    /// UDP gets through, to a relay at least and back.
+    pub udp: bool,
+    /// Whether a box in between gives another address for each destination; none where fewer than two relays could be asked.
+    pub mapping_varies: Option<bool>,
+    /// Where our packets come from, as relays see them.
+    pub seen_as: Vec<SocketAddr>,
 }
 
 /// How a dial begins.
@@ -396,7 +509,7 @@ impl Shared {
     /// Waits until our own dials to the holder of this key have ended; at once when there are none.
     pub(super) async fn own_dials_ended(&self, key: LinkKey) {
         let dials: Vec<_> =
-            self.table().dials.iter().filter(|((of, _), _)| *of == key).map(|(_, dial)| dial.clone()).collect();
+            self.table().dials.iter().filter(|((of, ..), _)| *of == key).map(|(_, dial)| dial.clone()).collect();
         for mut dial in dials {
             // An error says that it ended without a result.
             let _ = dial.wait_for(Option::is_some).await;
@@ -513,16 +626,15 @@ impl Shared {
         self.table().links.get(&node).cloned()
     }
 
-    fn begin_dial(&self, peer: &PeerAddress) -> Result<Dialling, LinkError> {
-        if let Some(node) = self.node_of(peer.link_key) {
+    fn begin_dial(&self, dial: &Dial) -> Result<Dialling, LinkError> {
+        if let Some(node) = self.node_of(dial.0) {
             return Ok(Dialling::Linked(node));
         }
         let mut table = self.table();
         if table.closed {
             return Err(LinkError::Stopped);
         }
-        let dial = (peer.link_key, peer.addrs.clone());
-        if let Some(result) = table.dials.get(&dial) {
+        if let Some(result) = table.dials.get(dial) {
             return Ok(Dialling::UnderWay(result.clone()));
         }
         if table.dials.len() >= MAX_DIALS {
@@ -532,7 +644,7 @@ impl Shared {
             return Err(LinkError::Busy("links"));
         }
         let (sender, result) = watch::channel(None);
-        table.dials.insert(dial, result.clone());
+        table.dials.insert(dial.clone(), result.clone());
         Ok(Dialling::Begun(sender, result))
     }
 

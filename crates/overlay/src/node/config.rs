@@ -10,6 +10,7 @@ use super::{Error, RecordStore};
 use crate::dht::RoleChoice;
 use crate::link::PeerAddress;
 use crate::link::enrol::EnrolHandler;
+use crate::link::relay::serve::RelayOffer;
 use crate::record::{Delegated, Renewed, Revoked};
 
 /// What an overlay node needs to start.
@@ -43,8 +44,24 @@ pub struct Config {
     pub enrol: Option<EnrolHandler>,
     /// Where the records we hold for the overlay outlive this process; without it they do not.
     pub records: Option<Arc<dyn RecordStore>>,
+    /// The relay that this node may run for others; without it, it runs none.
+    pub relay: Option<RelayOffer>,
+    /// Whether it does.
+    pub relay_choice: RelayChoice,
     /// What we say of our program, in our address record; at most 32 bytes.
     pub version: String,
+}
+
+/// Whether a node runs a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RelayChoice {
+    /// Where it serves and is reached from outside.
+    #[default]
+    Auto,
+    /// In any case.
+    On,
+    /// Never.
+    Off,
 }
 
 /// How many nodes hold a value unless told otherwise.
@@ -74,6 +91,8 @@ impl Config {
             role: RoleChoice::Auto,
             enrol: None,
             records: None,
+            relay: None,
+            relay_choice: RelayChoice::Auto,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

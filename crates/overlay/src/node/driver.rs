@@ -2,7 +2,7 @@
 //! answers come out.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,14 @@ use super::keeper::Keeper;
 use super::listen::{Listener, Listeners};
 use super::own::OwnRecords;
 use super::records::Committer;
+use super::relays::RelaySearch;
 use super::search::{Search, Searching, Wakefulness};
-use super::{Entry, Error, Presence, ReachTest, RoleStatus};
-use crate::dht::{Descriptor, Dht, DhtError, Event, Evidence, Now, OperationId};
+use super::{Entry, Error, Presence, ReachTest, RelayChoice, RoleStatus};
+use crate::dht::{Descriptor, Dht, DhtError, Event, Evidence, Now, OperationId, Subnet};
+use crate::link::relay::{self, RelayPlace};
 use crate::link::table::unix_ms;
 use crate::link::{LinkError, LinkEvent, LinkInput, Links, PeerAddress, code};
-use crate::record::Kind;
+use crate::record::{Kind, NodeAddress, Via};
 
 /// Peers told to whoever saves them for the next start: enough to find the overlay again when most have gone.
 const MAX_HOST_CACHE: usize = 32;
@@ -30,8 +32,11 @@ const MAX_HOST_CACHE: usize = 32;
 /// How old a [`Snapshot`] may be: status pages are read by people.
 const SNAPSHOT_AGE: Duration = Duration::from_millis(200);
 
-/// How often it is looked whether our addresses have changed.
-const ADDRESS_CHECK: Duration = Duration::from_secs(15);
+/// How often it is looked who has stopped listening to what others write.
+const LISTENERS_CHECK: Duration = Duration::from_secs(15);
+
+/// How often our addresses and the connections to relays are looked at: calls wait for what is lost.
+const RELAY_LOOK: Duration = Duration::from_millis(500);
 
 /// How long changes of the links are gathered before others are named as super-nodes: a newcomer is called soon, and its first links
 /// come one after the other.
@@ -59,6 +64,8 @@ pub(super) enum Command {
     Listen { kind: Kind, name: String, reply: oneshot::Sender<Result<Listener, Error>> },
     /// Where a node was seen last, if it was.
     Seen { node: NodeId, reply: oneshot::Sender<Option<PeerAddress>> },
+    /// The relay that a node is known to run.
+    Relay { node: NodeId, reply: oneshot::Sender<Option<RelayPlace>> },
     /// Ask a super-node of that node to introduce us.
     Introduce { node: NodeId, through: NodeId, place: PeerAddress },
     /// Dial these until there are links enough.
@@ -85,6 +92,8 @@ pub(super) struct Snapshot {
     pub(super) clock_behind_ms: i64,
     pub(super) evidence: Vec<Evidence>,
     pub(super) role: RoleStatus,
+    /// The nodes that run relays, by link key.
+    pub(super) relays: BTreeMap<LinkKey, NodeId>,
 }
 
 /// Nodes that are named to whoever looks: as many as a picture shows.
@@ -108,6 +117,7 @@ impl Snapshot {
             search: None,
             clock_behind_ms: dht.clock_behind_ms(),
             evidence: dht.evidence().cloned().collect(),
+            relays: BTreeMap::new(),
             role: RoleStatus {
                 serves: dht.serves(),
                 reason: dht.role_reason(),
@@ -125,6 +135,8 @@ enum Waiting {
     Fetch(oneshot::Sender<Result<Vec<Entry>, Error>>),
     /// A record of our own; its failure is logged, the DHT tries again.
     Own(Kind),
+    /// Where a node is, and whether it runs a relay.
+    RelayOf(NodeId),
 }
 
 /// How a dial ended.
@@ -162,7 +174,12 @@ pub(super) struct Driver {
     events: broadcast::Sender<LinkEvent>,
     snapshot: Arc<Mutex<Snapshot>>,
     snapshot_at: Instant,
-    address_check_at: Instant,
+    listeners_check_at: Instant,
+    relay_choice: RelayChoice,
+    relays: RelaySearch,
+    relay_look_at: Instant,
+    /// Where this machine says that it is.
+    local: Vec<SocketAddr>,
 }
 
 impl Driver {
@@ -177,9 +194,10 @@ impl Driver {
         committer: Option<Committer>,
         events: broadcast::Sender<LinkEvent>,
         snapshot: Arc<Mutex<Snapshot>>,
+        relay_choice: RelayChoice,
     ) -> Self {
         let searching = Searching::new(now(), keeper.addresses().next().is_some());
-        let now = Instant::now();
+        let (now, local) = (Instant::now(), links.addresses());
         Self {
             dht,
             links,
@@ -203,12 +221,17 @@ impl Driver {
             events,
             snapshot,
             snapshot_at: now,
-            address_check_at: now + ADDRESS_CHECK,
+            listeners_check_at: now + LISTENERS_CHECK,
+            relay_choice,
+            relays: RelaySearch::default(),
+            relay_look_at: now,
+            local,
         }
     }
 
     /// Runs until stopped, or until nobody holds the node any more.
     pub(super) async fn run(mut self) {
+        self.look_at_relays(Instant::now());
         self.publish_own();
         let stop = loop {
             self.look_at_clocks();
@@ -268,12 +291,20 @@ impl Driver {
                 // Whoever asked may have given up.
                 let _ = reply.send(seen.and_then(|peer| PeerAddress::decode(&peer.address).ok()));
             }
+            Command::Relay { node, reply } => {
+                let relay = self.relays.relays().find(|(known, _)| *known == node).map(|(_, relay)| relay.clone());
+                // Whoever asked may have given up.
+                let _ = reply.send(relay);
+            }
             Command::Introduce { node, through, place } => {
                 self.dht.introduce(now, node, vec![Descriptor { node: through, address: place.encode() }]);
             }
             Command::AddPeers { peers } => peers.iter().for_each(|peer| self.keeper.add(now.instant, peer)),
             Command::Heard { link_key, place } => self.on_heard(now.instant, link_key, place),
-            Command::SayAgain => self.publish_own(),
+            Command::SayAgain => {
+                self.links.show_again();
+                self.publish_own();
+            }
             Command::ForgetWriter { node } => self.dht.forget_writer(node),
             Command::Stop { reply } => drop(reply),
         }
@@ -377,7 +408,7 @@ impl Driver {
     fn on_time(&mut self) {
         let now = now();
         for peer in self.keeper.due(now.instant, self.keys.len()) {
-            self.dial(peer, None);
+            self.dial_kept(peer);
         }
         if self.remake_at.is_some_and(|at| at <= now.instant) {
             self.remake_link(now.instant);
@@ -385,15 +416,12 @@ impl Driver {
         if self.super_nodes_at.take_if(|at| *at <= now.instant).is_some() {
             self.look_at_super_nodes();
         }
-        if self.address_check_at <= now.instant {
-            self.address_check_at = now.instant + ADDRESS_CHECK;
+        if self.relay_look_at <= now.instant {
+            self.look_at_relays(now.instant);
+        }
+        if self.listeners_check_at <= now.instant {
+            self.listeners_check_at = now.instant + LISTENERS_CHECK;
             self.listeners.drop_unused(&mut self.dht);
-            if self.own.update(&self.links.addresses()) {
-                self.dht.set_address(self.own.address().encode());
-                self.publish_own();
-                info!("our addresses have changed; everybody is tried at once");
-                self.start_over();
-            }
         }
         if self.dht.poll_timeout().is_some_and(|(at, _)| at <= now.instant) {
             self.dht.handle_timeout(now);
@@ -435,9 +463,11 @@ impl Driver {
             },
             Event::Unlink { node } => self.links.close(node, code::UNWANTED),
             Event::Fetched { id, result } => {
-                if let Some(Waiting::Fetch(reply)) = self.waiting.remove(&id) {
-                    let entries = result.map(|found| found.entries.into_iter().map(Entry::from).collect());
-                    let _ = reply.send(entries.map_err(Error::from));
+                let entries = result.map(|found| found.entries.into_iter().map(Entry::from).collect::<Vec<_>>());
+                match self.waiting.remove(&id) {
+                    Some(Waiting::Fetch(reply)) => drop(reply.send(entries.map_err(Error::from))),
+                    Some(Waiting::RelayOf(node)) => self.on_relay_read(node, entries.ok()),
+                    Some(Waiting::Store(_) | Waiting::Own(_)) | None => {}
                 }
             }
             Event::Stored { id, result } => {
@@ -489,7 +519,7 @@ impl Driver {
                     warn!(%kind, %error, "our own record is not stored yet, it is tried again");
                 }
             }
-            Some(Waiting::Fetch(_)) | None => {}
+            Some(Waiting::Fetch(_) | Waiting::RelayOf(_)) | None => {}
         }
     }
 
@@ -500,6 +530,24 @@ impl Driver {
             let result = links.dial(&peer).await;
             // The driver may have stopped.
             let _ = ended.send(Dialled { key: peer.link_key, node, result }).await;
+        });
+    }
+
+    /// The same of a peer that somebody named, without whom there may be no other way: where UDP brings no answer, the relay that it may
+    /// run is tried as well.
+    fn dial_kept(&self, peer: PeerAddress) {
+        let (links, ended) = (self.links.clone(), self.dialled.0.clone());
+        let known =
+            self.relays.relays().find(|(_, relay)| relay.link_key == peer.link_key).map(|(_, relay)| relay.clone());
+        tokio::spawn(async move {
+            let mut result = links.dial(&peer).await;
+            if let (Err(LinkError::Timeout | LinkError::Unreachable(_)), Some(relay)) =
+                (&result, known.or_else(|| relay::guess(&peer)))
+            {
+                result = links.dial_through(&peer, &[relay]).await;
+            }
+            // The driver may have stopped.
+            let _ = ended.send(Dialled { key: peer.link_key, node: None, result }).await;
         });
     }
 
@@ -559,6 +607,84 @@ impl Driver {
         }
     }
 
+    /// Runs a relay or not, looks for those of others, and says in the overlay which reach us.
+    fn look_at_relays(&mut self, now: Instant) {
+        self.relay_look_at = now + RELAY_LOOK;
+        self.look_at_addresses();
+        self.links.look_after_relays();
+        let own = self.links.relay().and_then(|relay| {
+            relay.set_open(self.runs_relay());
+            relay.ports()
+        });
+        let nodes: Vec<NodeId> = self.dht.known_peers().into_iter().map(|peer| peer.node).collect();
+        for node in self.relays.due(now, &nodes) {
+            let id = self.dht.fetch_first(self::now(), Kind::NodeAddress, &node.to_string());
+            self.waiting.insert(id, Waiting::RelayOf(node));
+        }
+        let mut wanted = self.relays.wanted();
+        if let Some(ports) = own {
+            let mut hosts: Vec<IpAddr> = self.links.addresses().iter().map(SocketAddr::ip).collect();
+            hosts.dedup();
+            wanted.insert(0, RelayPlace { link_key: self.own.address().link_key, hosts, ports });
+        }
+        self.links.keep_relays(&wanted);
+        let in_use = self.links.relays_in_use();
+        let node_of =
+            |key: LinkKey| self.relays.relays().find(|(_, relay)| relay.link_key == key).map(|(node, _)| node);
+        let named = in_use.iter().filter_map(|relay| node_of(relay.link_key)).collect();
+        if self.own.update_relays(named, own) {
+            self.publish_own_of(Some(Kind::NodeAddress));
+        }
+    }
+
+    /// Says in the overlay where this node is reached, when that is new; tries everybody at once when its machine has moved.
+    fn look_at_addresses(&mut self) {
+        let local = self.links.addresses();
+        let mut all = local.clone();
+        let network = self.links.network();
+        // Where a box shows another address to each, what it showed a relay is of no use to anybody else.
+        if network.mapping_varies != Some(true) {
+            all.extend(network.seen_as.iter().filter(|seen| !local.contains(seen)));
+        }
+        if self.own.update(&all) {
+            self.dht.set_address(self.own.address().encode());
+            self.publish_own();
+        }
+        if local != self.local {
+            let before = std::mem::replace(&mut self.local, local);
+            info!(addresses = ?self.local, ?before, "our addresses have changed; everybody is tried at once");
+            self.start_over();
+        }
+    }
+
+    /// Whether this node is to run a relay: a node that serves and is reached, by an address that all the world knows or as others say.
+    fn runs_relay(&self) -> bool {
+        let is_reached = || {
+            let tested = self.dht.last_test().is_some_and(|test| test.reached * 2 > test.dialled);
+            tested || self.links.addresses().iter().any(|addr| is_global(addr.ip()))
+        };
+        match self.relay_choice {
+            RelayChoice::On => true,
+            RelayChoice::Off => false,
+            RelayChoice::Auto => self.dht.serves() && is_reached(),
+        }
+    }
+
+    fn on_relay_read(&mut self, node: NodeId, entries: Option<Vec<Entry>>) {
+        let now = Instant::now();
+        let Some(entries) = entries else { return self.relays.on_failed(now, node) };
+        let records = entries.iter().filter(|entry| entry.writer == node);
+        let record = records.filter_map(|entry| NodeAddress::decode(&entry.value).ok()).next();
+        let own = self.links.addresses();
+        let relay = record.and_then(|record| {
+            let via = Via::decode(record.relay.as_deref().unwrap_or_default());
+            RelayPlace::of_record(&record, &via, &own)
+        });
+        if self.relays.on_record(now, node, relay) {
+            self.relay_look_at = now;
+        }
+    }
+
     /// Publishes what every node says of itself. The DHT stores it again by itself.
     fn publish_own(&mut self) {
         self.publish_own_of(None);
@@ -584,15 +710,17 @@ impl Driver {
             self.remake_at,
             self.super_nodes_at,
             Some(self.snapshot_at),
-            Some(self.address_check_at),
+            Some(self.relay_look_at),
+            Some(self.listeners_check_at),
         ];
-        times.into_iter().flatten().min().unwrap_or(self.address_check_at)
+        times.into_iter().flatten().min().unwrap_or(self.listeners_check_at)
     }
 
     fn take_snapshot(&mut self) {
         let fresh = Snapshot {
             host_cache: self.host_cache(),
             search: self.searching.get().cloned(),
+            relays: self.relays.relays().map(|(node, relay)| (relay.link_key, node)).collect(),
             ..Snapshot::of(&self.dht)
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
@@ -610,6 +738,25 @@ impl Driver {
         }
         host_cache
     }
+}
+
+/// Whether all the world reaches an address, as far as the address says.
+fn is_global(ip: IpAddr) -> bool {
+    let is_documentation = match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            // Behind a carrier's NAT (RFC 6598), or for benchmarks (RFC 2544).
+            ip.is_documentation()
+                || ip.is_broadcast()
+                || a == 100 && b & 0xc0 == 64
+                || a == 198 && b & 0xfe == 18
+                || a == 0
+        }
+        IpAddr::V6(ip) => {
+            !matches!(ip.segments(), [0x2000..=0x3fff, ..]) || matches!(ip.segments(), [0x2001, 0xdb8, ..])
+        }
+    };
+    Subnet::of(ip).is_some() && !ip.is_multicast() && !is_documentation
 }
 
 /// The two clocks, as the pure core wants them.

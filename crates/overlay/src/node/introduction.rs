@@ -1,5 +1,5 @@
 //! Reaching a node: where its record says that it is, where it was seen last, and, when it does not answer there, through its
-//! super-nodes.
+//! super-nodes: introduced by them, and through the relays that they run.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use tokio::time::{sleep, timeout};
 use super::driver::Command;
 use super::{Error, Overlay};
 use crate::link::PeerAddress;
-use crate::record::{Kind, NodeAddress, super_nodes};
+use crate::link::relay::RelayPlace;
+use crate::record::{Kind, NodeAddress, Via};
 
 /// How long the overlay is asked where a node is before it is dialled where it was seen last.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -22,10 +23,15 @@ const HEAD_START: Duration = Duration::from_millis(300);
 /// dial, so that who is gone costs no more time than without.
 const INTRODUCTION_TIMEOUT: Duration = Duration::from_millis(4500);
 
+/// Relays that are tried at once to reach a node: it says that it is connected to two, and may run one itself.
+const MAX_RELAYS: usize = 3;
+
 /// Where a node is.
 struct Found {
     address: PeerAddress,
     super_nodes: Vec<NodeId>,
+    /// The relay that it runs itself.
+    relay: Option<RelayPlace>,
 }
 
 impl Overlay {
@@ -41,14 +47,26 @@ impl Overlay {
         let found = self.resolve(node).await?;
         let dial = self.dial(node, &found.address);
         let introduction = self.introduce(node, &found);
-        tokio::pin!(dial, introduction);
+        let relayed = self.dial_relayed(node, &found);
+        tokio::pin!(dial, introduction, relayed);
+        let (mut failed, mut is_introducing, mut is_relaying) = (None, true, true);
         // Whichever way comes to a link first; why there is none, the dial knows.
-        tokio::select! {
-            dialled = &mut dial => match dialled {
-                Ok(()) => Ok(()),
-                Err(error) => if introduction.await { Ok(()) } else { Err(error) },
-            },
-            introduced = &mut introduction => if introduced { Ok(()) } else { dial.await },
+        loop {
+            tokio::select! {
+                dialled = &mut dial, if failed.is_none() => match dialled {
+                    Ok(()) => return Ok(()),
+                    Err(error) => failed = Some(error),
+                },
+                introduced = &mut introduction, if is_introducing => {
+                    if introduced { return Ok(()) }
+                    is_introducing = false;
+                }
+                relayed = &mut relayed, if is_relaying => {
+                    if relayed { return Ok(()) }
+                    is_relaying = false;
+                }
+                else => return Err(failed.unwrap_or(Error::NoAddress(node))),
+            }
         }
     }
 
@@ -79,6 +97,36 @@ impl Overlay {
         timeout(INTRODUCTION_TIMEOUT, linked).await.is_ok_and(|linked| linked == node)
     }
 
+    /// Dials a node through the relays that it is connected to. Whether that came to a link.
+    async fn dial_relayed(&self, node: NodeId, found: &Found) -> bool {
+        let (relays, ()) = tokio::join!(self.relays_of(found), sleep(HEAD_START));
+        if relays.is_empty() {
+            return false;
+        }
+        self.inner.links.dial_through(&found.address, &relays).await.is_ok_and(|linked| linked == node)
+    }
+
+    /// Returns the relays through which a node is reached, those that it names first at first.
+    async fn relays_of(&self, found: &Found) -> Vec<RelayPlace> {
+        let mut asking = JoinSet::new();
+        for (index, through) in found.super_nodes.iter().copied().enumerate() {
+            let this = self.clone();
+            asking.spawn(async move { (index, this.relay_of(through).await) });
+        }
+        let mut relays = asking.join_all().await;
+        relays.sort_by_key(|(index, _)| *index);
+        let relays = relays.into_iter().filter_map(|(_, relay)| relay);
+        found.relay.clone().into_iter().chain(relays).take(MAX_RELAYS).collect()
+    }
+
+    /// Returns the relay that a node runs, if it is known, or its record says so.
+    async fn relay_of(&self, node: NodeId) -> Option<RelayPlace> {
+        if let Ok(Some(relay)) = self.ask(|reply| Command::Relay { node, reply }).await {
+            return Some(relay);
+        }
+        self.resolve(node).await.ok()?.relay
+    }
+
     async fn ask_super_node(&self, through: NodeId, node: NodeId) -> Result<(), Error> {
         let place = match self.seen(through).await? {
             Some(place) => place,
@@ -98,9 +146,12 @@ impl Overlay {
         };
         let seen = self.seen(node).await?;
         let told = entries.iter().filter(|entry| entry.writer == node);
-        let told = told.filter_map(|entry| NodeAddress::decode(&entry.value).ok()).next().map(|record| Found {
-            address: PeerAddress { link_key: record.link_key, addrs: record.addresses },
-            super_nodes: record.relay.as_deref().map(super_nodes::decode).unwrap_or_default(),
+        let own = self.addresses();
+        let told = told.filter_map(|entry| NodeAddress::decode(&entry.value).ok()).next().map(|record| {
+            let via = record.relay.as_deref().map(Via::decode).unwrap_or_default();
+            let relay = RelayPlace::of_record(&record, &via, &own);
+            let address = PeerAddress { link_key: record.link_key, addrs: record.addresses };
+            Found { address, super_nodes: via.super_nodes, relay }
         });
         match (told, seen) {
             (Some(mut found), Some(seen)) if found.address.link_key == seen.link_key => {
@@ -108,7 +159,7 @@ impl Overlay {
                 Ok(found)
             }
             (Some(found), _) => Ok(found),
-            (None, Some(address)) => Ok(Found { address, super_nodes: Vec::new() }),
+            (None, Some(address)) => Ok(Found { address, super_nodes: Vec::new(), relay: None }),
             (None, None) => Err(Error::NoAddress(node)),
         }
     }

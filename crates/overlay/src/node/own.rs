@@ -7,8 +7,8 @@ use bytes::Bytes;
 use meshtone_identity::{HomeCertificate, LinkKey, NodeId};
 
 use crate::link::PeerAddress;
-use crate::record::super_nodes::{self, MAX_SUPER_NODES};
-use crate::record::{Kind, NodeAddress, Renewed, Role};
+use crate::record::via::MAX_SUPER_NODES;
+use crate::record::{Kind, NodeAddress, RelayPorts, Renewed, Role, Via};
 
 /// As long as so many of the super-nodes named are there, the record stays as it is: one may be gone when it is needed.
 const ENOUGH_SUPER_NODES: usize = 2;
@@ -32,6 +32,10 @@ pub(super) struct OwnRecords {
     version: String,
     /// Who can introduce others to us.
     super_nodes: Vec<NodeId>,
+    /// By whose relays we are reached, the nearest first.
+    relays: Vec<NodeId>,
+    /// The relay that we run.
+    own_relay: Option<RelayPorts>,
 }
 
 impl OwnRecords {
@@ -44,7 +48,7 @@ impl OwnRecords {
     ) -> Self {
         let mut address = PeerAddress { link_key, addrs: Vec::new() };
         address.merge(addrs);
-        Self { node, address, homes, renewed, version, super_nodes: Vec::new() }
+        Self { node, address, homes, renewed, version, super_nodes: Vec::new(), relays: Vec::new(), own_relay: None }
     }
 
     /// Returns whom and where to dial to reach us.
@@ -79,13 +83,32 @@ impl OwnRecords {
         changed
     }
 
+    /// Takes note of the relays that we are connected to and of the one that we run; `true` when the address record has to say
+    /// something else.
+    pub(super) fn update_relays(&mut self, relays: Vec<NodeId>, own: Option<RelayPorts>) -> bool {
+        let before = self.via();
+        (self.relays, self.own_relay) = (relays, own);
+        before != self.via()
+    }
+
+    /// By whom we are reached: whoever dials us tries the relays of the first two.
+    fn via(&self) -> Via {
+        let mut named = self.relays.clone();
+        for node in &self.super_nodes {
+            if named.len() < MAX_SUPER_NODES && !named.contains(node) {
+                named.push(*node);
+            }
+        }
+        Via { relay: self.own_relay, super_nodes: named }
+    }
+
     /// Returns the records as they have to stand in the overlay.
     pub(super) fn records(&self) -> Vec<OwnRecord> {
         let role = if self.homes.is_empty() { Role::Member } else { Role::Home };
         let address = NodeAddress {
             link_key: self.address.link_key,
             addresses: self.address.addrs.clone(),
-            relay: super_nodes::encode(&self.super_nodes),
+            relay: self.via().encode(),
             role,
             version: self.version.clone(),
         };
@@ -127,5 +150,23 @@ mod tests {
         assert_eq!(named_after(&nodes([9, 8, 2, 4])), None, "two of them are there");
         assert_eq!(named_after(&nodes([9, 8, 4])), Some(nodes([4, 9, 8])));
         assert_eq!(named_after(&[]), None, "nobody could be told");
+    }
+
+    #[test]
+    fn relays_are_named_before_other_super_nodes() {
+        let mut own = OwnRecords::new(
+            NodeId::from_bytes([0; 32]),
+            LinkKey::from_bytes([0; 32]),
+            &[],
+            Default::default(),
+            String::new(),
+        );
+        own.update_super_nodes(&nodes([1, 2, 3, 4]));
+        assert!(own.update_relays(nodes([9, 2]), None));
+        assert_eq!(own.via().super_nodes, nodes([9, 2, 1, 3]));
+        assert!(!own.update_relays(nodes([9, 2]), None));
+        let ports = RelayPorts { relay: 8443, discovery: 7842 };
+        assert!(own.update_relays(nodes([9, 2]), Some(ports)));
+        assert_eq!(own.via().relay, Some(ports));
     }
 }

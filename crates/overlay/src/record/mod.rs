@@ -5,7 +5,7 @@
 //! | [`kind`] | the table of kinds: data model, who may write, sizes, lifetimes |
 //! | [`value`] | [`StoredValue`]: encoding, signing input, which of two values is the newer one |
 //! | [`typed`] | what is inside a value of each kind |
-//! | [`super_nodes`] | whom a node names that can introduce others to it |
+//! | [`via`] | by whom else a node is reached, and whether it runs a relay |
 //! | [`validator`] | who may speak for what: the [`Validator`] seam and the one that believes certificates |
 //! | [`renewed`] | a node's certificates while it runs |
 //! | [`revoked`] | the nodes that are none any longer |
@@ -20,10 +20,10 @@ pub mod kind;
 pub mod renewed;
 pub mod resource;
 pub mod revoked;
-pub mod super_nodes;
 pub mod typed;
 pub mod validator;
 pub mod value;
+pub mod via;
 pub mod writer;
 
 pub use error::RecordError;
@@ -34,6 +34,7 @@ pub use revoked::Revoked;
 pub use typed::{Member, NodeAddress, Role, SipRegistration};
 pub use validator::{CertificateValidator, Validator};
 pub use value::StoredValue;
+pub use via::{RelayPorts, Via};
 pub use writer::{CertifiedWriter, Delegated, Writer};
 
 use meshtone_identity::id::sha256;

@@ -1,13 +1,17 @@
 //! Which calls go over the link to another node, and how media finds that link.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use meshtone_identity::NodeId;
 use meshtone_media::io::{Between, Link, NeighbourId};
 use meshtone_overlay::node::Overlay;
 use meshtone_sip::message::Message;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::decide::{AnchorPolicy, Kind, Offered};
 use super::{described_address, source_of};
@@ -121,6 +125,44 @@ pub(crate) fn between(overlay: &Overlay) -> Arc<Between> {
         table.handle_datagram(*node.as_bytes(), &datagram);
     }));
     between
+}
+
+/// How often it is looked whether the links of calls are there: people wait in silence.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Nodes that are looked for at once; there are rarely calls with more.
+const MAX_SEARCHES: usize = 32;
+
+/// Sees to it that there is a link to every node with which there is a call: one that is lost is made anew at once, wherever the other
+/// node is now and by whatever way leads there. Nobody else may want that link.
+pub(crate) async fn keep_links(overlay: Overlay, between: Arc<Between>) {
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut searches, mut searched) = (JoinSet::new(), BTreeSet::new());
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            Some(ended) = searches.join_next() => {
+                match ended {
+                    Ok(node) => searched.remove(&node),
+                    Err(_) => continue,
+                };
+                continue;
+            }
+        }
+        for node in between.neighbours().into_iter().map(NodeId::from_bytes) {
+            if searches.len() < MAX_SEARCHES && overlay.link_version(node).is_none() && searched.insert(node) {
+                let overlay = overlay.clone();
+                searches.spawn(async move {
+                    match overlay.connect(node).await {
+                        Ok(()) => tracing::info!(node = %node.short(), "the link of a call is back"),
+                        Err(error) => tracing::debug!(node = %node.short(), %error, "the link of a call is lost"),
+                    }
+                    node
+                });
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@ mod verifier;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::Acceptor;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, client, server};
@@ -38,6 +40,35 @@ impl Tls {
 
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
         self.0.accept(stream).await
+    }
+}
+
+/// Largest beginning of a connection that is looked at: a ClientHello with a key of a post-quantum exchange has 1.5 KiB.
+const MAX_HELLO: usize = 8 * 1024;
+/// How often it is looked whether more of it has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Returns the host that a TLS client names (RFC 6066 §3), and leaves all that it says to be read. None where it names none, or does not
+/// speak TLS. It may take for ever.
+pub(super) async fn named_host(stream: &TcpStream) -> Option<String> {
+    let (mut buffer, mut looked_at) = (vec![0; MAX_HELLO], 0);
+    loop {
+        let count = stream.peek(&mut buffer).await.ok().filter(|count| *count > 0)?;
+        if count == looked_at {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            continue;
+        }
+        looked_at = count;
+        let mut begun = buffer.get(..count)?;
+        let mut acceptor = Acceptor::default();
+        while !begun.is_empty() {
+            acceptor.read_tls(&mut begun).ok()?;
+        }
+        match acceptor.accept() {
+            Ok(Some(hello)) => return hello.client_hello().server_name().map(str::to_owned),
+            Ok(None) if count < MAX_HELLO => {}
+            Ok(None) | Err(_) => return None,
+        }
     }
 }
 

@@ -1,0 +1,239 @@
+//! Nodes behind routers: a backbone that stands for the Internet, and on it routers that translate addresses in every way there is
+//! (RFC 4787), each with a machine behind it whose private address is everybody's.
+//!
+//! To be used in a network of the test's own ([`in_own_network`](crate::lan::in_own_network)). The test's process, with its phones, has
+//! a wire of its own to each machine, over which nobody gets anywhere else. On the backbone it is the way to everywhere else, and so
+//! sees whatever is meant for somebody who is not there.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::SOON;
+use crate::command::{need, path_with_servers};
+use crate::lan::{BRIDGE, OWN_ADDRESS};
+use crate::wait::eventually;
+
+/// The port that the links of all nodes here listen on.
+pub const LINK: u16 = 6084;
+
+/// As what a box shows that port where it shows the same to everybody.
+pub const SEEN_AS: u16 = 45_000;
+
+/// Where every machine behind a router is.
+const INSIDE: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
+
+/// What is between a machine and the backbone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    Public,
+    /// One address for all destinations, and everybody may come in.
+    FullCone,
+    /// The same, but only hosts come in that something was sent to.
+    AddressRestricted,
+    /// The same, but only addresses and ports come in that something was sent to.
+    PortRestricted,
+    /// Another port for each destination.
+    Symmetric,
+    /// No UDP at all, and TCP only to where browsers go.
+    UdpBlocked,
+}
+
+/// A machine, and the router before it.
+#[derive(Debug)]
+pub struct Site {
+    number: u8,
+    kind: Kind,
+    machine: Namespace,
+    router: Option<Namespace>,
+}
+
+/// A network namespace that lasts as long as this.
+#[derive(Debug)]
+struct Namespace(Child);
+
+impl Namespace {
+    #[track_caller]
+    fn new() -> Namespace {
+        // It waits for its input to end, and keeps the namespace until then.
+        let holder = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).spawn().expect("unshare");
+        let namespace = Namespace(holder);
+        let own = std::fs::read_link("/proc/self/ns/net").expect("our own namespace");
+        eventually(SOON, "the namespace", || std::fs::read_link(namespace.path()).is_ok_and(|of| of != own));
+        namespace.run(&["ip", "link", "set", "lo", "up"]);
+        namespace
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.0.id()))
+    }
+
+    fn pid(&self) -> String {
+        self.0.id().to_string()
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str]) {
+        let net = format!("--net={}", self.path().display());
+        run(Command::new("nsenter").arg(net).args(arguments));
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Site {
+    /// A machine with a number from 1 to 99 behind a box of this kind.
+    #[track_caller]
+    pub fn new(number: u8, kind: Kind) -> Site {
+        need("nft", "nftables");
+        let machine = Namespace::new();
+        let router = (kind != Kind::Public).then(Namespace::new);
+        let site = Site { number, kind, machine, router };
+        // The phones' wire.
+        let (outer, pid) = (format!("phones{number}"), site.machine.pid());
+        ip(&["link", "add", &outer, "type", "veth", "peer", "name", "phones", "netns", &pid]);
+        ip(&["addr", "add", &format!("{}/30", site.phones()), "dev", &outer]);
+        ip(&["link", "set", &outer, "up"]);
+        site.machine.run(&["ip", "addr", "add", &format!("{}/30", site.for_phones()), "dev", "phones"]);
+        site.machine.run(&["ip", "link", "set", "phones", "up"]);
+        // The backbone.
+        let edge = site.router.as_ref().unwrap_or(&site.machine);
+        let outer = format!("port{number}");
+        ip(&["link", "add", &outer, "type", "veth", "peer", "name", "wan", "netns", &edge.pid()]);
+        ip(&["link", "set", &outer, "master", BRIDGE, "up"]);
+        edge.run(&["ip", "addr", "add", &format!("{}/24", site.public()), "dev", "wan"]);
+        edge.run(&["ip", "link", "set", "wan", "up"]);
+        edge.run(&["ip", "route", "add", "default", "via", &OWN_ADDRESS.to_string()]);
+        if let Some(router) = &site.router {
+            router.run(&[
+                "ip",
+                "link",
+                "add",
+                "lan",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "lan",
+                "netns",
+                &site.machine.pid(),
+            ]);
+            router.run(&["ip", "addr", "add", "192.168.1.1/24", "dev", "lan"]);
+            router.run(&["ip", "link", "set", "lan", "up"]);
+            site.machine.run(&["ip", "addr", "add", &format!("{INSIDE}/24"), "dev", "lan"]);
+            site.machine.run(&["ip", "link", "set", "lan", "up"]);
+            site.machine.run(&["ip", "route", "add", "default", "via", "192.168.1.1"]);
+            router.run(&["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+            router.run(&["nft", &rules(kind)]);
+        }
+        site
+    }
+
+    /// Where the test's phones are that belong to it.
+    pub fn phones(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 90, self.number, 1)
+    }
+
+    /// Where those phones reach it.
+    pub fn for_phones(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 90, self.number, 2)
+    }
+
+    /// Where it, or its router, is on the backbone.
+    pub fn public(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 81, 0, self.number)
+    }
+
+    /// What is between it and the backbone.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The machine's network namespace.
+    pub fn namespace(&self) -> PathBuf {
+        self.machine.path()
+    }
+
+    /// Takes the backbone away from it, or gives it back. Its own addresses stay as they are, as where a router loses its line.
+    #[track_caller]
+    pub fn set_line(&self, up: bool) {
+        ip(&["link", "set", &format!("port{}", self.number), if up { "up" } else { "down" }]);
+    }
+
+    /// Gives the machine another address of its own network, as a router does that was restarted. What it had is gone at once.
+    #[track_caller]
+    pub fn move_to_another_address(&self) {
+        self.machine.run(&["ip", "addr", "flush", "dev", "lan", "scope", "global"]);
+        self.machine.run(&["ip", "addr", "add", "192.168.1.77/24", "dev", "lan"]);
+        self.machine.run(&["ip", "route", "replace", "default", "via", "192.168.1.1"]);
+        if let Some(router) = &self.router {
+            // It gives the machine a new mapping; nothing comes in by the old one.
+            router.run(&["nft", "flush", "ruleset"]);
+            router.run(&["nft", &rules(self.kind).replace(&INSIDE.to_string(), "192.168.1.77")]);
+        }
+    }
+}
+
+/// What a router does: how it translates what leaves, and whom it lets in. TCP is as usual with all of them: out, and never in. What
+/// comes in unasked is dropped before anybody answers it, or takes note of it: else a mapping would be taken when it is needed.
+fn rules(kind: Kind) -> String {
+    let one_port = format!("oifname wan udp sport {LINK} masquerade to :{SEEN_AS}");
+    let inward = |who: &str| format!("iifname wan udp dport {SEEN_AS} {who} dnat to {INSIDE}:{LINK}");
+    let none = String::new;
+    let (forward, pre, post) = match kind {
+        Kind::Public => (none(), none(), none()),
+        Kind::FullCone => (none(), inward(""), one_port),
+        Kind::AddressRestricted => (
+            "oifname wan meta l4proto udp update @spoken { ip daddr }".to_owned(),
+            inward("ip saddr @spoken"),
+            one_port,
+        ),
+        Kind::PortRestricted => (none(), none(), one_port),
+        Kind::Symmetric => (none(), none(), "oifname wan meta l4proto udp masquerade fully-random".to_owned()),
+        Kind::UdpBlocked => {
+            ("meta l4proto udp drop\noifname wan tcp dport != { 80, 443, 8443 } drop".to_owned(), none(), none())
+        }
+    };
+    format!(
+        "table ip box {{
+           set spoken {{ type ipv4_addr; flags dynamic,timeout; timeout 60s; }}
+           chain forward {{
+             type filter hook forward priority 0; policy drop;
+             {forward}
+             iifname lan accept
+             ct state established,related accept
+             ct status dnat accept
+           }}
+           chain input {{
+             type filter hook input priority 0; policy accept;
+             iifname wan meta l4proto udp drop
+           }}
+           chain pre {{
+             type nat hook prerouting priority -100; policy accept;
+             {pre}
+           }}
+           chain post {{
+             type nat hook postrouting priority 100; policy accept;
+             {post}
+             oifname wan masquerade
+           }}
+         }}"
+    )
+}
+
+#[track_caller]
+fn ip(arguments: &[&str]) {
+    run(Command::new("ip").args(arguments));
+}
+
+#[track_caller]
+fn run(command: &mut Command) {
+    let status = command.env("PATH", path_with_servers()).status().expect("it starts");
+    assert!(status.success(), "{command:?} failed: {status}");
+}
