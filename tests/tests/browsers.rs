@@ -6,7 +6,7 @@
 
 use meshtone_tests::browser::{assert_heard, browse, browse_along, phone_task};
 use meshtone_tests::phone::Protection;
-use meshtone_tests::tone::{ALICE_HZ, BOB_HZ, write_wav};
+use meshtone_tests::tone::{ALICE_HZ, BOB_HZ, CAROL_HZ, write_wav};
 use meshtone_tests::{Mesh, PhoneOptions, SOON, Transport};
 use serde_json::{Value, json};
 
@@ -85,4 +85,45 @@ fn a_browser_and_a_desk_phone_hear_each_other_and_either_may_call() {
         phone.wait_closed(SOON);
         phone.assert_heard(ALICE_HZ);
     }
+}
+
+#[test]
+fn a_browser_and_a_desk_phone_of_one_person_both_ring_and_either_may_answer() {
+    let mesh = Mesh::start(1);
+    let (alice, bob) = (mesh.user("alice"), mesh.user("bob"));
+    let mut alice = PhoneOptions::new("alice", &alice, mesh.sip(1), CAROL_HZ).start();
+    let mut desk = PhoneOptions::new("bob", &bob, mesh.sip(1), BOB_HZ).answered_by_hand().start();
+    let folder = tempfile::tempdir().unwrap();
+    let tone = folder.path().join("tone.wav");
+    write_wav(&tone, ALICE_HZ, 60);
+    let task = phone_task(&mesh, 1, ("bob", &bob), &tone, &json!(["RING", null]));
+    let mut calls = 0;
+    let result = browse_along("browser.mjs", &task, |line| {
+        if line != "waiting" {
+            return;
+        }
+        calls += 1;
+        alice.forget_recordings();
+        alice.dial("sip:bob@mesh.test");
+        if calls == 1 {
+            // The browser only rings.
+            desk.wait_incoming();
+            desk.answer();
+            desk.wait_established();
+            alice.wait_established();
+            alice.wait_recorded();
+            desk.wait_recorded();
+            alice.hang_up();
+            desk.wait_closed(SOON);
+            alice.assert_heard(BOB_HZ);
+            desk.assert_heard(CAROL_HZ);
+        }
+    });
+    assert_eq!((result["error"].clone(), calls), (Value::Null, 2), "{result:#}");
+    desk.wait_closed(SOON);
+    alice.wait_closed(SOON);
+    alice.assert_heard(ALICE_HZ);
+    // Its first call was the one that it let ring.
+    let heard = json!({ "heard": [result["heard"][1]] });
+    assert_heard(&heard, 1, CAROL_HZ);
 }

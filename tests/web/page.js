@@ -39,7 +39,9 @@ class JsSipPhone extends Phone {
   constructor({ user, password, domain, server, video, bundle, ice }) {
     super('JsSIP');
     this.domain = domain;
-    this.media = { audio: true, video: Boolean(video) };
+    // A tone is what a browser takes for noise, and takes out after half a second.
+    const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+    this.media = { audio, video: Boolean(video) };
     this.connection = { iceServers: ice ?? [], ...(bundle ? { bundlePolicy: bundle } : {}) };
     this.ua = new JsSIP.UA({
       sockets: [new JsSIP.WebSocketInterface(server)],
@@ -64,7 +66,7 @@ class JsSipPhone extends Phone {
       session.on('icecandidate', ({ candidate, ready }) => { if (candidate.type === 'relay') ready(); });
       if (originator === 'remote') {
         this.happened('incoming');
-        session.answer({ mediaConstraints: this.media, pcConfig: this.connection });
+        if (this.answers !== false) session.answer({ mediaConstraints: this.media, pcConfig: this.connection });
       }
     });
   }
@@ -276,7 +278,8 @@ function see(connection) {
   return seen;
 }
 
-// One JsSIP phone that makes or takes one call after the other, listens for some seconds, and hangs up.
+// One JsSIP phone that makes or takes one call after the other, listens for some seconds, and hangs up. Where it is to let one ring,
+// somebody else has to answer.
 window.listen = async (options, calls) => {
   const phone = new JsSipPhone(options);
   const [heard, seen] = [[], []];
@@ -293,13 +296,20 @@ window.listen = async (options, calls) => {
   });
   try {
     await phone.register();
-    for (const [number, target] of calls.entries()) {
-      if (target) phone.call(target);
+    let calling = 0;
+    for (const target of calls) {
+      phone.answers = target !== 'RING';
+      if (target && phone.answers) phone.call(target);
       else await window.said('waiting');
-      await phone.wait('established', number + 1);
+      if (!phone.answers) {
+        await phone.wait('failed: Canceled');
+        continue;
+      }
+      calling += 1;
+      await phone.wait('established', calling);
       await new Promise(resolve => setTimeout(resolve, 5000));
       phone.hangUp();
-      await phone.wait('ended', number + 1);
+      await phone.wait('ended', calling);
     }
     await phone.unregister();
   } catch (thrown) {
