@@ -69,20 +69,23 @@ fn talk_between(mesh: &Mesh, caller: &mut Phone, callee: &mut Phone, target: &st
 }
 
 #[test]
-fn phones_with_keys_and_without_talk_over_the_link_between_their_nodes_in_every_pairing() {
+fn phones_without_keys_with_keys_and_with_a_handshake_talk_over_the_link_between_their_nodes_in_every_pairing() {
     let mesh = nodes(&[ALWAYS, ALWAYS]);
-    let mut here = [("alice", Protection::None), ("carol", Protection::Sdes)]
-        .map(|(user, protection)| phone(&mesh, 1, user, ALICE_HZ, protection).start());
-    let mut there = [("bob", Protection::None), ("dave", Protection::Sdes)]
-        .map(|(user, protection)| phone(&mesh, 2, user, BOB_HZ, protection).start());
-    mesh.wait_announced(4);
-    for one in &mut here {
-        for other in &mut there {
-            let (one_uri, other_uri) = (one.user().to_owned(), other.user().to_owned());
-            talk_between(&mesh, one, other, &format!("sip:{other_uri}@mesh.test"));
-            if one_uri == "alice" {
-                talk_between(&mesh, other, one, &format!("sip:{one_uri}@mesh.test"));
-            }
+    let kinds = [Protection::None, Protection::Sdes, Protection::Dtls];
+    let start = |node: usize, users: [&str; 3], hz: f64| {
+        let phones = users.into_iter().zip(kinds);
+        phones.map(|(user, kind)| phone(&mesh, node, user, hz, kind).start()).collect::<Vec<_>>()
+    };
+    let mut here = start(1, ["alice", "carol", "erin"], ALICE_HZ);
+    let mut there = start(2, ["bob", "dave", "frank"], BOB_HZ);
+    mesh.wait_announced(6);
+    for (number, one) in here.iter_mut().enumerate() {
+        for (other_number, other) in there.iter_mut().enumerate() {
+            // Each pair once, called from either side in turn.
+            let (caller, callee) =
+                if (number + other_number) % 2 == 0 { (&mut *one, other) } else { (other, &mut *one) };
+            let target = format!("sip:{}@mesh.test", callee.user());
+            talk_between(&mesh, caller, callee, &target);
         }
     }
     let dropped = &mesh.node(1).status()["media_between"];
