@@ -36,11 +36,13 @@ impl Host for Fake {
     }
 
     fn reach(&self, peer: SocketAddr) -> Reach {
-        match peer {
-            _ if peer == at(INSIDE) => Reach::Never,
-            _ if peer == at(NEAR) && self.near_is_closed => Reach::Never,
-            _ if peer == at(NEAR) => Reach::WhileOpen,
-            _ => Reach::Always,
+        let is_near = peer == at(NEAR);
+        if peer == at(INSIDE) || is_near && self.near_is_closed {
+            Reach::Never
+        } else if is_near {
+            Reach::WhileOpen
+        } else {
+            Reach::Always
         }
     }
 
