@@ -58,6 +58,9 @@ web-tools:
 		$(SUDO) apt-get update -qq; \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm; \
 	fi
+	@node -e 'const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 20 || major === 20 && minor >= 19 ? 0 : 1)' || { \
+		echo "error: the page is built with Node.js 20.19 or newer, and this is $$(node --version)"; \
+		echo "hint: Debian 13 has a newer one, and so does https://nodejs.org"; exit 1; }
 
 threats: build ## Measure what an attacker would measure; wants a quiet machine
 	@echo "Timing answers about users who exist and who do not."
