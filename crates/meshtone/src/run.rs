@@ -156,8 +156,11 @@ fn first_given<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
     if first.is_empty() { second } else { first }
 }
 
+/// Without what iroh (1.4) calls an error whenever an endpoint is closed: its relay transport notices that nobody listens any more.
+const DEFAULT_LOG: &str = "info,iroh::socket::transports::relay=off";
+
 fn start_logging(filter: Option<String>, journal: &Journal) -> Result<(), Failure> {
-    let filter = filter.unwrap_or_else(|| "info".to_owned());
+    let filter = filter.unwrap_or_else(|| DEFAULT_LOG.to_owned());
     let filter = EnvFilter::try_new(&filter).map_err(|error| {
         Failure::new(format!("`{filter}` is no log filter: {error}"), "for example --log info,meshtone_node=debug")
     })?;
