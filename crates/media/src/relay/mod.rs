@@ -5,12 +5,12 @@
 //! and to nobody but the other: see [`latch`] for who they are. What was agreed with each end is [`crate::anchoring`]'s to say.
 
 mod bursts;
+mod check;
 mod dialer;
 mod dtls;
 mod latch;
 mod quality;
 mod stream;
-mod stun;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +24,7 @@ use crate::digit::Digit;
 use crate::echo::Start;
 use crate::rtcp;
 use crate::rtp::is_rtcp;
+use crate::stun::is_stun;
 use crate::transcode::{Speech, Transcoder};
 use dialer::{Dialer, Last};
 use stream::{From, Setup, Stream, Taken, Towards};
@@ -265,7 +266,7 @@ impl Relay {
         let is_rtcp = port.is_rtcp || is_rtcp(datagram);
         let side = self.side(port.end);
         let Some(stream) = side.streams.get_mut(port.stream) else { return };
-        if stream.uses_dtls() && (stun::is_stun(datagram) || dtls::Dtls::is_dtls(datagram)) {
+        if stream.uses_dtls() && (is_stun(datagram) || dtls::Dtls::is_dtls(datagram)) {
             let sent = stream.take_setup(now, port.is_rtcp, source, datagram);
             self.transmits.extend(sent.into_iter().map(|setup| setup.from(port.end, port.stream)));
             return;

@@ -3,15 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::check;
 use super::dialer::Dialer;
 use super::dtls::{Dtls, Fingerprint, Identity};
 use super::latch::Latch;
 use super::quality::Meter;
-use super::stun;
 use crate::codec::Codec;
 use crate::rtcp::{Report, reports};
 use crate::rtp::Packet;
 use crate::srtp::{MasterKey, Opener, Sealer, SrtpError};
+use crate::stun::is_stun;
 
 /// Clock rate where the description names none: that of telephony, and of every static audio payload type a phone would use.
 pub const DEFAULT_CLOCK_RATE: u32 = 8000;
@@ -281,17 +282,17 @@ impl Stream {
     ) -> Vec<Setup> {
         let ice = self.dtls_terms().and_then(|dtls| dtls.ice.as_ref());
         let mut sent = Vec::new();
-        if stun::is_stun(datagram) {
+        if is_stun(datagram) {
             let Some(ice) = ice else { return Vec::new() };
-            let Some(check) = stun::read(datagram, &ice.username, &ice.password) else { return Vec::new() };
-            let answer = stun::answer(&check, source, &ice.password);
+            let Some(found) = check::read(datagram, &ice.username, &ice.password) else { return Vec::new() };
+            let answer = check::answer(&found, source, &ice.password);
             sent.push(Setup { is_rtcp, destination: source, datagram: answer });
             let is_same = self.checked.is_some_and(|(checked, _)| checked == source);
             // The last that it has chosen; until it has, the first that works.
-            if check.nominates || is_same || (!self.is_nominated && self.checked.is_none()) {
+            if found.nominates || is_same || (!self.is_nominated && self.checked.is_none()) {
                 self.checked = Some((source, now));
             }
-            self.is_nominated |= check.nominates;
+            self.is_nominated |= found.nominates;
         } else if self.is_peer(is_rtcp, source)
             && let Some(dtls) = &mut self.component(is_rtcp).dtls
         {

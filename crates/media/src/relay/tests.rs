@@ -265,8 +265,8 @@ fn a_browser_proves_itself_and_talks_to_a_phone_over_one_port() {
     let mut hello = browser.take_outgoing();
     assert!(!hello.is_empty());
     assert_eq!(browse(&mut call, BROWSER, &hello[0]), Vec::<Vec<u8>>::new(), "nobody was checked yet");
-    assert_eq!(browse(&mut call, MALLORY, &stun::request(USER, "guessed", true)), Vec::<Vec<u8>>::new());
-    assert_eq!(browse(&mut call, BROWSER, &stun::request(USER, PASSWORD, true)).len(), 1);
+    assert_eq!(browse(&mut call, MALLORY, &check::request(USER, "guessed", true)), Vec::<Vec<u8>>::new());
+    assert_eq!(browse(&mut call, BROWSER, &check::request(USER, PASSWORD, true)).len(), 1);
     for _ in 0..100 {
         assert_eq!(browse(&mut call, MALLORY, &hello[0]), Vec::<Vec<u8>>::new(), "another place was checked");
     }
@@ -293,13 +293,13 @@ fn a_browser_proves_itself_and_talks_to_a_phone_over_one_port() {
     assert_eq!((port, opener.open_rtcp(&sealed).unwrap()), (NEAR, report(8)), "RTCP goes to the same port");
     call.now += Duration::from_secs(31);
     assert_eq!(call.pass(FAR, BOB, &packet(4, 8)), None, "it does not say any more that it wants this");
-    assert_eq!(browse(&mut call, BROWSER, &stun::request(USER, PASSWORD, false)).len(), 1);
+    assert_eq!(browse(&mut call, BROWSER, &check::request(USER, PASSWORD, false)).len(), 1);
     assert!(call.pass(FAR, BOB, &packet(5, 8)).is_some());
 }
 
 /// The browser proves itself; returns what it seals with, and opens with.
 fn prove(call: &mut Call, browser: &mut dtls::Dtls) -> (Sealer, Opener) {
-    assert_eq!(browse(call, BROWSER, &stun::request(USER, PASSWORD, true)).len(), 1);
+    assert_eq!(browse(call, BROWSER, &check::request(USER, PASSWORD, true)).len(), 1);
     for _ in 0..10 {
         for datagram in browser.take_outgoing() {
             for back in browse(call, BROWSER, &datagram) {
@@ -370,7 +370,7 @@ fn another_certificate_than_the_description_names_is_not_talked_to() {
     let (own, certificate, other) = (identity(), identity(), identity());
     let mut browser = dtls::Dtls::new(Instant::now(), &other, &handshake(&own, true));
     let mut call = with_browser(&certificate, own);
-    browse(&mut call, BROWSER, &stun::request(USER, PASSWORD, true));
+    browse(&mut call, BROWSER, &check::request(USER, PASSWORD, true));
     for _ in 0..10 {
         for datagram in browser.take_outgoing() {
             for back in browse(&mut call, BROWSER, &datagram) {
@@ -386,7 +386,7 @@ fn what_a_handshake_lost_is_sent_again() {
     let (own, certificate) = (identity(), identity());
     let mut browser = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true));
     let mut call = with_browser(&certificate, own);
-    browse(&mut call, BROWSER, &stun::request(USER, PASSWORD, true));
+    browse(&mut call, BROWSER, &check::request(USER, PASSWORD, true));
     let hello = browser.take_outgoing();
     assert!(!browse(&mut call, BROWSER, &hello[0]).is_empty());
     let (at, reason) = call.relay.poll_timeout().unwrap();

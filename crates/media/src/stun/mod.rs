@@ -38,7 +38,7 @@ pub mod method {
     pub const CONNECTION_ATTEMPT: u16 = 0x00c;
 }
 
-/// Attributes (RFC 8489 §18.3, RFC 8656 §18, RFC 6062 §6.2).
+/// Attributes (RFC 8489 §18.3, RFC 8656 §18, RFC 6062 §6.2, RFC 8445 §20.2).
 pub mod attribute {
     #![allow(missing_docs, reason = "the names are the RFCs'")]
     pub const USERNAME: u16 = 0x0006;
@@ -58,6 +58,7 @@ pub mod attribute {
     pub const DONT_FRAGMENT: u16 = 0x001a;
     pub const XOR_MAPPED_ADDRESS: u16 = 0x0020;
     pub const RESERVATION_TOKEN: u16 = 0x0022;
+    pub const USE_CANDIDATE: u16 = 0x0025;
     pub const CONNECTION_ID: u16 = 0x002a;
     pub const ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8000;
     pub const ADDRESS_ERROR_CODE: u16 = 0x8001;
@@ -314,4 +315,4 @@ const CRC_TABLE: [u32; 256] = {
 };
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// RFC 5769 §2.1: a request with everything.
-fn request() -> Vec<u8> {
+pub(crate) fn request() -> Vec<u8> {
     let words: [u32; 27] = [
         0x0001_0058,
         0x2112_a442,
