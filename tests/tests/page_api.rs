@@ -176,7 +176,7 @@ fn the_page_and_its_files_are_served_under_a_policy_without_exceptions() {
     let index = site.get("/");
     assert_eq!(index.status, 200);
     let text = index.text();
-    assert!(!text.contains("was built without its page"), "`make test-web` builds it");
+    assert!(!text.contains("was built without its page"), "`make web` builds it");
     assert!(text.contains("<script type=\"module\""), "{text}");
     let policy = index.field("content-security-policy").unwrap();
     assert!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{policy}");

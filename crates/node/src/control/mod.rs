@@ -1,11 +1,14 @@
 //! Administration: HTTP and JSON over the unix socket `control.sock` in the data folder.
 //!
-//! Whoever may open the socket (mode 0600, so the node's own user) administers the node; there is no other way in and no
-//! password. `meshtone user`, `invite` and `status` speak to it; so can `curl --unix-socket`.
+//! Whoever may open the socket (mode 0600, so the node's own user) administers the node; there is no password. The only other
+//! way is that of the page (`web::api`). `meshtone user`, `invite` and `status` speak to it; so can `curl --unix-socket`.
 //!
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /status` | [`Status`] |
+//! | `GET /netcheck` | [`Netcheck`] |
+//! | `POST /traces`, an address or a Call-ID | [`Trace`] |
+//! | `POST /page/key` | 201, [`PageKey`] |
 //! | `GET /users` | [`UserList`] |
 //! | `POST /users` [`NewUser`] | 201, [`UserCredentials`] |
 //! | `POST /users/{name}/password` | [`UserCredentials`] |

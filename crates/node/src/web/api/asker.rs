@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -39,10 +39,10 @@ pub(super) struct Administrator;
 /// Whoever may read the counters.
 pub(in crate::web) struct Watcher;
 
-fn visitor(parts: &Parts, site: &Site) -> Result<Visitor, Failure> {
-    let arrival = parts.extensions.get::<Arrival>().copied();
+pub(super) fn visitor(extensions: &Extensions, fields: &HeaderMap, site: &Site) -> Result<Visitor, Failure> {
+    let arrival = extensions.get::<Arrival>().copied();
     let arrival = arrival.ok_or_else(|| Failure::bad_request("nothing is known of where this comes from"))?;
-    Ok(Visitor::read(arrival, &parts.headers, &site.domain, site.certificates.public())?)
+    Ok(Visitor::read(arrival, fields, &site.domain, site.certificates.public())?)
 }
 
 /// Whether a request changes nothing.
@@ -54,7 +54,7 @@ impl FromRequestParts<Arc<Site>> for Guest {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, site: &Arc<Site>) -> Result<Guest, Failure> {
-        let visitor = visitor(parts, site)?;
+        let visitor = visitor(&parts.extensions, &parts.headers, site)?;
         if !only_looks(&parts.method) {
             visitor.check_script(&parts.headers)?;
         }
@@ -66,7 +66,7 @@ impl FromRequestParts<Arc<Site>> for Member {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, site: &Arc<Site>) -> Result<Member, Failure> {
-        let visitor = visitor(parts, site)?;
+        let visitor = visitor(&parts.extensions, &parts.headers, site)?;
         let session = session(&visitor, site)?;
         check_change(parts, &visitor, &session)?;
         Ok(Member { visitor, session })
@@ -90,7 +90,7 @@ impl FromRequestParts<Arc<Site>> for Administrator {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, site: &Arc<Site>) -> Result<Administrator, Failure> {
-        let visitor = visitor(parts, site)?;
+        let visitor = visitor(&parts.extensions, &parts.headers, site)?;
         check_place(&visitor, site)?;
         if let Some(text) = bearer(&parts.headers) {
             let wanted = if only_looks(&parts.method) { Scope::Read } else { Scope::Admin };
@@ -112,7 +112,7 @@ impl FromRequestParts<Arc<Site>> for Watcher {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, site: &Arc<Site>) -> Result<Watcher, Failure> {
-        let visitor = visitor(parts, site)?;
+        let visitor = visitor(&parts.extensions, &parts.headers, site)?;
         match bearer(&parts.headers) {
             Some(text) => check_token(&visitor, site, text, Scope::Metrics)?,
             None if visitor.is_local => {}

@@ -29,7 +29,6 @@ use crate::journal::Line;
 use crate::login::Hash;
 use crate::login::tokens::Scope;
 use crate::web::Site;
-use crate::web::visitor::{Arrival, Visitor};
 
 /// What RFC 6455 §1.3 appends to the client's key.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -158,10 +157,8 @@ pub(super) async fn open(State(site): State<Arc<Site>>, mut request: Request) ->
 }
 
 fn listener(site: &Site, request: &Request) -> Result<Listener, Failure> {
-    let arrival = request.extensions().get::<Arrival>().copied();
-    let arrival = arrival.ok_or_else(|| Failure::bad_request("nothing is known of where this comes from"))?;
     let fields = request.headers();
-    let visitor = Visitor::read(arrival, fields, &site.domain, site.certificates.public())?;
+    let visitor = asker::visitor(request.extensions(), fields, site)?;
     if let Some(token) = asker::bearer(fields) {
         asker::check_place(&visitor, site)?;
         asker::check_token(&visitor, site, token, Scope::Read)?;

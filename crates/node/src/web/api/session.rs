@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Administration;
 use super::asker::{self, Guest, Member, Sent};
 use super::failure::Failure;
 use crate::account::name;
@@ -108,7 +107,7 @@ pub(super) struct Page {
 #[utoipa::path(post, path = "/session", tag = "session", request_body = NewSession, responses(
     (status = 200, body = Session, description = "The session; its cookie is set"),
     (status = 401, body = Failure, description = "`wrong_password`"),
-    (status = 403, body = Failure, description = "`unprotected`, `origin`, `no_phones`"),
+    (status = 403, body = Failure, description = "`unprotected`, `origin`, `no_phones`, `not_served`"),
     (status = 429, body = Failure, description = "`too_often`"),
 ))]
 pub(super) async fn begin(
@@ -149,9 +148,7 @@ pub(super) async fn begin(
 
 /// The account that somebody means: the name within the served domain, else the whole address.
 fn account_of(site: &Site, address: &str) -> String {
-    let address = address.trim();
-    let bare = address.strip_prefix("sips:").or_else(|| address.strip_prefix("sip:")).unwrap_or(address);
-    let lower = bare.to_ascii_lowercase();
+    let lower = name::without_scheme(address).to_ascii_lowercase();
     let wanted = site.exchange.account_of(&lower);
     // As people write numbers.
     match name::new_number(wanted) {
@@ -184,7 +181,7 @@ pub(super) async fn end(State(site): State<Arc<Site>>, Member { visitor, session
 /// Opens an administrator's session with a one-time key.
 #[utoipa::path(post, path = "/session/key", tag = "session", request_body = Key, responses(
     (status = 200, body = Session), (status = 401, body = Failure, description = "`wrong_key`"),
-    (status = 403, body = Failure, description = "`not_local`, `origin`"),
+    (status = 403, body = Failure, description = "`not_local`, `unprotected`, `origin`"),
     (status = 429, body = Failure, description = "`too_often`"),
 ))]
 pub(super) async fn begin_by_key(
@@ -219,10 +216,7 @@ pub(super) async fn page(State(site): State<Arc<Site>>, Guest(visitor): Guest) -
         enrol,
         secure: visitor.is_protected,
         loopback: visitor.is_local,
-        administration: match site.administration {
-            Administration::Local => visitor.is_local,
-            Administration::Anywhere => visitor.is_protected,
-        },
+        administration: asker::check_place(&visitor, &site).is_ok(),
     })
 }
 
