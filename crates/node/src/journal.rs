@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
 use crate::clock::unix_ms;
+use crate::text::is_harmful;
 
 /// Lines kept, at most some 4 KB each.
 const MAX_LINES: usize = 2000;
@@ -136,7 +137,7 @@ impl Wanted {
 fn shown(text: &str) -> String {
     let harmless = text.chars().map(|character| match character {
         '\n' => ' ',
-        other if crate::exchange::watch::is_harmful(other) => '\u{fffd}',
+        other if is_harmful(other) => '\u{fffd}',
         other => other,
     });
     harmless.take(MAX_TEXT).collect()

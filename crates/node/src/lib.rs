@@ -48,6 +48,7 @@ mod revocation;
 pub mod softphone;
 mod status;
 pub mod store;
+mod text;
 mod trace;
 mod transport;
 pub mod turn;

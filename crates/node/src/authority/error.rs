@@ -1,5 +1,6 @@
 //! What can go wrong with proving an address, whose side it is on, and what to do.
 
+use crate::text::harmless;
 use meshtone_identity::{Error as IdentityError, NodeId};
 use meshtone_overlay::node::Error as OverlayError;
 
@@ -115,7 +116,7 @@ const CERTIFICATE: &str = "the certificate proves nothing to the authority: ";
 
 /// As much of a text of the authority as a person is shown.
 fn shown(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(MAX_TEXT).collect()
+    harmless(text, MAX_TEXT)
 }
 
 /// Why an address could not be proved.

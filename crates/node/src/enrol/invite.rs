@@ -23,6 +23,7 @@ use super::nodes;
 use super::wire::{Reply, Request, encode_refusal};
 use super::{Certificates, EnrolError};
 use crate::account::Random;
+use crate::login;
 use crate::revocation::Revocations;
 use crate::store::cbor::{Blob, Octets, to_cbor};
 use crate::store::{Setting, Store, StoreError, Table};
@@ -243,7 +244,7 @@ impl Inviter {
             .iter()
             .filter(|(_, invitation)| invitation.expires >= now)
             .map(|(hash, invitation)| Open {
-                id: id_of_hash(hash),
+                id: login::id_of(hash),
                 role: invitation.role,
                 expires: invitation.expires,
                 person: invitation.person.clone(),
@@ -258,14 +259,14 @@ impl Inviter {
     /// that id.
     pub(crate) fn withdraw(&self, id: &str) -> bool {
         let mut invitations = self.invitations.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(hash) = invitations.keys().find(|hash| id_of_hash(hash) == id).copied() else { return false };
+        let Some(hash) = invitations.keys().find(|hash| login::id_of(hash) == id).copied() else { return false };
         self.store.put(Table::Tickets, &HEXLOWER.encode(&hash), None);
         invitations.remove(&hash).is_some()
     }
 
     /// The id of a ticket that was made here; empty of one that is open to whoever comes, which nobody takes back.
     pub(crate) fn id_of(ticket: &Ticket) -> String {
-        if ticket.token == OPEN_TOKEN { String::new() } else { id_of_hash(&hash_of(&ticket.token)) }
+        if ticket.token == OPEN_TOKEN { String::new() } else { login::id_of(&hash_of(&ticket.token)) }
     }
 
     fn ticket(&self, role: Role, token: [u8; 16], expires: u64, addresses: &[SocketAddr]) -> Ticket {
@@ -415,10 +416,6 @@ impl Inviter {
     fn keep(&self, hash: [u8; 32], invitation: &Invitation) {
         self.store.put(Table::Tickets, &HEXLOWER.encode(&hash), Some(invitation.encode()));
     }
-}
-
-fn id_of_hash(hash: &[u8; 32]) -> String {
-    HEXLOWER.encode(hash.get(..8).unwrap_or_default())
 }
 
 impl std::fmt::Debug for Inviter {

@@ -8,6 +8,7 @@ use super::invite::Inviter;
 use crate::control::NodeRow;
 use crate::store::cbor::to_cbor;
 use crate::store::{Store, StoreError, Table};
+use crate::text::harmless;
 
 /// Longest reason that is kept, in characters: a line.
 const MAX_REASON: usize = 200;
@@ -83,7 +84,7 @@ impl Inviter {
             None => (String::new(), 0, now.saturating_add(NODE_LIFETIME.as_secs()), String::new(), String::new()),
         };
         let said = Revocation::sign(&authority, node, now, ends)?;
-        let because: String = because.chars().filter(|character| !character.is_control()).take(MAX_REASON).collect();
+        let because = harmless(because, MAX_REASON);
         let stored: Stored = (domain, issued, ends, now, because, person, may);
         self.store().put(Table::Nodes, &node.to_string(), Some(to_cbor(&stored)));
         Ok(revocations.take(&[*said.encoded()])?)

@@ -16,6 +16,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 
 use super::guard::{Bucket, Rate};
 use crate::person::history::{Change, History, Place};
+use crate::text::is_harmful;
 
 /// Calls of one worker that are watched at a time; with eight workers as many as a small machine carries.
 const MAX_CALLS: usize = 4096;
@@ -443,12 +444,6 @@ pub(crate) fn text_of(message: &Message) -> String {
     }
     shown.truncate(shown.trim_end().len());
     shown
-}
-
-/// Controls, and what turns the direction of text: none of that is seen, and all of it deceives.
-pub(crate) fn is_harmful(character: char) -> bool {
-    (character.is_control() && character != '\t')
-        || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
 
 #[cfg(test)]

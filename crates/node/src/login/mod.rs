@@ -11,24 +11,29 @@ pub(crate) mod keys;
 mod sessions;
 pub(crate) mod tokens;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use meshtone_identity::id::sha256;
 
-pub(crate) use sessions::{Found, Sessions, is_same, is_session_name};
-
-/// Bytes of a secret that nobody guesses.
-const SECRET_LEN: usize = 32;
+pub(crate) use sessions::{Found, Sessions, is_session_name};
 
 /// What stands for a secret where it is looked up.
 pub(crate) type Hash = [u8; 32];
 
 /// A random text, as it stands in cookies and addresses of pages.
 fn fresh_secret() -> String {
-    let mut bytes = [0; SECRET_LEN];
-    #[allow(clippy::expect_used, reason = "a secret that can be guessed is none: stop")]
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random number generator works");
-    BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()
+    BASE32_NOPAD.encode(&crate::node::random_key()).to_ascii_lowercase()
+}
+
+/// What names a secret where it is listed.
+pub(crate) fn id_of(hash: &Hash) -> String {
+    HEXLOWER.encode(hash.get(..8).unwrap_or_default())
+}
+
+/// Whether two texts of secrets are the same; how long that takes says nothing of them.
+pub(crate) fn is_same(left: &str, right: &str) -> bool {
+    verify_slices_are_equal(left.as_bytes(), right.as_bytes()).is_ok()
 }
 
 fn hash_of(secret: &str) -> Hash {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use data_encoding::HEXLOWER;
 use meshtone_sip::digest::{Algorithm, Ha1, ha1};
 use serde::{Deserialize, Serialize};
@@ -308,11 +307,6 @@ fn read(key: &str, bytes: &[u8]) -> Option<(Hash, Session)> {
     };
     let ha1 = [Ha1::from_hex(&first)?, Ha1::from_hex(&second)?, Ha1::from_hex(&third)?];
     Some((id, Session { user, opened_by, opened_ms, used_ms, written_ms: used_ms, name, ha1 }))
-}
-
-/// Whether two texts of secrets are the same; how long that takes says nothing of them.
-pub(crate) fn is_same(left: &str, right: &str) -> bool {
-    verify_slices_are_equal(left.as_bytes(), right.as_bytes()).is_ok()
 }
 
 #[cfg(test)]

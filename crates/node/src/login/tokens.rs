@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Hash, fresh_secret, hash_of};
+use super::{Hash, fresh_secret, hash_of, id_of};
 use crate::store::cbor::to_cbor;
 use crate::store::{Store, StoreError, Table};
 
@@ -136,10 +136,6 @@ impl Tokens {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Hash, Token>> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn id_of(hash: &Hash) -> String {
-    HEXLOWER.encode(hash.get(..8).unwrap_or_default())
 }
 
 fn read(key: &str, bytes: &[u8]) -> Option<(Hash, Token)> {

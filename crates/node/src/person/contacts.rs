@@ -1,9 +1,12 @@
 //! The people that an account's owner calls: a list for each account, at this node.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use serde::{Deserialize, Serialize};
 
 use crate::store::cbor::to_cbor;
 use crate::store::{Store, StoreError, Table};
+use crate::text::is_harmless;
 
 /// Contacts of one account: more than fit on a page, and 100 KB.
 pub(crate) const MAX_CONTACTS: usize = 500;
@@ -47,9 +50,8 @@ impl Contact {
     /// # Errors
     /// [`NotKept`].
     pub(crate) fn checked(self) -> Result<Contact, NotKept> {
-        let is_text = |text: &str| !text.chars().any(char::is_control);
         let (name, address) = (self.name.trim(), self.address.trim());
-        if name.is_empty() || name.chars().count() > MAX_NAME || !is_text(name) {
+        if name.is_empty() || name.chars().count() > MAX_NAME || !is_harmless(name) {
             return Err(NotKept::BadName);
         }
         let is_address = !address.is_empty()
@@ -86,6 +88,7 @@ pub(crate) fn of(store: &Store, user: &str) -> Result<Vec<Contact>, StoreError> 
 /// [`NotKept`].
 pub(crate) fn put(store: &Store, user: &str, contact: Contact) -> Result<Contact, NotKept> {
     let contact = contact.checked()?;
+    let _changing = changing();
     let mut all = of(store, user).map_err(NotKept::Store)?;
     all.retain(|other| other.id != contact.id);
     if all.len() >= MAX_CONTACTS {
@@ -101,6 +104,7 @@ pub(crate) fn put(store: &Store, user: &str, contact: Contact) -> Result<Contact
 /// # Errors
 /// [`StoreError`].
 pub(crate) fn remove(store: &Store, user: &str, id: &str) -> Result<bool, StoreError> {
+    let _changing = changing();
     let mut all = of(store, user)?;
     let before = all.len();
     all.retain(|contact| contact.id != id);
@@ -114,6 +118,12 @@ pub(crate) fn remove(store: &Store, user: &str, id: &str) -> Result<bool, StoreE
 /// Forgets those of an account that is gone.
 pub(crate) fn forget(store: &Store, user: &str) {
     store.put(Table::Contacts, user, None);
+}
+
+/// One change at a time: each reads all contacts of an account and writes them anew, and somebody may have two browsers.
+fn changing() -> MutexGuard<'static, ()> {
+    static CHANGING: Mutex<()> = Mutex::new(());
+    CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn keep(store: &Store, user: &str, mut all: Vec<Contact>) {
@@ -160,6 +170,7 @@ mod tests {
             contact("1", " "),
             contact("1", "a\nb"),
             contact("1", "\u{1b}[2J"),
+            contact("1", "\u{202e}boB"),
             contact("1", &"x".repeat(65)),
             contact("", "Bob"),
             contact("../x", "Bob"),

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::store::cbor::to_cbor;
 use crate::store::{Store, StoreError, Table};
+use crate::text::harmless;
 
 /// Calls remembered of one account.
 pub(crate) const MAX_OF_ACCOUNT: usize = 200;
@@ -331,7 +332,7 @@ fn outcome_of(direction: Direction, status: u16, elsewhere: bool) -> Outcome {
 
 /// A text of somebody else's as it may be shown: without what is no character to see, and not endless.
 fn shown(text: &str, most: usize) -> Option<String> {
-    let text: String = text.chars().filter(|character| !character.is_control()).take(most).collect();
+    let text = harmless(text, most);
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }

@@ -74,8 +74,7 @@ impl Rules {
         }
         let mut blocked = Vec::new();
         for text in self.blocked {
-            let bare = text.trim();
-            let bare = bare.strip_prefix("sips:").or_else(|| bare.strip_prefix("sip:")).unwrap_or(bare);
+            let bare = name::without_scheme(&text);
             let canonical = match address::normalise(bare) {
                 Ok(address) => address,
                 Err(_) => name::new_number(bare).map_err(|_| BadRules::NoAddress(text.clone()))?,

@@ -6,11 +6,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::http::{HeaderMap, HeaderName, header};
 use meshtone_sip::transport::{Flow, Transport};
 
 use super::PublicUrl;
+
+use crate::login::is_same;
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy)]
@@ -193,8 +194,7 @@ impl Visitor {
             return Err(Suspect::Elsewhere);
         }
         let cookie = self.cookie.as_deref().unwrap_or_default();
-        let is_same = verify_slices_are_equal(cookie.as_bytes(), token.as_bytes()).is_ok();
-        if is_same && is_token(cookie) { Ok(()) } else { Err(Suspect::Elsewhere) }
+        if is_same(cookie, token) && is_token(cookie) { Ok(()) } else { Err(Suspect::Elsewhere) }
     }
 }
 

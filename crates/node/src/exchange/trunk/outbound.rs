@@ -24,6 +24,7 @@ use crate::exchange::shown::{ANONYMOUS_FROM, is_private};
 use crate::exchange::sips;
 use crate::exchange::worker::{Input, Worker};
 use crate::location::dns::{LocateError, Server, Wanted};
+use crate::text::harmless;
 use crate::transport::policy::is_sendable;
 
 /// An INVITE that a server says nothing about within this goes to the next one; a live one answers 100 at once.
@@ -388,7 +389,7 @@ pub(super) fn shown(settings: &Trunk, user: &str, is_anonymous: bool) -> (String
 /// What a caller hears of a provider's failure: what concerns the call passes with its words; what concerns this node and the
 /// provider alone is no fault of the caller's.
 fn verdict(status: u16, response: Option<&Message>, rang: bool) -> Excuse {
-    let said = response.map(|response| printable(response.reason())).unwrap_or_default();
+    let said = response.map(|response| harmless(response.reason(), REASON_MAX)).unwrap_or_default();
     let why = response.and_then(|response| response.header(Header::Reason)).map(|why| (Header::Reason, why.to_owned()));
     let (status, reason) = match status {
         300..=399 => (502, "The provider points elsewhere, which is not followed".to_owned()),
@@ -402,10 +403,6 @@ fn verdict(status: u16, response: Option<&Message>, rang: bool) -> Excuse {
         other => (other, said),
     };
     (status, reason, why.into_iter().collect())
-}
-
-fn printable(reason: &str) -> String {
-    reason.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect()
 }
 
 /// What a provider hears when a user here was not reached.

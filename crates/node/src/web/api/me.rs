@@ -14,6 +14,7 @@ use super::failure::Failure;
 use crate::person::contacts::{self, MAX_CONTACTS, NotKept};
 use crate::person::history::{Direction, Entry, MAX_OF_ACCOUNT, Outcome};
 use crate::person::rules::{BadRules, MAX_BLOCKED, Rules};
+use crate::text::harmless;
 use crate::web::Site;
 
 /// Calls that are told at once, where nobody says how many.
@@ -232,8 +233,7 @@ pub(super) async fn put_settings(
 ) -> Result<Json<Settings>, Failure> {
     let rules = Rules { do_not_disturb, blocked }.checked().map_err(|error| match error {
         BadRules::NoAddress(text) => {
-            let text: String = text.chars().filter(|character| !character.is_control()).take(80).collect();
-            Failure::bad_request(format!("`{text}` is no address and no number"))
+            Failure::bad_request(format!("`{}` is no address and no number", harmless(&text, 80)))
         }
         BadRules::TooMany => {
             Failure::full(format!("no more than {MAX_BLOCKED} can be blocked, and fewer if their addresses are long"))

@@ -7,16 +7,16 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use meshtone_identity::NodeId;
 use meshtone_overlay::Path as LinkPath;
+use meshtone_overlay::dht::Position;
+use meshtone_overlay::node::DEFAULT_REPLICAS;
 use meshtone_overlay::record::{Kind, ResourceId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::account::name;
 use crate::web::Site;
 use crate::web::api::Failure;
 use crate::web::api::asker::Administrator;
-
-/// Nodes nearest to a place that are named: as many as a value has replicas.
-const CLOSEST: usize = 5;
 
 /// The overlay as this node sees it.
 #[derive(Serialize, ToSchema)]
@@ -142,8 +142,7 @@ pub(in crate::web::api) async fn place(
     State(site): State<Arc<Site>>,
     Query(Wanted { address }): Query<Wanted>,
 ) -> Result<Json<Place>, Failure> {
-    let bare = address.trim();
-    let bare = bare.strip_prefix("sips:").or_else(|| bare.strip_prefix("sip:")).unwrap_or(bare);
+    let bare = name::without_scheme(&address);
     let name = match bare.contains('@') {
         true => meshtone_identity::address::normalise(bare).map_err(|_| Failure::bad_request("this is no address"))?,
         // As it is dialled here.
@@ -152,9 +151,9 @@ pub(in crate::web::api) async fn place(
     let place = *ResourceId::of_name(&name).as_bytes();
     let mut nodes = site.overlay.known_nodes();
     nodes.push(site.overlay.node_id());
-    nodes.sort_by_key(|node| distance(node, &place));
+    nodes.sort_by_key(|node| Position(*node.as_bytes()).distance(Position(place)));
     nodes.dedup();
-    let closest = nodes.iter().take(CLOSEST).map(NodeId::to_string).collect();
+    let closest = nodes.iter().take(DEFAULT_REPLICAS).map(NodeId::to_string).collect();
     let mut found = Vec::new();
     for kind in [Kind::SipRegistration, Kind::Member] {
         let entries = site.overlay.fetch(kind, &name).await.map_err(|error| {
@@ -172,13 +171,6 @@ fn position(id: &[u8; 32]) -> f64 {
     f64::from(leading) / 2_f64.powi(32)
 }
 
-/// How far apart two are: the exclusive or, as the overlay has it.
-fn distance(node: &NodeId, place: &[u8; 32]) -> [u8; 32] {
-    let mut distance = *node.as_bytes();
-    distance.iter_mut().zip(place).for_each(|(byte, other)| *byte ^= other);
-    distance
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +182,5 @@ mod tests {
         half[0] = 0x80;
         assert!((position(&half) - 0.5).abs() < f64::EPSILON);
         assert!(position(&[0xff; 32]) < 1.0);
-        assert_eq!(distance(&NodeId::from_bytes(half), &half), [0; 32]);
     }
 }

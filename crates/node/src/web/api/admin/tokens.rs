@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::clock::unix_ms;
 use crate::login::tokens::{MAX_NAME_LEN, MAX_TOKENS, Scope, Token, TooMany};
+use crate::text::is_harmless;
 use crate::web::Site;
 use crate::web::api::Failure;
 use crate::web::api::asker::{Administrator, Sent};
@@ -59,7 +60,7 @@ pub(in crate::web::api) async fn make(
     Sent(NewToken { name, mut scopes }): Sent<NewToken>,
 ) -> Result<(StatusCode, Json<TokenRow>), Failure> {
     let name = name.trim();
-    if name.is_empty() || name.len() > MAX_NAME_LEN || name.chars().any(char::is_control) {
+    if name.is_empty() || name.len() > MAX_NAME_LEN || !is_harmless(name) {
         return Err(Failure::bad_request("a token has a name of 1 to 64 characters, which says what it is for"));
     }
     scopes.sort_unstable();
