@@ -8,8 +8,8 @@ use meshtone_node::TurnLimits;
 use meshtone_node::turn::{IceServer, RelayAddress};
 use serde::Deserialize;
 
-use crate::administer::NOTHING;
-use crate::client::{Client, segment};
+use crate::administer::{NOTHING, running};
+use crate::client::segment;
 use crate::command::PortRange;
 use crate::failure::Failure;
 use crate::output;
@@ -84,9 +84,7 @@ impl Table {
 
 /// `meshtone turn-credentials`.
 pub(crate) fn credentials(data: &Path, user: &str) -> Result<(), Failure> {
-    let client = Client::connect(data)?.ok_or_else(|| {
-        Failure::new("no node runs on this data folder", "start it with `meshtone run`, or name its folder with --data")
-    })?;
+    let client = running(data, "it is the running node that makes logins")?;
     let login: IceServer = client.ask(Method::POST, &format!("/users/{}/turn", segment(user)), NOTHING)?;
     output::print_json(&login)
 }

@@ -1,6 +1,7 @@
 //! A node, started and stopped: every room opened in order and joined.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -743,8 +744,6 @@ async fn sweep(registrations: Arc<Registrations>) {
     }
 }
 
-/// A user who was removed, here or at another home node, is reachable no more; one who was changed elsewhere may be shut out
-/// here.
 /// Listens to the calls whose sound runs through here, for whoever wants to see later how it was.
 async fn listen_to_calls(exchange: Arc<Exchange>) {
     let mut interval = tokio::time::interval(SAMPLE_EVERY);
@@ -754,6 +753,8 @@ async fn listen_to_calls(exchange: Arc<Exchange>) {
     }
 }
 
+/// A user who was removed, here or at another home node, is reachable no more; one who was changed elsewhere may be shut out
+/// here.
 async fn follow_accounts(exchange: Arc<Exchange>, store: Store) {
     use tokio::sync::broadcast::error::RecvError;
     let (accounts, registrations) = (&exchange.accounts, &exchange.registrations);
@@ -834,6 +835,12 @@ pub(crate) struct SystemRandomness {
 impl Default for SystemRandomness {
     fn default() -> SystemRandomness {
         SystemRandomness { pool: [0; RANDOM_POOL], left: 0 }
+    }
+}
+
+impl fmt::Debug for SystemRandomness {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SystemRandomness").finish_non_exhaustive()
     }
 }
 

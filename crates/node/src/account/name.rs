@@ -28,6 +28,12 @@ pub fn new_user(text: &str) -> Result<String, AccountError> {
     Ok(user)
 }
 
+/// What people write as an address or a number, without the scheme that some write before it.
+pub(crate) fn without_scheme(text: &str) -> &str {
+    let text = text.trim();
+    text.strip_prefix("sips:").or_else(|| text.strip_prefix("sip:")).unwrap_or(text)
+}
+
 /// Whether this is the canonical name of an account: a user name or a whole address.
 pub fn is_account(text: &str) -> bool {
     is_user(text) || is_address(text)

@@ -12,6 +12,7 @@ use meshtone_sip::message::{Builder, Header, Message};
 use meshtone_sip::server::RequestId;
 use meshtone_sip::transport::Flow;
 
+use super::anchoring::Nodes;
 use super::callee::ECHO;
 use super::phone::ALLOW;
 use super::sips;
@@ -34,7 +35,7 @@ impl Worker {
         let plain = EchoSession::start(&self.exchange.rtp_ports, facing, facing, offer, source);
         let started = match (plain, offer) {
             (Err(MediaError::Sdp(_)), Some(offer)) => {
-                self.carry_to_echo(Place { local: facing, signalling: Some(source) }, offer)
+                self.carry_to_echo(request, Place { local: facing, signalling: Some(source) }, offer)
             }
             (plain, _) => plain.map(|session| (session.answer.clone(), session, None)),
         };
@@ -57,14 +58,15 @@ impl Worker {
     /// Starts an echo on this machine alone, and carries to it what the caller offers. Returns what is answered.
     fn carry_to_echo(
         &self,
+        request: &Message,
         near: Place,
         offer: &[u8],
     ) -> Result<(Vec<u8>, EchoSession, Option<AnchoredCall>), MediaError> {
         let exchange = &self.exchange;
         let here = IpAddr::from(Ipv4Addr::LOCALHOST);
         let far = Place { local: here, signalling: Some(here) };
-        let identity = exchange.media_identity.clone();
-        let mut carried = AnchoredCall::new(&exchange.anchor_ports, near, far, Profile::Optional, identity);
+        let shares = exchange.shares_of(request, None, near.signalling, Nodes::default());
+        let mut carried = exchange.carrier(near, far, Profile::Optional, shares);
         let offered = carried.offer(End::Near, offer)?;
         let session = EchoSession::start(&exchange.rtp_ports, here, here, Some(&offered), here)?;
         let answer = carried.answer(End::Far, &session.answer)?;

@@ -323,14 +323,9 @@ impl Transports {
         known.unwrap_or_else(|| self.address_facing_now(remote))
     }
 
-    /// The same as it is now, for ports that are to be bound there: an address that this machine had a moment ago is of no use. The kernel's
-    /// routing table is asked, and nothing sent.
+    /// The same as it is now, for ports that are to be bound there: an address that this machine had a moment ago is of no use.
     pub(crate) fn address_facing_now(&self, remote: IpAddr) -> IpAddr {
-        let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let asked = std::net::UdpSocket::bind((any, 0))
-            .and_then(|socket| socket.connect((remote, 9)).and_then(|()| socket.local_addr()))
-            .map(|address| address.ip());
-        let Ok(found) = asked else { return any };
+        let Some(found) = facing(remote) else { return unspecified(remote) };
         let mut facing = self.facing.lock().unwrap_or_else(PoisonError::into_inner);
         if facing.len() >= MAX_LOCAL_ADDRESSES {
             facing.clear();
@@ -360,6 +355,18 @@ impl Transports {
     pub(crate) fn is_own(&self, ip: IpAddr, port: Option<u16>) -> bool {
         self.listeners.is_own(ip, port, |ip| self.address_facing(ip) == ip)
     }
+}
+
+/// The address of this machine that faces another one: the kernel's routing table is asked, and nothing sent.
+pub(crate) fn facing(remote: IpAddr) -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind((unspecified(remote), 0)).ok()?;
+    socket.connect((remote, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Any address of the same family.
+fn unspecified(like: IpAddr) -> IpAddr {
+    if like.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
 /// Where a listener is reached from this machine: one that listens on all addresses, at the loopback one.

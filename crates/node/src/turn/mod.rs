@@ -28,7 +28,7 @@ use crate::node::{SystemRandomness, random_key};
 use crate::transport::tls::Tls;
 use crate::transport::{bind_tcp, bind_udp};
 use reach::{Facing, Peers};
-use sockets::{Random, Sockets};
+use sockets::Sockets;
 use stream::Connections;
 use worker::{Command, FIRST_RELAY, Shown, Way, Worker};
 
@@ -126,7 +126,7 @@ impl Turn {
             peers: RefCell::new(Peers::new(around.media, public, settings.allow_private)),
             open: BTreeMap::new(),
             addresses: BTreeSet::new(),
-            random: Random(SystemRandomness::default()),
+            random: SystemRandomness::default(),
             first_token: FIRST_RELAY,
         };
         let server = Server::new(Instant::now(), around.accounts.domain(), random_key(), settings.limits);

@@ -2,12 +2,13 @@
 //! is near, or nobody at all.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use meshtone_media::turn::Reach;
 
+use crate::transport::facing;
 use crate::transport::policy::Scope;
 
 /// How long it is believed that an address is or is not of this machine.
@@ -80,14 +81,6 @@ impl Facing {
         let is_of_use = |ip: &IpAddr| ip.is_ipv4() == is_v4 && !ip.is_loopback() && !ip.is_unspecified();
         facing(there).filter(is_of_use).or_else(|| self.0.iter().copied().find(is_of_use))
     }
-}
-
-/// The address of this machine that faces another one: the kernel's routing table is asked, and nothing sent.
-fn facing(remote: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect((remote, 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
 }
 
 #[cfg(test)]

@@ -58,18 +58,9 @@ pub(super) struct Sockets {
     pub(super) open: BTreeMap<RelayId, Relay>,
     /// The addresses of those, as peers see them and as this machine does.
     pub(super) addresses: BTreeSet<SocketAddr>,
-    pub(super) random: Random,
+    pub(super) random: SystemRandomness,
     /// Added to a relay's number for its number in the poll.
     pub(super) first_token: u64,
-}
-
-/// Randomness that can be printed.
-pub(super) struct Random(pub(super) SystemRandomness);
-
-impl std::fmt::Debug for Random {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Random")
-    }
 }
 
 /// A relayed address.
@@ -115,7 +106,7 @@ impl Host for Sockets {
     fn open(&mut self, relay: RelayId, family: Family, port: Port) -> Option<SocketAddr> {
         let RelayAddress { public, local } = self.address(family)?;
         let mut random = [0; 2];
-        self.random.0.fill(&mut random);
+        self.random.fill(&mut random);
         let (first, last) = (*self.ports.start(), *self.ports.end());
         let count = usize::from(last.checked_sub(first)?) + 1;
         let start = usize::from(u16::from_be_bytes(random));
@@ -150,7 +141,7 @@ impl Host for Sockets {
     }
 
     fn fill(&mut self, bytes: &mut [u8]) {
-        self.random.0.fill(bytes);
+        self.random.fill(bytes);
     }
 }
 

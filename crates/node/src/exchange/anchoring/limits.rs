@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use meshtone_identity::NodeId;
-use meshtone_media::io::{Most, Share};
+use meshtone_media::anchoring::Profile;
+use meshtone_media::io::{AnchoredCall, Facing, Most, Place, Share};
 use meshtone_sip::message::{Header, Message, NameAddr, Uri};
 use meshtone_sip::proxy::Target;
 
@@ -46,8 +47,22 @@ impl MediaLimits {
 }
 
 impl Exchange {
+    /// What carries the media of a call between these places, charged to whoever answers for it.
+    pub(in crate::exchange) fn carrier(
+        &self,
+        near: Place,
+        far: Place,
+        profile: Profile,
+        shares: Vec<Share>,
+    ) -> AnchoredCall {
+        let transports = self.transports.clone();
+        AnchoredCall::new(&self.anchor_ports, near, far, profile, self.media_identity.clone())
+            .faced_by(Facing::new(move |remote| transports.address_facing_now(remote)))
+            .charged_to(shares)
+    }
+
     /// The shares that a branch of a call is charged to.
-    pub(super) fn shares_of(
+    pub(in crate::exchange) fn shares_of(
         &self,
         invite: &Message,
         target: Option<&Target>,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use meshtone_identity::NodeId;
 use meshtone_media::anchoring::Profile;
-use meshtone_media::io::{AnchoredCall, Facing, Monitor, Place};
+use meshtone_media::io::{AnchoredCall, Monitor, Place};
 use meshtone_media::relay::{End, Identity};
 use meshtone_media::sdp::{Connection, Session};
 use meshtone_sip::agent::OutgoingCall;
@@ -126,7 +126,7 @@ struct Branch {
 
 /// The ends of a branch that are other nodes, which media goes to over the link.
 #[derive(Debug, Clone, Copy, Default)]
-struct Nodes {
+pub(super) struct Nodes {
     near: Option<NodeId>,
     far: Option<NodeId>,
 }
@@ -274,11 +274,8 @@ impl Worker {
             return true;
         };
         let exchange = &self.exchange;
-        let mut media = AnchoredCall::new(&exchange.anchor_ports, near, far, profile, exchange.media_identity.clone());
-        let transports = exchange.transports.clone();
-        media = media.faced_by(Facing::new(move |remote| transports.address_facing_now(remote)));
-        media = media.converted_among(&exchange.conversions);
-        media = media.charged_to(exchange.shares_of(request, Some(&branch.target), branch.source, branch.nodes));
+        let shares = exchange.shares_of(request, Some(&branch.target), branch.source, branch.nodes);
+        let mut media = exchange.carrier(near, far, profile, shares).converted_among(&exchange.conversions);
         for (end, node) in [(End::Near, branch.nodes.near), (End::Far, branch.nodes.far)] {
             if let Some(node) = node {
                 media.use_link(end, &exchange.between, PeerLink::to(&exchange.overlay, node));
@@ -316,12 +313,8 @@ impl Worker {
         let near = Place { local: exchange.media_address(near), signalling: source };
         let far = Place { local: exchange.media_address(far), signalling: Some(far) };
         let profile = profiles.pop_front()?;
-        let media = AnchoredCall::new(&exchange.anchor_ports, near, far, profile, exchange.media_identity.clone());
-        let transports = exchange.transports.clone();
-        let media = media
-            .faced_by(Facing::new(move |remote| transports.address_facing_now(remote)))
-            .converted_among(&exchange.conversions)
-            .charged_to(exchange.shares_of(invite, None, source, Nodes::default()));
+        let shares = exchange.shares_of(invite, None, source, Nodes::default());
+        let media = exchange.carrier(near, far, profile, shares).converted_among(&exchange.conversions);
         Some((media, profiles))
     }
 

@@ -2,7 +2,7 @@
 //! carries the media, this side's addresses, ports and keys make place for our own here, and nowhere else.
 
 use meshtone_media::digit::Digit;
-use meshtone_media::io::AnchoredCall;
+use meshtone_media::io::{AnchoredCall, MediaError};
 use meshtone_media::relay::{End, Pressed};
 use meshtone_sip::agent::Body;
 use meshtone_sip::message::{Header, Message};
@@ -27,6 +27,12 @@ pub(super) struct Uncarried {
     pub(super) limit: Option<String>,
 }
 
+impl From<&MediaError> for Uncarried {
+    fn from(error: &MediaError) -> Uncarried {
+        Uncarried { status: error.status(), limit: error.is_limit().then(|| error.to_string()) }
+    }
+}
+
 /// The description of a side for the other one.
 pub(super) fn passed(media: Option<&mut AnchoredCall>, from: Side, role: Role, body: &Body) -> Result<Body, Uncarried> {
     let Some(media) = media else { return Ok(body.clone()) };
@@ -39,7 +45,7 @@ pub(super) fn passed(media: Option<&mut AnchoredCall>, from: Side, role: Role, b
     };
     written.map(|text| Body::sdp(&text)).map_err(|error| {
         tracing::info!(%error, ?from, ?role, "a description cannot be carried");
-        Uncarried { status: error.status(), limit: error.is_limit().then(|| error.to_string()) }
+        Uncarried::from(&error)
     })
 }
 
@@ -69,7 +75,7 @@ pub(super) fn more(media: Option<&mut AnchoredCall>, from: Side, body: &Body) ->
     let more = media.offer_more(end_of(from), &body.content);
     more.map(|more| more.map(|text| Body::sdp(&text))).map_err(|error| {
         tracing::info!(%error, ?from, "what a side refuses cannot be converted");
-        Uncarried { status: error.status(), limit: error.is_limit().then(|| error.to_string()) }
+        Uncarried::from(&error)
     })
 }
 

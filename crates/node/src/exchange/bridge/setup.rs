@@ -115,12 +115,10 @@ impl Bridges {
         let role = if wants_answer { Role::Offer } else { Role::Answer };
         let moved = described.as_ref().is_some_and(|body| description::follow(bridge.media.as_mut(), Side::Far, body));
         let told = described.as_ref().map(|body| passed(bridge.media.as_mut(), Side::Far, role, body));
-        if let Some(Err(Uncarried { limit: Some(_), .. })) = &told
-            && let Some(Err(uncarried)) = told
-        {
-            self.give_up(id, uncarried);
-            return;
-        }
+        let told = match told {
+            Some(Err(uncarried)) if uncarried.limit.is_some() => return self.give_up(id, uncarried),
+            told => told,
+        };
         bridge.open = None;
         self.by_invite.remove(&open);
         let Some(Ok(told)) = told else {

@@ -37,7 +37,7 @@ use crate::link::table::unix_ms;
 use crate::record::RelayPorts;
 
 /// What a relay carries in all, unless told otherwise, in bytes a second: 150 calls at once, each both ways.
-pub const DEFAULT_QUOTA: u32 = 4 * 1024 * 1024;
+pub const DEFAULT_QUOTA: u32 = 4_000_000;
 
 /// Connections that have not proved who they are yet.
 const MAX_ESTABLISHING: usize = 64;
