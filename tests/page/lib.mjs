@@ -156,11 +156,14 @@ export class Person {
     await this.card(who).getByText(sentence).first().waitFor();
   }
 
+  /** Puts away what is told of calls that ended, as each ends, until none is left. */
   async noCalls() {
-    await this.page.evaluate(() => {
-      for (const button of document.querySelectorAll('.call.ended [aria-label=Dismiss]')) button.click();
+    await eventually('no calls', async () => {
+      await this.page.evaluate(() => {
+        for (const button of document.querySelectorAll('.call.ended [aria-label=Dismiss]')) button.click();
+      });
+      return (await this.page.locator('.call').count()) === 0;
     });
-    await eventually('no calls', async () => (await this.page.locator('.call').count()) === 0);
   }
 
   /** The strongest frequency of what comes out of the page now, and how loud it is in decibels. */
