@@ -27,6 +27,7 @@ pub(crate) fn check(data: &[u8]) {
             formats,
             protection,
             dtls: None,
+            ice: None,
             flow: None,
             events: None,
             carrier: None,

@@ -45,22 +45,37 @@ fn open_ports(ports: RangeInclusive<u16>) -> usize {
 
 /// One call with sound both ways over the link: each node has a pair of ports for its own phone, and no other.
 #[track_caller]
-fn talk_between(mesh: &Mesh, caller: &mut Phone, callee: &mut Phone, target: &str) {
-    for phone in [&*caller, &*callee] {
-        phone.forget_recordings();
+fn talk_between(mesh: &Mesh, caller: &mut Phone, callee: &mut Phone) {
+    all_talk_between(mesh, vec![(caller, callee)]);
+}
+
+/// The same for several calls at once.
+#[track_caller]
+fn all_talk_between(mesh: &Mesh, mut calls: Vec<(&mut Phone, &mut Phone)>) {
+    let count = calls.len();
+    for (caller, callee) in &mut calls {
+        caller.forget_recordings();
+        callee.forget_recordings();
+        caller.dial(&format!("sip:{}@mesh.test", callee.user()));
     }
-    caller.dial(target);
-    callee.wait_established();
-    caller.wait_established();
+    for (caller, callee) in &mut calls {
+        callee.wait_established();
+        caller.wait_established();
+    }
     for node in [1, 2] {
-        assert_eq!((flows(mesh, node), open_ports(mesh.node(node).rtp())), (1, 2), "at node {node}");
+        let open = (flows(mesh, node) as usize, open_ports(mesh.node(node).rtp()));
+        assert_eq!(open, (count, 2 * count), "at node {node}");
     }
-    caller.wait_recorded();
-    callee.wait_recorded();
-    caller.hang_up();
-    callee.wait_closed(SOON);
-    caller.assert_heard(callee.tone_hz());
-    callee.assert_heard(caller.tone_hz());
+    for (caller, callee) in &mut calls {
+        caller.wait_recorded();
+        callee.wait_recorded();
+    }
+    for (caller, callee) in &mut calls {
+        caller.hang_up();
+        callee.wait_closed(SOON);
+        caller.assert_heard(callee.tone_hz());
+        callee.assert_heard(caller.tone_hz());
+    }
     for node in [1, 2] {
         eventually(SOON, "the node to be done with the call", || {
             flows(mesh, node) == 0 && open_ports(mesh.node(node).rtp()) == 0
@@ -69,24 +84,29 @@ fn talk_between(mesh: &Mesh, caller: &mut Phone, callee: &mut Phone, target: &st
 }
 
 #[test]
-fn phones_without_keys_with_keys_and_with_a_handshake_talk_over_the_link_between_their_nodes_in_every_pairing() {
+fn phones_without_keys_with_keys_with_a_handshake_and_with_checks_talk_over_the_link_between_their_nodes_in_every_pairing()
+ {
     let mesh = nodes(&[ALWAYS, ALWAYS]);
     let kinds = [Protection::None, Protection::Sdes, Protection::Dtls];
-    let start = |node: usize, users: [&str; 3], hz: f64| {
-        let phones = users.into_iter().zip(kinds);
-        phones.map(|(user, kind)| phone(&mesh, node, user, hz, kind).start()).collect::<Vec<_>>()
+    let start = |node: usize, users: [&str; 4], hz: f64| {
+        let phones = users.into_iter().zip(kinds).map(|(user, kind)| phone(&mesh, node, user, hz, kind));
+        let checking = phone(&mesh, node, users[3], hz, Protection::Dtls).checking();
+        phones.chain([checking]).map(PhoneOptions::start).collect::<Vec<_>>()
     };
-    let mut here = start(1, ["alice", "carol", "erin"], ALICE_HZ);
-    let mut there = start(2, ["bob", "dave", "frank"], BOB_HZ);
-    mesh.wait_announced(6);
-    for (number, one) in here.iter_mut().enumerate() {
-        for (other_number, other) in there.iter_mut().enumerate() {
-            // Each pair once, called from either side in turn.
-            let (caller, callee) =
-                if (number + other_number) % 2 == 0 { (&mut *one, other) } else { (other, &mut *one) };
-            let target = format!("sip:{}@mesh.test", callee.user());
-            talk_between(&mesh, caller, callee, &target);
-        }
+    let mut here = start(1, ["alice", "carol", "erin", "grace"], ALICE_HZ);
+    let mut there = start(2, ["bob", "dave", "frank", "heidi"], BOB_HZ);
+    mesh.wait_announced(8);
+    let checks = |phone: &Phone| phone.log_text().matches("connectivity check is complete").count();
+    for round in 0..4 {
+        // Each pair once, called from either side in turn; four at a time.
+        there.rotate_left(usize::from(round > 0));
+        let pairs = here.iter_mut().zip(&mut there);
+        let calls = pairs.map(|(one, other)| if round % 2 == 0 { (one, other) } else { (other, one) });
+        all_talk_between(&mesh, calls.collect());
+    }
+    for phone in [&here[3], there.iter().find(|phone| phone.user() == "heidi").unwrap()] {
+        // With each of the four.
+        assert_eq!(checks(phone), 4, "{}", phone.log_text());
     }
     let dropped = &mesh.node(1).status()["media_between"];
     assert_eq!((&dropped["foreign"], &dropped["excess"], &dropped["malformed"]), (&json!(0), &json!(0), &json!(0)));
@@ -131,8 +151,8 @@ fn a_phone_with_ipv4_alone_and_one_with_ipv6_alone_talk_through_their_nodes() {
     let bob = PhoneOptions::new("bob", &mesh.user("bob"), v6, BOB_HZ);
     let mut bob = bob.living_at("::1".parse::<std::net::IpAddr>().unwrap()).start();
     mesh.wait_announced(2);
-    talk_between(&mesh, &mut alice, &mut bob, BOB);
-    talk_between(&mesh, &mut bob, &mut alice, "sip:alice@mesh.test");
+    talk_between(&mesh, &mut alice, &mut bob);
+    talk_between(&mesh, &mut bob, &mut alice);
 }
 
 fn mesh_config(mesh: &Mesh, node: usize) -> String {

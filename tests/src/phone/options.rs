@@ -90,6 +90,8 @@ pub struct PhoneOptions {
     pub(super) namespace: Option<PathBuf>,
     /// The TURN server that its sound may go through.
     pub(super) relay: Option<SocketAddr>,
+    /// Whether it uses ICE without one.
+    pub(super) checks: bool,
     pub(super) protection: Protection,
     /// As baresip writes them.
     pub(super) codecs: &'static str,
@@ -111,6 +113,7 @@ impl PhoneOptions {
             host: None,
             namespace: None,
             relay: None,
+            checks: false,
             protection: Protection::None,
             codecs: "PCMU/8000/1,PCMA/8000/1",
         }
@@ -142,6 +145,12 @@ impl PhoneOptions {
     /// Uses ICE, and a TURN server where nothing else leads to the other side; its password is that of the account.
     pub fn relayed_by(mut self, server: SocketAddr) -> PhoneOptions {
         self.relay = Some(server);
+        self
+    }
+
+    /// Uses ICE, by the addresses of its host alone.
+    pub fn checking(mut self) -> PhoneOptions {
+        self.checks = true;
         self
     }
 
@@ -247,17 +256,24 @@ impl PhoneOptions {
              net_interface {host}\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule srtp.so\nmodule dtls_srtp.so\nmodule aufile.so\n\
              module sndfile.so\nsnd_path {recordings}\nmodule_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n\
              ctrl_tcp_listen {control}\n{nat}",
-            nat =
-                if self.relay.is_some() { "module stun.so\nmodule turn.so\nmodule ice.so\nice_turn yes\n" } else { "" },
+            nat = match (self.relay, self.checks) {
+                (Some(_), _) => "module stun.so\nmodule turn.so\nmodule ice.so\nice_turn yes\n",
+                (None, true) => "module ice.so\nice_turn no\n",
+                (None, false) => "",
+            },
             transport = self.transport.name(),
         );
         let account = format!(
             "<sip:{user}@{domain}>;auth_user={login};auth_pass={password};outbound=\"sip:{server};transport={transport}\";\
              regint={interval};audio_codecs={codecs};answermode={answer}{protection}{nat}\n",
-            nat = self.relay.map_or_else(String::new, |relay| {
-                let (user, password) = (&self.user, &self.password);
-                format!(";medianat=ice;stunserver=\"turn:{relay}\";stunuser={user};stunpass={password}")
-            }),
+            nat = match self.relay {
+                Some(relay) => {
+                    let (user, password) = (&self.user, &self.password);
+                    format!(";medianat=ice;stunserver=\"turn:{relay}\";stunuser={user};stunpass={password}")
+                }
+                None if self.checks => ";medianat=ice".to_owned(),
+                None => String::new(),
+            },
             protection = match self.protection {
                 Protection::None => "",
                 Protection::Sdes => ";mediaenc=srtp-mand",

@@ -36,7 +36,7 @@ pub(super) enum Class {
     Sdes,
     /// By a handshake on the media path.
     Dtls,
-    /// By the same, once checks have found that path.
+    /// By the same, once checks have found that path, over which all of it goes.
     WebRtc,
     /// By the link to another node, which all of it goes over.
     Link,
@@ -55,7 +55,8 @@ impl Class {
             return None;
         }
         let peer = Peer::of(session, media);
-        let by_handshake = peer.as_ref().map(|peer| if peer.fragment.is_some() { Class::WebRtc } else { Class::Dtls });
+        let is_web = fragment_of(session, media).is_some() && has_mux(media);
+        let by_handshake = peer.as_ref().map(|_| if is_web { Class::WebRtc } else { Class::Dtls });
         match media.protocol {
             "RTP/AVP" | "RTP/AVPF" if has_key => Some(Class::Optional),
             // RFC 8643 §3.1: a handshake that is wished for, beside a profile without.
@@ -75,11 +76,15 @@ pub(super) struct Line {
     pub(super) profile: Profile,
     /// By which profile it spoke last.
     pub(super) spoken: Option<(String, Class)>,
+    /// Whether it did checks then.
+    pub(super) checks: bool,
     /// Whether we insisted on keys, or offered them.
     offered: Class,
     keys: OwnKeys,
     /// Our fragment and password for checks, made when they are first needed.
     ice: Option<(String, String)>,
+    /// Whether checks were offered.
+    offers_ice: bool,
     /// Whether RTP and RTCP were offered one port (RFC 5761).
     offers_mux: bool,
     /// What it is called, as the end itself has called it.
@@ -90,8 +95,6 @@ pub(super) struct Line {
 
 /// How an end proves itself.
 struct Peer<'a> {
-    /// Of its checks, if it does them.
-    fragment: Option<&'a str>,
     fingerprint: Fingerprint,
     /// `active`, `passive` or `actpass` (RFC 4145).
     setup: &'a str,
@@ -100,24 +103,43 @@ struct Peer<'a> {
 impl<'a> Peer<'a> {
     /// Reads it; what the stream does not say, the session may.
     fn of(session: &Session<'a>, media: &Media<'a>) -> Option<Peer<'a>> {
-        let said = |name: &str| {
-            let for_all = session.attributes.iter().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            media.values(name).chain(for_all).collect::<Vec<&str>>()
-        };
-        let fragment = said("ice-ufrag").first().copied();
-        let is_fragment = fragment.is_none_or(|fragment| {
-            (4..=256).contains(&fragment.len()) && fragment.bytes().all(|byte| byte.is_ascii_graphic())
-        });
-        let fingerprint = said("fingerprint").into_iter().find_map(Fingerprint::parse)?;
-        let setup = said("setup").first().copied().unwrap_or("actpass");
-        is_fragment.then_some(Peer { fragment, fingerprint, setup })
+        let fingerprint = said(session, media, "fingerprint").find_map(Fingerprint::parse)?;
+        let setup = said(session, media, "setup").next().unwrap_or("actpass");
+        Some(Peer { fingerprint, setup })
     }
+}
+
+/// What is said of a stream, or else of all.
+fn said<'a>(session: &Session<'a>, media: &Media<'a>, name: &str) -> impl Iterator<Item = &'a str> {
+    let prefixed = |line: &&'a str| line.strip_prefix(name)?.strip_prefix(':');
+    let lines = media.attributes.iter().chain(&session.attributes);
+    lines.filter_map(prefixed).collect::<Vec<&str>>().into_iter()
+}
+
+/// The fragment of an end that does checks (RFC 8839 §5.4); none where it is one that only answers them, as we do: two of that kind go by
+/// what is described (RFC 8445 §6.1.1).
+pub(super) fn fragment_of<'a>(session: &Session<'a>, media: &Media<'a>) -> Option<&'a str> {
+    let fragment = said(session, media, "ice-ufrag").next()?;
+    let is_fragment = (4..=256).contains(&fragment.len()) && fragment.bytes().all(|byte| byte.is_ascii_graphic());
+    let has_password = said(session, media, "ice-pwd").next().is_some();
+    let is_lite = session.attributes.contains(&"ice-lite");
+    (is_fragment && has_password && !is_lite).then_some(fragment)
 }
 
 impl Line {
     pub(super) fn new(profile: Profile) -> Line {
-        let (keys, ice) = (OwnKeys::default(), None);
-        Line { profile, spoken: None, offered: Class::Plain, keys, ice, offers_mux: false, called: None, role: None }
+        Line {
+            profile,
+            spoken: None,
+            checks: false,
+            offered: Class::Plain,
+            keys: OwnKeys::default(),
+            ice: None,
+            offers_ice: false,
+            offers_mux: false,
+            called: None,
+            role: None,
+        }
     }
 
     /// Whether it is offered as browsers have it.
@@ -152,13 +174,19 @@ impl Line {
         };
         self.offered = class;
         write_codecs(text, (session, media), &protocol, own.port);
-        if class == Class::WebRtc {
-            self.make_ice(fill);
-        }
         self.offers_mux = matches!(class, Class::WebRtc | Class::Dtls);
         if !matches!(class, Class::Plain | Class::Link) {
             // Whoever answers begins, as browsers do. Beside keys it is for phones that know no such keys.
-            self.write_transport_as(text, &self.mid(own.index), own, class, "actpass");
+            self.write_handshake(text, own, "actpass");
+        }
+        // Phones that know nothing of checks pass over them (RFC 8839 §4.2.2).
+        self.offers_ice = match &self.spoken {
+            Some(_) => self.checks,
+            None => class != Class::Link,
+        };
+        if self.offers_ice {
+            self.make_ice(fill);
+            self.write_checks(text, &self.mid(own.index), own, class);
         }
         if class == Class::Link {
             write_flow(text, own.flow);
@@ -222,10 +250,10 @@ impl Line {
         match (self.offered, peer) {
             (Class::Plain | Class::Link, _) => Ok(None),
             (Class::Optional | Class::Sdes, peer) if has_keys || peer.is_none() => Ok(None),
-            (Class::WebRtc, Some(peer)) if peer.fragment.is_none() => Err(SdpError::NoAudio),
+            (Class::WebRtc, Some(_)) if fragment_of(session, answered).is_none() => Err(SdpError::NoAudio),
             (class, Some(peer)) => {
                 let is_muxed = class == Class::WebRtc || (self.offers_mux && has_mux(answered));
-                Ok(self.dtls_terms(&peer, class, is_muxed))
+                Ok(Some(self.dtls_terms(&peer, is_muxed)))
             }
             (Class::Optional | Class::Sdes | Class::Dtls | Class::WebRtc, None) => Err(SdpError::NoAudio),
         }
@@ -236,31 +264,42 @@ impl Line {
         &mut self,
         class: Class,
         (session, offered): (&Session<'_>, &Media<'_>),
-        fill: &mut dyn FnMut(&mut [u8]),
     ) -> Option<DtlsTerms> {
-        let peer = Peer::of(session, offered).filter(|_| matches!(class, Class::Dtls | Class::WebRtc))?;
-        if class == Class::WebRtc {
-            self.make_ice(fill);
-        }
-        self.offers_mux = class == Class::WebRtc || has_mux(offered);
-        self.dtls_terms(&peer, class, self.offers_mux)
+        let peer = Peer::of(session, offered).filter(|_| class.needs_certificate());
+        self.offers_mux = peer.is_some() && has_mux(offered);
+        Some(self.dtls_terms(&peer?, self.offers_mux))
     }
 
-    fn dtls_terms(&mut self, peer: &Peer<'_>, class: Class, is_muxed: bool) -> Option<DtlsTerms> {
+    /// The checks of this end, having answered what we offered.
+    pub(super) fn ice_answered(&self, (session, answered): (&Session<'_>, &Media<'_>)) -> Option<IceTerms> {
+        self.ice_terms(fragment_of(session, answered).filter(|_| self.offers_ice)?)
+    }
+
+    /// The same for an end that has offered them.
+    pub(super) fn ice_offered(
+        &mut self,
+        class: Class,
+        (session, offered): (&Session<'_>, &Media<'_>),
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Option<IceTerms> {
+        let theirs = fragment_of(session, offered).filter(|_| class != Class::Link)?;
+        self.make_ice(fill);
+        self.ice_terms(theirs)
+    }
+
+    fn ice_terms(&self, theirs: &str) -> Option<IceTerms> {
+        let (fragment, password) = self.ice.as_ref()?;
+        Some(IceTerms { username: format!("{fragment}:{theirs}"), password: password.clone() })
+    }
+
+    fn dtls_terms(&mut self, peer: &Peer<'_>, is_muxed: bool) -> DtlsTerms {
         let is_active = match (peer.setup, self.role) {
             ("passive", _) => true,
             ("actpass", Some((fingerprint, is_active))) if fingerprint == peer.fingerprint => is_active,
             _ => false,
         };
         self.role = Some((peer.fingerprint, is_active));
-        let ice = match (class, &self.ice, peer.fragment) {
-            (Class::WebRtc, Some((fragment, password)), Some(theirs)) => {
-                Some(IceTerms { username: format!("{fragment}:{theirs}"), password: password.clone() })
-            }
-            (Class::WebRtc, _, _) => return None,
-            (Class::Plain | Class::Optional | Class::Sdes | Class::Dtls | Class::Link, _, _) => None,
-        };
-        Some(DtlsTerms { fingerprint: peer.fingerprint, is_active, is_muxed, ice })
+        DtlsTerms { fingerprint: peer.fingerprint, is_active, is_muxed }
     }
 
     /// RFC 8445 §5.3 wants 24 and 128 bits of chance at least.
@@ -273,30 +312,42 @@ impl Line {
         }
     }
 
-    /// Writes where and how we are reached, for an answer.
-    pub(super) fn write_transport(
-        &self,
-        text: &mut String,
-        media: &Media<'_>,
-        own: &Own,
-        class: Class,
-        is_active: bool,
-    ) {
-        let mid = super::bundle::mid(media).map_or_else(|| self.mid(own.index), str::to_owned);
-        self.write_transport_as(text, &mid, own, class, if is_active { "active" } else { "passive" });
+    /// Writes where and how we are reached, for an answer to who does what `terms` say.
+    pub(super) fn write_transport(&self, text: &mut String, media: &Media<'_>, own: &Own, class: Class, terms: &Terms) {
+        if let Some(dtls) = &terms.dtls {
+            self.write_handshake(text, own, if dtls.is_active { "active" } else { "passive" });
+        }
+        if terms.ice.is_some() {
+            let mid = super::bundle::mid(media).map_or_else(|| self.mid(own.index), str::to_owned);
+            self.write_checks(text, &mid, own, class);
+        }
     }
 
-    fn write_transport_as(&self, text: &mut String, mid: &str, own: &Own, class: Class, setup: &str) {
+    fn write_handshake(&self, text: &mut String, own: &Own, setup: &str) {
         let Some(fingerprint) = own.fingerprint else { return };
         if self.offers_mux {
             let _ = write!(text, "a=rtcp-mux\r\n");
         }
         let _ = write!(text, "a=fingerprint:{fingerprint}\r\na=setup:{setup}\r\n");
-        let (Some((fragment, password)), Class::WebRtc) = (&self.ice, class) else { return };
-        let _ = write!(text, "a=mid:{mid}\r\na=ice-ufrag:{fragment}\r\na=ice-pwd:{password}\r\n");
-        // One component of a host (RFC 8839 §5.1): the priority of RFC 8445 §5.1.2.1 with all preferences at their highest.
+    }
+
+    /// Writes how checks of ours are answered, and the candidates (RFC 8839 §5.1): those of a host, with the priorities of RFC 8445 §5.1.2.1, all
+    /// preferences at their highest.
+    fn write_checks(&self, text: &mut String, mid: &str, own: &Own, class: Class) {
+        let Some((fragment, password)) = &self.ice else { return };
         let Own { address, port, .. } = own;
-        let _ = write!(text, "a=candidate:1 1 UDP 2130706431 {address} {port} typ host\r\na=end-of-candidates\r\n");
+        let is_web = class == Class::WebRtc;
+        if is_web {
+            let _ = write!(text, "a=mid:{mid}\r\n");
+        }
+        let _ = write!(text, "a=ice-ufrag:{fragment}\r\na=ice-pwd:{password}\r\n");
+        let _ = write!(text, "a=candidate:1 1 UDP 2130706431 {address} {port} typ host\r\n");
+        match port.checked_add(1).filter(|_| !is_web) {
+            Some(rtcp) => {
+                let _ = write!(text, "a=candidate:1 2 UDP 2130706430 {address} {rtcp} typ host\r\n");
+            }
+            None => text.push_str("a=end-of-candidates\r\n"),
+        }
     }
 }
 
@@ -339,6 +390,7 @@ pub(super) fn terms(
         formats,
         protection,
         dtls: None,
+        ice: None,
         carrier: None,
         events: events_of(media),
         flow: flow_of(media).filter(|_| Class::of(session, media) == Some(Class::Link)),
@@ -396,7 +448,7 @@ fn flow_of(media: &Media<'_>) -> Option<u64> {
 
 /// Whether an end is found otherwise than by the address that it writes.
 fn has_own_way(session: &Session<'_>, media: &Media<'_>) -> bool {
-    matches!(Class::of(session, media), Some(Class::WebRtc | Class::Link))
+    Class::of(session, media) == Some(Class::Link) || fragment_of(session, media).is_some()
 }
 
 /// Writes the line of a stream that is refused or over.

@@ -330,7 +330,7 @@ impl Anchoring {
         let theirs = line.protection_answered((answer, answered))?;
         let dtls = line.dtls_answered((answer, answered), theirs.is_some())?;
         let mut answerers_terms = line::terms((answer, answered), (offer, offered), theirs, is_ipv4)?;
-        answerers_terms.dtls = dtls;
+        (answerers_terms.dtls, answerers_terms.ice) = (dtls, line.ice_answered((answer, answered)));
         use_transport_of(&mut answerers_terms, index, &self.side(from).shared);
         let offerer = self.side(from.other());
         let address = offerer.local.address;
@@ -346,13 +346,12 @@ impl Anchoring {
         let crypto = line.protection_offered(class, offered, fill);
         let protection = crypto.as_ref().map(|(_, protection)| protection.clone());
         let mut offerers_terms = line::terms((offer, offered), (answer, told), protection, is_ipv4)?;
-        offerers_terms.dtls = line.dtls_offered(class, (offer, offered), fill);
-        let is_active = offerers_terms.dtls.as_ref().map(|dtls| dtls.is_active);
-        use_transport_of(&mut offerers_terms, index, &shared);
+        offerers_terms.dtls = line.dtls_offered(class, (offer, offered));
+        offerers_terms.ice = line.ice_offered(class, (offer, offered), fill);
         line::write_answer(body, (answer, told), offered, port, crypto.map(|(line, _)| line));
-        if let Some(is_active) = is_active {
-            line.write_transport(body, offered, &Own { address, port, fingerprint, flow, index }, class, is_active);
-        }
+        let own = Own { address, port, fingerprint, flow, index };
+        line.write_transport(body, offered, &own, class, &offerers_terms);
+        use_transport_of(&mut offerers_terms, index, &shared);
         line::write_flow(body, flow);
         Ok(Some((offerers_terms, answerers_terms)))
     }
@@ -369,7 +368,7 @@ impl Anchoring {
 fn use_transport_of(terms: &mut Terms, index: usize, shared: &[usize]) {
     terms.carrier = shared.first().copied().filter(|first| *first != index && shared.contains(&index));
     if terms.carrier.is_some() {
-        (terms.dtls, terms.remote, terms.remote_rtcp) = (None, None, None);
+        (terms.dtls, terms.ice, terms.remote, terms.remote_rtcp) = (None, None, None, None);
     }
 }
 
@@ -399,6 +398,7 @@ impl Side {
             let Some(class) = class else { continue };
             if let Some((line, _)) = self.line(index) {
                 line.spoken = Some((media.protocol.to_owned(), class));
+                line.checks = line::fragment_of(session, media).is_some();
                 line.called = bundle::mid(media).map(str::to_owned).or_else(|| line.called.take());
             }
         }

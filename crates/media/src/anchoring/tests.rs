@@ -57,6 +57,12 @@ impl Call {
     }
 }
 
+/// Without what is offered to phones that can more: keys and checks.
+fn without_wishes(text: &str) -> String {
+    let is_wish = |line: &&str| ["a=crypto", "a=ice-", "a=candidate"].iter().any(|name| line.starts_with(name));
+    text.split_inclusive("\r\n").filter(|line| !is_wish(line)).collect()
+}
+
 fn cryptos(text: &str) -> Vec<Crypto> {
     let session = Session::parse(text.as_bytes()).unwrap();
     session.media[0].values("crypto").filter_map(Crypto::parse).collect()
@@ -71,9 +77,9 @@ fn each_end_is_told_our_addresses_and_the_others_codecs() {
     let mut call = Call::new(Profile::Optional);
     let offer = plain("192.0.2.5", "a=ptime:20\r\na=candidate:1 1 UDP 1 192.0.2.5 4000 typ host\r\na=rtcp:4009\r\n");
     let offered = call.offer(End::Near, &offer);
-    let keyless: String = offered.split_inclusive("\r\n").filter(|line| !line.starts_with("a=crypto")).collect();
+    assert!(!offered.contains("192.0.2.5"), "its candidates are its own: {offered}");
     assert_eq!(
-        keyless,
+        without_wishes(&offered),
         "v=0\r\no=- 22 1 IN IP4 198.51.100.2\r\ns=-\r\nc=IN IP4 198.51.100.2\r\nt=0 0\r\n\
          m=audio 17000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\na=sendrecv\r\n"
     );
@@ -182,9 +188,8 @@ fn the_same_again_is_no_new_version() {
     let first = call.offer(End::Near, &plain("192.0.2.5", ""));
     call.answer(End::Far, &plain("192.0.2.6", ""));
     let again = call.offer(End::Near, &plain("192.0.2.5", ""));
-    // What the far end speaks is known by now: no keys beside it.
-    let keyless: String = first.split_inclusive("\r\n").filter(|line| !line.starts_with("a=crypto")).collect();
-    assert_eq!(again, keyless.replace("o=- 22 1", "o=- 22 2"));
+    // What the far end speaks is known by now: no keys beside it, and no checks.
+    assert_eq!(again, without_wishes(&first).replace("o=- 22 1", "o=- 22 2"));
     call.answer(End::Far, &plain("192.0.2.6", ""));
     assert_eq!(call.offer(End::Near, &plain("192.0.2.5", "")), again);
 }
@@ -263,7 +268,7 @@ fn a_browser_calls_a_phone_that_knows_nothing_of_browsers() {
     let mut call = with_fingerprint(Profile::Optional);
     let offered = call.offer(End::Near, &browser("actpass"));
     assert!(offered.contains("m=audio 17000 RTP/AVP 111 0 126\r\n") && offered.contains("a=sendrecv"), "{offered}");
-    for theirs in ["ice", "AB:AB", "rtcp-fb", "rtcp-mux", "mid", "BUNDLE", "candidate"] {
+    for theirs in ["theirs", "AB:AB", "rtcp-fb", "rtcp-mux", "mid", "BUNDLE", "0.0.0.0"] {
         assert!(!offered.contains(theirs), "{theirs}: {offered}");
     }
     let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", ""));
@@ -273,8 +278,8 @@ fn a_browser_calls_a_phone_that_knows_nothing_of_browsers() {
     {
         assert!(answered.contains(ours), "{ours}: {answered}");
     }
-    let dtls = agreed.near[0].as_ref().unwrap().dtls.clone().unwrap();
-    let ice = dtls.ice.unwrap();
+    let Terms { dtls, ice, .. } = agreed.near[0].clone().unwrap();
+    let (dtls, ice) = (dtls.unwrap(), ice.unwrap());
     assert!(ice.username.ends_with(":theirs") && !dtls.is_active && agreed.near[0].as_ref().unwrap().sends);
     assert!(answered.contains(&format!("a=ice-ufrag:{}\r\n", ice.username.trim_end_matches(":theirs"))));
     assert!(answered.contains(&format!("a=ice-pwd:{}\r\n", ice.password)));
@@ -298,6 +303,63 @@ fn a_phone_calls_a_browser() {
     assert_eq!(refused, Err(SdpError::NoAudio), "it left out how it proves itself");
 }
 
+/// What a desk phone that does checks adds to what it describes.
+const CHECKS: &str = "a=ice-ufrag:phon\r\na=ice-pwd:0123456789012345678901\r\na=candidate:1 1 UDP 2130706431 192.0.2.6 4000 typ host\r\n";
+
+#[test]
+fn a_phone_that_does_checks_is_offered_them_and_its_reports_have_a_way_of_their_own() {
+    for (profile, protocol) in
+        [(Profile::Optional, "RTP/AVP"), (Profile::Sdes, "RTP/SAVP"), (Profile::Dtls, "UDP/TLS/RTP/SAVP")]
+    {
+        let mut call = with_fingerprint(profile);
+        let offered = call.offer(End::Near, &plain("192.0.2.5", ""));
+        for ours in [
+            "a=ice-lite",
+            "a=ice-ufrag:",
+            "1 1 UDP 2130706431 198.51.100.2 17000",
+            "1 2 UDP 2130706430 198.51.100.2 17001",
+        ] {
+            assert!(offered.contains(ours), "{ours}: {offered}");
+        }
+        let (answered, agreed) = call.answer(End::Far, &certified("192.0.2.6", protocol, "active", CHECKS));
+        assert!(!answered.contains("ice") && !answered.contains("candidate"), "{answered}");
+        let far = agreed.far[0].clone().unwrap();
+        let username = far.ice.as_ref().unwrap().username.clone();
+        assert!(username.ends_with(":phon") && far.dtls.is_some_and(|dtls| !dtls.is_muxed), "{protocol}");
+        assert_eq!(far.remote, None, "checks find out where it is");
+        // It is offered the same again, without new checks.
+        let again = call.offer(End::Near, &plain("192.0.2.5", "a=sendonly\r\n"));
+        assert!(again.contains(&format!("a=ice-ufrag:{}\r\n", username.trim_end_matches(":phon"))), "{again}");
+    }
+}
+
+#[test]
+fn who_offers_checks_is_answered_whatever_protects_its_sound() {
+    let secure = format!("{CHECKS}a=crypto:{KEY}\r\n");
+    for offer in [
+        plain("192.0.2.5", CHECKS),
+        plain("192.0.2.5", &secure).replace("RTP/AVP", "RTP/SAVP"),
+        certified("192.0.2.5", "UDP/TLS/RTP/SAVPF", "actpass", CHECKS),
+    ] {
+        let mut call = with_fingerprint(Profile::Optional);
+        call.offer(End::Near, &offer);
+        let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", ""));
+        assert!(
+            answered.contains("a=ice-lite") && answered.contains("UDP 2130706430 198.51.100.1 16001"),
+            "{answered}"
+        );
+        assert!(!answered.contains("rtcp-mux"), "it has not offered that: {answered}");
+        assert!(agreed.near[0].as_ref().unwrap().ice.is_some());
+        // One that only answers checks, too, is where it says.
+        let mut call = with_fingerprint(Profile::Optional);
+        call.offer(End::Near, &offer.replacen("m=audio", "a=ice-lite\r\nm=audio", 1));
+        let (answered, agreed) = call.answer(End::Far, &plain("192.0.2.6", ""));
+        assert!(!answered.contains("ice"), "{answered}");
+        let near = agreed.near[0].clone().unwrap();
+        assert_eq!((near.ice, near.remote), (None, Some("192.0.2.5:4000".parse().unwrap())));
+    }
+}
+
 /// What a desk phone with a certificate describes.
 fn certified(host: &str, protocol: &str, setup: &str, lines: &str) -> String {
     let fingerprint = format!("a=fingerprint:sha-256 {}\r\na=setup:{setup}\r\n", ["AB"; 32].join(":"));
@@ -318,7 +380,7 @@ fn a_phone_with_a_certificate_is_answered_with_ours_and_others_know_nothing_of_i
         assert!(answered.contains("a=rtcp-mux") && !answered.contains("ice"), "{answered}");
         let near = agreed.near[0].clone().unwrap();
         let dtls = near.dtls.unwrap();
-        assert_eq!((dtls.is_active, dtls.is_muxed, dtls.ice), (is_active, true, None));
+        assert_eq!((dtls.is_active, dtls.is_muxed, near.ice), (is_active, true, None));
         assert_eq!(near.remote, Some("192.0.2.5:4000".parse().unwrap()));
         assert_eq!(agreed.far[0].as_ref().unwrap().dtls, None);
     }

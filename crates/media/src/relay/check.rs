@@ -24,6 +24,12 @@ pub(super) fn read(datagram: &[u8], username: &str, password: &str) -> Option<Ch
     is_ours.then_some(Check { transaction: message.transaction, nominates })
 }
 
+/// Whether this is what an agent sends that has nothing else to say (RFC 8445 §11). It proves nothing.
+pub(super) fn is_sign_of_life(datagram: &[u8]) -> bool {
+    let message = Message::read(datagram);
+    message.is_some_and(|message| message.class == Class::Indication && message.method == method::BINDING)
+}
+
 /// Answers a check that came from there.
 pub(super) fn answer(check: &Check, source: SocketAddr, password: &str) -> Vec<u8> {
     Writer::new(Class::Success, method::BINDING, check.transaction)
@@ -42,6 +48,12 @@ pub(super) fn request(username: &str, password: &str, nominates: bool) -> Vec<u8
         request = request.put(attribute::USE_CANDIDATE, &[]);
     }
     request.sign(&integrity_key(password.as_bytes())).finish()
+}
+
+/// What the other side sends where it has nothing else to say.
+#[cfg(test)]
+pub(super) fn sign_of_life() -> Vec<u8> {
+    Writer::new(Class::Indication, method::BINDING, [8; 12]).finish()
 }
 
 #[cfg(test)]

@@ -94,19 +94,19 @@ pub(super) struct Dtls {
 }
 
 impl Dtls {
-    /// Begins one.
-    pub(super) fn new(now: Instant, identity: &Identity, terms: &DtlsTerms) -> Dtls {
+    /// Begins one. `is_checked` where checks say that the other side is where its packets come from.
+    pub(super) fn new(now: Instant, identity: &Identity, terms: &DtlsTerms, is_checked: bool) -> Dtls {
         let DtlsTerms { fingerprint: expected, is_active, .. } = *terms;
         let own = DtlsCertificate { certificate: identity.certificate.clone(), private_key: identity.key.clone() };
         // Without checks, which have proved that the other side is where it says, a cookie does: nobody is flooded, nor keeps the phone out,
         // by one packet in its name.
-        let config = Config::builder().use_server_cookie(terms.ice.is_none()).build().unwrap_or_default();
+        let config = Config::builder().use_server_cookie(!is_checked).build().unwrap_or_default();
         let config = Arc::new(config);
         let mut inner = dimpl::Dtls::new_12(Arc::clone(&config), own.clone(), now);
         if is_active {
             inner.set_active(true);
         }
-        let greeted = (!is_active && terms.ice.is_none()).then_some((config, own));
+        let greeted = (!is_active && !is_checked).then_some((config, own));
         let (is_proven, has_failed) = (false, false);
         let mut dtls = Dtls {
             inner,

@@ -266,7 +266,7 @@ impl Relay {
         let is_rtcp = port.is_rtcp || is_rtcp(datagram);
         let side = self.side(port.end);
         let Some(stream) = side.streams.get_mut(port.stream) else { return };
-        if stream.uses_dtls() && (is_stun(datagram) || dtls::Dtls::is_dtls(datagram)) {
+        if stream.is_set_up() && (is_stun(datagram) || dtls::Dtls::is_dtls(datagram)) {
             let sent = stream.take_setup(now, port.is_rtcp, source, datagram);
             self.transmits.extend(sent.into_iter().map(|setup| setup.from(port.end, port.stream)));
             return;

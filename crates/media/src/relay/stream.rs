@@ -38,6 +38,8 @@ pub struct Terms {
     pub protection: Option<Protection>,
     /// Where it makes keys by a handshake instead: what that must know.
     pub dtls: Option<DtlsTerms>,
+    /// Its checks, where it does them; else it is where its description says.
+    pub ice: Option<IceTerms>,
     /// Where it is another node: the flow by which that takes the stream (see [`crate::roq`]). What comes by our own flow is from there.
     pub flow: Option<u64>,
     /// The stream whose transport this one shares (RFC 8843); it has no way there of its own then.
@@ -55,8 +57,6 @@ pub struct DtlsTerms {
     pub is_active: bool,
     /// Whether RTCP comes to the port for RTP; else it has a handshake of its own (RFC 5764 §4.1).
     pub is_muxed: bool,
-    /// Its checks, where it does them; else it is where its description says.
-    pub ice: Option<IceTerms>,
 }
 
 /// Where a packet is to go.
@@ -133,9 +133,6 @@ pub(super) struct Stream {
     rtp: Component,
     /// Used for RTCP only where that has a port of its own; its keys only where it has a handshake of its own.
     rtcp: Component,
-    /// Where its checks have come from, and when the last one did.
-    checked: Option<(SocketAddr, Instant)>,
-    is_nominated: bool,
     pub(super) meter: Meter,
     /// Who has sent in it, the newest last.
     sources: Vec<u32>,
@@ -152,6 +149,9 @@ struct Component {
     dtls: Option<Dtls>,
     /// With whom the handshake is, where no checks say so.
     shakes_with: Option<SocketAddr>,
+    /// Where its checks have come from, and when it was heard from there last.
+    checked: Option<(SocketAddr, Instant)>,
+    is_nominated: bool,
 }
 
 /// A piece of a handshake, or the answer to a check.
@@ -169,7 +169,69 @@ pub(super) enum Taken {
 
 impl Component {
     fn new(now: Instant) -> Component {
-        Component { latch: Latch::new(now), sealer: None, opener: None, dtls: None, shakes_with: None }
+        Component {
+            latch: Latch::new(now),
+            sealer: None,
+            opener: None,
+            dtls: None,
+            shakes_with: None,
+            checked: None,
+            is_nominated: false,
+        }
+    }
+
+    /// Takes a check that knew our password: the last pair that the other side has chosen counts; until it has, the first that works.
+    fn on_check(&mut self, now: Instant, source: SocketAddr, nominates: bool) {
+        let is_same = self.is_checked(source);
+        if nominates || is_same || (!self.is_nominated && self.checked.is_none()) {
+            self.checked = Some((source, now));
+            if !is_same {
+                // It is as good as described.
+                self.latch.describe(now, Some(source), None);
+            }
+        }
+        self.is_nominated |= nominates;
+    }
+
+    fn is_checked(&self, source: SocketAddr) -> bool {
+        self.checked.is_some_and(|(checked, _)| checked == source)
+    }
+
+    /// It still wants what it is sent: agents older than consent (RFC 7675) do not repeat their checks, but go on speaking, or say that they
+    /// are there (RFC 8445 §11).
+    fn on_heard(&mut self, now: Instant, source: SocketAddr) {
+        if let Some((_, at)) = self.checked.as_mut().filter(|(checked, _)| *checked == source) {
+            *at = now;
+        }
+    }
+
+    /// Where an end that does checks is sent to, as long as it consents.
+    fn consenting(&self, now: Instant) -> Option<SocketAddr> {
+        self.checked.filter(|(_, at)| now.saturating_duration_since(*at) < CONSENT).map(|(checked, _)| checked)
+    }
+
+    /// Whether a packet that came in this way is the end's, as far as that shows before it is read.
+    fn admits(
+        &mut self,
+        now: Instant,
+        from: From,
+        (flow, uses_ice): (Option<u64>, bool),
+        ssrc: u32,
+        is_proven: bool,
+    ) -> bool {
+        match (from, flow) {
+            (From::Flow, Some(_)) => true,
+            (From::Address(source), None) => {
+                // What proves nothing itself has to come from where checks did.
+                let is_possible = !uses_ice || is_proven || self.is_checked(source);
+                let is_admitted = is_possible && self.latch.admit(now, source, ssrc, is_proven);
+                if is_admitted {
+                    self.on_heard(now, source);
+                }
+                is_admitted
+            }
+            (From::Flow, None) | (From::Address(_), Some(_)) => false,
+        }
     }
 
     /// Begins a handshake, or ends all that came of one.
@@ -177,12 +239,12 @@ impl Component {
         &mut self,
         now: Instant,
         terms: Option<&DtlsTerms>,
-        remote: Option<SocketAddr>,
+        (remote, uses_ice): (Option<SocketAddr>, bool),
         identity: Option<&Identity>,
     ) {
-        let dtls = terms.zip(identity).map(|(terms, own)| Dtls::new(now, own, terms));
+        let dtls = terms.zip(identity).map(|(terms, own)| Dtls::new(now, own, terms, uses_ice));
         // Who begins has to know where to; who waits hears of it.
-        let shakes_with = remote.filter(|_| terms.is_some_and(|terms| terms.is_active && terms.ice.is_none()));
+        let shakes_with = remote.filter(|_| terms.is_some_and(|terms| terms.is_active && !uses_ice));
         (self.dtls, self.shakes_with, self.sealer, self.opener) = (dtls, shakes_with, None, None);
     }
 
@@ -198,16 +260,7 @@ impl Component {
 impl Stream {
     pub(super) fn new(now: Instant) -> Stream {
         let (rtp, rtcp) = (Component::new(now), Component::new(now));
-        Stream {
-            terms: None,
-            rtp,
-            rtcp,
-            checked: None,
-            is_nominated: false,
-            meter: Meter::default(),
-            sources: Vec::new(),
-            dialer: None,
-        }
+        Stream { terms: None, rtp, rtcp, meter: Meter::default(), sources: Vec::new(), dialer: None }
     }
 
     /// Takes what was agreed. Keys that stay keep their counters, so that no key stream is used twice and nothing is played again.
@@ -230,8 +283,12 @@ impl Stream {
             self.rtp.opener = peers.as_ref().map(Opener::new);
         }
         if let Some(terms) = terms.as_ref().filter(|terms| before != Some(*terms)) {
-            self.rtp.latch.describe(now, terms.remote, signalling);
-            self.rtcp.latch.describe(now, terms.remote_rtcp, signalling);
+            let uses_ice = terms.ice.is_some();
+            for (component, remote) in [(&mut self.rtp, terms.remote), (&mut self.rtcp, terms.remote_rtcp)] {
+                let checked = component.checked.map(|(checked, _)| checked);
+                let (remote, signalling) = if uses_ice { (checked, None) } else { (remote, signalling) };
+                component.latch.describe(now, remote, signalling);
+            }
         }
         self.terms = terms;
     }
@@ -240,17 +297,21 @@ impl Stream {
     fn agree_dtls(&mut self, now: Instant, terms: Option<&Terms>, identity: Option<&Identity>) {
         let dtls = terms.and_then(|terms| terms.dtls.as_ref());
         let before = self.dtls_terms();
-        let username = |dtls: &DtlsTerms| dtls.ice.as_ref().map(|ice| ice.username.clone());
-        let is_checked_anew = dtls.and_then(username) != before.and_then(username);
+        let ice = terms.and_then(|terms| terms.ice.as_ref());
+        let username = |ice: &IceTerms| ice.username.clone();
+        let is_checked_anew = ice.map(username) != self.ice().map(username);
         let proof = |dtls: &DtlsTerms| (dtls.fingerprint, dtls.is_muxed);
         let is_proved_anew = dtls.map(proof) != before.map(proof);
         if is_checked_anew {
-            (self.checked, self.is_nominated) = (None, false);
+            for component in [&mut self.rtp, &mut self.rtcp] {
+                (component.checked, component.is_nominated) = (None, false);
+            }
         }
         if is_proved_anew {
             let second = dtls.filter(|dtls| !dtls.is_muxed);
-            self.rtp.begin(now, dtls, terms.and_then(|terms| terms.remote), identity);
-            self.rtcp.begin(now, second, terms.and_then(|terms| terms.remote_rtcp), identity);
+            let uses_ice = ice.is_some();
+            self.rtp.begin(now, dtls, (terms.and_then(|terms| terms.remote), uses_ice), identity);
+            self.rtcp.begin(now, second, (terms.and_then(|terms| terms.remote_rtcp), uses_ice), identity);
         }
     }
 
@@ -258,9 +319,13 @@ impl Stream {
         self.terms.as_ref().and_then(|terms| terms.dtls.as_ref())
     }
 
-    /// Whether its keys come of a handshake.
-    pub(super) fn uses_dtls(&self) -> bool {
-        self.dtls_terms().is_some()
+    fn ice(&self) -> Option<&IceTerms> {
+        self.terms.as_ref().and_then(|terms| terms.ice.as_ref())
+    }
+
+    /// Whether checks or pieces of a handshake are expected from it.
+    pub(super) fn is_set_up(&self) -> bool {
+        self.dtls_terms().is_some() || self.uses_ice()
     }
 
     /// Whether all that this end sends and gets goes over one port.
@@ -269,7 +334,7 @@ impl Stream {
     }
 
     fn uses_ice(&self) -> bool {
-        self.dtls_terms().is_some_and(|dtls| dtls.ice.is_some())
+        self.ice().is_some()
     }
 
     /// Takes a check or a piece of a handshake; gives what is to be sent for it.
@@ -280,19 +345,18 @@ impl Stream {
         source: SocketAddr,
         datagram: &[u8],
     ) -> Vec<Setup> {
-        let ice = self.dtls_terms().and_then(|dtls| dtls.ice.as_ref());
         let mut sent = Vec::new();
         if is_stun(datagram) {
-            let Some(ice) = ice else { return Vec::new() };
-            let Some(found) = check::read(datagram, &ice.username, &ice.password) else { return Vec::new() };
+            let Some(ice) = self.ice() else { return Vec::new() };
+            let Some(found) = check::read(datagram, &ice.username, &ice.password) else {
+                if check::is_sign_of_life(datagram) {
+                    self.component(is_rtcp).on_heard(now, source);
+                }
+                return Vec::new();
+            };
             let answer = check::answer(&found, source, &ice.password);
             sent.push(Setup { is_rtcp, destination: source, datagram: answer });
-            let is_same = self.checked.is_some_and(|(checked, _)| checked == source);
-            // The last that it has chosen; until it has, the first that works.
-            if found.nominates || is_same || (!self.is_nominated && self.checked.is_none()) {
-                self.checked = Some((source, now));
-            }
-            self.is_nominated |= found.nominates;
+            self.component(is_rtcp).on_check(now, source, found.nominates);
         } else if self.is_peer(is_rtcp, source)
             && let Some(dtls) = &mut self.component(is_rtcp).dtls
         {
@@ -307,7 +371,7 @@ impl Stream {
     /// Of several that share the address of a phone behind NAT it is the first.
     fn is_peer(&mut self, is_rtcp: bool, source: SocketAddr) -> bool {
         if self.uses_ice() {
-            return self.checked.is_some_and(|(checked, _)| checked == source);
+            return self.component(is_rtcp).is_checked(source);
         }
         let component = self.component(is_rtcp);
         match component.shakes_with {
@@ -350,7 +414,7 @@ impl Stream {
     /// Where the other side of a handshake is, as soon as that is known.
     fn handshake_at(&self, is_rtcp: bool) -> Option<SocketAddr> {
         let component = if is_rtcp { &self.rtcp } else { &self.rtp };
-        if self.uses_ice() { self.checked.map(|(checked, _)| checked) } else { component.shakes_with }
+        if self.uses_ice() { component.checked.map(|(checked, _)| checked) } else { component.shakes_with }
     }
 
     fn continue_handshakes(&mut self) -> Vec<Setup> {
@@ -361,11 +425,6 @@ impl Stream {
             sent.extend(datagrams.map(|datagram| Setup { is_rtcp, destination, datagram }));
         }
         sent
-    }
-
-    /// Where an end that speaks WebRTC is sent to, as long as it consents.
-    fn consenting(&self, now: Instant) -> Option<SocketAddr> {
-        self.checked.filter(|(_, at)| now.saturating_duration_since(*at) < CONSENT).map(|(checked, _)| checked)
     }
 
     /// Whether this end is to be heard.
@@ -380,15 +439,6 @@ impl Stream {
             Some(terms) if terms.protection.is_some() => Protected::Sdes,
             Some(terms) if terms.flow.is_some() => Protected::Link,
             Some(_) | None => Protected::No,
-        }
-    }
-
-    /// Whether a packet that came in this way is this end's, as far as that shows before it is read.
-    fn admits(latch: &mut Latch, now: Instant, from: From, flow: Option<u64>, ssrc: u32, is_proven: bool) -> bool {
-        match (from, flow) {
-            (From::Flow, Some(_)) => true,
-            (From::Address(source), None) => latch.admit(now, source, ssrc, is_proven),
-            (From::Flow, None) | (From::Address(_), Some(_)) => false,
         }
     }
 
@@ -423,8 +473,11 @@ impl Stream {
         let opened = if is_rtcp { opener.open_rtcp(datagram) } else { opener.open_rtp(datagram) };
         let opened = count_forged(&mut self.meter, opened)?;
         let ssrc = if is_rtcp { rtcp_source(&opened)? } else { Packet::parse(&opened).ok()?.ssrc };
-        let latch = if is_rtcp { &mut self.rtcp.latch } else { &mut self.rtp.latch };
-        Self::admits(latch, now, from, None, ssrc, true).then_some(opened)
+        if let From::Address(source) = from {
+            // Both go over the one transport.
+            self.rtp.on_heard(now, source);
+        }
+        self.component(is_rtcp).admits(now, from, (None, true), ssrc, true).then_some(opened)
     }
 
     /// Takes a packet of its own that came by another one's transport.
@@ -459,6 +512,7 @@ impl Stream {
     /// Takes an RTP packet from the network, if it is this end's.
     pub(super) fn take_rtp(&mut self, now: Instant, from: From, datagram: &[u8]) -> Option<Taken> {
         let terms = self.terms.as_ref()?;
+        let way = (terms.flow, terms.ice.is_some());
         if !terms.sends || (terms.dtls.is_some() && self.rtp.opener.is_none()) {
             return None;
         }
@@ -468,7 +522,7 @@ impl Stream {
         };
         let packet = Packet::parse(opened.as_deref().unwrap_or(datagram)).ok()?;
         let format = *terms.formats.iter().find(|format| format.payload_type == packet.payload_type)?;
-        if !Self::admits(&mut self.rtp.latch, now, from, terms.flow, packet.ssrc, opened.is_some()) {
+        if !self.rtp.admits(now, from, way, packet.ssrc, opened.is_some()) {
             return None;
         }
         let ssrc = packet.ssrc;
@@ -486,7 +540,8 @@ impl Stream {
     pub(super) fn take_rtcp(&mut self, now: Instant, from: From, datagram: &[u8]) -> Option<Taken> {
         let shares_keys = self.shares_keys();
         let terms = self.terms.as_ref()?;
-        let (is_by_handshake, flow) = (terms.dtls.is_some(), terms.flow);
+        let (is_by_handshake, way) = (terms.dtls.is_some(), (terms.flow, terms.ice.is_some()));
+        let is_muxed = self.is_muxed();
         let opener = if shares_keys { &mut self.rtp.opener } else { &mut self.rtcp.opener };
         if is_by_handshake && opener.is_none() {
             return None;
@@ -498,8 +553,14 @@ impl Stream {
         let packet = opened.as_deref().unwrap_or(datagram);
         let ssrc = rtcp_source(packet)?;
         let reports = reports(packet)?;
-        if !Self::admits(&mut self.rtcp.latch, now, from, flow, ssrc, opened.is_some()) {
+        let is_proven = opened.is_some();
+        if !self.rtcp.admits(now, from, way, ssrc, is_proven) {
             return None;
+        }
+        if let From::Address(source) = from
+            && is_muxed
+        {
+            self.rtp.on_heard(now, source);
         }
         let packet = opened.unwrap_or_else(|| datagram.to_vec());
         self.hear(now, &reports);
@@ -510,7 +571,9 @@ impl Stream {
     pub(super) fn events(&self) -> Option<(u8, u32)> {
         self.terms
             .as_ref()
-            .filter(|terms| terms.remote.is_some() || terms.dtls.is_some() || terms.flow.is_some())?
+            .filter(|terms| {
+                terms.remote.is_some() || terms.dtls.is_some() || terms.ice.is_some() || terms.flow.is_some()
+            })?
             .events
     }
 
@@ -546,7 +609,7 @@ impl Stream {
         let is_rtcp = matches!(taken, Taken::Rtcp(_));
         let destination = match flow {
             Some(flow) => Towards::Flow(flow),
-            None if uses_ice => Towards::Address(self.consenting(now)?),
+            None if uses_ice => Towards::Address(self.component(is_rtcp && !is_muxed).consenting(now)?),
             None => Towards::Address(self.component(is_rtcp && !is_muxed).latch.destination(now)?),
         };
         let sealer = &mut self.component(is_rtcp && !shares_keys).sealer;

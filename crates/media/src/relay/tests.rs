@@ -27,6 +27,7 @@ fn terms(address: &str, protection: Option<Protection>) -> Terms {
         formats: vec![Format::new(0, 8000)],
         protection,
         dtls: None,
+        ice: None,
         flow: None,
         events: None,
         carrier: None,
@@ -232,7 +233,7 @@ const BROWSER: &str = "192.0.2.9:50000";
 
 /// Terms of a handshake with whoever has this certificate.
 fn handshake(certificate: &Identity, is_active: bool) -> DtlsTerms {
-    DtlsTerms { fingerprint: certificate.fingerprint(), is_active, is_muxed: false, ice: None }
+    DtlsTerms { fingerprint: certificate.fingerprint(), is_active, is_muxed: false }
 }
 
 /// A call between a browser, whose certificate is this one, and bob's phone.
@@ -240,8 +241,11 @@ fn with_browser(certificate: &Identity, own: Identity) -> Call {
     let now = Instant::now();
     let mut call = Call { relay: Relay::identified(now, Some(Arc::new(own))), now };
     let ice = IceTerms { username: USER.to_owned(), password: PASSWORD.to_owned() };
-    let dtls = DtlsTerms { ice: Some(ice), is_muxed: true, ..handshake(certificate, false) };
-    call.agree(End::Near, Terms { remote: None, remote_rtcp: None, dtls: Some(dtls), ..terms(ALICE, None) });
+    let dtls = DtlsTerms { is_muxed: true, ..handshake(certificate, false) };
+    call.agree(
+        End::Near,
+        Terms { remote: None, remote_rtcp: None, dtls: Some(dtls), ice: Some(ice), ..terms(ALICE, None) },
+    );
     call.agree(End::Far, terms(BOB, None));
     call
 }
@@ -260,7 +264,7 @@ fn browse(call: &mut Call, from: &str, datagram: &[u8]) -> Vec<Vec<u8>> {
 #[test]
 fn a_browser_proves_itself_and_talks_to_a_phone_over_one_port() {
     let (own, certificate) = (identity(), identity());
-    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true));
+    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true), false);
     let mut call = with_browser(&certificate, own);
     let mut hello = browser.take_outgoing();
     assert!(!hello.is_empty());
@@ -297,6 +301,55 @@ fn a_browser_proves_itself_and_talks_to_a_phone_over_one_port() {
     assert!(call.pass(FAR, BOB, &packet(5, 8)).is_some());
 }
 
+#[test]
+fn a_desk_phone_that_does_checks_is_where_they_come_from_for_sound_and_for_reports() {
+    let ice = IceTerms { username: USER.to_owned(), password: PASSWORD.to_owned() };
+    let near = Terms { remote: None, remote_rtcp: None, ice: Some(ice), ..terms(ALICE, None) };
+    let mut call = Call::new(near, terms(BOB, None));
+    let rtcp = Port { is_rtcp: true, ..NEAR };
+    let (sound, reports) = ("198.51.100.5:6000", "198.51.100.5:6003");
+    assert_eq!(call.pass(NEAR, sound, &packet(1, 7)), None, "no check came from there");
+    assert_eq!(call.pass(FAR, BOB, &packet(1, 8)), None, "nobody is there");
+    assert_eq!(call.pass(NEAR, MALLORY, &check::request(USER, "guessed", true)), None);
+    let answered = call.pass(NEAR, sound, &check::request(USER, PASSWORD, true)).unwrap();
+    assert_eq!((answered.0, answered.1.as_str()), (NEAR, sound));
+    assert!(call.pass(rtcp, reports, &check::request(USER, PASSWORD, true)).is_some());
+    assert_eq!(call.pass(NEAR, sound, &packet(1, 7)), Some((FAR, BOB.to_owned(), packet(1, 7))));
+    assert_eq!(call.pass(FAR, BOB, &packet(1, 8)), Some((NEAR, sound.to_owned(), packet(1, 8))));
+    let back = call.pass(Port { is_rtcp: true, ..FAR }, "192.0.2.6:5001", &report(8));
+    assert_eq!(back, Some((rtcp, reports.to_owned(), report(8))));
+    // Neither a stranger is heard nor another port of its host, however long it is silent, nor another source at its place.
+    call.now += Duration::from_secs(3);
+    for number in 0..20 {
+        for stranger in [MALLORY, "198.51.100.5:6001", ALICE] {
+            assert_eq!(call.pass(NEAR, stranger, &packet(number, 7)), None, "{stranger}");
+        }
+    }
+    assert!(call.pass(NEAR, sound, &packet(2, 7)).is_some());
+    assert_eq!(call.pass(NEAR, sound, &packet(3, 66)), None);
+    // As long as it speaks, or says that it is there, it is spoken to.
+    for second in 0..60 {
+        call.now += Duration::from_secs(1);
+        assert!(call.pass(NEAR, sound, &packet(10 + second, 7)).is_some());
+        assert!(call.pass(FAR, BOB, &packet(10 + second, 8)).is_some());
+    }
+    for second in 0..6 {
+        call.now += Duration::from_secs(15);
+        assert_eq!(call.pass(NEAR, sound, &check::sign_of_life()), None);
+        assert_eq!(call.pass(NEAR, MALLORY, &check::sign_of_life()), None);
+        assert!(call.pass(FAR, BOB, &packet(100 + second, 8)).is_some());
+    }
+    call.now += Duration::from_secs(31);
+    assert_eq!(call.pass(NEAR, MALLORY, &check::sign_of_life()), None);
+    assert_eq!(call.pass(FAR, BOB, &packet(200, 8)), None, "it has gone");
+    // What it chooses later counts from then on.
+    let moved = "203.0.113.5:7000";
+    assert!(call.pass(NEAR, moved, &check::request(USER, PASSWORD, true)).is_some());
+    assert!(call.pass(NEAR, moved, &packet(300, 7)).is_some());
+    assert_eq!(call.pass(NEAR, sound, &packet(301, 7)), None);
+    assert_eq!(call.pass(FAR, BOB, &packet(300, 8)).map(|out| out.1), Some(moved.to_owned()));
+}
+
 /// The browser proves itself; returns what it seals with, and opens with.
 fn prove(call: &mut Call, browser: &mut dtls::Dtls) -> (Sealer, Opener) {
     assert_eq!(browse(call, BROWSER, &check::request(USER, PASSWORD, true)).len(), 1);
@@ -314,15 +367,15 @@ fn prove(call: &mut Call, browser: &mut dtls::Dtls) -> (Sealer, Opener) {
 #[test]
 fn sound_and_pictures_over_one_transport_are_told_apart_both_ways() {
     let (own, certificate) = (identity(), identity());
-    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true));
+    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true), false);
     let now = Instant::now();
     let mut call = Call { relay: Relay::identified(now, Some(Arc::new(own))), now };
     let ice = IceTerms { username: USER.to_owned(), password: PASSWORD.to_owned() };
-    let dtls = DtlsTerms { ice: Some(ice), is_muxed: true, ..handshake(&certificate, false) };
+    let dtls = DtlsTerms { is_muxed: true, ..handshake(&certificate, false) };
     let web = || Terms { remote: None, remote_rtcp: None, ..terms(ALICE, None) };
     let video = vec![Format::new(96, 90_000)];
     let near = vec![
-        Some(Terms { dtls: Some(dtls), ..web() }),
+        Some(Terms { dtls: Some(dtls), ice: Some(ice), ..web() }),
         Some(Terms { carrier: Some(0), formats: video.clone(), ..web() }),
     ];
     let bobs_video = "192.0.2.6:5010";
@@ -368,7 +421,7 @@ fn sound_and_pictures_over_one_transport_are_told_apart_both_ways() {
 #[test]
 fn another_certificate_than_the_description_names_is_not_talked_to() {
     let (own, certificate, other) = (identity(), identity(), identity());
-    let mut browser = dtls::Dtls::new(Instant::now(), &other, &handshake(&own, true));
+    let mut browser = dtls::Dtls::new(Instant::now(), &other, &handshake(&own, true), false);
     let mut call = with_browser(&certificate, own);
     browse(&mut call, BROWSER, &check::request(USER, PASSWORD, true));
     for _ in 0..10 {
@@ -384,7 +437,7 @@ fn another_certificate_than_the_description_names_is_not_talked_to() {
 #[test]
 fn what_a_handshake_lost_is_sent_again() {
     let (own, certificate) = (identity(), identity());
-    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true));
+    let mut browser = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true), false);
     let mut call = with_browser(&certificate, own);
     browse(&mut call, BROWSER, &check::request(USER, PASSWORD, true));
     let hello = browser.take_outgoing();
@@ -425,7 +478,7 @@ fn shake(call: &mut Call, port: Port, from: &str, phone: &mut dtls::Dtls, first:
 #[test]
 fn a_phone_proves_itself_where_it_is_described_and_its_reports_have_a_handshake_of_their_own() {
     let (own, certificate) = (identity(), identity());
-    let phone = |own: &Identity| dtls::Dtls::new(Instant::now(), &certificate, &handshake(own, true));
+    let phone = |own: &Identity| dtls::Dtls::new(Instant::now(), &certificate, &handshake(own, true), false);
     let (mut rtp, mut rtcp) = (phone(&own), phone(&own));
     let mut call = with_handshakes(&certificate, own, false, false);
     let near_rtcp = Port { is_rtcp: true, ..NEAR };
@@ -452,7 +505,7 @@ fn a_phone_proves_itself_where_it_is_described_and_its_reports_have_a_handshake_
 #[test]
 fn where_the_phone_waits_the_handshake_is_begun_at_its_described_address() {
     let (own, certificate) = (identity(), identity());
-    let mut phone = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, false));
+    let mut phone = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, false), false);
     let mut call = with_handshakes(&certificate, own, true, true);
     call.relay.handle_timeout(call.now);
     let hello = call.relay.poll_transmit().unwrap();
@@ -468,8 +521,8 @@ fn where_the_phone_waits_the_handshake_is_begun_at_its_described_address() {
 #[test]
 fn greetings_of_strangers_are_not_answered_and_hinder_nobody() {
     let (own, certificate, other) = (identity(), identity(), identity());
-    let mut stranger = dtls::Dtls::new(Instant::now(), &other, &handshake(&own, true));
-    let mut phone = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true));
+    let mut stranger = dtls::Dtls::new(Instant::now(), &other, &handshake(&own, true), false);
+    let mut phone = dtls::Dtls::new(Instant::now(), &certificate, &handshake(&own, true), false);
     let mut call = with_handshakes(&certificate, own, false, true);
     let hello = stranger.take_outgoing();
     for from in [MALLORY, "192.0.2.5:4444", BOB] {
@@ -487,7 +540,7 @@ fn greetings_of_strangers_are_not_answered_and_hinder_nobody() {
 #[test]
 fn a_phone_with_another_certificate_than_described_is_neither_heard_nor_spoken_to() {
     let (own, certificate, other) = (identity(), identity(), identity());
-    let mut phone = dtls::Dtls::new(Instant::now(), &other, &handshake(&own, true));
+    let mut phone = dtls::Dtls::new(Instant::now(), &other, &handshake(&own, true), false);
     let mut call = with_handshakes(&certificate, own, false, true);
     shake(&mut call, NEAR, ALICE, &mut phone, Vec::new());
     assert_eq!(call.pass(FAR, BOB, &packet(3, 8)), None);
