@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, StreamOwned,
+};
 
 use crate::{DOMAIN, SOON};
 
@@ -34,8 +37,31 @@ impl Wire {
         if !tls {
             return Ok(Wire::Tcp(stream));
         }
-        let name = ServerName::try_from(DOMAIN).expect("a domain");
-        let connection = ClientConnection::new(Arc::new(trusting()), name).map_err(std::io::Error::other)?;
+        Wire::shake(stream, trusting(), DOMAIN)
+    }
+
+    /// Connects as a browser does that believes certificates of this authority (PEM) alone, and wants this name or address proven.
+    ///
+    /// # Errors
+    /// Those of the socket or the handshake; it is not proven.
+    pub fn open_believing(server: SocketAddr, authority: &str, name: &str) -> Result<Wire> {
+        let stream = TcpStream::connect(server)?;
+        stream.set_read_timeout(Some(SOON))?;
+        let mut roots = RootCertStore::empty();
+        for der in CertificateDer::pem_slice_iter(authority.as_bytes()) {
+            roots.add(der.map_err(std::io::Error::other)?).map_err(std::io::Error::other)?;
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(std::io::Error::other)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Wire::shake(stream, config, name)
+    }
+
+    fn shake(stream: TcpStream, config: ClientConfig, name: &str) -> Result<Wire> {
+        let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
+        let connection = ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
         let mut stream = StreamOwned::new(connection, stream);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;

@@ -5,6 +5,7 @@
 use meshtone_tests::http::{Answer, Site};
 use meshtone_tests::page::{Page, code, json, log_in_at, post, send};
 use meshtone_tests::web_socket::WebSocket;
+use meshtone_tests::wire::Wire;
 use meshtone_tests::{MeshNode, SOON, ScriptedPhone, Transport, eventually, eventually_some};
 use serde_json::{Value, json as value};
 
@@ -69,6 +70,83 @@ fn a_session_outlives_a_restart_and_ends_with_the_password_and_the_account() {
     node.must(&["user", "remove", "bob"]);
     assert_eq!(code(&of_bob.ask("GET", "/session", None)), refused(401, "no_session"));
     assert_eq!(browser(&node, &of_bob, "bob").try_register(600).status(), 401);
+}
+
+#[test]
+fn a_browser_that_trusts_the_overlays_authority_opens_the_page_of_every_node_without_a_warning() {
+    let first = MeshNode::first("first");
+    let second = MeshNode::joining("second", &first.invite());
+    let authority = plain(&first).get("/authority.crt");
+    assert_eq!((authority.status, authority.field("content-type")), (200, Some("application/x-x509-ca-cert")));
+    let file = authority.text();
+    assert_eq!(plain(&second).get("/authority.crt").text(), file, "one authority for all");
+    for node in [&first, &second] {
+        // The certificate of the authority is asked for once there is a way to it.
+        eventually(SOON, "the authority's certificate for the page", || {
+            json(&send(plain(node), "GET", "/authority", None, &[]))["page"]["from"] == "authority"
+        });
+        for name in ["mesh.test", "127.0.0.1"] {
+            Wire::open_believing(node.wss(), &file, name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        assert!(Wire::open_believing(node.wss(), &file, "other.test").is_err());
+        let told = json(&send(plain(node), "GET", "/authority", None, &[]));
+        let printed = node.must(&["page"]);
+        for fingerprint in [&told["sha256"], &told["page"]["sha256"]] {
+            assert!(printed.contains(fingerprint.as_str().unwrap()), "{fingerprint}: {printed}");
+        }
+        assert_eq!(node.status()["trust"], told);
+    }
+    let stranger = MeshNode::first("stranger");
+    assert!(Wire::open_believing(stranger.wss(), &file, "mesh.test").is_err(), "another overlay's authority");
+    // It is kept.
+    let shown = json(&send(plain(&second), "GET", "/authority", None, &[]))["page"]["sha256"].clone();
+    let mut second = second;
+    second.terminate();
+    second.run(&[]);
+    assert_eq!(json(&send(plain(&second), "GET", "/authority", None, &[]))["page"]["sha256"], shown);
+}
+
+#[test]
+fn what_is_set_on_the_page_counts_at_once_or_after_a_restart_unless_somebody_else_has_a_say() {
+    let mut node = MeshNode::first("node");
+    let page = Page::administer(&node);
+    let find = |settings: Value, name: &str| {
+        settings.as_array().unwrap().iter().find(|setting| setting["name"] == name).unwrap().clone()
+    };
+    let may_enrol = |node: &MeshNode| json(&send(plain(node), "GET", "/page", None, &[]))["enrol"].clone();
+    assert_eq!(may_enrol(&node), true);
+    let changed = page.ask("PATCH", "/admin/settings", Some(&value!({ "enroll": "nobody", "media.anchor": "always" })));
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    assert_eq!(may_enrol(&node), false, "at once");
+    let anchor = find(json(&changed), "media.anchor");
+    assert_eq!(
+        (&anchor["value"], &anchor["pending"], &anchor["restart"]),
+        (&value!("auto"), &value!("always"), &value!(true))
+    );
+    assert_eq!(find(json(&changed), "domain")["changeable"], false);
+
+    let wrong = page.ask("PATCH", "/admin/settings", Some(&value!({ "role": "super", "relay_limit": 0 })));
+    assert_eq!((code(&wrong), &json(&wrong)["field"]), (refused(400, "bad_setting"), &value!("relay_limit")));
+    assert_eq!(find(page.get("/admin/settings"), "role")["from"], "default", "all of it or nothing");
+    // The tests name the log's filter in the environment.
+    let overruled = page.ask("PATCH", "/admin/settings", Some(&value!({ "log": "debug" })));
+    assert_eq!((code(&overruled), &json(&overruled)["field"]), (refused(409, "overruled"), &value!("log")));
+    let no_token = page.ask_with("PATCH", "/admin/settings", Some(&value!({ "enroll": "anybody" })), &[]);
+    assert_eq!(no_token.status, 403);
+
+    node.terminate();
+    node.run(&["--role", "super"]);
+    let page = Page::administer(&node);
+    assert_eq!(may_enrol(&node), false, "it lasts");
+    let settings = page.get("/admin/settings");
+    assert_eq!(find(settings.clone(), "media.anchor")["value"], "always");
+    assert_eq!(find(settings.clone(), "role")["from"], "flag");
+    assert_eq!(page.ask("PATCH", "/admin/settings", Some(&value!({ "role": "auto" }))).status, 409);
+    assert_eq!(page.ask("PATCH", "/admin/settings", Some(&value!({ "enroll": null }))).status, 200);
+    assert_eq!(may_enrol(&node), true);
+    node.terminate();
+    node.run_configured("enroll = \"nobody\"\n");
+    assert_eq!(find(Page::administer(&node).get("/admin/settings"), "enroll")["from"], "file");
 }
 
 #[test]

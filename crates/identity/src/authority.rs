@@ -4,18 +4,21 @@
 //! (by a ticket); here is only how one is written.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyUsagePurpose, SanType,
-    SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyUsagePurpose, SanType, SerialNumber,
 };
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::certificate::{AUTHORITY, DOMAIN_URI, HOME, LINK_URI, NODE, NODE_URI, RIGHTS_URI, SALT_URI, USER, USER_URI};
+use crate::certificate::{
+    AUTHORITY, DOMAIN_URI, HOME, LINK_URI, NODE, NODE_URI, PAGE, RIGHTS_URI, SALT_URI, USER, USER_URI,
+};
 use crate::id::{SALT_LENGTH, sha256};
 use crate::x509::{X509Signer, X509Subject};
 use crate::{
@@ -180,6 +183,40 @@ impl Authority {
         UserCertificate::verify(&*self.verifier, &der, &self.certificate, now)
     }
 
+    /// Issues what the pages of a node show browsers that trust this authority: a TLS server's certificate for its domain, for names below
+    /// that, and for `addresses`. It opens nothing in the overlay, where certificates have no such names.
+    ///
+    /// # Errors
+    /// [`Error::Domain`] for a name that is not the domain's; [`Error::Encode`]; [`Error::Expired`] when the authority itself is.
+    pub fn issue_page(
+        &self,
+        home: &HomeCertificate,
+        key: &PublicKey,
+        hosts: &[String],
+        addresses: &[IpAddr],
+        now: u64,
+    ) -> Result<Vec<u8>, Error> {
+        self.certificate.check_time(now)?;
+        let mut names = vec![home.domain().to_owned()];
+        for host in hosts {
+            let host = domain::normalise(host)?;
+            let is_below = host.strip_suffix(home.domain()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+            if !is_below {
+                return Err(Error::Domain { domain: host, why: "it is not the node's" });
+            }
+            names.push(host);
+        }
+        names.sort();
+        names.dedup();
+        let text = |name: &String| Ia5String::try_from(name.as_str()).map_err(|error| encode(PAGE, &error));
+        let mut params = self.params(PAGE, key, (home.domain(), &names.join(" ")), now, home.not_after())?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.subject_alt_names =
+            names.iter().map(|name| text(name).map(SanType::DnsName)).collect::<Result<_, _>>()?;
+        params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
+        self.sign_params(PAGE, key, params)
+    }
+
     /// Signs what is no certificate.
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Signature, Error> {
         self.signer.sign(message)
@@ -194,19 +231,36 @@ impl Authority {
         now: u64,
         lifetime: Duration,
     ) -> Result<Vec<u8>, Error> {
-        let mut params = CertificateParams::default();
-        let end = now.saturating_add(lifetime.as_secs()).min(self.certificate.not_after());
-        set_validity(what, &mut params, now, end)?;
-        params.distinguished_name = named(name);
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.use_authority_key_identifier_extension = true;
-        params.serial_number = Some(serial(key, &uris.join(" "), now));
+        let end = now.saturating_add(lifetime.as_secs());
+        let mut params = self.params(what, key, (name, &uris.join(" ")), now, end)?;
         params.subject_alt_names = uris
             .iter()
             .map(|uri| Ia5String::try_from(uri.as_str()).map(SanType::URI))
             .collect::<Result<_, _>>()
             .map_err(|error| encode(what, &error))?;
+        self.sign_params(what, key, params)
+    }
+
+    /// What all that it issues have in common.
+    fn params(
+        &self,
+        what: &'static str,
+        key: &PublicKey,
+        (name, names): (&str, &str),
+        now: u64,
+        end: u64,
+    ) -> Result<CertificateParams, Error> {
+        let mut params = CertificateParams::default();
+        set_validity(what, &mut params, now, end.min(self.certificate.not_after()))?;
+        params.distinguished_name = named(name);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        params.serial_number = Some(serial(key, names, now));
+        Ok(params)
+    }
+
+    fn sign_params(&self, what: &'static str, key: &PublicKey, params: CertificateParams) -> Result<Vec<u8>, Error> {
         let issuer_params = authority_params();
         let issuer = Issuer::from_params(&issuer_params, X509Signer(&*self.signer));
         let certificate = params.signed_by(&X509Subject(key), &issuer).map_err(|error| encode(what, &error))?;

@@ -6,6 +6,7 @@
 //! | node | `meshtone-link:<hex link key>`, `meshtone-salt:<hex salt>`; where it may not do all, `meshtone-may:<what>` ([`Rights`]) |
 //! | home | `sip:<domain>` (RFC 5922 §4), `meshtone-node:<base36 node id>` |
 //! | user ([`member`](crate::member)) | `sip:<address>` |
+//! | page | host names and addresses: for browsers alone, and none of the overlay's |
 //!
 //! A chain is one step long: everything is issued by the authority itself. A later user certificate takes the place of an
 //! earlier one; of nodes there is no revocation yet, their certificates expire.
@@ -20,6 +21,7 @@ pub(crate) const AUTHORITY: &str = "authority certificate";
 pub(crate) const NODE: &str = "node certificate";
 pub(crate) const HOME: &str = "home certificate";
 pub(crate) const USER: &str = "user certificate";
+pub(crate) const PAGE: &str = "page certificate";
 
 pub(crate) const LINK_URI: &str = "meshtone-link:";
 pub(crate) const SALT_URI: &str = "meshtone-salt:";

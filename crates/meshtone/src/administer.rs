@@ -7,7 +7,7 @@ use meshtone_node::Algorithm;
 use meshtone_node::account::{Accounts, Changes, Credentials, system_random};
 use meshtone_node::control::{
     AuthorityStatus, CertificateList, Contradiction, Heard, Invite, MediaUse, NewInvite, NewUser, PageKey, Sound,
-    Status, TrunkStatus, TurnStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
+    Status, TrunkStatus, Trust, TurnStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
 };
 use meshtone_node::enrol;
 use meshtone_node::store::Store;
@@ -152,11 +152,29 @@ pub(crate) fn page(data: &Path, json: bool) -> Result<(), Failure> {
         return output::print_json(&key);
     }
     let valid = lasting(key.valid_s);
-    output::print(&format!(
-        "Open this in a browser on the node's machine; it works once, within {valid}:\n\n  {}",
-        key.url
-    ));
+    let mut text =
+        format!("Open this in a browser on the node's machine; it works once, within {valid}:\n\n  {}", key.url);
+    if let Some(trust) = &key.trust {
+        text.push_str(&format!("\n\n{}", trust_text(trust)));
+    }
+    output::print(&text);
     Ok(())
+}
+
+/// Who vouches for the page, and what to compare before a browser is told to trust that.
+fn trust_text(trust: &Trust) -> String {
+    let mut lines = Vec::new();
+    if let Some(page) = &trust.page {
+        lines.push(format!("page      {}", printable(&page.explanation)));
+        lines.push(format!("          its fingerprint (SHA-256) {}", page.certificate.sha256));
+    }
+    lines.push(format!(
+        "authority {} of this overlay; the page has its certificate at {}",
+        printable(&trust.name),
+        trust.file
+    ));
+    lines.push(format!("          its fingerprint (SHA-256) {}", trust.sha256));
+    lines.join("\n")
 }
 
 pub(crate) fn running(data: &Path, why: &str) -> Result<Client, Failure> {
@@ -332,6 +350,7 @@ fn status_text(status: &Status) -> String {
     sections.extend(media_text(&status.media));
     sections.extend(clock_text(status.clock_behind_ms));
     sections.extend(status.authority.as_ref().map(authority_text));
+    sections.extend(status.trust.as_ref().map(trust_text));
     sections.extend(status.contradictions.iter().map(contradiction_text));
     let links: Vec<[String; 4]> = status
         .links
@@ -574,6 +593,24 @@ mod tests {
         assert_eq!(told, ["0 s", "59 s", "1 h", "1 h 1 min", "1 d 1 h"]);
     }
 
+    fn trust() -> Trust {
+        #[allow(clippy::unwrap_used)]
+        serde_json::from_value(serde_json::json!({
+            "name": "Meshtone authority", "overlay": "0verlay", "sha256": "AB:CD", "starts": 1, "expires": 2, "file": "/authority.crt",
+            "page": { "from": "authority", "explanation": "The overlay's authority vouches.", "name": "x", "issuer": "y", "sha256": "12:34",
+                      "starts": 1, "expires": 2 },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn whoever_is_to_trust_the_authority_is_told_where_it_is_and_what_to_compare() {
+        let text = trust_text(&trust());
+        for word in ["The overlay's authority vouches.", "12:34", "/authority.crt", "AB:CD"] {
+            assert!(text.contains(word), "{text}");
+        }
+    }
+
     #[test]
     fn the_status_names_what_there_is_and_what_there_is_not() {
         let status = Status {
@@ -584,6 +621,7 @@ mod tests {
             uptime_s: 61,
             links: vec![],
             turn: None,
+            trust: Some(trust()),
             registrations: vec![Registration {
                 address: "bob@example.org".to_owned(),
                 contact: "sip:bob\u{1b}@192.0.2.1".to_owned(),

@@ -10,6 +10,7 @@ use meshtone_node::first_stage::{self, SecondStage, Spread};
 use meshtone_node::policy::Outside;
 use meshtone_node::trunk::settings::Trunk;
 use serde::Deserialize;
+use toml::Table;
 
 use meshtone_node::{
     Administration, AnchorPolicy, AnchorRules, Callers, DigestRule, EnrolHere, MediaLimits, Network, PublicUrl,
@@ -238,17 +239,17 @@ impl Texts {
 }
 
 /// Reads the file: the one named, or the one in the XDG folder if it is there.
-pub(crate) fn load(named: Option<&Path>) -> Result<Settings, Failure> {
+pub(crate) fn load(named: Option<&Path>) -> Result<(Table, PathBuf), Failure> {
     let path = match named {
         Some(path) => path.to_owned(),
         None => match xdg("XDG_CONFIG_HOME", ".config") {
             Some(folder) => folder.join("meshtone").join("config.toml"),
-            None => return Ok(Settings::default()),
+            None => return Ok((Table::new(), PathBuf::new())),
         },
     };
     match std::fs::read_to_string(&path) {
-        Ok(text) => parse(&text, &path),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(Settings::default()),
+        Ok(text) => Ok((table(&text, &path)?, path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok((Table::new(), path)),
         Err(error) => Err(Failure::new(
             format!("the configuration {} cannot be read: {error}", path.display()),
             "name the file with --config, or leave it out: none is needed",
@@ -262,11 +263,16 @@ pub(crate) fn data_folder(flag: Option<PathBuf>, file: Option<PathBuf>) -> Resul
     folder.ok_or_else(|| Failure::new("there is no place for the data: HOME is not set", "name a folder with --data"))
 }
 
-fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
+/// A text of keys and values, whatever they are.
+pub(crate) fn table(text: &str, path: &Path) -> Result<Table, Failure> {
+    text.parse().map_err(|error: toml::de::Error| {
+        Failure::new(format!("{} is no TOML: {}", path.display(), error.message()), line_hint(text, error.span()))
+    })
+}
+
+/// What the keys mean; `path` is named in errors.
+pub(crate) fn read(mut table: Table, path: &Path) -> Result<Settings, Failure> {
     let at = path.display();
-    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        Failure::new(format!("{at} is no TOML: {}", error.message()), line_hint(text, error.span()))
-    })?;
     let known: Vec<&str> = KEYS.iter().chain(&outside::KEYS).chain([&trunk::KEY, &authority::KEY]).copied().collect();
     if let Some(unknown) = table.keys().find(|key| !known.contains(&key.as_str())) {
         let nearest = known.iter().min_by_key(|key| distance(unknown, key)).copied().unwrap_or("domain");
@@ -279,8 +285,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     let trunks = table.remove(trunk::KEY).map(|tables| trunk::read(tables, path)).transpose()?.unwrap_or_default();
     let authority = table.remove(authority::KEY).map(|table| authority::read(table, path)).transpose()?;
     let (authority, page) = authority.map_or((None, None), |read| (Some(read.settings), read.page));
-    let (others, table): (toml::Table, toml::Table) =
-        table.into_iter().partition(|(key, _)| outside::KEYS.contains(&key.as_str()));
+    let (others, table): (Table, Table) = table.into_iter().partition(|(key, _)| outside::KEYS.contains(&key.as_str()));
     let outside: OutsideKeys = toml::Value::Table(others).try_into().map_err(|error: toml::de::Error| {
         wrong(error.message().to_owned(), "the README lists the keys and their values")
     })?;
@@ -417,7 +422,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Settings, String> {
-        parse(text, Path::new("config.toml")).map_err(|failure| failure.to_string())
+        let path = Path::new("config.toml");
+        table(text, path).and_then(|table| super::read(table, path)).map_err(|failure| failure.to_string())
     }
 
     #[test]

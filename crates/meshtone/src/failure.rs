@@ -27,6 +27,11 @@ impl Failure {
         Failure { code, ..self }
     }
 
+    /// What happened, and what to do.
+    pub(crate) fn into_parts(self) -> (String, String) {
+        (self.error, self.hint)
+    }
+
     pub(crate) fn code(&self) -> u8 {
         self.code
     }

@@ -16,15 +16,20 @@ mod people;
 mod reach;
 mod relay_calculator;
 mod run;
+mod settings;
 mod trunk;
 mod turn;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
+
+use meshtone_node::settings::Source;
 
 use crate::command::{Cli, Command};
 use crate::failure::Failure;
+use crate::settings::PageSettings;
 
 /// Memory of what is over goes back to the system though what stays lies between: blocks are kept by size. A node whose phones have
 /// registered all at once would else be as large for the rest of its life as it was in that minute.
@@ -35,8 +40,10 @@ fn main() -> ExitCode {
     // Where two crypto providers are compiled in, rustls panics unless one is chosen.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 
-    let cli = Cli::parse();
-    match dispatch(cli) {
+    let matches = Cli::command().get_matches();
+    let given = matches.subcommand_matches("run").map(settings::given).unwrap_or_default();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match dispatch(cli, given) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");
@@ -45,11 +52,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<(), Failure> {
-    let settings = config::load(cli.config.as_deref())?;
-    let data = config::data_folder(cli.data, settings.data.clone())?;
+fn dispatch(cli: Cli, given: BTreeMap<String, (Source, String)>) -> Result<(), Failure> {
+    let (table, path) = config::load(cli.config.as_deref())?;
+    let settings = config::read(table.clone(), &path)?;
+    let data = config::data_folder(cli.data, settings.data)?;
     match cli.command {
-        Command::Run(options) => run::run(data, *options, settings),
+        Command::Run(options) => run::run(&data, *options, PageSettings::open(&data, (table, path), given)?),
         Command::User(command) => administer::user(&data, command),
         Command::Invite(options) => administer::invite(&data, &options),
         Command::Authority(command) => administer::authority(&data, &command),

@@ -2,7 +2,8 @@
 
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 use meshtone_node::journal::Journal;
 use meshtone_node::{Config, DEFAULT_QUOTA, Node, RelayChoice, RoleChoice, Summary, turn};
@@ -11,13 +12,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use crate::command::{PortRange, RunOptions};
-use crate::config::Settings;
 use crate::failure::Failure;
 use crate::journaling::Journaling;
 use crate::output;
+use crate::settings::{LogFilter, PageSettings};
 
 const DEFAULT_SIP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5060);
 const DEFAULT_TLS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5061);
@@ -44,9 +45,10 @@ const UNSIGNED: &str = "UNSIGNED: records and callers are believed without proof
 /// Exit code of a process that a second signal ended at once: 128 and SIGINT's number, as shells have it.
 const EXIT_INTERRUPTED: i32 = 130;
 
-pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Result<(), Failure> {
+pub(crate) fn run(data: &Path, options: RunOptions, desk: PageSettings) -> Result<(), Failure> {
     let journal = Journal::default();
-    start_logging(options.log.or(settings.log), &journal)?;
+    let settings = desk.read()?;
+    desk.log_by(start_logging(options.log.or(settings.log), &journal)?);
     let PortRange(first, last) = options.rtp_ports.or(settings.rtp_ports).unwrap_or(DEFAULT_RTP_PORTS);
     let sip = first_given(options.sip, settings.sip);
     // Who names the addresses to listen on means these and no other.
@@ -57,7 +59,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
     let wss = first_given(first_given(options.wss, settings.wss), default_wss);
     let default_discovery = wss.iter().map(|address| SocketAddr::new(address.ip(), DISCOVERY_PORT)).collect();
     let config = Config {
-        data,
+        data: data.to_owned(),
         domain: options.domain.or(settings.domain),
         sip: first_given(sip, vec![DEFAULT_SIP]),
         tls: first_given(first_given(options.tls, settings.tls), default_tls),
@@ -66,6 +68,7 @@ pub(crate) fn run(data: PathBuf, options: RunOptions, settings: Settings) -> Res
         public_url: options.public_url.or(settings.public_url),
         enrol: settings.enrol,
         administration: settings.administration,
+        desk: Some(Arc::new(desk)),
         journal,
         tls_certificate: options.tls_cert.or(settings.tls_cert),
         tls_key: options.tls_key.or(settings.tls_key),
@@ -157,18 +160,23 @@ fn first_given<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
 }
 
 /// Without what iroh (1.4) calls an error whenever an endpoint is closed: its relay transport notices that nobody listens any more.
-const DEFAULT_LOG: &str = "info,iroh::socket::transports::relay=off";
+pub(crate) const DEFAULT_LOG: &str = "info,iroh::socket::transports::relay=off";
 
-fn start_logging(filter: Option<String>, journal: &Journal) -> Result<(), Failure> {
+/// Returns what changes the filter from then on.
+fn start_logging(filter: Option<String>, journal: &Journal) -> Result<LogFilter, Failure> {
     let filter = filter.unwrap_or_else(|| DEFAULT_LOG.to_owned());
     let filter = EnvFilter::try_new(&filter).map_err(|error| {
         Failure::new(format!("`{filter}` is no log filter: {error}"), "for example --log info,meshtone_node=debug")
     })?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (filter, handle) = reload::Layer::new(filter);
     let written = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_filter(filter);
     let kept = Journaling(journal.clone()).with_filter(LevelFilter::INFO);
     tracing_subscriber::registry().with(written).with(kept).init();
-    Ok(())
+    Ok(Box::new(move |filter| match EnvFilter::try_new(filter) {
+        Ok(filter) => drop(handle.reload(filter)),
+        Err(error) => tracing::warn!(%error, "that is no log filter"),
+    }))
 }
 
 /// What `run --json` prints.

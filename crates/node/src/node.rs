@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -56,14 +56,17 @@ use crate::login::keys::Keys;
 use crate::login::tokens::Tokens;
 use crate::member::{Enrolments, MemberError, Members};
 use crate::metrics::Metrics;
+use crate::page_certificate::{self, PageKeeper};
 use crate::person::contacts;
 use crate::person::history::History;
 use crate::renewal::{self, Validity};
+use crate::settings::{Desk, Live};
 use crate::status::StatusView;
 use crate::store::{Setting, Store, StoreError};
 use crate::transport::dispatch::{Dispatch, INBOX};
 use crate::transport::tls::Tls;
 use crate::transport::tls::certificate::{Certificate, CertificateError};
+use crate::transport::tls::showing::Showing;
 use crate::transport::{self, Addresses, LocalView, Outbox, TransportError, Transports};
 use crate::turn::{self, Turn};
 use crate::web::{Administration, Certificates, EnrolHere, Pages, Ports, PublicUrl, Site};
@@ -106,6 +109,8 @@ pub struct Config {
     pub enrol: EnrolHere,
     /// From where the page administers this node.
     pub administration: Administration,
+    /// Who keeps the settings that the page changes.
+    pub desk: Option<Arc<dyn Desk>>,
     /// Where the program keeps the last lines of its log.
     pub journal: Journal,
     /// A certificate chain for TLS, leaf first, as a PEM file. Without it the node makes a certificate of its own.
@@ -302,7 +307,8 @@ impl Node {
         let threads = config.workers.or(std::thread::available_parallelism().ok()).map_or(1, usize::from);
         let workers = threads * WORKERS_PER_THREAD;
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(INBOX)).unzip();
-        let settings = transport::Settings { receivers: threads, ..transport_settings(&config, &store, &domain)? };
+        let shown = Shown::of(&config, &store, &membership)?;
+        let settings = transport::Settings { receivers: threads, ..transport_settings(&config, &shown) };
         let transports = Transports::start(settings, overlay.clone(), Dispatch::new(inboxes.clone()))?;
 
         let dns = Arc::new(Dns::new(&config.outside.dns));
@@ -313,6 +319,7 @@ impl Node {
             membership.home.clone(),
             renewed.clone(),
             config.public_url.clone(),
+            shown.browsers.clone(),
         );
         let exchange = Arc::new(Exchange {
             domain: domain.clone(),
@@ -374,7 +381,7 @@ impl Node {
             authority.announce(&publisher);
         }
 
-        let turn = start_turn(&config, &store, &accounts, &overlay)?;
+        let turn = start_turn(&config, &store, &accounts, &overlay, shown.phones.clone())?;
         let mut tasks = JoinSet::new();
         let mut shards = Vec::new();
         let replacements = Replacements::default();
@@ -448,7 +455,8 @@ impl Node {
             revocations.clone(),
             until,
         )
-        .with_turn(turn.clone());
+        .with_turn(turn.clone())
+        .with_certificates(published.clone());
         let keeper = renewal::Keeper {
             store: store.clone(),
             overlay: overlay.clone(),
@@ -461,6 +469,18 @@ impl Node {
             validity,
         };
         tasks.spawn(keeper.run());
+        if let Some(showing) = shown.browsers.clone() {
+            let page_keeper = PageKeeper {
+                store: store.clone(),
+                overlay: overlay.clone(),
+                client: enroller.clone(),
+                authority: membership.authority_certificate.clone(),
+                certificates: published.clone(),
+                showing,
+                listening: config.wss.clone(),
+            };
+            tasks.spawn(page_keeper.run());
+        }
         let inviter = membership.inviter();
         let control = control::Control::new(
             accounts.clone(),
@@ -478,7 +498,6 @@ impl Node {
             domain: domain.clone(),
             overlay: overlay.clone(),
             certificates: published,
-            enrol: if rights.may_speak() { config.enrol } else { EnrolHere::Nobody },
             enrolments: enrolments.clone(),
             limits: Default::default(),
             ports: Ports::of(&transports.addresses()),
@@ -486,7 +505,8 @@ impl Node {
             sessions: sessions.clone(),
             keys: keys.clone(),
             tokens: Tokens::open(store.clone())?,
-            administration: config.administration,
+            live: Mutex::new(Live { enrol: config.enrol, administration: config.administration }),
+            desk: config.desk.clone(),
             control: control.clone(),
             store: store.clone(),
             journal: config.journal.clone(),
@@ -596,31 +616,55 @@ fn check_closed_network(config: &Config) -> Result<(), StartError> {
     }
 }
 
-/// What the transports need, a certificate only where there is somebody to show it to.
-fn transport_settings(config: &Config, store: &Store, domain: &str) -> Result<transport::Settings, CertificateError> {
+/// What the transports need.
+fn transport_settings(config: &Config, shown: &Shown) -> transport::Settings {
     let addresses =
         Addresses { sip: config.sip.clone(), tls: config.tls.clone(), ws: config.ws.clone(), wss: config.wss.clone() };
-    let certificate = certificate(config, store, domain, addresses.need_certificate())?;
-    let (authorities, origins) = (config.tls_authorities.clone(), config.ws_origins.clone());
-    let dangerous_unsigned = config.dangerous_unsigned;
-    Ok(transport::Settings { addresses, certificate, authorities, origins, receivers: 1, dangerous_unsigned })
+    transport::Settings {
+        addresses,
+        showing: shown.phones.clone(),
+        page_showing: shown.browsers.clone(),
+        authorities: config.tls_authorities.clone(),
+        origins: config.ws_origins.clone(),
+        receivers: 1,
+        dangerous_unsigned: config.dangerous_unsigned,
+    }
 }
 
-/// What TLS shows, where it is needed.
-fn certificate(
-    config: &Config,
-    store: &Store,
-    domain: &str,
-    is_needed: bool,
-) -> Result<Option<Certificate>, CertificateError> {
-    match (&config.tls_certificate, &config.tls_key) {
-        (Some(chain), Some(key)) => Certificate::read(chain, key).map(Some),
-        (Some(_), None) | (None, Some(_)) => Err(CertificateError::Half),
-        (None, None) if !is_needed => Ok(None),
-        (None, None) => {
-            let named = [&config.tls, &config.wss, &config.turn.tls].into_iter().flatten().copied();
-            Certificate::own(store, domain, &named.collect::<Vec<_>>(), unix_ms()).map(Some)
+/// What TLS shows, where there is somebody to show it to.
+#[derive(Default)]
+struct Shown {
+    /// To phones, other domains and TURN clients. One of the node's own making stays as long as it can: some were told to trust it.
+    phones: Option<Showing>,
+    /// To browsers.
+    browsers: Option<Showing>,
+}
+
+impl Shown {
+    fn of(config: &Config, store: &Store, membership: &Membership) -> Result<Shown, CertificateError> {
+        let domain = &membership.domain;
+        let certificate = || match (&config.tls_certificate, &config.tls_key) {
+            (Some(chain), Some(key)) => Certificate::read(chain, key),
+            (Some(_), None) | (None, Some(_)) => Err(CertificateError::Half),
+            (None, None) => {
+                let named = [&config.tls, &config.wss, &config.turn.tls].into_iter().flatten().copied();
+                Certificate::own(store, domain, &named.collect::<Vec<_>>(), unix_ms())
+            }
+        };
+        let showing = |is_needed: bool| match is_needed {
+            true => certificate().and_then(Showing::new).map(Some),
+            false => Ok(None),
+        };
+        if config.tls_certificate.is_some() != config.tls_key.is_some() {
+            return Err(CertificateError::Half);
         }
+        let phones = showing(!config.tls.is_empty() || !config.turn.tls.is_empty())?;
+        let kept = page_certificate::kept(store, &membership.authority_certificate, domain);
+        let browsers = match kept.filter(|_| config.tls_certificate.is_none() && !config.wss.is_empty()) {
+            Some(kept) => Some(Showing::new(kept)?),
+            None => showing(!config.wss.is_empty())?,
+        };
+        Ok(Shown { phones, browsers })
     }
 }
 
@@ -630,16 +674,16 @@ fn start_turn(
     store: &Store,
     accounts: &Accounts,
     overlay: &Overlay,
+    showing: Option<Showing>,
 ) -> Result<Option<Arc<Turn>>, StartError> {
     let settings = &config.turn;
     if settings.listen.is_empty() && settings.tls.is_empty() {
         return Ok(None);
     }
-    let certificate = certificate(config, store, accounts.domain(), !settings.tls.is_empty())?;
     let around = turn::Surroundings {
         accounts,
         secret: kept_key(store, Setting::TurnSecret)?,
-        certificate: certificate.map(Tls::new).transpose()?,
+        certificate: showing.map(Tls::new).transpose()?,
         is_certified: config.tls_certificate.is_some(),
         name: config.public_url.as_ref().map(|url| url.host().to_owned()),
         media: config.rtp_ports,

@@ -22,7 +22,7 @@ use crate::clock::unix_ms;
 use crate::control::{
     AccountsStatus, AuthorityStatus, Call, Contradiction, FinishedCall, Heard, KeyChange, Link, MailStatus,
     MediaBetween, MediaUse, Netcheck, OwnRelay, Registration, RelayUsed, Search, ServerStatus, Sound, Status,
-    StatusSource, Trace, TrunkStatus,
+    StatusSource, Trace, TrunkStatus, Trust,
 };
 use crate::exchange::first_stage::FirstStage;
 use crate::exchange::trunk::TrunkState;
@@ -32,6 +32,7 @@ use crate::renewal::Validity;
 use crate::revocation::Revocations;
 use crate::trace;
 use crate::turn::Turn;
+use crate::web::Certificates;
 
 /// What `status` is read from.
 pub(crate) struct StatusView {
@@ -43,6 +44,7 @@ pub(crate) struct StatusView {
     revocations: Revocations,
     validity: Validity,
     turn: Option<Arc<Turn>>,
+    certificates: Option<Certificates>,
     started: Instant,
 }
 
@@ -56,8 +58,13 @@ impl StatusView {
         revocations: Revocations,
         validity: Validity,
     ) -> Self {
-        let turn = None;
-        Self { summary, exchange, first_stage, tried, authority, revocations, validity, turn, started: Instant::now() }
+        let (turn, certificates, started) = (None, None, Instant::now());
+        Self { summary, exchange, first_stage, tried, authority, revocations, validity, turn, certificates, started }
+    }
+
+    /// The same, which tells who vouches for the node's page.
+    pub(crate) fn with_certificates(self, certificates: Certificates) -> Self {
+        Self { certificates: Some(certificates), ..self }
     }
 
     /// The same, of a node with a TURN server.
@@ -238,7 +245,12 @@ impl StatusSource for StatusView {
             certified_until,
             renewal_failing,
             authority: self.authority(now_ms),
+            trust: self.trust(),
         }
+    }
+
+    fn trust(&self) -> Option<Trust> {
+        self.certificates.as_ref().map(Certificates::trust)
     }
 
     fn netcheck(&self) -> Netcheck {

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::error::AskError;
 use super::holder::Holder;
+use super::page::PageRequest;
 use super::wire::{Answer, MAX_MESSAGE, Request};
 use super::{NAME, Service};
 use crate::enrol::renew::{Pair, Renewal};
@@ -138,6 +139,20 @@ impl Client {
             Answer::Renewed { node, home } => Ok((node, home)),
             Answer::Refused(refusal) => Err(AskError::Refused(refusal)),
             Answer::Mailed { .. } | Answer::Certificate(_) => Err(AskError::Misbehaved { node }),
+        }
+    }
+
+    /// Asks for a certificate for this node's page; nothing of what comes back is verified yet.
+    pub(crate) async fn certify_page(&self, wanted: PageRequest) -> Result<Vec<u8>, AskError> {
+        let request = Request::Page(wanted);
+        let (node, answer) = match &self.own {
+            Some(_) => self.ask(request).await?,
+            None => self.ask_nodes_of(Kind::Certificate, &self.domain, &request).await?,
+        };
+        match answer {
+            Answer::Certificate(der) => Ok(der),
+            Answer::Refused(refusal) => Err(AskError::Refused(refusal)),
+            Answer::Mailed { .. } | Answer::Renewed { .. } => Err(AskError::Misbehaved { node }),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | `code` | the codes; pure |
 //! | `outbox` | which mail is sent when; pure |
 //! | [`mail`] | the mails, and the way to the mail server |
+//! | `page` | what it certifies of nodes' pages, for browsers |
 //! | `wire`, `serve` | what other nodes ask over their links |
 //! | [`ask`] | asking, from any node |
 //! | [`holder`] | keys and certificates of other authorities, for asking with them |
@@ -20,6 +21,7 @@ pub mod holder;
 pub mod mail;
 mod mailbox;
 mod outbox;
+pub(crate) mod page;
 mod serve;
 mod wire;
 
@@ -255,6 +257,7 @@ impl Service {
             Request::Prove { certification, code } => self.prove(certification, code),
             Request::Renew(shown) => self.renew(source, shown),
             Request::Show { certification, proof } => self.show(certification, proof),
+            Request::Page(wanted) => self.certify_page(source, wanted),
         };
         answer.unwrap_or_else(|refusal| {
             tracing::debug!(peer = %source.short(), %refusal, "a request to the authority was refused");

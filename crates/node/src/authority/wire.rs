@@ -6,6 +6,7 @@
 //! | prove | 1, 2, certification request, code |
 //! | renew | 1, 3, certification request, node and home certificate |
 //! | show another authority's certificate | 1, 4, certification request, its chain, when, signature |
+//! | certify a page | 1, 5, home certificate, key of the page, its names |
 //! | a mail is on its way, if that is allowed | 1, 0, whether only people who are enrolled already get one |
 //! | certificate | 1, 1, certificate |
 //! | refusal | 1, 2, number, text |
@@ -18,6 +19,7 @@ use meshtone_identity::foreign::MAX_CHAIN_LEN;
 use serde::de::DeserializeOwned;
 
 use super::error::Refusal;
+use super::page::PageRequest;
 use crate::enrol::renew::Renewal;
 use crate::store::cbor::{Blob, to_cbor};
 
@@ -31,6 +33,7 @@ const ASK: u8 = 1;
 const PROVE: u8 = 2;
 const RENEW: u8 = 3;
 const SHOW: u8 = 4;
+const PAGE: u8 = 5;
 
 const MAILED: u8 = 0;
 const CERTIFICATE: u8 = 1;
@@ -48,6 +51,8 @@ pub(super) enum Request {
     Renew(Renewal),
     /// A certificate for that of another authority.
     Show { certification: Vec<u8>, proof: ForeignProof },
+    /// A certificate for its page.
+    Page(PageRequest),
 }
 
 /// What the authority says.
@@ -79,6 +84,9 @@ impl Request {
                 let chain: Vec<Blob> = chain.iter().map(|der| Blob(der.clone())).collect();
                 to_cbor(&(VERSION, SHOW, Blob(certification.clone()), chain, made, Blob(signature.clone())))
             }
+            Request::Page(PageRequest { home, key, names }) => {
+                to_cbor(&(VERSION, PAGE, Blob(home.clone()), Blob(key.clone()), names))
+            }
         }
     }
 
@@ -96,6 +104,10 @@ impl Request {
             RENEW => {
                 let (_, _, Blob(certification), Blob(node), Blob(home)) = read::<(u8, u8, Blob, Blob, Blob)>(bytes)?;
                 Some(Request::Renew(Renewal { certification, node, home }))
+            }
+            PAGE => {
+                let (_, _, Blob(home), Blob(key), names) = read::<(u8, u8, Blob, Blob, Vec<String>)>(bytes)?;
+                Some(Request::Page(PageRequest { home, key, names }))
             }
             SHOW => {
                 let (_, _, Blob(certification), chain, made, Blob(signature)) =
@@ -162,7 +174,9 @@ mod tests {
         let renew = Request::Renew(Renewal { certification: certification.clone(), node: vec![1], home: vec![2] });
         let proof = ForeignProof { chain: vec![vec![3; 300], vec![4]], made: 1_800_000_000, signature: vec![5; 256] };
         let show = Request::Show { certification: certification.clone(), proof };
-        for request in [ask, prove, renew, show] {
+        let names = vec!["mesh.example".to_owned(), "10.0.0.1".to_owned()];
+        let page = Request::Page(PageRequest { home: vec![6; 600], key: vec![4; 65], names });
+        for request in [ask, prove, renew, show, page] {
             assert!(Request::decode(&request.encode()) == Some(request));
         }
         for answer in [

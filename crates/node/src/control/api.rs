@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::account::Account;
+use crate::transport::tls::showing::{Described, Origin};
 
 /// How a node stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -92,6 +93,41 @@ pub struct Status {
     /// Why it could not, where less than a month is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_failing: Option<String>,
+    /// Who vouches for the node's page, and how a browser comes to believe it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Trust>,
+}
+
+/// The certificate of the overlay's authority, and what the node's page shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Trust {
+    /// The authority's name in its certificate.
+    pub name: String,
+    /// The overlay's id.
+    pub overlay: String,
+    /// The fingerprint of the authority's certificate: SHA-256, as browsers show it.
+    pub sha256: String,
+    /// The first second of its validity, in unix seconds.
+    pub starts: u64,
+    /// The last one.
+    pub expires: u64,
+    /// Where the page has it as a file (PEM).
+    pub file: String,
+    /// What the page shows over TLS; missing where it is served without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<PageCertificate>,
+}
+
+/// The certificate of a node's page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PageCertificate {
+    /// Who vouches for it.
+    pub from: Origin,
+    /// What that means for whoever opens the page, in a sentence.
+    pub explanation: String,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub certificate: Described,
 }
 
 /// How the overlay's authority stands.
@@ -731,6 +767,9 @@ pub struct PageKey {
     pub url: String,
     /// For how many seconds it is.
     pub valid_s: u64,
+    /// Who vouches for the page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Trust>,
 }
 
 /// The people whose keys are at this node.

@@ -36,13 +36,14 @@ mod people;
 pub(crate) mod routes;
 mod socket;
 
+pub use crate::transport::tls::showing::{Described, Origin};
 pub use api::{
     AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
     Failure, FinishedCall, ForeignCertificate, Heard, Invite, KeyChange, KeyList, KeyRow, Link, MailStatus, Mailed,
     MediaBetween, MediaUse, Netcheck, NetworkStatus, NewBackup, NewInvite, NewKey, NewRevocation, NewUser, NodeList,
-    NodeRow, OwnRelay, PageKey, Passphrase, Reached, Registration, RelayUsed, Role, Search, ServerStatus, Sound,
-    Status, Trace, TraceStep, TrunkStatus, TurnListener, TurnStatus, TurnUser, UserChanges, UserCredentials, UserList,
-    UserLogin, UserRow, Warning,
+    NodeRow, OwnRelay, PageCertificate, PageKey, Passphrase, Reached, Registration, RelayUsed, Role, Search,
+    ServerStatus, Sound, Status, Trace, TraceStep, TrunkStatus, Trust, TurnListener, TurnStatus, TurnUser, UserChanges,
+    UserCredentials, UserList, UserLogin, UserRow, Warning,
 };
 pub(crate) use routes::Failed;
 pub use socket::{SOCKET, bind, remove};
@@ -69,6 +70,11 @@ use crate::turn;
 pub trait StatusSource: Send + Sync {
     /// How the node stands.
     fn status(&self) -> Status;
+
+    /// Who vouches for the node's page.
+    fn trust(&self) -> Option<Trust> {
+        None
+    }
 
     /// What kind of network this is.
     fn netcheck(&self) -> Netcheck;

@@ -179,7 +179,8 @@ async fn page_key(State(control): State<Control>) -> Result<Response, Failed> {
         hint: "start it with `--ws 127.0.0.1:8080`, or without --sip",
     })?;
     let url = with_key(url, &page.keys.make(unix_ms()));
-    Ok((StatusCode::CREATED, Json(PageKey { url, valid_s: GOOD_FOR_MS / 1000 })).into_response())
+    Ok((StatusCode::CREATED, Json(PageKey { url, valid_s: GOOD_FOR_MS / 1000, trust: control.status.trust() }))
+        .into_response())
 }
 
 async fn list_certificates(State(control): State<Control>) -> Result<Response, Failed> {

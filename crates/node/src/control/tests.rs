@@ -53,6 +53,7 @@ impl StatusSource for FixedStatus {
             key_changes: Vec::new(),
             certified_until: 0,
             renewal_failing: None,
+            trust: None,
         }
     }
 

@@ -23,16 +23,19 @@ pub enum KeyFile {
     HomeCertificate,
     /// The certificate and key, PEM, that phones see over TLS; only where none is configured.
     Tls,
+    /// The certificate and key, PEM, that browsers see, and who trusts the overlay's authority believes.
+    Page,
 }
 
 impl KeyFile {
     /// In the order in which they are written: the last of a node's own completes it.
-    pub(crate) const ALL: [KeyFile; 7] = [
+    pub(crate) const ALL: [KeyFile; 8] = [
         KeyFile::Link,
         KeyFile::Node,
         KeyFile::Authority,
         KeyFile::AuthorityCertificate,
         KeyFile::Tls,
+        KeyFile::Page,
         KeyFile::NodeCertificate,
         KeyFile::HomeCertificate,
     ];
@@ -46,6 +49,7 @@ impl KeyFile {
             KeyFile::NodeCertificate => "node.der",
             KeyFile::HomeCertificate => "home.der",
             KeyFile::Tls => "tls.pem",
+            KeyFile::Page => "page.pem",
         }
     }
 }

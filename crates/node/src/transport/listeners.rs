@@ -27,11 +27,6 @@ impl Addresses {
     pub(crate) fn all(&self) -> Vec<SocketAddr> {
         [&self.sip, &self.tls, &self.ws, &self.wss].into_iter().flatten().copied().collect()
     }
-
-    /// Whether any of them needs a certificate.
-    pub(crate) fn need_certificate(&self) -> bool {
-        !self.tls.is_empty() || !self.wss.is_empty()
-    }
 }
 
 /// One address. A UDP socket stands for TCP at the same address too.

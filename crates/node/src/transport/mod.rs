@@ -44,7 +44,8 @@ pub(crate) use listeners::bind_tcp;
 use outbox::Datagram;
 pub(crate) use outbox::Outbox;
 pub(crate) use peer::{ATTESTING_VERSION, DIVERTING_VERSION, Proven, host_of, node_of};
-use tls::certificate::{Certificate, CertificateError};
+use tls::certificate::CertificateError;
+use tls::showing::Showing;
 use tls::{Connector, Tls};
 pub(crate) use udp::bind as bind_udp;
 use ws::Origins;
@@ -63,6 +64,8 @@ pub(crate) struct Transports {
     relay: Option<RelayServer>,
     /// There is one wherever a listener needs it.
     tls: Option<Tls>,
+    /// The same for the pages.
+    page_tls: Option<Tls>,
     connector: Connector,
     origins: Origins,
     /// Connections that wait to be accepted, until the workers are there.
@@ -75,8 +78,10 @@ pub(crate) struct Transports {
 #[derive(Default)]
 pub(crate) struct Settings {
     pub(crate) addresses: Addresses,
-    /// What TLS listeners show; needed where there is one.
-    pub(crate) certificate: Option<Certificate>,
+    /// What TLS listeners show phones and other domains; needed where there is one.
+    pub(crate) showing: Option<Showing>,
+    /// What they show browsers.
+    pub(crate) page_showing: Option<Showing>,
     /// Certificate authorities to trust beside the usual ones, as a PEM file.
     pub(crate) authorities: Option<PathBuf>,
     /// Web sites, other than this host's own, whose pages may connect.
@@ -112,7 +117,8 @@ impl Transports {
             relay: overlay.relay(),
             peers: peer::PeerTransport::new(overlay),
             dispatch,
-            tls: settings.certificate.map(Tls::new).transpose()?,
+            tls: settings.showing.map(Tls::new).transpose()?,
+            page_tls: settings.page_showing.map(Tls::new).transpose()?,
             connector: Connector::new(settings.authorities.as_deref())?,
             origins: Origins::new(settings.origins),
             accepting: Mutex::new(accepting),

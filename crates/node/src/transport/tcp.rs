@@ -77,8 +77,9 @@ async fn serve_accepted(
             return relay.serve(stream, remote.ip()).await;
         }
     }
+    let tls = if transport == Transport::Wss { &transports.page_tls } else { &transports.tls };
     let protected = match transport {
-        Transport::Tls | Transport::Wss => match transports.tls.as_ref() {
+        Transport::Tls | Transport::Wss => match tls.as_ref() {
             Some(tls) => {
                 let handshake = timeout(HANDSHAKE_WITHIN, tls.accept(stream));
                 tokio::select! {

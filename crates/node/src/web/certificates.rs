@@ -17,6 +17,11 @@ use meshtone_overlay::record::Renewed;
 use pem::{EncodeConfig, LineEnding, Pem};
 
 use super::{PublicUrl, Site, html};
+use crate::control::{PageCertificate, Trust};
+use crate::transport::tls::showing::{Described, Origin, Showing, fingerprint};
+
+/// Where the certificate of the overlay's authority is fetched.
+pub(super) const AUTHORITY_FILE: &str = "/authority.crt";
 
 /// This node's certificates, as they are served. Clones are the same.
 #[derive(Clone)]
@@ -26,6 +31,8 @@ pub(crate) struct Certificates {
     first: HomeCertificate,
     renewed: Renewed,
     public: Option<PublicUrl>,
+    /// What this node shows browsers over TLS.
+    page: Option<Showing>,
 }
 
 impl Certificates {
@@ -34,21 +41,45 @@ impl Certificates {
         first: HomeCertificate,
         renewed: Renewed,
         public: Option<PublicUrl>,
+        page: Option<Showing>,
     ) -> Certificates {
-        Certificates { authority, first, renewed, public }
+        Certificates { authority, first, renewed, public, page }
+    }
+
+    /// What somebody has to know who wants to open the page without a warning.
+    pub(crate) fn trust(&self) -> Trust {
+        let der = self.authority.der();
+        let described = Described::of(der);
+        let page = self.page.as_ref().and_then(|page| Some((page.origin(), page.described()?)));
+        let (overlay, file) = (self.authority.overlay().to_string(), AUTHORITY_FILE.to_owned());
+        let name = described.as_ref().map(|described| described.name.clone()).unwrap_or_default();
+        Trust {
+            name,
+            overlay,
+            sha256: fingerprint(der),
+            starts: described.map_or(0, |described| described.starts),
+            expires: self.authority.not_after(),
+            file,
+            page: page.map(|(from, certificate)| PageCertificate {
+                from,
+                explanation: explanation(from).to_owned(),
+                certificate,
+            }),
+        }
     }
 
     /// Where strangers find the certificate of what this node signs now; `None` where its pages have no public address.
     pub(crate) fn url(&self) -> Option<String> {
-        Some(self.public.as_ref()?.of(&format!("certificates/{}.pem", name_of(&self.current()))))
+        Some(self.public.as_ref()?.of(&format!("certificates/{}.pem", name_of(&self.home()))))
     }
 
     /// Where this node's pages are found from outside.
-    pub(super) fn public(&self) -> Option<&PublicUrl> {
+    pub(crate) fn public(&self) -> Option<&PublicUrl> {
         self.public.as_ref()
     }
 
-    fn current(&self) -> HomeCertificate {
+    /// The home certificate of this node, the newest.
+    pub(crate) fn home(&self) -> HomeCertificate {
         let renewed = self.renewed.get().and_then(|(_, homes)| homes.into_iter().next());
         renewed.unwrap_or_else(|| self.first.clone())
     }
@@ -56,7 +87,7 @@ impl Certificates {
     /// Media type and content of a file.
     fn find(&self, file: &str) -> Option<(&'static str, Vec<u8>)> {
         let (name, form) = file.split_once('.')?;
-        let certificate = [self.current(), self.first.clone()].into_iter().find(|known| name_of(known) == name)?;
+        let certificate = [self.home(), self.first.clone()].into_iter().find(|known| name_of(known) == name)?;
         match form {
             "pem" => Some(("application/pem-certificate-chain", self.chain(&certificate).into_bytes())),
             "cer" => Some(("application/pkix-cert", certificate.der().to_vec())),
@@ -69,11 +100,40 @@ impl Certificates {
     }
 }
 
+/// What the page's certificate is worth, in a sentence.
+fn explanation(from: Origin) -> &'static str {
+    match from {
+        Origin::Own => {
+            "This node made the page's certificate itself and nobody vouches for it yet, so every browser warns: compare the fingerprint \
+             with what `meshtone page` prints on the node's machine before you go on."
+        }
+        Origin::Authority => {
+            "The overlay's authority issued the page's certificate. A browser that trusts the authority's certificate opens the page without \
+             a warning; any other warns, though the connection is encrypted."
+        }
+        Origin::Acme => "An authority that browsers know issued the page's certificate: there is nothing to be done.",
+        Origin::File => {
+            "The page's certificate is one from a file that whoever runs the node has configured; where browsers warn, ask that person who \
+             issued it."
+        }
+    }
+}
+
+/// The authority's certificate, for whoever wants to trust it. Named so that every system knows what to do with the file.
+pub(super) async fn serve_authority(State(site): State<Arc<Site>>) -> Response {
+    let fields = [
+        (header::CONTENT_TYPE, "application/x-x509-ca-cert"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"meshtone-authority.crt\""),
+    ];
+    (fields, pem(site.certificates.authority.der())).into_response()
+}
+
 fn name_of(certificate: &HomeCertificate) -> String {
     HEXLOWER.encode(&sha256(certificate.der()))
 }
 
-fn pem(der: &[u8]) -> String {
+/// A certificate as text (RFC 7468).
+pub(crate) fn pem(der: &[u8]) -> String {
     let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
     pem::encode_config(&Pem::new("CERTIFICATE", der), lines)
 }
@@ -112,7 +172,7 @@ mod tests {
         let (first, second) = (home(NOW), home(NOW + 1));
         let renewed = Renewed::default();
         let public = Some("https://mesh.example/node/".parse().unwrap());
-        let served = Certificates::new(authority.certificate().clone(), first.clone(), renewed.clone(), public);
+        let served = Certificates::new(authority.certificate().clone(), first.clone(), renewed.clone(), public, None);
         let file = |home: &HomeCertificate, form: &str| format!("{}.{form}", name_of(home));
 
         assert_eq!(served.url(), Some(format!("https://mesh.example/node/certificates/{}", file(&first, "pem"))));

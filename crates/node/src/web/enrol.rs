@@ -138,7 +138,7 @@ fn admitted(site: &Site, arrival: Arrival, fields: &HeaderMap) -> Result<Visitor
         let why = "Whoever is on the way could read what is typed here. Ask for this page by https.";
         return Err(Box::new(html::refused(StatusCode::FORBIDDEN, why)));
     }
-    let may = match site.enrol {
+    let may = match site.enrol() {
         EnrolHere::Nobody => false,
         EnrolHere::Local => visitor.is_local,
         EnrolHere::Anybody => true,

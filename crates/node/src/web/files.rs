@@ -111,7 +111,7 @@ fn kind_of(name: &str) -> Option<&'static str> {
 
 fn without_page(site: &Site) -> Response {
     let domain = html::escape(&site.domain);
-    let enrol = match site.enrol {
+    let enrol = match site.enrol() {
         EnrolHere::Local | EnrolHere::Anybody => "<p><a href=\"enroll\">Be called at your mail address</a></p>\n",
         EnrolHere::Nobody => "",
     };

@@ -52,13 +52,14 @@ use crate::login::Sessions;
 use crate::login::keys::Keys;
 use crate::login::tokens::Tokens;
 use crate::member::Enrolments;
+use crate::settings::{Desk, Live};
 use crate::store::Store;
 use crate::transport::Addresses;
 use crate::turn;
 pub use api::Administration;
 pub(crate) use api::Notices;
 use api::{Severity, Watcher, health};
-pub(crate) use certificates::Certificates;
+pub(crate) use certificates::{Certificates, pem};
 use limits::Limits;
 pub use public_url::{NotPublic, PublicUrl};
 pub(crate) use visitor::Arrival;
@@ -80,7 +81,6 @@ pub(crate) struct Site {
     pub(crate) domain: String,
     pub(crate) overlay: Overlay,
     pub(crate) certificates: Certificates,
-    pub(crate) enrol: EnrolHere,
     pub(crate) enrolments: Enrolments,
     pub(crate) limits: Mutex<Limits>,
     pub(crate) ports: Ports,
@@ -88,7 +88,9 @@ pub(crate) struct Site {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) tokens: Tokens,
-    pub(crate) administration: Administration,
+    /// What the page may change of itself while it is served.
+    pub(crate) live: Mutex<Live>,
+    pub(crate) desk: Option<Arc<dyn Desk>>,
     pub(crate) turn: Option<turn::Credentials>,
     pub(crate) control: Control,
     pub(crate) store: Store,
@@ -97,6 +99,28 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// Who may get an address of his own by these pages.
+    fn enrol(&self) -> EnrolHere {
+        match self.exchange.rights.may_speak() {
+            true => self.live().enrol,
+            false => EnrolHere::Nobody,
+        }
+    }
+
+    /// From where they administer the node.
+    fn administration(&self) -> Administration {
+        self.live().administration
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes by other settings from now on.
+    fn take_up(&self, live: Live) {
+        *self.live() = live;
+    }
+
     fn limits(&self) -> MutexGuard<'_, Limits> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,6 +170,7 @@ impl Pages {
             .route("/metrics", get(metrics))
             .route("/version", get(async || concat!("meshtone ", env!("CARGO_PKG_VERSION"), "\n")))
             .route("/certificates/{file}", get(certificates::serve))
+            .route(certificates::AUTHORITY_FILE, get(certificates::serve_authority))
             .route("/enroll", get(enrol::ask_form).post(enrol::ask))
             .route("/confirm", get(enrol::confirm_form).post(enrol::confirm))
             .route("/confirm.js", get(enrol::script))

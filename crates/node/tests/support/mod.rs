@@ -112,6 +112,7 @@ pub(crate) fn config(data: &Path, link: SocketAddr, authority: Settings) -> Conf
         wss: Vec::new(),
         public_url: Some("https://mesh.test".parse().unwrap()),
         administration: Default::default(),
+        desk: None,
         journal: Default::default(),
         enrol: EnrolHere::default(),
         tls_certificate: None,

@@ -9,6 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
+use super::showing::Origin;
 use crate::store::{KeyFile, Store, StoreError};
 
 /// How long a certificate of our own making is good for. Nobody but its owner vouches for it, so only a phone that was
@@ -21,6 +22,7 @@ const BACKDATED: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct Certificate {
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
+    pub(super) origin: Origin,
 }
 
 /// Why there is no certificate.
@@ -55,6 +57,11 @@ pub enum CertificateError {
 }
 
 impl Certificate {
+    /// The certificate itself, without those of who issued it.
+    pub(crate) fn leaf(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.first()
+    }
+
     /// Reads a chain, leaf first, and its key from PEM files.
     pub(crate) fn read(chain: &Path, key: &Path) -> Result<Certificate, CertificateError> {
         let unreadable = |path: &Path| {
@@ -66,7 +73,8 @@ impl Certificate {
         if certificates.is_empty() {
             return Err(CertificateError::Empty { path: chain.to_owned() });
         }
-        Ok(Certificate { chain: certificates, key: PrivateKeyDer::from_pem_file(key).map_err(unreadable(key))? })
+        let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable(key))?;
+        Ok(Certificate { chain: certificates, key, origin: Origin::File })
     }
 
     /// The node's own: kept from an earlier start if it fits the domain and addresses, otherwise made now.
@@ -76,20 +84,21 @@ impl Certificate {
         addresses: &[SocketAddr],
         now_ms: u64,
     ) -> Result<Certificate, CertificateError> {
-        if let Some(kept) = store.read_key(KeyFile::Tls)?.and_then(|pem| from_pem(&pem))
+        if let Some(kept) = store.read_key(KeyFile::Tls)?.and_then(|pem| from_pem(&pem, Origin::Own))
             && kept.chain.first().is_some_and(|leaf| fits(leaf, domain, addresses, now_ms))
         {
             return Ok(kept);
         }
         let pem = make(domain, addresses, now_ms)?;
         store.write_key(KeyFile::Tls, pem.as_bytes())?;
-        from_pem(pem.as_bytes()).ok_or(CertificateError::Making(rcgen::Error::CouldNotParseCertificate))
+        from_pem(pem.as_bytes(), Origin::Own).ok_or(CertificateError::Making(rcgen::Error::CouldNotParseCertificate))
     }
 }
 
-fn from_pem(pem: &[u8]) -> Option<Certificate> {
+/// Reads a chain and its key, as they stand in one file.
+pub(crate) fn from_pem(pem: &[u8], origin: Origin) -> Option<Certificate> {
     let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().ok()?;
-    Some(Certificate { chain, key: PrivateKeyDer::from_pem_slice(pem).ok()? })
+    Some(Certificate { chain, key: PrivateKeyDer::from_pem_slice(pem).ok()?, origin })
 }
 
 /// Makes a certificate and its key, as PEM: the domain as DNS name and as SIP domain (RFC 5922 §4), and the addresses.

@@ -4,6 +4,7 @@
 //! this node opens is used only when the certificate at its end proves the domain that it was opened for.
 
 pub(crate) mod certificate;
+pub(crate) mod showing;
 mod verifier;
 
 use std::io;
@@ -19,22 +20,24 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, client, server};
 
-use certificate::{Certificate, CertificateError};
+use certificate::CertificateError;
+use showing::Showing;
 use verifier::SipDomainVerifier;
 
 /// The serving side.
 pub(crate) struct Tls(TlsAcceptor);
 
 impl Tls {
-    /// Serves with this certificate.
+    /// Serves with the certificate that is shown at the time.
     ///
     /// # Errors
-    /// The key does not belong to the certificate, or is of a kind that TLS does not know.
-    pub(crate) fn new(certificate: Certificate) -> Result<Tls, CertificateError> {
+    /// TLS itself cannot be had.
+    pub(crate) fn new(showing: Showing) -> Result<Tls, CertificateError> {
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .and_then(|config| config.with_no_client_auth().with_single_cert(certificate.chain, certificate.key))
-            .map_err(CertificateError::Unusable)?;
+            .map_err(CertificateError::Unusable)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(showing));
         Ok(Tls(TlsAcceptor::from(Arc::new(config))))
     }
 
@@ -133,7 +136,7 @@ fn roots(authorities: Option<&Path>) -> Result<RootCertStore, CertificateError> 
     Ok(roots)
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 

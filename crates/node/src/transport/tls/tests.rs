@@ -8,6 +8,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType}
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::net::TcpListener;
 
+use super::certificate::Certificate;
+use super::showing::Origin;
 use super::*;
 
 struct Authority {
@@ -30,7 +32,11 @@ fn issue(authority: &Authority, names: Vec<SanType>, until: i32) -> Certificate 
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(until, 1, 1);
     let leaf = params.signed_by(&key, &authority.issuer).unwrap();
-    Certificate { chain: vec![leaf.der().clone()], key: PrivatePkcs8KeyDer::from(key.serialize_der()).into() }
+    Certificate {
+        chain: vec![leaf.der().clone()],
+        key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        origin: Origin::File,
+    }
 }
 
 fn uri(text: &str) -> SanType {
@@ -46,7 +52,7 @@ async fn is_trusted(trusted: &CertificateDer<'static>, certificate: Certificate,
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let connector = Connector::trusting(roots).unwrap();
-    let tls = Tls::new(certificate).unwrap();
+    let tls = Tls::new(Showing::new(certificate).unwrap()).unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let accepting = tokio::spawn(async move {
@@ -95,6 +101,7 @@ async fn an_expired_a_foreign_and_a_self_signed_certificate_are_refused() {
     assert!(!is_trusted(&ours.der, issue(&other, vec![dns("a.example")], 2999), "a.example").await, "foreign");
     let key = KeyPair::generate().unwrap();
     let own = CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
-    let own = Certificate { chain: vec![own.der().clone()], key: PrivatePkcs8KeyDer::from(key.serialize_der()).into() };
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let own = Certificate { chain: vec![own.der().clone()], key, origin: Origin::File };
     assert!(!is_trusted(&ours.der, own, "a.example").await, "self-signed");
 }

@@ -128,7 +128,7 @@ impl FromRequestParts<Arc<Site>> for Watcher {
 
 /// Where administration may be done from.
 pub(super) fn check_place(visitor: &Visitor, site: &Site) -> Result<(), Failure> {
-    match site.administration {
+    match site.administration() {
         Administration::Anywhere if visitor.is_protected => Ok(()),
         Administration::Anywhere => Err(unprotected()),
         Administration::Local if visitor.is_local => Ok(()),

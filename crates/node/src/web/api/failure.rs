@@ -18,6 +18,9 @@ pub(crate) struct Failure {
     hint: String,
     /// The same for programs.
     code: &'static str,
+    /// Which field of the request it is about, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
     #[serde(skip)]
     #[schema(ignore)]
     status: StatusCode,
@@ -29,7 +32,12 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(status: StatusCode, code: &'static str, error: impl Into<String>, hint: &str) -> Failure {
-        Failure { error: error.into(), hint: hint.to_owned(), code, status, retry_after_s: None }
+        Failure { error: error.into(), hint: hint.to_owned(), code, field: None, status, retry_after_s: None }
+    }
+
+    /// The same, about this field of the request.
+    pub(crate) fn about(self, field: String) -> Failure {
+        Failure { field: Some(field), ..self }
     }
 
     pub(crate) fn bad_request(error: impl Into<String>) -> Failure {

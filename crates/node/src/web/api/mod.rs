@@ -66,6 +66,7 @@ fn described() -> (Router<Arc<Site>>, utoipa::openapi::OpenApi) {
         .routes(routes!(session::begin, session::show, session::end))
         .routes(routes!(session::begin_by_key))
         .routes(routes!(session::page))
+        .routes(routes!(session::authority))
         .routes(routes!(me::contacts))
         .routes(routes!(me::put_contact, me::remove_contact))
         .routes(routes!(me::calls, me::forget_calls))
@@ -83,7 +84,7 @@ fn described() -> (Router<Arc<Site>>, utoipa::openapi::OpenApi) {
         .routes(routes!(admin::users::change_password))
         .routes(routes!(admin::invites::list, admin::invites::make))
         .routes(routes!(admin::invites::remove))
-        .routes(routes!(admin::settings::show))
+        .routes(routes!(admin::settings::show, admin::settings::change))
         .routes(routes!(admin::tokens::list, admin::tokens::make))
         .routes(routes!(admin::tokens::remove));
     OpenApiRouter::with_openapi(Description::openapi()).nest(PREFIX, interface).split_for_parts()
@@ -140,7 +141,10 @@ mod tests {
                 assert!(operation["summary"].as_str().is_some_and(|said| said.len() > 8), "{method} {path}");
                 let responses = operation["responses"].as_object().unwrap();
                 assert!(responses.keys().any(|status| status.starts_with(['1', '2'])), "{method} {path}");
-                assert!(responses.contains_key("401") || path.ends_with("/page"), "{method} {path}");
+                assert!(
+                    responses.contains_key("401") || path.ends_with("/page") || path.ends_with("/authority"),
+                    "{method} {path}"
+                );
                 let needs_csrf = method != "get";
                 assert!(!needs_csrf || responses.contains_key("403"), "{method} {path}");
                 let names: Vec<&str> = path.split(['{', '}']).skip(1).step_by(2).collect();

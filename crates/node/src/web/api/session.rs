@@ -13,6 +13,7 @@ use super::asker::{self, Guest, Member, Sent};
 use super::failure::Failure;
 use crate::account::name;
 use crate::clock::unix_ms;
+use crate::control::Trust;
 use crate::exchange::guard::Source;
 use crate::login::Found;
 use crate::turn::IceServer;
@@ -205,7 +206,7 @@ pub(super) async fn begin_by_key(
 /// What anybody may know of this page.
 #[utoipa::path(get, path = "/page", tag = "session", responses((status = 200, body = Page)))]
 pub(super) async fn page(State(site): State<Arc<Site>>, Guest(visitor): Guest) -> Json<Page> {
-    let enrol = match site.enrol {
+    let enrol = match site.enrol() {
         EnrolHere::Nobody => false,
         EnrolHere::Local => visitor.is_local,
         EnrolHere::Anybody => visitor.is_protected,
@@ -218,6 +219,12 @@ pub(super) async fn page(State(site): State<Arc<Site>>, Guest(visitor): Guest) -
         loopback: visitor.is_local,
         administration: asker::check_place(&visitor, &site).is_ok(),
     })
+}
+
+/// The certificate of the overlay's authority, who vouches for this page, and what that means.
+#[utoipa::path(get, path = "/authority", tag = "session", responses((status = 200, body = Trust)))]
+pub(super) async fn authority(State(site): State<Arc<Site>>, _: Guest) -> Json<Trust> {
+    Json(site.certificates.trust())
 }
 
 fn opened(site: &Site, visitor: &Visitor, user: Option<&str>) -> Result<Response, Failure> {

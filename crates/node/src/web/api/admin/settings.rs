@@ -1,60 +1,100 @@
-//! What the node was started with, for people to read. It is changed in the configuration file, where comments say why.
+//! What the node was started with, and what of it is changed here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
-use utoipa::ToSchema;
+use axum::http::StatusCode;
+use serde_json::Value;
 
-use crate::web::api::asker::Administrator;
-use crate::web::api::{Administration, Failure};
-use crate::web::{EnrolHere, Site};
+use crate::settings::{Kind, Refused, Setting, Source};
+use crate::web::Site;
+use crate::web::api::Failure;
+use crate::web::api::asker::{Administrator, Sent};
 
-/// A setting.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(in crate::web::api) struct Setting {
-    /// What it is called in the configuration.
-    name: &'static str,
-    value: String,
-    /// Where it is changed.
-    #[serde(rename = "where")]
-    place: &'static str,
-}
-
-/// What the node was started with.
+/// What the node was started with, who has said so, and what may be changed here.
 #[utoipa::path(get, path = "/admin/settings", tag = "admin", responses(
     (status = 200, body = [Setting]), (status = 401, body = Failure), (status = 403, body = Failure),
 ))]
 pub(in crate::web::api) async fn show(_: Administrator, State(site): State<Arc<Site>>) -> Json<Vec<Setting>> {
+    Json(settings(&site))
+}
+
+/// Changes settings: all that are named, or none.
+#[utoipa::path(patch, path = "/admin/settings", tag = "admin", request_body = BTreeMap<String, Value>, responses(
+    (status = 200, body = [Setting]), (status = 400, body = Failure, description = "`bad_setting`, with `field`"), (status = 401, body = Failure),
+    (status = 403, body = Failure), (status = 409, body = Failure, description = "`overruled`, with `field`"),
+))]
+pub(in crate::web::api) async fn change(
+    _: Administrator,
+    State(site): State<Arc<Site>>,
+    Sent(changes): Sent<BTreeMap<String, Value>>,
+) -> Result<Json<Vec<Setting>>, Failure> {
+    let Some(desk) = site.desk.clone() else {
+        let error = "this node was started without a place for settings of its page";
+        return Err(Failure::new(StatusCode::CONFLICT, "overruled", error, "change them where it is started"));
+    };
+    let names = changes.keys().cloned().collect::<Vec<_>>().join(", ");
+    let changed = tokio::task::spawn_blocking(move || desk.change(&changes)).await;
+    let changed = changed.unwrap_or_else(|error| Err(Refused::Failed(error.to_string())));
+    let live = changed.map_err(refusal)?;
+    site.take_up(live);
+    tracing::info!(names, "settings were changed on the page");
+    Ok(Json(settings(&site)))
+}
+
+fn refusal(refused: Refused) -> Failure {
+    match refused {
+        Refused::Bad { field, error, hint } => {
+            Failure::new(StatusCode::BAD_REQUEST, "bad_setting", error, &hint).about(field)
+        }
+        Refused::Overruled { field, by } => {
+            let (who, hint) = match by {
+                Source::Flag => ("a flag of the command line", "start the node without that flag"),
+                Source::Environment => {
+                    ("a variable of the environment", "start the node without that variable, `MESHTONE_…`")
+                }
+                Source::File => ("the configuration file", "change it there, and restart the node"),
+                Source::Fixed | Source::Default | Source::Page => ("its first start", "it cannot be changed"),
+            };
+            let error = format!("`{field}` is what {who} says, and that wins over the page");
+            Failure::new(StatusCode::CONFLICT, "overruled", error, hint).about(field)
+        }
+        Refused::Failed(error) => Failure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "failed",
+            format!("the settings could not be kept: {error}"),
+            "look whether the disk is full and the data folder may be written",
+        ),
+    }
+}
+
+fn settings(site: &Site) -> Vec<Setting> {
     const FILE: &str = "the configuration file, or the flag of the same name";
-    const FIXED: &str = "chosen at the first start";
-    const TABLE: &str = "[page] in the configuration file";
     let addresses = site.exchange.transports.addresses();
     let list = |all: &[std::net::SocketAddr]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let role = site.overlay.role();
-    let enrol = match site.enrol {
-        EnrolHere::Local => "local",
-        EnrolHere::Anybody => "anybody",
-        EnrolHere::Nobody => "nobody",
+    let fixed = |name: &str, value: String, from: Option<Source>, help: &str| Setting {
+        name: name.to_owned(),
+        value,
+        place: if from == Some(Source::Fixed) { "chosen at the first start" } else { FILE }.to_owned(),
+        from: from.or_else(|| site.desk.as_ref().map(|desk| desk.source(name))).unwrap_or(Source::Default),
+        changeable: false,
+        restart: true,
+        pending: None,
+        kind: Kind::Text,
+        choices: Vec::new(),
+        help: help.to_owned(),
     };
-    let administration = match site.administration {
-        Administration::Local => "local",
-        Administration::Anywhere => "anywhere",
-    };
-    let public = site.certificates.public().map_or_else(|| "none".to_owned(), ToString::to_string);
-    let setting = |name, value: String, place| Setting { name, value, place };
-    Json(vec![
-        setting("domain", site.domain.clone(), FIXED),
-        setting("data", site.store.folder().display().to_string(), FILE),
-        setting("sip", list(&addresses.sip), FILE),
-        setting("tls", list(&addresses.tls), FILE),
-        setting("ws", list(&addresses.ws), FILE),
-        setting("wss", list(&addresses.wss), FILE),
-        setting("link", list(&site.overlay.addresses()), FILE),
-        setting("public_url", public, FILE),
-        setting("role", if role.serves { "serves others" } else { "uses what others store" }.to_owned(), FILE),
-        setting("enroll", enrol.to_owned(), FILE),
-        setting("page.administration", administration.to_owned(), TABLE),
-    ])
+    let mut all = vec![
+        fixed("domain", site.domain.clone(), Some(Source::Fixed), "The domain that this node serves."),
+        fixed("data", site.store.folder().display().to_string(), None, "The folder of all that the node keeps."),
+        fixed("sip", list(&addresses.sip), None, "Where phones are listened for, over UDP and TCP."),
+        fixed("tls", list(&addresses.tls), None, "Where phones are listened for, over TLS."),
+        fixed("ws", list(&addresses.ws), None, "Where browsers are listened for, over HTTP."),
+        fixed("wss", list(&addresses.wss), None, "Where browsers are listened for, over HTTPS."),
+        fixed("link", list(&site.overlay.addresses()), None, "Where other nodes link to this one."),
+    ];
+    all.extend(site.desk.iter().flat_map(|desk| desk.settings()));
+    all
 }
