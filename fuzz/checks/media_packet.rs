@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
-use meshtone_media::relay::{End, Format, Port, Protection, Relay, Terms};
+use meshtone_media::relay::{End, Format, Port, Protection, Relay, Terms, Wishes};
 use meshtone_media::srtp::{MasterKey, Opener, Sealer, Suite};
 
 /// Carries the datagrams through a call of which one end speaks SRTP, and opens each as what it may be.
@@ -30,6 +30,7 @@ pub(crate) fn check(data: &[u8]) {
             ice: None,
             flow: None,
             events: None,
+            wishes: Wishes { picture_loss: end == End::Near, full_intra: end == End::Far },
             carrier: None,
         };
         relay.handle_terms(now, end, vec![Some(terms)], Some(host));

@@ -101,6 +101,40 @@ fn a_phone_and_the_command_hear_each_other_at_two_nodes() {
     bob.wait_closed(SOON);
     bob.assert_heard(FILE_HZ);
     tone::assert_heard("the command", &record, BOB_HZ, Some(FILE_HZ));
+    // How it sounded is told, by what the command counts and what the phone reports.
+    let sound = &events.last().unwrap()["sound"];
+    assert!(sound["mos"].as_f64().unwrap() > 4.0 && sound["loss_percent"].as_f64().unwrap() < 5.0, "{sound}");
+}
+
+#[test]
+fn who_is_recorded_is_told_so_before() {
+    let mesh = Mesh::start(1);
+    mesh.user("alice");
+    let mut bob = PhoneOptions::new("bob", &mesh.user("bob"), mesh.sip(1), BOB_HZ).start();
+    let files = Files::with_tone(3);
+    let (announcement, record) = (files.play(), files.record());
+    let silence = files.folder.path().join("silence.wav");
+    tone::write_samples(&silence, 8000, std::iter::repeat_n(0, 2 * 8000));
+    let output = mesh.node(1).command(&[
+        "call",
+        "bob",
+        "--as",
+        "alice",
+        "--play",
+        text(&silence),
+        "--hang-up",
+        "--record",
+        text(&record),
+        "--announce",
+        text(&announcement),
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    bob.wait_closed(SOON);
+    bob.assert_heard(FILE_HZ);
+    tone::assert_heard("the command", &record, BOB_HZ, None);
+    // Of five seconds the three of the announcement are not kept.
+    let kept = hound::WavReader::open(&record).unwrap().duration();
+    assert!((8000..3 * 8000).contains(&kept), "{kept} samples");
 }
 
 #[test]

@@ -232,12 +232,24 @@ fn a_transfer_names_the_far_end_of_the_call_that_is_to_be_replaced_and_a_refusal
     bob.reply(&at_bob, 405, "Method Not Allowed", "");
     assert_eq!(alice.final_answer(&refer).status(), 405);
 
-    // Whoever follows reaches the phone with it.
-    let request =
-        bob.request("INVITE", "sip:carol@mesh.test").with_body("application/sdp", SDP).with("Replaces", &wanted);
-    bob.start(&request);
+    // Whoever follows reaches the phone with it, takes the other one's place, and hears it.
+    let (bobs, carols) = (Voice::at(Ipv4Addr::LOCALHOST, BOB_HZ), Voice::at(Ipv4Addr::LOCALHOST, CAROL_HZ));
+    let request = bob
+        .request("INVITE", "sip:carol@mesh.test")
+        .with_body("application/sdp", &bobs.sdp())
+        .with("Replaces", &wanted);
+    let sent = bob.start(&request);
     let replacing = carol.incoming("INVITE");
     assert_eq!(replacing.header("Replaces"), Some(wanted.as_str()));
+    carol.reply(&replacing, 200, "OK", &carols.sdp());
+    let answer = bob.final_answer(&sent);
+    assert_eq!(answer.status(), 200, "{answer}");
+    bob.established_by(&sent, &answer);
+    carol.incoming("ACK");
+    bobs.talk_to(&answer.body);
+    carols.talk_to(&replacing.body);
+    bobs.assert_hears(CAROL_HZ);
+    carols.assert_hears(BOB_HZ);
 }
 
 #[test]

@@ -43,21 +43,28 @@ fn phones_of_every_pair_of_codecs_hear_each_other() {
 }
 
 #[test]
-fn digits_cross_from_one_codec_to_another() {
+fn digits_cross_from_every_codec_to_every_other() {
     let mesh = Mesh::start(1);
-    let mut alice = phone(&mesh, "alice", ALICE_HZ, G711);
-    let mut bob = phone(&mesh, "bob", BOB_HZ, OPUS);
-    alice.dial(&address("bob"));
-    bob.wait_established();
-    alice.wait_established();
-    for (from, to, digit) in [(true, "bob", "5"), (false, "alice", "7")] {
-        let (speaker, listener) = if from { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
-        speaker.command("sndcode", digit);
-        eventually(SOON, &format!("the digit {digit} at {to}'s phone"), || {
-            listener.next_parameter("CALL_DTMF_START").is_some_and(|heard| heard == digit)
-        });
-        // The key is let go.
-        speaker.command("sndcode", "");
+    for (number, (one, other)) in [(G711, OPUS), (G722, OPUS), (G722, G711)].into_iter().enumerate() {
+        let (caller, callee) = (format!("a{number}"), format!("b{number}"));
+        let mut alice = phone(&mesh, &caller, ALICE_HZ, one);
+        let mut bob = phone(&mesh, &callee, BOB_HZ, other);
+        alice.dial(&address(&callee));
+        bob.wait_established();
+        alice.wait_established();
+        assert_eq!(mesh.node(1).status()["media"]["converted"], 1, "{one} {other}");
+        for (from, digit) in [(true, "5"), (false, "7")] {
+            let (speaker, listener) = if from { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
+            speaker.command("sndcode", digit);
+            eventually(SOON, &format!("the digit {digit} from {one} to {other}, or back"), || {
+                listener.next_parameter("CALL_DTMF_START").is_some_and(|heard| heard == digit)
+            });
+            // The key is let go.
+            speaker.command("sndcode", "");
+        }
+        alice.hang_up();
+        bob.wait_closed(SOON);
+        eventually(SOON, "nothing to be converted", || mesh.node(1).status()["media"]["converted"] == 0);
     }
 }
 

@@ -221,6 +221,8 @@ fn within(value: i32) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -236,6 +238,34 @@ mod tests {
             let signal = 8000.0_f64.powi(2) / 2.0;
             assert!(10.0 * (signal / noise).log10() > 20.0, "{hz} Hz: {} dB", 10.0 * (signal / noise).log10());
         }
+    }
+
+    /// A sweep over both bands with noise in it, by integers alone.
+    fn sweep() -> Vec<i16> {
+        let (mut phase, mut step, mut noise) = (0_i32, 200, 12_345_u32);
+        let samples = (0..32_000).map(|n| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            phase = (phase + step) & 0xffff;
+            step = 200 + n / 2;
+            let triangle = if phase < 32_768 { phase } else { 65_535 - phase };
+            ((triangle - 16_384) * 3).div_euclid(4) + ((noise >> 16) & 0xff) as i32 - 128
+        });
+        samples.map(|sample| i16::try_from(sample).unwrap()).collect()
+    }
+
+    /// Fowler, Noll and Vo's hash of 32 bits (FNV-1a).
+    fn hash(bytes: impl IntoIterator<Item = u8>) -> u32 {
+        bytes.into_iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    }
+
+    #[test]
+    fn what_is_coded_and_decoded_is_bit_by_bit_that_of_another_implementation() {
+        // Debian's libspandsp2 0.0.6+dfsg-2 (g722_encode and g722_decode, 64 kbit/s), asked on 2026-12-01.
+        let coded = Encoder::default().encode(&sweep());
+        assert_eq!(coded[..8], [0x2e, 0x84, 0x20, 0x84, 0x20, 0x84, 0x04, 0x8a]);
+        assert_eq!((coded.len(), hash(coded.iter().copied())), (16_000, 0x07f0_8970));
+        let sound = Decoder::default().decode(&coded);
+        assert_eq!((sound.len(), hash(sound.iter().flat_map(|sample| sample.to_le_bytes()))), (32_000, 0xdd02_2aeb));
     }
 
     #[test]

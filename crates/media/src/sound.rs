@@ -40,6 +40,19 @@ impl Player {
         Player::repeating(samples)
     }
 
+    /// The tone by which recorders on telephone lines say that they are there, as the FCC has it: 1400 Hz for a fifth of a second.
+    pub fn beep() -> Player {
+        let step = std::f32::consts::TAU * 1400.0 / 8000.0;
+        #[allow(clippy::cast_possible_truncation, reason = "6000 is well within it")]
+        let samples = (0..1600_u16).map(|n| ((f32::from(n) * step).sin() * 6000.0) as i16);
+        Player::new(samples.collect())
+    }
+
+    /// Begins again.
+    pub fn rewind(&mut self) {
+        self.at = 0;
+    }
+
     /// Returns the next 20 ms.
     pub fn next_frame(&mut self) -> [i16; FRAME] {
         let mut frame = [0; FRAME];

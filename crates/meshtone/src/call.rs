@@ -36,10 +36,15 @@ pub(crate) fn call(data: &Path, options: CallOptions) -> Result<(), Failure> {
         Some(file) => Player::new(read(file)?),
         None => Player::prompt(),
     };
+    let announcement = match (&options.record, &options.announce) {
+        (None, _) => None,
+        (Some(_), Some(file)) => Some(Player::new(read(file)?)),
+        (Some(_), None) => Some(Player::beep()),
+    };
     let login = login(data, options.user.as_deref())?;
     let target = options.address.clone();
     let hangs_up = options.play.is_some() && options.hang_up;
-    let order = Order { target, login, player, hangs_up, longest: options.longest };
+    let order = Order { target, login, player, announcement, hangs_up, longest: options.longest };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -124,19 +129,31 @@ fn event(value: Value) {
 
 fn finish(ending: Ending, options: &CallOptions) -> Result<(), Failure> {
     match ending {
-        Ending::Ended { lasted, by_them, reason, recorded } => {
-            let seconds = recorded.len() / 8000;
+        Ending::Ended { lasted, by_them, reason, heard_for, heard, recorded } => {
+            let seconds = heard_for.as_secs();
             let written = options.record.as_ref().map(|file| write(file, recorded));
             if options.json {
                 let by = if by_them { "them" } else { "us" };
                 let lasted_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
-                event(
-                    json!({ "event": "ended", "by": by, "lasted_ms": lasted_ms, "reason": reason, "heard_s": seconds }),
-                );
+                let sound = heard.map(|heard| {
+                    json!({
+                        "loss_percent": rounded(heard.loss * 100.0),
+                        "jitter_ms": rounded(heard.jitter_ms),
+                        "round_trip_ms": heard.round_trip.map(|time| rounded(time.as_secs_f64() * 1000.0)),
+                        "mos": rounded(heard.mean_opinion),
+                    })
+                });
+                event(json!({
+                    "event": "ended", "by": by, "lasted_ms": lasted_ms, "reason": reason, "heard_s": seconds, "sound": sound,
+                }));
             } else {
                 let who = if by_them { "the other side hung up" } else { "hung up" };
                 let why = reason.map(|reason| format!(": {}", printable(&reason))).unwrap_or_default();
                 eprintln!("{who} after {}{why}", lasting(lasted.as_secs()));
+                if let Some(heard) = heard {
+                    let (mos, loss, jitter) = (heard.mean_opinion, heard.loss * 100.0, heard.jitter_ms);
+                    eprintln!("heard with MOS {mos:.1}, {loss:.1} % lost, jitter {jitter:.0} ms");
+                }
                 if options.record.is_some() && seconds == 0 {
                     output::warn(
                         "nothing was heard",
@@ -155,6 +172,11 @@ fn finish(ending: Ending, options: &CallOptions) -> Result<(), Failure> {
             Err(Failure::new(text, hint).with_code(code))
         }
     }
+}
+
+/// With one decimal, as people read it.
+fn rounded(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
 }
 
 /// Writes what was heard in the kind of file that the name says: Opus in Ogg, or else WAV.

@@ -541,6 +541,10 @@ pub(crate) struct CallOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
 
+    /// What is said before anything is recorded, a file as for --play [default: a beep]; a beep each 15 seconds reminds of it
+    #[arg(long, value_name = "FILE", requires = "record")]
+    pub(crate) announce: Option<PathBuf>,
+
     /// For how long to talk at most: a number and s, m, h or d
     #[arg(long = "for", value_name = "TIME", value_parser = parse_call_duration)]
     pub(crate) longest: Option<Duration>,

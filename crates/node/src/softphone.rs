@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meshtone_media::io::{MediaError, PortRange, TalkSession};
+use meshtone_media::relay::Heard;
 use meshtone_media::sound::Player;
 use meshtone_sip::agent::{AgentEvent, Body, Credentials, DialogId, OutgoingCall, Secret};
 use meshtone_sip::digest::{Algorithm, Ha1};
@@ -53,6 +54,8 @@ pub struct Order {
     pub login: Login,
     /// What is played.
     pub player: Player,
+    /// What is said before anything is recorded; without it nothing is.
+    pub announcement: Option<Player>,
     /// Whether it hangs up when that is over.
     pub hangs_up: bool,
     /// For how long it talks at most.
@@ -71,7 +74,7 @@ pub enum Progress {
 }
 
 /// How it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
     /// Nobody answered, for this status and reason; status 0 where it was given up here.
     Unanswered {
@@ -88,7 +91,11 @@ pub enum Ending {
         by_them: bool,
         /// What it gave as its reason (RFC 3326).
         reason: Option<String>,
-        /// What was heard, 8000 samples a second.
+        /// For how long sound was heard.
+        heard_for: Duration,
+        /// How it sounded, if there was any.
+        heard: Option<Heard>,
+        /// What was recorded, 8000 samples a second.
         recorded: Vec<i16>,
     },
 }
@@ -165,7 +172,7 @@ struct Phone {
 
 impl Phone {
     async fn start(order: Order) -> Result<Phone, CallError> {
-        let Order { target, login, player, hangs_up, longest } = order;
+        let Order { target, login, player, announcement, hangs_up, longest } = order;
         let target = completed(&target, &login.domain).ok_or(CallError::Target(target))?;
         let server = login.server;
         let failed = |source| CallError::Socket { server, source };
@@ -174,7 +181,7 @@ impl Phone {
         socket.connect(server).await.map_err(failed)?;
         let own = socket.local_addr().map_err(failed)?;
         let ports = PortRange::new(PORTS, 1)?;
-        let media = TalkSession::open(&ports, own.ip(), player)?;
+        let media = TalkSession::open(&ports, own.ip(), player, announcement)?;
         let flow = Flow::Udp { listener: 0, remote: server };
         let mut engine =
             Server::new(ServerConfig::new(random_key()), Box::new(Own(own)), Box::new(SystemRandomness::default()));
@@ -312,11 +319,14 @@ impl Phone {
 
     fn end(&mut self) {
         let reason = self.end_reason.take();
+        let (heard, heard_for) = self.media.hears();
         self.ending = Some(match self.stands {
             Some((_, since)) => Ending::Ended {
                 lasted: self.leaving.unwrap_or_else(now).saturating_duration_since(since),
                 by_them: self.leaving.is_none(),
                 reason,
+                heard_for,
+                heard,
                 recorded: self.media.recorded(),
             },
             None => Ending::Unanswered { status: 0, reason: String::new() },

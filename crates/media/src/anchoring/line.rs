@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use data_encoding::BASE64_NOPAD;
 
-use super::{Own, OwnKeys, Profile};
+use super::{Own, OwnKeys, Profile, feedback};
 use crate::relay::{DEFAULT_CLOCK_RATE, DtlsTerms, Fingerprint, Format, IceTerms, Protection, Terms};
 use crate::roq::parse_flow;
 use crate::sdes::Crypto;
@@ -18,9 +18,6 @@ const PASSED: &[&str] = &["ptime", "maxptime", "framerate", "framesize", "label"
 /// What passes besides where both ends are told of sources as they are: browsers tell streams and their repairs apart by it (RFC 5576, RFC
 /// 8830).
 const SOURCES: &[&str] = &["ssrc", "ssrc-group", "msid"];
-
-/// The attribute by which receivers ask for key frames and the like (RFC 4585), which only profiles with feedback know.
-const FEEDBACK: &str = "rtcp-fb";
 
 /// The attribute by which a node names its flow of a stream.
 const FLOW: &str = "roq-flow-id";
@@ -173,7 +170,7 @@ impl Line {
             (None, Profile::Link) => ("QUIC/RTP/AVPF".to_owned(), Class::Link),
         };
         self.offered = class;
-        write_codecs(text, (session, media), &protocol, own.port);
+        write_codecs(text, (session, media), &protocol, own.port, None);
         self.offers_mux = matches!(class, Class::WebRtc | Class::Dtls);
         if !matches!(class, Class::Plain | Class::Link) {
             // Whoever answers begins, as browsers do. Beside keys it is for phones that know no such keys.
@@ -393,6 +390,7 @@ pub(super) fn terms(
         ice: None,
         carrier: None,
         events: events_of(media),
+        wishes: feedback::wishes_of(media),
         flow: flow_of(media).filter(|_| Class::of(session, media) == Some(Class::Link)),
     })
 }
@@ -428,7 +426,7 @@ pub(super) fn write_answer(
     port: u16,
     crypto: Option<Crypto>,
 ) {
-    write_codecs(text, (answer, answered), offered.protocol, port);
+    write_codecs(text, (answer, answered), offered.protocol, port, Some(offered));
     if let Some(crypto) = crypto {
         let _ = write!(text, "a=crypto:{}\r\n", crypto.to_value());
     }
@@ -456,7 +454,14 @@ pub(super) fn write_refused(text: &mut String, media: &Media<'_>) {
     let _ = write!(text, "m={} 0 {} {}\r\n", media.kind, media.protocol, media.formats.join(" "));
 }
 
-fn write_codecs(text: &mut String, (session, media): (&Session<'_>, &Media<'_>), protocol: &str, port: u16) {
+/// `offered` is what it answers, where it does.
+fn write_codecs(
+    text: &mut String,
+    (session, media): (&Session<'_>, &Media<'_>),
+    protocol: &str,
+    port: u16,
+    offered: Option<&Media<'_>>,
+) {
     let _ = write!(text, "m={} {port} {protocol} {}\r\n", media.kind, media.formats.join(" "));
     for map in &media.rtpmaps {
         let _ = write!(text, "a=rtpmap:{} {}\r\n", map.payload_type, map.description);
@@ -467,9 +472,12 @@ fn write_codecs(text: &mut String, (session, media): (&Session<'_>, &Media<'_>),
     let has_feedback = protocol.ends_with("AVPF");
     for line in &media.attributes {
         let name = line.split_once(':').map_or(*line, |(name, _)| name);
-        if PASSED.contains(&name) || (has_feedback && (name == FEEDBACK || SOURCES.contains(&name))) {
+        if PASSED.contains(&name) || (has_feedback && SOURCES.contains(&name)) {
             let _ = write!(text, "a={line}\r\n");
         }
+    }
+    if has_feedback {
+        feedback::write(text, media, offered);
     }
     let _ = write!(text, "a={}\r\n", direction(session, media).as_str());
 }

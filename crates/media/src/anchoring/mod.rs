@@ -6,6 +6,7 @@
 
 mod bundle;
 mod conversion;
+mod feedback;
 mod line;
 
 #[cfg(test)]

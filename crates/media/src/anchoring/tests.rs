@@ -537,6 +537,23 @@ fn sound_and_pictures_of_a_browser_go_over_one_transport_each_way_round() {
 }
 
 #[test]
+fn ends_that_ask_for_key_frames_in_different_ways_are_each_told_of_their_own() {
+    let (by_loss, by_command) = ("a=rtcp-fb:96 nack pli\r\n", "a=rtcp-fb:96 ccm fir\r\n");
+    for (near, far) in [(by_loss, by_command), (by_command, by_loss)] {
+        let mut call = with_fingerprint(Profile::WebRtc);
+        let offered = call.offer(End::Near, &filming("actpass", "9").replace(far, ""));
+        assert!(offered.contains(by_loss) && offered.contains(by_command), "{offered}");
+        let (answered, agreed) = call.answer(End::Far, &filming("active", "9").replace(near, ""));
+        assert!(answered.contains(near) && !answered.contains(far), "{answered}");
+        let wishes = |terms: &[Option<Terms>]| terms[1].as_ref().unwrap().wishes;
+        for (terms, own) in [(&agreed.near, near), (&agreed.far, far)] {
+            let known = wishes(terms);
+            assert_eq!((known.picture_loss, known.full_intra), (own == by_loss, own == by_command));
+        }
+    }
+}
+
+#[test]
 fn a_browser_that_wants_a_transport_for_each_stream_and_phones_get_one_for_each() {
     let mut call = with_fingerprint(Profile::WebRtc);
     call.offer(End::Near, &filming("actpass", "9").replace("a=group:BUNDLE 0 eye\r\n", ""));

@@ -1,4 +1,4 @@
-//! The echo: whatever audio comes is sent back to where it came from.
+//! The echo: whatever audio comes is sent back to where it came from, and a report on it to whoever sends reports.
 //!
 //! Pure: packets go in with the time, packets come out. It never sends to an address that did not speak first, sends at most as
 //! much as it got, and once it knows its caller nobody else is heard, so it can be used neither to flood a third party nor to
@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::relay::{Format, Meter};
+use crate::rtcp::{self, Report, SenderInfo};
 use crate::rtp::Packet;
 use crate::sdp::Agreement;
 
@@ -29,6 +31,9 @@ pub const MAX_PACKETS_PER_SECOND: u32 = 250;
 
 /// The largest packet sent back: what fits an Ethernet frame. Audio has 40 to 400 bytes.
 pub const MAX_PACKET_LEN: usize = 1472;
+
+/// A report of the caller's is answered with one of ours, no more often than this.
+const REPORT_EVERY: Duration = Duration::from_secs(4);
 
 /// A packet to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,12 +80,18 @@ pub struct Echo {
     /// What the next packet has, should it begin a stream.
     next_sequence_number: u16,
     next_timestamp: u32,
+    began: Instant,
+    meter: Meter,
+    /// Packets that were sent, and the bytes in them.
+    sent: (u32, u32),
+    last_report: Option<Instant>,
     last_heard: Instant,
     last_sent: Option<Instant>,
     /// The second that is counted, and packets sent in it.
     counted: (Instant, u32),
     ended: bool,
     transmits: VecDeque<Transmit>,
+    reports: VecDeque<Transmit>,
     events: VecDeque<Event>,
 }
 
@@ -103,11 +114,16 @@ impl Echo {
             ssrc: start.ssrc,
             next_sequence_number: start.sequence_number,
             next_timestamp: start.timestamp,
+            began: now,
+            meter: Meter::default(),
+            sent: (0, 0),
+            last_report: None,
             last_heard: now,
             last_sent: None,
             counted: (now, 0),
             ended: false,
             transmits: VecDeque::new(),
+            reports: VecDeque::new(),
             events: VecDeque::new(),
         }
     }
@@ -138,9 +154,42 @@ impl Echo {
         };
         self.caller = Some(caller);
         self.last_heard = now;
+        let format = Format::new(packet.payload_type, self.agreement.clock_rate);
+        self.meter.on_rtp(now, packet.ssrc, packet.sequence_number, packet.timestamp, format);
         if self.agreement.direction.sends() && self.is_within_rate(now) {
             self.send(now, &caller, &packet);
         }
+    }
+
+    /// Takes a datagram that came to the port for RTCP. It is answered there: how the caller arrives, and what was sent back.
+    pub fn handle_report(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) {
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+        if self.ended || self.caller.is_none_or(|caller| caller.address.ip() != source.ip()) {
+            return;
+        }
+        let Some(reports) = rtcp::reports(datagram).filter(|reports| !reports.is_empty()) else { return };
+        for report in &reports {
+            match report {
+                Report::Receiver(block) if block.ssrc == self.ssrc => self.meter.on_report(now, block),
+                Report::Voip(metrics) if metrics.ssrc == self.ssrc => self.meter.on_metrics(*metrics),
+                Report::Sender { sent } => self.meter.on_said(now, *sent),
+                Report::Receiver(_) | Report::Voip(_) => {}
+            }
+        }
+        if self.last_report.is_some_and(|last| now.saturating_duration_since(last) < REPORT_EVERY) {
+            return;
+        }
+        self.last_report = Some(now);
+        // In units of 2⁻³² s, and never zero, which would say that there was no report (RFC 3550 §6.4.1).
+        let elapsed = now.saturating_duration_since(self.began);
+        let ntp = ((elapsed.as_secs() + 1) << 32) | ((u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000);
+        let (packets, octets) = self.sent;
+        let sender = SenderInfo { ssrc: self.ssrc, ntp, timestamp: self.next_timestamp, packets, octets };
+        let heard = self.meter.report(now, 0, [0; 2]);
+        let packet = rtcp::compound(&sender, heard.as_ref().map(|(reception, report)| (reception, report)));
+        let sent = u32::try_from((ntp >> 16) & u64::from(u32::MAX)).unwrap_or_default();
+        self.meter.on_passed(now, &Report::Sender { sent });
+        self.reports.push_back(Transmit { destination: source, packet });
     }
 
     /// Takes the passing of time.
@@ -159,6 +208,11 @@ impl Echo {
     /// Returns the next packet to be sent.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
+    }
+
+    /// Returns the next packet to be sent from the port for RTCP.
+    pub fn poll_report(&mut self) -> Option<Transmit> {
+        self.reports.pop_front()
     }
 
     /// Returns the next event.
@@ -218,6 +272,9 @@ impl Echo {
         self.next_sequence_number = echoed.sequence_number.wrapping_add(1);
         self.next_timestamp = echoed.timestamp;
         self.last_sent = Some(now);
+        let (packets, octets) = self.sent;
+        let len = u32::try_from(packet.payload.len()).unwrap_or_default();
+        self.sent = (packets.wrapping_add(1), octets.wrapping_add(len));
         self.transmits.push_back(Transmit { destination: caller.address, packet: echoed.to_bytes() });
     }
 }

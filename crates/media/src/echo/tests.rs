@@ -179,3 +179,33 @@ fn an_address_in_its_ipv6_form_is_the_same_address() {
     let (now, mut echo) = call();
     assert!(echoed(&mut echo, now, "[::ffff:10.0.0.5]:4000", &packet(1, 7)).is_some());
 }
+
+#[test]
+fn who_reports_is_told_how_he_arrives_and_strangers_are_not() {
+    let (now, mut echo) = call();
+    let report = [0x80, 201, 0, 1, 0, 0, 0, 7];
+    echo.handle_report(now, source("10.0.0.5:4001"), &report);
+    assert_eq!(echo.poll_report(), None, "nobody has spoken yet");
+    for number in (0..100_u16).filter(|number| number % 4 != 1) {
+        echo.handle_input(now + 20 * MS * u32::from(number), source("10.0.0.5:4000"), &packet(number, 7));
+    }
+    let now = now + 2000 * MS;
+    for (from, datagram) in [("192.0.2.9:4001", &report[..]), ("10.0.0.5:4001", &[]), ("10.0.0.5:4001", b"nonsense")] {
+        echo.handle_report(now, source(from), datagram);
+        assert_eq!(echo.poll_report(), None, "{from}");
+    }
+    echo.handle_report(now, source("10.0.0.5:4001"), &report);
+    assert_eq!(echo.poll_report(), None, "it says nothing of anybody");
+    let sending = [&[0x80, 200, 0, 6, 0, 0, 0, 7][..], &[0; 20]].concat();
+    for _ in 0..10 {
+        echo.handle_report(now, source("10.0.0.5:4001"), &sending);
+    }
+    let reply = echo.poll_report().unwrap();
+    assert_eq!((reply.destination, echo.poll_report()), (source("10.0.0.5:4001"), None), "once");
+    let said = rtcp::reports(&reply.packet).unwrap();
+    assert!(
+        said.iter().any(|report| matches!(report, Report::Receiver(block) if (60..=68).contains(&block.fraction_lost))),
+        "{said:?}"
+    );
+    assert!(said.iter().any(|report| matches!(report, Report::Voip(metrics) if metrics.mean_opinion.is_some())));
+}

@@ -16,7 +16,9 @@ use super::shares::{Kind, Share, Taken};
 use super::{MediaError, PortPair, PortRange};
 use crate::anchoring::{Agreed, Anchoring, Profile};
 use crate::digit::Digit;
-use crate::relay::{End, Event, FlowTransmit, Heard, Identity, Port, Pressed, Protected, Quality, Relay};
+use crate::relay::{
+    End, Event, FlowTransmit, Heard, Identity, More, Port, Pressed, Protected, Quality, Relay, Transmit,
+};
 use crate::roq::pieces;
 use crate::sdp::SdpError;
 
@@ -373,13 +375,18 @@ impl Drop for AnchoredCall {
 impl Shared {
     /// Feeds what has come to a port to the machine.
     fn take(&self, port: Port, source: SocketAddr, datagram: &[u8]) {
-        let is_woken = {
+        let (transmit, is_woken) = {
             let mut relay = lock(&self.relay);
             relay.handle_input(now(), port, source, datagram);
             // A handshake has timers of its own, and converted sound has, which begin with what comes.
-            matches!(datagram, [0..=63, ..]) || relay.converts()
+            let is_woken = matches!(datagram, [0..=63, ..]) || relay.converts();
+            // As a rule one packet leaves for one that comes, and to be looked at once is enough.
+            (relay.poll_only_transmit(), is_woken)
         };
-        self.send();
+        match transmit {
+            Ok(transmit) => transmit.into_iter().for_each(|transmit| self.send_one(&transmit)),
+            Err(More) => self.send(),
+        }
         if is_woken {
             self.changed.notify_one();
         }
@@ -395,12 +402,16 @@ impl Shared {
         self.send_by_flows();
         loop {
             let Some(transmit) = lock(&self.relay).poll_transmit() else { return };
-            let sockets = lock(&self.sockets);
-            let socket = sockets.iter().find(|(port, _)| *port == transmit.port).map(|(_, socket)| socket);
-            // A full buffer loses the packet, as the network might.
-            if let Some(Err(error)) = socket.map(|socket| socket.send_to(&transmit.datagram, transmit.destination)) {
-                tracing::trace!(%error, "sending media failed");
-            }
+            self.send_one(&transmit);
+        }
+    }
+
+    fn send_one(&self, transmit: &Transmit) {
+        let sockets = lock(&self.sockets);
+        let socket = sockets.iter().find(|(port, _)| *port == transmit.port).map(|(_, socket)| socket);
+        // A full buffer loses the packet, as the network might.
+        if let Some(Err(error)) = socket.map(|socket| socket.send_to(&transmit.datagram, transmit.destination)) {
+            tracing::trace!(%error, "sending media failed");
         }
     }
 

@@ -11,6 +11,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fd::OwnedFd;
@@ -23,6 +24,14 @@ const MAX_THREADS: usize = 4;
 
 /// Ports that have something are learned in lots of this many.
 const LOT: usize = 64;
+
+/// Datagrams in a tenth of a second from which on a thread lets some more arrive before it looks again: to be woken for each costs more than to
+/// take it. A hundred calls are as many.
+const BUSY_FROM: usize = 1000;
+const BUSY_WINDOW: Duration = Duration::from_millis(100);
+
+/// For how long it does: nothing that is heard, and a hundredth of what a packet of sound lasts.
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// What wakes a thread that has to end.
 const WAKE: u64 = 0;
@@ -128,6 +137,8 @@ impl Drop for Arrival {
 impl Share {
     fn run(&self) {
         let mut events = Vec::with_capacity(LOT);
+        let mut lot = Vec::with_capacity(LOT);
+        let mut load = Load { since: Instant::now(), count: 0, is_busy: false };
         // One byte more than may be carried shows that a datagram is too long.
         let mut buffer = [0_u8; MAX_DATAGRAM_LEN + 1];
         while !self.is_over.load(Ordering::Acquire) {
@@ -139,14 +150,21 @@ impl Share {
                     return;
                 }
             }
-            for event in &events {
-                let number = event.data.u64();
-                let listening = lock(&self.ports).open.get(&number).map(Arc::clone);
-                if let Some(listening) = listening
-                    && !listening.receive(&mut buffer)
-                {
+            {
+                let ports = lock(&self.ports);
+                let known = |number: u64| Some((number, ports.open.get(&number).map(Arc::clone)?));
+                lot.extend(events.iter().filter_map(|event: &epoll::Event| known(event.data.u64())));
+            }
+            let count = lot.len();
+            for (number, listening) in lot.drain(..) {
+                if !listening.receive(&mut buffer) {
                     self.forget(number);
                 }
+            }
+            // Where a lot is full more wait already.
+            let is_busy = load.is_busy_after(count);
+            if is_busy && count < LOT {
+                std::thread::sleep(PAUSE);
             }
         }
     }
@@ -156,6 +174,26 @@ impl Share {
         if let Some(listening) = listening {
             let _ = epoll::delete(&self.epoll, &listening.socket);
         }
+    }
+}
+
+/// How much arrives.
+struct Load {
+    since: Instant,
+    count: usize,
+    is_busy: bool,
+}
+
+impl Load {
+    /// Whether much does, after so many more.
+    fn is_busy_after(&mut self, count: usize) -> bool {
+        self.count = self.count.saturating_add(count);
+        let now = Instant::now();
+        if now.saturating_duration_since(self.since) >= BUSY_WINDOW {
+            self.is_busy = self.count >= BUSY_FROM;
+            (self.since, self.count) = (now, 0);
+        }
+        self.is_busy
     }
 }
 

@@ -1,7 +1,7 @@
 //! The echo of one call, running on a pair of ports until it is dropped.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{IpAddr, UdpSocket as StdUdpSocket};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -142,12 +142,13 @@ impl EchoSession {
 
     fn run(&mut self, pair: PortPair, agreement: Agreement) -> Result<(), MediaError> {
         let PortPair { rtp, rtcp, permit, .. } = pair;
-        let socket = UdpSocket::from_std(rtp).map_err(|error| MediaError::NoPort(Some(error)))?;
+        let socket = |std| UdpSocket::from_std(std).map_err(|error| MediaError::NoPort(Some(error)));
+        let (rtp, rtcp) = (socket(rtp)?, socket(rtcp)?);
         let echo = Arc::new(Mutex::new(Echo::new(now(), agreement, self.signalling_source, numbers())));
         let changed = Arc::new(Notify::new());
         let (task_echo, task_changed, ended) = (Arc::clone(&echo), Arc::clone(&changed), self.ended.clone());
         let task = tokio::spawn(async move {
-            drive(&socket, &rtcp, &task_echo, &task_changed).await;
+            drive(&rtp, &rtcp, &task_echo, &task_changed).await;
             drop(permit);
             ended.send_replace(true);
         });
@@ -156,10 +157,10 @@ impl EchoSession {
     }
 }
 
-/// Feeds the machine until it ends. RTCP is not spoken: its port is only kept, so that nobody else gets it.
-async fn drive(socket: &UdpSocket, _rtcp: &StdUdpSocket, echo: &Mutex<Echo>, changed: &Notify) {
+/// Feeds the machine until it ends.
+async fn drive(socket: &UdpSocket, rtcp: &UdpSocket, echo: &Mutex<Echo>, changed: &Notify) {
     // One byte more than may be echoed shows that a packet is too long.
-    let mut buffer = [0_u8; MAX_PACKET_LEN + 1];
+    let (mut buffer, mut report) = ([0_u8; MAX_PACKET_LEN + 1], [0_u8; MAX_PACKET_LEN]);
     let mut errors = 0;
     loop {
         let Some((deadline, _)) = lock(echo).poll_timeout() else { return };
@@ -177,6 +178,19 @@ async fn drive(socket: &UdpSocket, _rtcp: &StdUdpSocket, echo: &Mutex<Echo>, cha
                     }
                 }
             },
+            received = rtcp.recv_from(&mut report) => match received {
+                Ok((len, source)) => {
+                    errors = 0;
+                    lock(echo).handle_report(now(), source, report.get(..len).unwrap_or_default());
+                }
+                Err(error) => {
+                    errors += 1;
+                    tracing::debug!(%error, "receiving RTCP failed");
+                    if errors >= MAX_RECEIVE_ERRORS {
+                        return;
+                    }
+                }
+            },
             () = tokio::time::sleep_until(deadline.into()) => lock(echo).handle_timeout(now()),
             () = changed.notified() => {}
         }
@@ -186,6 +200,10 @@ async fn drive(socket: &UdpSocket, _rtcp: &StdUdpSocket, echo: &Mutex<Echo>, cha
             if let Err(error) = socket.try_send_to(&transmit.packet, transmit.destination) {
                 tracing::trace!(%error, "sending RTP failed");
             }
+        }
+        let reply = lock(echo).poll_report();
+        if let Some(Err(error)) = reply.map(|reply| rtcp.try_send_to(&reply.packet, reply.destination)) {
+            tracing::trace!(%error, "sending RTCP failed");
         }
         let event = lock(echo).poll_event();
         if let Some(Event::Idle) = event {

@@ -1,7 +1,8 @@
 //! A person's end of a call, running on a pair of ports until it is dropped.
 
-use std::net::{IpAddr, UdpSocket as StdUdpSocket};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
@@ -9,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::session::{MAX_RECEIVE_ERRORS, lock, now, numbers, random};
 use super::{MediaError, PortPair, PortRange};
 use crate::echo::MAX_PACKET_LEN;
+use crate::relay::Heard;
 use crate::sdp::{Agreement, Local, Session, accept, answer, offer};
 use crate::sound::Player;
 use crate::talk::Talk;
@@ -17,21 +19,26 @@ use crate::talk::Talk;
 #[derive(Debug)]
 pub struct TalkSession {
     local: Local,
-    /// Until it is known where to speak to.
-    waiting: Option<(PortPair, Player)>,
+    /// Until it is known where to speak to; with what is said before anything is recorded.
+    waiting: Option<(PortPair, Player, Option<Player>)>,
     running: Option<(Arc<Mutex<Talk>>, JoinHandle<()>)>,
 }
 
 impl TalkSession {
-    /// Binds ports at an address of this machine.
+    /// Binds ports at an address of this machine. What is heard is recorded once `announcement` was said, if there is one.
     ///
     /// # Errors
     ///
     /// [`MediaError`].
-    pub fn open(ports: &PortRange, address: IpAddr, player: Player) -> Result<TalkSession, MediaError> {
+    pub fn open(
+        ports: &PortRange,
+        address: IpAddr,
+        player: Player,
+        announcement: Option<Player>,
+    ) -> Result<TalkSession, MediaError> {
         let pair = ports.bind(address)?;
         let local = Local { address, port: pair.port, session_id: random() >> 1, version: 1 };
-        Ok(TalkSession { local, waiting: Some((pair, player)), running: None })
+        Ok(TalkSession { local, waiting: Some((pair, player, announcement)), running: None })
     }
 
     /// The offer: G.711.
@@ -66,7 +73,15 @@ impl TalkSession {
         self.running.as_ref().is_some_and(|(talk, _)| lock(talk).is_played())
     }
 
-    /// Returns what was heard so far, in samples of telephony.
+    /// Returns how the other side sounds, if it does, and for how long it was heard.
+    pub fn hears(&self) -> (Option<Heard>, Duration) {
+        self.running.as_ref().map_or((None, Duration::ZERO), |(talk, _)| {
+            let talk = lock(talk);
+            (talk.hears(), talk.heard_for())
+        })
+    }
+
+    /// Returns what was recorded so far, in samples of telephony.
     pub fn recorded(&self) -> Vec<i16> {
         self.running.as_ref().map(|(talk, _)| lock(talk).recorded().to_vec()).unwrap_or_default()
     }
@@ -75,10 +90,15 @@ impl TalkSession {
         if let Some((talk, _)) = &self.running {
             return Ok(lock(talk).handle_agreement(agreement)?);
         }
-        let Some((PortPair { rtp, rtcp, .. }, player)) = self.waiting.take() else { return Ok(()) };
-        let socket = UdpSocket::from_std(rtp).map_err(|error| MediaError::NoPort(Some(error)))?;
-        let talk = Arc::new(Mutex::new(Talk::new(now(), agreement, player, numbers())?));
-        self.running = Some((Arc::clone(&talk), tokio::spawn(drive(socket, rtcp, talk))));
+        let Some((PortPair { rtp, rtcp, .. }, player, announcement)) = self.waiting.take() else { return Ok(()) };
+        let socket = |std| UdpSocket::from_std(std).map_err(|error| MediaError::NoPort(Some(error)));
+        let (rtp, rtcp) = (socket(rtp)?, socket(rtcp)?);
+        let mut talk = Talk::new(now(), agreement, player, numbers())?;
+        if let Some(announcement) = announcement {
+            talk.record(announcement);
+        }
+        let talk = Arc::new(Mutex::new(talk));
+        self.running = Some((Arc::clone(&talk), tokio::spawn(drive(rtp, rtcp, talk))));
         Ok(())
     }
 }
@@ -91,9 +111,9 @@ impl Drop for TalkSession {
     }
 }
 
-/// Feeds the machine until it is dropped. RTCP is not spoken: its port is only kept, so that nobody else gets it.
-async fn drive(socket: UdpSocket, _rtcp: StdUdpSocket, talk: Arc<Mutex<Talk>>) {
-    let mut buffer = [0_u8; MAX_PACKET_LEN];
+/// Feeds the machine until it is dropped.
+async fn drive(socket: UdpSocket, rtcp: UdpSocket, talk: Arc<Mutex<Talk>>) {
+    let (mut buffer, mut report) = ([0_u8; MAX_PACKET_LEN], [0_u8; MAX_PACKET_LEN]);
     let mut errors = 0;
     while errors < MAX_RECEIVE_ERRORS {
         let deadline = lock(&talk).poll_timeout();
@@ -106,6 +126,12 @@ async fn drive(socket: UdpSocket, _rtcp: StdUdpSocket, talk: Arc<Mutex<Talk>>) {
                 // Single ones come from ICMP and mean nothing.
                 Err(_) => errors += 1,
             },
+            received = rtcp.recv_from(&mut report) => match received {
+                Ok((len, source)) => {
+                    lock(&talk).handle_report(now(), source, report.get(..len).unwrap_or_default());
+                }
+                Err(_) => errors += 1,
+            },
             () = tokio::time::sleep_until(deadline.into()) => lock(&talk).handle_timeout(now()),
         }
         loop {
@@ -114,6 +140,10 @@ async fn drive(socket: UdpSocket, _rtcp: StdUdpSocket, talk: Arc<Mutex<Talk>>) {
             if let Err(error) = socket.try_send_to(&transmit.packet, transmit.destination) {
                 tracing::trace!(%error, "sending RTP failed");
             }
+        }
+        let transmit = lock(&talk).poll_report();
+        if let Some(Err(error)) = transmit.map(|report| rtcp.try_send_to(&report.packet, report.destination)) {
+            tracing::trace!(%error, "sending RTCP failed");
         }
     }
 }

@@ -11,6 +11,7 @@ mod dtls;
 mod latch;
 mod quality;
 mod stream;
+mod wishes;
 
 #[cfg(test)]
 mod tests;
@@ -31,8 +32,10 @@ use stream::{From, Setup, Stream, Taken, Towards};
 
 pub use dtls::{Fingerprint, Identity};
 pub use latch::SOURCE_CHANGE_AFTER;
+pub(crate) use quality::Meter;
 pub use quality::{Heard, Quality};
 pub use stream::{DEFAULT_CLOCK_RATE, DtlsTerms, Format, IceTerms, Protected, Protection, Terms};
+pub use wishes::Wishes;
 
 /// Streams of a call that are carried: sound, a camera, a screen, and one to spare. Those behind are refused.
 pub const MAX_STREAMS: usize = 4;
@@ -106,6 +109,10 @@ pub struct FlowTransmit {
     /// RTP or RTCP.
     pub packet: Vec<u8>,
 }
+
+/// There is more to be sent than one datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct More;
 
 /// What happened that the owner should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -394,7 +401,12 @@ impl Relay {
         let ntp = ((elapsed.as_secs() + 1) << 32) | fraction;
         for stream in 0..self.conversions.len() {
             for end in End::ALL {
+                let known = self.side(end).streams.get(stream);
+                let reported_loss = known.and_then(|known| known.meter.quality.reported_loss);
                 let Some(Some(conversion)) = self.conversions.get_mut(stream) else { continue };
+                if let Some(share) = reported_loss {
+                    conversion.towards(end).expect_loss(share);
+                }
                 let sender = conversion.towards(end).sender(ntp);
                 let (late, waits_ms) = conversion.towards(end.other()).standing();
                 let known = self.side(end).streams.get_mut(stream);
@@ -463,6 +475,18 @@ impl Relay {
     /// Returns the next datagram to be sent.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
+    }
+
+    /// Returns the datagram to be sent, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`More`] where there are several, or packets for another node: all are left where they are.
+    pub fn poll_only_transmit(&mut self) -> Result<Option<Transmit>, More> {
+        if self.transmits.len() > 1 || !self.flow_transmits.is_empty() {
+            return Err(More);
+        }
+        Ok(self.transmits.pop_front())
     }
 
     /// Returns the next packet to be sent to another node.

@@ -57,7 +57,7 @@ pub struct Heard {
 
 impl Heard {
     /// Joins what is known of the stream of one end, and what the other one says of it; `None` as long as nothing came.
-    pub(super) fn of(speaker: &Quality, listener: &Quality) -> Option<Heard> {
+    pub(crate) fn of(speaker: &Quality, listener: &Quality) -> Option<Heard> {
         let format = speaker.format.filter(|_| speaker.received > 0)?;
         // What the listener reports is of the whole way; what is counted here, of the way to the node.
         let total = count(speaker.received.saturating_add(speaker.lost));
@@ -99,8 +99,8 @@ fn tenths(score: f64) -> u8 {
 
 /// What is counted of one end's stream.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
-    pub(super) quality: Quality,
+pub(crate) struct Meter {
+    pub(crate) quality: Quality,
     last: Option<Arrival>,
     /// Each number ahead of the last is expected; late ones make good for it.
     expected: u64,
@@ -127,7 +127,7 @@ struct Arrival {
 
 impl Meter {
     /// Counts a packet of this end's.
-    pub(super) fn on_rtp(&mut self, now: Instant, ssrc: u32, sequence_number: u16, timestamp: u32, format: Format) {
+    pub(crate) fn on_rtp(&mut self, now: Instant, ssrc: u32, sequence_number: u16, timestamp: u32, format: Format) {
         let clock_rate = format.clock_rate;
         // Digits and comfort noise are sent beside what is judged.
         if format.codec.is_some() || self.quality.format.is_none() {
@@ -170,7 +170,7 @@ impl Meter {
     }
 
     /// Takes what this end reports.
-    pub(super) fn on_report(&mut self, now: Instant, block: &Block) {
+    pub(crate) fn on_report(&mut self, now: Instant, block: &Block) {
         let (said, before) = (f64::from(block.fraction_lost) / 256.0, self.quality.reported_loss.unwrap_or(0.0));
         self.reports = self.reports.saturating_add(1);
         self.quality.reported_loss = Some(before + (said - before) / f64::from(self.reports));
@@ -184,18 +184,18 @@ impl Meter {
     }
 
     /// Takes how it says that the call sounds.
-    pub(super) fn on_metrics(&mut self, metrics: VoipMetrics) {
+    pub(crate) fn on_metrics(&mut self, metrics: VoipMetrics) {
         self.quality.reported = Some(metrics);
     }
 
     /// Remembers when this end sent a report, so that ours may say so.
-    pub(super) fn on_said(&mut self, now: Instant, sent: u32) {
+    pub(crate) fn on_said(&mut self, now: Instant, sent: u32) {
         self.said = Some((sent, now));
     }
 
     /// Reports how its stream arrives, of which so many packets came too late to be played, and which waits so long in a jitter buffer (now, and
     /// at most, in ms); `None` where nothing came.
-    pub(super) fn report(&mut self, now: Instant, late: u64, waits_ms: [u16; 2]) -> Option<(Reception, VoipReport)> {
+    pub(crate) fn report(&mut self, now: Instant, late: u64, waits_ms: [u16; 2]) -> Option<(Reception, VoipReport)> {
         let (last, format) = (self.last?, self.quality.format?);
         let (expected, received) = (self.expected - self.reported.0, self.quality.received - self.reported.1);
         self.reported = (self.expected, self.quality.received);
@@ -243,7 +243,7 @@ impl Meter {
     }
 
     /// Remembers a report that is passed on to this end, so that its answer tells the round trip (RFC 3550 §6.4.1).
-    pub(super) fn on_passed(&mut self, now: Instant, report: &Report) {
+    pub(crate) fn on_passed(&mut self, now: Instant, report: &Report) {
         if let Report::Sender { sent } = report {
             self.passed = Some((*sent, now));
         }

@@ -8,6 +8,7 @@ use super::dialer::Dialer;
 use super::dtls::{Dtls, Fingerprint, Identity};
 use super::latch::Latch;
 use super::quality::Meter;
+use super::wishes::Wishes;
 use crate::codec::Codec;
 use crate::rtcp::{Report, reports};
 use crate::rtp::Packet;
@@ -46,6 +47,8 @@ pub struct Terms {
     pub carrier: Option<usize>,
     /// By which payload type it takes telephone events, and at which rate (RFC 4733), if it said so itself.
     pub events: Option<(u8, u32)>,
+    /// By which wishes for key frames it is asked.
+    pub wishes: Wishes,
 }
 
 /// What is known of an end that proves itself by DTLS (RFC 5763).
@@ -138,6 +141,8 @@ pub(super) struct Stream {
     sources: Vec<u32>,
     /// What puts digits into what is sent there, once there was one.
     pub(super) dialer: Option<Box<Dialer>>,
+    /// How many wishes were rewritten for it.
+    wished: u8,
 }
 
 /// What has a port of its own at the other end.
@@ -260,7 +265,7 @@ impl Component {
 impl Stream {
     pub(super) fn new(now: Instant) -> Stream {
         let (rtp, rtcp) = (Component::new(now), Component::new(now));
-        Stream { terms: None, rtp, rtcp, meter: Meter::default(), sources: Vec::new(), dialer: None }
+        Stream { terms: None, rtp, rtcp, meter: Meter::default(), sources: Vec::new(), dialer: None, wished: 0 }
     }
 
     /// Takes what was agreed. Keys that stay keep their counters, so that no key stream is used twice and nothing is played again.
@@ -588,6 +593,10 @@ impl Stream {
             Taken::Rtcp(packet) => {
                 for report in reports(packet).iter().flatten() {
                     self.meter.on_passed(now, report);
+                }
+                let wishes = self.terms.as_ref().map(|terms| terms.wishes).unwrap_or_default();
+                if let Some(rewritten) = wishes.rewrite(packet, &mut self.wished) {
+                    *packet = rewritten;
                 }
             }
         }

@@ -30,6 +30,7 @@ fn terms(address: &str, protection: Option<Protection>) -> Terms {
         ice: None,
         flow: None,
         events: None,
+        wishes: Wishes::default(),
         carrier: None,
     }
 }
@@ -348,6 +349,18 @@ fn a_desk_phone_that_does_checks_is_where_they_come_from_for_sound_and_for_repor
     assert!(call.pass(NEAR, moved, &packet(300, 7)).is_some());
     assert_eq!(call.pass(NEAR, sound, &packet(301, 7)), None);
     assert_eq!(call.pass(FAR, BOB, &packet(300, 8)).map(|out| out.1), Some(moved.to_owned()));
+}
+
+#[test]
+fn an_end_that_knows_commands_alone_is_not_asked_by_losses() {
+    let far = Terms { wishes: Wishes { picture_loss: false, full_intra: true }, ..terms(BOB, None) };
+    let mut call = Call::new(terms(ALICE, None), far);
+    let rtcp = Port { is_rtcp: true, ..NEAR };
+    let loss = [&report(7)[..], &[0x81, 206, 0, 2, 0, 0, 0, 7, 0, 0, 0, 8]].concat();
+    let (_, _, asked) = call.pass(rtcp, "192.0.2.5:4001", &loss).unwrap();
+    assert_eq!((asked.len(), &asked[8..12]), (28, &[0x84, 206, 0, 4][..]));
+    let back = call.pass(Port { is_rtcp: true, ..FAR }, "192.0.2.6:5001", &loss).unwrap();
+    assert_eq!(back.2, loss, "of the other end nothing is known");
 }
 
 /// The browser proves itself; returns what it seals with, and opens with.

@@ -2,6 +2,7 @@
 
 use opus_pure::{Application, OpusDecoder, OpusEncoder};
 
+use super::conceal::Shape;
 use crate::codec::Codec;
 use crate::{g711, g722};
 
@@ -43,8 +44,8 @@ impl Codec {
 
 pub(super) struct Decoder {
     inner: Inner,
-    /// What came last, from which a loss is concealed.
-    last: Vec<i16>,
+    /// What came last, from which losses are concealed.
+    shape: Shape,
 }
 
 enum Inner {
@@ -66,7 +67,7 @@ impl Decoder {
             }
             Codec::G729 | Codec::G723 | Codec::Gsm => return None,
         };
-        Some(Decoder { inner, last: Vec::new() })
+        Some(Decoder { inner, shape: Shape::new(rate) })
     }
 
     pub(super) fn decode(&mut self, payload: &[u8]) -> Vec<i16> {
@@ -77,31 +78,55 @@ impl Decoder {
             Inner::Opus(..) if payload.is_empty() => Vec::new(),
             Inner::Opus(decoder, most) => opus(decoder, payload, *most),
         };
-        self.last.clone_from(&sound);
-        sound
+        self.shape.hear(sound)
     }
 
-    /// Makes up so many samples that were lost: Opus knows how; of the others the last packet is heard again, ever more quietly.
-    pub(super) fn conceal(&mut self, samples: usize) -> Vec<i16> {
-        match &mut self.inner {
-            Inner::Opus(decoder, most) => {
-                // Whole frames of 2.5 ms alone can be made up.
-                let step = (*most / MAX_OPUS_MS * 5 / 2).max(1);
-                let mut sound = opus(decoder, &[], (samples / step * step).min(*most));
-                sound.resize(samples.min(*most), 0);
-                sound
-            }
-            Inner::Ulaw | Inner::Alaw | Inner::G722(_) => {
-                let mut sound = Vec::with_capacity(samples);
-                while sound.len() < samples && !self.last.is_empty() {
-                    self.last.iter_mut().for_each(|sample| *sample = *sample / 4 * 3);
-                    sound.extend_from_slice(&self.last);
-                }
-                sound.resize(samples, 0);
-                sound
-            }
+    /// Recovers so many samples that were lost from the packet behind them, where that brings them again.
+    pub(super) fn recover(&mut self, next: &[u8], samples: usize) -> Option<Vec<i16>> {
+        let Inner::Opus(decoder, most) = &mut self.inner else { return None };
+        // Whole frames of 2.5 ms alone can be had.
+        let step = (*most / MAX_OPUS_MS * 5 / 2).max(1);
+        let samples = (samples / step * step).min(*most);
+        let mut sound = vec![0; samples];
+        if !has_redundancy(next) || samples == 0 {
+            return None;
         }
+        let count = decoder.decode_fec_s16(next, samples, &mut sound).ok().filter(|count| *count > 0)?;
+        sound.truncate(count);
+        Some(self.shape.hear(sound))
     }
+
+    /// Makes so many samples or a few more that go on where the last ones end, and after which the next ones fit.
+    pub(super) fn stretch(&self, least: usize) -> Vec<i16> {
+        self.shape.stretch(least)
+    }
+
+    /// Leaves up to so many samples out of what was decoded.
+    pub(super) fn shorten(&self, sound: &[i16], most: usize) -> Vec<i16> {
+        self.shape.shorten(sound, most)
+    }
+
+    /// Makes up so many samples that were lost: what was said last goes on, ever more quietly. Opus would know how as well, but what it makes of
+    /// anything else than a voice does not fit what follows.
+    pub(super) fn conceal(&mut self, samples: usize) -> Vec<i16> {
+        self.shape.conceal(samples)
+    }
+}
+
+/// Whether a packet of Opus brings what stood in the one before it again: the flag stands behind those of activity at the beginning of its first
+/// frame (RFC 6716 §4.2.3, §4.2.4). Packets of many frames, which phones do not send, are not looked at.
+fn has_redundancy(packet: &[u8]) -> bool {
+    let [toc, first, ..] = packet else { return false };
+    // Configurations of the table of RFC 6716 §3.1: SILK alone has frames of 10 to 60 ms, in hybrids they are of 20 ms at most, CELT has no such flag.
+    let frames = match (toc >> 3, toc & 3) {
+        (config @ 0..=11, 0 | 1) => match config & 3 {
+            0 | 1 => 1,
+            frames => frames,
+        },
+        (12..=15, 0 | 1) => 1,
+        (_, _) => return false,
+    };
+    first >> (7 - frames) & 1 == 1
 }
 
 fn opus(decoder: &mut OpusDecoder, payload: &[u8], samples: usize) -> Vec<i16> {
@@ -128,10 +153,18 @@ impl Encoder {
             Codec::Opus => {
                 let mut encoder = OpusEncoder::new(i32::try_from(rate).ok()?, 1, Application::Voip).ok()?;
                 (encoder.bitrate_bps, encoder.complexity) = (OPUS_BIT_RATE, OPUS_COMPLEXITY);
+                encoder.use_inband_fec = true;
                 Encoder::Opus(Box::new(encoder))
             }
             Codec::G729 | Codec::G723 | Codec::Gsm => return None,
         })
+    }
+
+    /// Expects such a share of what it codes to be lost: Opus sends some of it twice then.
+    pub(super) fn expect_loss(&mut self, percent: i32) {
+        if let Encoder::Opus(encoder) = self {
+            encoder.packet_loss_perc = percent.clamp(0, 100);
+        }
     }
 
     /// Codes a frame; `None` where that fails, which leaves a gap.

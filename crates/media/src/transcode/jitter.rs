@@ -1,7 +1,7 @@
 //! A jitter buffer: packets come when the network lets them, and are played when it is their time. Pure; its owner asks for a piece of sound
 //! at each tick.
 //!
-//! How long is waited follows what was seen: as long as all but three of a hundred packets needed more than the fastest one. It grows by
+//! How long is waited follows what was seen: as long as all but two of a hundred packets needed more than the fastest one. It grows by
 //! making sound up where too little waits, and shrinks by leaving some out where too much does, never twice in a tenth of a second.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,8 +19,10 @@ const WAIT: [i64; 2] = [TICK_MS * 1000, 120_000];
 /// Whatever happens, no sound is played later than this, in µs: what waits longer is left out at once.
 const MOST_DELAY: i64 = 250_000;
 
-/// How far what waits may be from what is wanted before anything is done, in µs: a tick and a half.
-const TOLERANCE: i64 = TICK_MS * 1500;
+/// How far what waits may be below what is wanted, and above, before anything is done, in µs: what is wanted has a tick to spare, and beyond that
+/// packets come too late.
+const BELOW: i64 = TICK_MS * 1000;
+const ABOVE: i64 = TICK_MS * 1500;
 
 /// Ticks between two corrections.
 const CALM: u32 = 5;
@@ -29,10 +31,11 @@ const CALM: u32 = 5;
 const REMEMBERED: usize = 200;
 
 /// Of them, so many in a hundred are waited for.
-const WAITED_FOR: usize = 97;
+const WAITED_FOR: usize = 98;
 
-/// What is wanted is found anew after so many packets, which costs a sort.
+/// What is wanted is found anew after so many packets, which costs a sort; with each of the first second, of which little is known.
 const JUDGED_EVERY: u32 = 10;
+const FIRST: usize = 50;
 
 /// Packets that wait, at most: a second of phones that send one in 20 ms.
 const MAX_WAITING: usize = 50;
@@ -45,6 +48,9 @@ const MAX_DROPOUT: i64 = 3000;
 
 /// The longest gap that is filled, in ms; what is longer is silence.
 const MAX_CONCEALED_MS: i64 = 120;
+
+/// The longest packet that is recovered from the one behind it, in µs: longer ones of Opus are several frames, of which one alone is.
+const MAX_RECOVERED: i64 = 60_000;
 
 /// After so many ticks of silence it stops until something comes.
 const STOPS_AFTER: u32 = 25;
@@ -192,17 +198,19 @@ impl Jitter {
             self.leave_out_until(self.elapsed(now) - self.fastest - self.wait);
         }
         self.calm = self.calm.saturating_sub(1);
-        if self.calm == 0 && delay < self.wait - TOLERANCE && self.concealed_ms == 0 {
+        if self.calm == 0 && delay < self.wait - BELOW && self.concealed_ms == 0 {
             // More time for what is under way.
             self.calm = CALM;
-            return Played::Sound(decoder.conceal(samples));
+            self.ready.extend(decoder.stretch(samples.saturating_sub(self.ready.len())));
         }
         let Some(sound) = self.next(samples, decoder) else { return self.silence() };
         self.silent_ticks = 0;
-        if self.calm == 0 && delay > self.wait + TOLERANCE && self.has_next() {
+        if self.calm == 0 && delay > self.wait + ABOVE && self.has_next() {
             self.calm = CALM;
             if let Some(after) = self.next(samples, decoder) {
-                return Played::Sound(joined(&sound, &after));
+                let mut shorter = decoder.shorten(&[sound, after].concat(), samples);
+                self.ready.splice(0..0, shorter.drain(samples.min(shorter.len())..));
+                return Played::Sound(shorter);
             }
         }
         Played::Sound(sound)
@@ -237,15 +245,28 @@ impl Jitter {
                 // The sender was silent: nothing is missing between the numbers.
                 Some((number, _)) if number <= self.passed + 1 => return self.pause(),
                 Some(_) | None if self.concealed_ms >= MAX_CONCEALED_MS => return self.pause(),
-                Some(_) | None => {
-                    self.concealed_ms += TICK_MS;
-                    self.cursor += TICK_MS * 1000;
-                    self.ready.extend(decoder.conceal(samples));
-                }
+                Some(_) | None => match next.and_then(|(number, time)| self.recover(number, time, decoder)) {
+                    Some(sound) => self.ready.extend(sound),
+                    None => {
+                        self.concealed_ms += TICK_MS;
+                        self.cursor += TICK_MS * 1000;
+                        self.ready.extend(decoder.conceal(samples));
+                    }
+                },
             }
         }
         let rest = self.ready.split_off(samples);
         Some(std::mem::replace(&mut self.ready, rest))
+    }
+
+    /// What was lost before a packet, if it was one alone and the packet tells.
+    fn recover(&mut self, number: i64, time: i64, decoder: &mut Decoder) -> Option<Vec<i16>> {
+        let lasts = time - self.cursor;
+        let held = self.waiting.get(&number).filter(|_| number == self.passed + 2 && lasts <= MAX_RECOVERED)?;
+        let samples = usize::try_from(lasts * i64::from(self.sample_rate) / 1_000_000).ok()?;
+        let sound = decoder.recover(&held.payload, samples)?;
+        self.cursor = time;
+        Some(sound)
     }
 
     fn pause(&mut self) -> Option<Vec<i16>> {
@@ -271,7 +292,7 @@ impl Jitter {
         }
         self.transits.push_back(transit);
         self.unjudged += 1;
-        if self.unjudged < JUDGED_EVERY && self.transits.len() > 1 && transit >= self.fastest {
+        if self.unjudged < JUDGED_EVERY && self.transits.len() > FIRST && transit >= self.fastest {
             return;
         }
         self.unjudged = 0;
@@ -310,14 +331,4 @@ impl Jitter {
         let ahead = timestamp.wrapping_sub(known).cast_signed();
         (near + i64::from(ahead)) * 1_000_000 / rate
     }
-}
-
-/// Two pieces as one: the first fades into the second.
-fn joined(one: &[i16], other: &[i16]) -> Vec<i16> {
-    let len = i32::try_from(one.len().max(1)).unwrap_or(i32::MAX);
-    let faded = one.iter().zip(other).zip(0..).map(|((one, other), at): ((&i16, &i16), i32)| {
-        let sample = (i32::from(*one) * (len - at) + i32::from(*other) * at) / len;
-        i16::try_from(sample).unwrap_or_default()
-    });
-    faded.collect()
 }

@@ -5,6 +5,7 @@
 //! Digits (RFC 4733) pass at once, where they stand between the sounds.
 
 mod coder;
+mod conceal;
 mod jitter;
 #[cfg(test)]
 mod tests;
@@ -147,6 +148,13 @@ impl Transcoder {
     /// How many packets came too late, and how long the jitter buffer waits for one now and at most, in ms.
     pub fn standing(&self) -> (u64, [u16; 2]) {
         self.jitter.standing()
+    }
+
+    /// Takes how much of what left does not arrive, as its receiver says.
+    pub fn expect_loss(&mut self, share: f64) {
+        // Whole percents, up to a quarter: more help nobody.
+        let percent = (1..=25).rev().find(|percent| share * 100.0 >= f64::from(*percent)).unwrap_or_default();
+        self.encoder.expect_loss(percent);
     }
 
     /// Sends a digit as a telephone event; false if too many wait, or that end takes none.
