@@ -82,13 +82,19 @@ impl Voice {
     /// Waits until something was heard for some seconds, and fails the test unless it was this tone.
     #[track_caller]
     pub fn assert_hears(&self, wanted_hz: f64) {
+        self.assert_hears_not(wanted_hz, self.tone_hz);
+    }
+
+    /// The same, and fails unless another tone is far below it.
+    #[track_caller]
+    pub fn assert_hears_not(&self, wanted_hz: f64, unwanted_hz: f64) {
         let needed = HEARD_SECONDS * 8_000;
         eventually(SOON, "sound at a scripted phone", || self.shared.heard.lock().expect("its memory").len() >= needed);
         let heard = self.shared.heard.lock().expect("its memory").clone();
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("heard.wav");
         tone::write_samples(&path, 8_000, heard.into_iter().map(mulaw_sample));
-        tone::assert_heard("a scripted phone", &path, wanted_hz, Some(self.tone_hz));
+        tone::assert_heard("a scripted phone", &path, wanted_hz, Some(unwanted_hz));
     }
 }
 

@@ -38,6 +38,15 @@ pub(crate) struct Guest {
 impl Founder {
     /// Founds an overlay whose authority works so, with two tickets for home nodes and one for somebody else's.
     pub(crate) async fn start(authority: Settings) -> Founder {
+        Founder::start_with(authority, |_| {}).await
+    }
+
+    /// The same with a node that asks no phone for a password.
+    pub(crate) async fn start_open(authority: Settings) -> Founder {
+        Founder::start_with(authority, |config| config.dangerous_open_registration = true).await
+    }
+
+    async fn start_with(authority: Settings, change: impl FnOnce(&mut Config)) -> Founder {
         // Whoever was first has installed it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
@@ -47,7 +56,9 @@ impl Founder {
         let ticket = |role| membership.inviter().invite(role, Duration::from_secs(3600), &[link]).unwrap().to_string();
         let (tickets, member_ticket) = (vec![ticket(Role::Home), ticket(Role::Home)], Some(ticket(Role::Member)));
         drop((membership, store));
-        let node = Node::start(config(folder.path(), link, authority)).await.unwrap();
+        let mut config = config(folder.path(), link, authority);
+        change(&mut config);
+        let node = Node::start(config).await.unwrap();
         Founder { node, tickets, member_ticket, folders: vec![folder] }
     }
 
