@@ -40,7 +40,7 @@ await main(async () => {
   // Video, on and off.
   await alice.button('Camera on', alice.card('bob')).click();
   await eventually('moving pictures at the other side', async () => bob.page.evaluate(() => {
-    const video = document.querySelector('video.video-remote');
+    const video = document.querySelector('video.video-large');
     return video && video.videoWidth > 0 && video.currentTime > 0;
   }));
   await alice.button('Camera off', alice.card('bob')).click();
@@ -52,6 +52,23 @@ await main(async () => {
     await eventually('one picture more', () => bob.page.evaluate(count => [...document.querySelectorAll('.videos video')].filter(one => one.videoWidth > 0).length === count, person === alice ? 1 : 2));
   }
   await Promise.all([alice.hears(bobHz), bob.hears(aliceHz)]);
+
+  // Both change the call at once, on lines so slow that what they send crosses: held by both, and pictures by one while the other holds.
+  await Promise.all([alice.slowLine(300), bob.slowLine(300)]);
+  const both = (hers, his) => Promise.all([alice.button(hers, alice.card('bob')).click(), bob.button(his, bob.card('alice')).click()]);
+  await both('Hold', 'Hold');
+  await Promise.all([alice.told('bob', 'Both sides hold the call'), bob.told('alice', 'Both sides hold the call')]);
+  await both('Resume', 'Resume');
+  await Promise.all([alice.hears(bobHz), bob.hears(aliceHz)]);
+  await both('Camera off', 'Hold');
+  await alice.told('bob', 'The other side holds the call');
+  await eventually('her picture to be gone', async () => (await bob.page.getByLabel('Video of the other side').count()) === 0);
+  await both('Camera on', 'Resume');
+  await bob.page.getByLabel('Video of the other side').waitFor();
+  await eventually('her picture', () => bob.page.getByLabel('Video of the other side').evaluate(video => video.videoWidth > 0));
+  await Promise.all([alice.hears(bobHz), bob.hears(aliceHz)]);
+  await eventually('refusals of both', async () => (await alice.refusedOffers()) > 2 && (await bob.refusedOffers()) > 2);
+  await Promise.all([alice.slowLine(0), bob.slowLine(0)]);
 
   // Somebody else calls meanwhile: the first call is held, and both are connected with each other.
   await carol.call('alice');

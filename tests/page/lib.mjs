@@ -98,6 +98,17 @@ export class Person {
     person.site = site;
     person.context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 800 }, ...options });
     person.page = await person.context.newPage();
+    // What is sent by SIP is kept, and sent later where the line is slow.
+    await person.page.addInitScript(() => {
+      window.sent = [];
+      window.late_ms = 0;
+      const send = WebSocket.prototype.send;
+      WebSocket.prototype.send = function (text) {
+        if (typeof text === 'string' && text.includes('SIP/2.0')) window.sent.push(text);
+        if (window.late_ms > 0) setTimeout(() => send.call(this, text), window.late_ms);
+        else send.call(this, text);
+      };
+    });
     person.page.setDefaultTimeout(SOON_MS);
     person.page.on('pageerror', error => person.complaints.push(String(error)));
     person.page.on('console', message => {
@@ -149,6 +160,34 @@ export class Person {
 
   async hangUp(who) {
     await this.card(who).getByRole('button', { name: 'Hang up' }).click();
+  }
+
+  /** Everything that this page sends from now on by SIP arrives so much later. */
+  async slowLine(ms) {
+    await this.page.evaluate(late_ms => { window.late_ms = late_ms; }, ms);
+  }
+
+  /** What the system shows of this page: title, text and buttons of each. */
+  async notifications() {
+    const list = await this.page.evaluate(async () => {
+      const worker = await navigator.serviceWorker.ready;
+      return (await worker.getNotifications()).map(({ title, body, actions }) => [title, body, actions.map(({ action }) => action).join(' ')]);
+    });
+    return list.map(([title, body, actions]) => `${title}: ${body}; ${actions}`);
+  }
+
+  /** Clicks at a notification, or at one of its buttons. */
+  async choose(title, action) {
+    const worker = this.context.serviceWorkers()[0];
+    await worker.evaluate(async ([wanted, chosen]) => {
+      const [notification] = (await self.registration.getNotifications()).filter(one => one.title === wanted);
+      self.dispatchEvent(new NotificationEvent('notificationclick', { notification, action: chosen }));
+    }, [title, action]);
+  }
+
+  /** How many offers this page has refused since another was under way. */
+  async refusedOffers() {
+    return this.page.evaluate(() => window.sent.filter(text => /^SIP\/2.0 491 /.test(text)).length);
   }
 
   /** Waits for this sentence at a call. */

@@ -135,6 +135,7 @@ export const texts = {
     held: 'On hold',
     heldByOther: 'The other side holds the call',
     muted: 'You are muted',
+    heldByBoth: 'Both sides hold the call',
     ended: 'Call ended',
     verified: 'Verified caller',
     verifiedHelp: 'Your node has verified who calls, by a signature of the caller’s node.',

@@ -88,7 +88,7 @@ function State({ call }: { call: CallView }) {
       case 'connecting':
         return t.connecting;
       case 'talking':
-        return call.held ? t.held : call.heldByOther ? t.heldByOther : t.talking;
+        return call.held && call.heldByOther ? t.heldByBoth : call.held ? t.held : call.heldByOther ? t.heldByOther : t.talking;
       case 'ended':
         return call.end?.sentence ?? t.ended;
     }

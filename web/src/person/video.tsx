@@ -15,8 +15,8 @@ export function Video({ call }: { call: CallView }) {
   }, [call.id, call.video, call.remoteVideo]);
   return (
     <div className="videos">
-      {call.remoteVideo && <video ref={remote} className="video-remote" autoPlay playsInline muted aria-label={texts.call.other} />}
-      {call.video && <video ref={local} className={call.remoteVideo ? 'video-local' : 'video-remote'} autoPlay playsInline muted aria-label={texts.call.self} />}
+      {call.remoteVideo && <video ref={remote} className="video-large" autoPlay playsInline muted aria-label={texts.call.other} />}
+      {call.video && <video ref={local} className={call.remoteVideo ? 'video-small' : 'video-large'} autoPlay playsInline muted aria-label={texts.call.self} />}
     </div>
   );
 }

@@ -2,6 +2,7 @@
 import type { RTCSession } from 'jssip/lib/RTCSession';
 import { openCamera, openMedia, playOn, choice, stop } from './devices';
 import { callIdOf, fieldsOf, replacing, statusOf } from './jssip';
+import { Offers } from './offers';
 import { count, judge, type Counted, type Quality } from './quality';
 import { endReason, type EndReason } from './reasons';
 import { ways } from './ways';
@@ -50,10 +51,6 @@ const SOUND_GIVEN_UP_MS = 12_000;
 const JUDGED_EVERY_MS = 1000;
 /** How long a call waits for addresses after the first one is known; a relay that is there has answered by then. */
 const GATHERED_WITHIN_MS = 2000;
-/** How often an offer is made again. */
-const MOST_REFUSALS = 3;
-
-const pause = (ms: number) => new Promise<void>(resolve => window.setTimeout(resolve, ms));
 
 export interface Surroundings {
   domain: string;
@@ -76,14 +73,13 @@ export class Call {
   #heardAt = 0;
   #soundLostAt: number | undefined;
   #nodeWasLost = false;
-  /** Whether an offer of ours waits for its answer, and how many in a row were refused. */
-  #offering = false;
-  #refusals = 0;
+  #offers: Offers;
   #referral: { accept: (init: (session: RTCSession) => void, options: object) => void; reject: () => void } | undefined;
 
   constructor(session: RTCSession, request: unknown, direction: 'in' | 'out', address: string, surroundings: Surroundings) {
     this.#session = session;
     this.#surroundings = surroundings;
+    this.#offers = new Offers(session, direction === 'out');
     made += 1;
     this.view = {
       id: `call-${made}`,
@@ -157,7 +153,7 @@ export class Call {
 
   async hold(held: boolean): Promise<boolean> {
     if (this.view.state !== 'talking' || this.view.held === held) return true;
-    return this.#offer(done => (held ? this.#session.hold({}, done) : this.#session.unhold({}, done)));
+    return this.#offers.make(done => (held ? this.#session.hold({}, done) : this.#session.unhold({}, done)));
   }
 
   digit(digit: string): void {
@@ -191,7 +187,7 @@ export class Call {
       }
     }
     this.update({ video: on });
-    await this.#offer(done => this.#session.renegotiate({}, done));
+    await this.#offers.make(done => this.#session.renegotiate({}, done));
   }
 
   /** Takes another microphone or camera while talking. */
@@ -270,54 +266,8 @@ export class Call {
     stop(this.local);
   }
 
-  /** Offers something else, once no other offer is on its way: JsSIP makes none meanwhile. */
-  async #offer(act: (done: () => void) => boolean): Promise<boolean> {
-    for (let tries = 0; tries < 60 && !this.isOver; tries += 1) {
-      const isOurs = act(() => {
-        this.#offering = false;
-        this.#refusals = 0;
-      });
-      if (isOurs) {
-        this.#offering = true;
-        return true;
-      }
-      await pause(100);
-    }
-    return false;
-  }
-
-  /**
-   * Where both ends offer something at the same moment, each refuses the other (491) and tries again after a time by chance (RFC 3261 §14.1).
-   * JsSIP would end the call instead.
-   */
-  #settleGlare(): void {
-    const session = this.#session;
-    const terminate = session.terminate.bind(session);
-    session.terminate = options => {
-      const isOffer = this.#offering && options?.cause === 'WebRTC Error' && session.isEstablished();
-      if (!isOffer) {
-        terminate(options);
-        return;
-      }
-      this.#offering = false;
-      void this.#offerAgain();
-    };
-    session.on('reinvite', ({ reject }) => { if (this.#offering) reject({ status_code: 491, reason_phrase: 'Request Pending' }); });
-  }
-
-  async #offerAgain(): Promise<void> {
-    const connection = this.#session.connection;
-    if (connection?.signalingState === 'have-local-offer') await connection.setLocalDescription({ type: 'rollback' }).catch(() => {});
-    this.#refusals += 1;
-    // Who does not want what is offered, rather than not just now, goes on with the call as it was.
-    if (this.#refusals > MOST_REFUSALS) return;
-    await pause(this.view.direction === 'out' ? 2100 + 1900 * Math.random() : 2000 * Math.random());
-    await this.#offer(done => this.#session.renegotiate({}, done));
-  }
-
   #follow(): void {
     const session = this.#session;
-    this.#settleGlare();
     if (session.connection) this.#listenTo(session.connection);
     session.on('peerconnection', ({ peerconnection }) => this.#listenTo(peerconnection));
     let gathering: (() => void) | undefined;
