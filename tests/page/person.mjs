@@ -53,6 +53,32 @@ await main(async () => {
   await bob.told('alice', 'alice hung up.');
   await Promise.all([alice.noCalls(), bob.noCalls()]);
 
+  // The same from the notification: answered, rejected, and told later that a call was missed. Its buttons need a service worker.
+  await alice.context.grantPermissions(['notifications', 'microphone', 'camera']);
+  await alice.page.evaluate(() => { document.hasFocus = () => false; });
+  await alice.go('/settings');
+  await bob.call('alice');
+  await eventually('who calls, with two buttons', async () => (await alice.notifications()).includes('bob calls: Verified caller; answer reject'));
+  await alice.choose('bob calls', 'answer');
+  await Promise.all([alice.talking('bob'), bob.talking('alice')]);
+  await eventually('no more word of it', async () => (await alice.notifications()).length === 0);
+  await bob.hangUp('alice');
+  await Promise.all([alice.noCalls(), bob.noCalls()]);
+  await bob.call('alice');
+  await eventually('who calls', async () => (await alice.notifications()).length === 1);
+  await alice.choose('bob calls', 'reject');
+  await bob.told('alice', 'alice is busy.');
+  await Promise.all([alice.noCalls(), bob.noCalls()]);
+  await bob.call('alice');
+  await eventually('who calls', async () => (await alice.notifications()).length === 1);
+  await alice.choose('bob calls', '');
+  await eventually('the focus on what answers', () => alice.page.evaluate(() => /^Answer/.test(document.activeElement?.getAttribute('aria-label') ?? '')));
+  await bob.button('Cancel call', bob.card('alice')).click();
+  await eventually('who was missed', async () => (await alice.notifications()).join() === 'Missed call from bob: ; ');
+  await alice.choose('Missed call from bob', '');
+  await alice.page.getByRole('heading', { name: 'Recent calls' }).waitFor();
+  await Promise.all([alice.noCalls(), bob.noCalls()]);
+
   // A contact, whose name is shown as it was written; found by typing, called from the favourites.
   await alice.go('/contacts');
   await alice.button('Add contact').click();

@@ -102,6 +102,7 @@ export const texts = {
   call: {
     region: 'Calls',
     callsYou: (who: string) => `${who} calls`,
+    missedFrom: (who: string) => `Missed call from ${who}`,
     incoming: 'Incoming call',
     incomingVideo: 'Incoming video call',
     incomingBody: 'Click to answer',
@@ -134,8 +135,8 @@ export const texts = {
     talking: 'Talking',
     held: 'On hold',
     heldByOther: 'The other side holds the call',
-    muted: 'You are muted',
     heldByBoth: 'Both sides hold the call',
+    muted: 'You are muted',
     ended: 'Call ended',
     verified: 'Verified caller',
     verifiedHelp: 'Your node has verified who calls, by a signature of the caller’s node.',

@@ -1,11 +1,14 @@
 // Placing a call, from whichever view: what fails before anything rings is said there.
 import type { Session } from '../api/types';
 import { parseDialled } from '../phone/dial';
+import { onChosen } from '../phone/notifications';
 import { phone, registration } from '../phone/phone';
 import { go } from '../router';
 import { createStore } from '../store';
 import { texts } from '../texts';
 
+/** How a call is rejected without a reason. */
+export const BUSY = { status: 486, phrase: 'Busy Here' } as const;
 /** What the last attempt failed of, and how to try it again. */
 export const callProblem = createStore<{ error: Error; retry: () => void } | undefined>(undefined);
 /** Whether a call is being prepared: the browser may be asking for the microphone. */
@@ -32,3 +35,15 @@ export function callFromList(address: string, session: Session): void {
   if (problem) callProblem.set({ error: new Error(problem), retry: () => callFromList(address, session) });
   go('/');
 }
+
+/** Which call that rings somebody wants to see. */
+export const attention = createStore('');
+
+// What was chosen in a notification of the system.
+onChosen(({ chosen, call, place }) => {
+  const meant = call ? phone.ringing(call) : undefined;
+  if (meant && chosen === 'answer') phone.answer(meant.view.id, false).catch(() => attention.set(meant.view.id));
+  else if (meant && chosen === 'reject') meant.end(BUSY);
+  else if (meant) attention.set(meant.view.id);
+  if (place && chosen !== 'reject') go(place);
+});

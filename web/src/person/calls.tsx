@@ -11,7 +11,7 @@ import { useStore } from '../store';
 import { texts } from '../texts';
 import { Avatar, Button, IconButton, Notice } from '../ui/elements';
 import { Icon } from '../ui/icons';
-import { callFromList } from './actions';
+import { attention, BUSY, callFromList } from './actions';
 import { Keypad } from './dial';
 import { MissingDevice } from './missing';
 import { QualityBars } from './quality';
@@ -141,7 +141,7 @@ function Troubles({ call }: { call: CallView }) {
 }
 
 const REJECTIONS = [
-  { status: 486, phrase: 'Busy Here', text: t.reasons.busy },
+  { ...BUSY, text: t.reasons.busy },
   { status: 480, phrase: 'Temporarily Unavailable', text: t.reasons.later },
   { status: 603, phrase: 'Decline', text: t.reasons.never },
 ] as const;
@@ -154,6 +154,12 @@ function Incoming({ call, who }: { call: CallView; who: string }) {
     setError(undefined);
     phone.answer(call.id, video).catch((thrown: Error) => setError(thrown));
   };
+  const wanted = useStore(attention);
+  useEffect(() => {
+    if (wanted !== call.id) return;
+    answerButton.current?.focus();
+    attention.set('');
+  }, [wanted, call.id]);
   useEffect(() => {
     // Who is about to press a key at something else shall not answer by it.
     const at = document.activeElement;
@@ -165,7 +171,7 @@ function Incoming({ call, who }: { call: CallView; who: string }) {
       <div className="call-actions">
         <button type="button" ref={answerButton} className="button go" onClick={() => answer(false)} aria-label={`${t.answer}: ${who}`}><Icon name="phone" /><span>{t.answer}</span></button>
         {call.offersVideo && <Button kind="go" icon="video" onClick={() => answer(true)}>{t.answerVideo}</Button>}
-        <Button kind="stop" icon="hangUp" onClick={() => phone.find(call.id)?.end({ status: 486, phrase: 'Busy Here' })}>{t.reject}</Button>
+        <Button kind="stop" icon="hangUp" onClick={() => phone.find(call.id)?.end(BUSY)}>{t.reject}</Button>
         <Button aria-expanded={choosing} onClick={() => setChoosing(!choosing)}>{t.rejectWith}</Button>
       </div>
       {choosing && (

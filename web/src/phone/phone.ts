@@ -8,8 +8,8 @@ import { texts } from '../texts';
 import { Call, type CallView } from './call';
 import { shortAddress } from './dial';
 import { choice, openMedia, stop } from './devices';
-import { fieldsOf, statusOf } from './jssip';
-import { announce, withdraw } from './notifications';
+import { statusOf } from './jssip';
+import { announce, tellMissed, withdraw } from './notifications';
 import { beep, play } from './ringer';
 import { forgetWays, ways } from './ways';
 
@@ -98,6 +98,11 @@ class Phone {
     return this.#calls.find(call => call.view.id === id);
   }
 
+  /** The call that rings here with this Call-ID. */
+  ringing(callId: string): Call | undefined {
+    return this.#calls.find(call => call.view.callId === callId && call.view.state === 'incoming');
+  }
+
   /** Calls; throws `NoDevice` before anything rings if there is no microphone. */
   async call(uri: string, address: string, video: boolean): Promise<void> {
     const ua = this.#ua;
@@ -174,15 +179,19 @@ class Phone {
       if (this.#takesPlace) {
         this.#takesPlace = false;
         window.setTimeout(() => void this.answer(call.view.id, false).catch(() => call.end({ status: 480, phrase: 'No microphone' })));
+      } else {
+        this.#announce(call);
       }
     }
-    if (remote && fieldsOf(request, 'Alert-Info').length === 0) this.#announce(call);
     this.#changed();
   }
 
   #announce(call: Call): void {
-    const { address, shownName } = call.view;
-    announce(this.nameOf(address) ?? (shownName || shortAddress(address, this.#session?.domain ?? '')), call.view.verified === true, call.view.id);
+    announce(this.#whoIs(call.view), call.view.verified === true, call.view.callId);
+  }
+
+  #whoIs({ address, shownName }: CallView): string {
+    return this.nameOf(address) ?? (shownName || shortAddress(address, this.#session?.domain ?? ''));
   }
 
   #learn(past: PastCall): void {
@@ -193,7 +202,9 @@ class Phone {
       this.#known.delete(oldest);
     }
     for (const call of this.#calls) {
-      if (call.view.direction === 'in' && call.view.address === past.address && !call.isOver) call.update({ verified: past.verified });
+      if (call.view.direction !== 'in' || call.view.address !== past.address || call.isOver) continue;
+      call.update({ verified: past.verified });
+      if (call.view.state === 'incoming') this.#announce(call);
     }
   }
 
@@ -203,8 +214,12 @@ class Phone {
 
   #changed(): void {
     for (const call of this.#calls) {
-      const { id, state, end } = call.view;
-      if (state !== 'incoming') withdraw(id);
+      const { id, callId, state, end } = call.view;
+      if (state !== 'incoming') withdraw(callId);
+      if (end?.missed && !call.view['missed']) {
+        call.view = { ...call.view, missed: true };
+        tellMissed(this.#whoIs(call.view), callId);
+      }
       if (state === 'ended' && end?.fine && !call.view['farewell']) {
         call.view = { ...call.view, farewell: true };
         window.setTimeout(() => this.dismiss(id), FAREWELL_MS);

@@ -6,6 +6,8 @@ export type Side = 'nobody' | 'you' | 'your_node' | 'them' | 'their_node' | 'net
 export interface EndReason {
   /** Whether it ended as somebody wanted. */
   fine: boolean;
+  /** Whether it rang here, and nobody took it. */
+  missed?: true;
   side: Side;
   sentence: string;
   hint?: string;
@@ -57,7 +59,7 @@ function missed(end: Ended): EndReason {
   const status = reasonCause(end, 'SIP');
   if (status === 200) return { fine: true, side: 'nobody', sentence: r.elsewhere };
   if (status === 600 || status === 603 || status === 486) return { fine: true, side: 'you', sentence: r.rejectedElsewhere };
-  return { fine: true, side: 'them', sentence: r.callerGaveUp(end.who) };
+  return { fine: true, missed: true, side: 'them', sentence: r.callerGaveUp(end.who) };
 }
 
 function over(end: Ended): EndReason {
@@ -146,7 +148,7 @@ function byCause(end: Ended): EndReason {
       return { fine: false, side: 'your_node', sentence: r.nodeSilent, hint: r.tryLater };
     case 'No Answer':
     case 'Expires':
-      return end.direction === 'in' ? { fine: true, side: 'you', sentence: r.youDidNotAnswer } : { fine: true, side: 'them', sentence: r.noAnswer(end.who) };
+      return end.direction === 'in' ? { fine: true, missed: true, side: 'you', sentence: r.youDidNotAnswer } : { fine: true, side: 'them', sentence: r.noAnswer(end.who) };
     case 'No ACK':
       return { fine: false, side: 'network', sentence: r.noAck(end.who) };
     case 'User Denied Media Access':
