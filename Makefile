@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run web web-tools screens test test-tools test-web test-page threats build lint format deny-tool advisories fuzz bench bench-media histories links prices releases report
+.PHONY: help run web web-tools screens test test-tools test-web test-page test-openapi openapi threats build lint format deny-tool advisories fuzz bench bench-media histories links prices releases report
 
 # What `meshtone run` is given: make run ARGS="--domain home.example"
 ARGS ?=
@@ -22,6 +22,9 @@ TOOLS := ip:iproute2 nft:nftables baresip:baresip-core sipp:sip-tester chromium:
 # Outside of root, packages are installed through sudo.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo,)
 DENY_VERSION := 0.20.2
+SCHEMATHESIS_VERSION := 4.32.5
+# For how long `make openapi` asks, each as an administrator and as a person.
+OPENAPI_SECONDS ?= 60
 
 # Histories that `make histories` plays, from this seed on.
 HISTORIES ?= 2000
@@ -69,7 +72,7 @@ threats: build ## Measure what an attacker would measure; wants a quiet machine
 build: web ## Build everything for the tests
 	cargo build --workspace --all-targets --locked
 
-test: test-tools test-web test-page build ## Install what the tests need, then run every test, with real phones
+test: test-tools test-web test-page test-openapi build ## Install what the tests need, then run every test, with real phones
 	@echo "Running all tests; those in tests/ start nodes and phones on 127.0.0.1."
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked $(ONLY)
 
@@ -104,6 +107,20 @@ test-page: web test-tools ## Test the page's logic, and install what drives brow
 		echo "Installing the packages of tests/page by npm: Playwright and axe."; \
 		npm --prefix tests/page ci --ignore-scripts --no-progress; \
 	fi
+
+test-openapi: ## Install what asks the page's interface for all that it describes (a Python package into target)
+	@if [ ! -x target/schemathesis/bin/schemathesis ]; then \
+		if ! python3 -c 'import ensurepip' 2> /dev/null; then \
+			$(SUDO) apt-get update -qq; \
+			$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; \
+		fi; \
+		echo "Installing Schemathesis below target: it compares the interface with its description."; \
+		python3 -m venv target/schemathesis; \
+		target/schemathesis/bin/pip --quiet --disable-pip-version-check install schemathesis==$(SCHEMATHESIS_VERSION); \
+	fi
+
+openapi: test-openapi build ## Ask the page's interface for all that it describes, with values by chance (OPENAPI_SECONDS=60)
+	OPENAPI_SECONDS=$(OPENAPI_SECONDS) cargo test --workspace --locked --test openapi
 
 screens: test-tools test-page build ## Draw every view of the page into docs/screens, narrow and wide, light and dark
 	@mkdir -p docs/screens

@@ -1,8 +1,8 @@
 //! Who asks, and whether he may: what handlers take as arguments, so that none can forget to look.
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -192,6 +192,32 @@ fn check_change(parts: &Parts, visitor: &Visitor, session: &Found) -> Result<(),
     }
     let error = "this request did not bring the token of your session, so it may be another page's";
     Err(Failure::new(StatusCode::FORBIDDEN, "csrf", error, "reload the page"))
+}
+
+/// What the path names.
+pub(super) struct Named(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Named, Failure> {
+        let read = Path::from_request_parts(parts, state).await;
+        let Path(name) = read.map_err(|rejection: PathRejection| Failure::bad_request(rejection.body_text()))?;
+        Ok(Named(name))
+    }
+}
+
+/// What is asked for behind the `?` of an address.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Asked<T>, Failure> {
+        let read = Query::from_request_parts(parts, state).await;
+        let Query(asked) = read.map_err(|rejection: QueryRejection| Failure::bad_request(rejection.body_text()))?;
+        Ok(Asked(asked))
+    }
 }
 
 /// What is sent as JSON. Other pages cannot send that kind without asking.

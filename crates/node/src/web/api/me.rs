@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::asker::{Person, Sent};
+use super::asker::{Asked, Named, Person, Sent};
 use super::events::Notice;
 use super::failure::Failure;
 use crate::person::contacts::{self, MAX_CONTACTS, NotKept};
@@ -151,7 +151,7 @@ fn shown(contacts::Contact { id, name, address, favourite }: contacts::Contact) 
 pub(super) async fn put_contact(
     State(site): State<Arc<Site>>,
     Person { user }: Person,
-    Path(id): Path<String>,
+    Named(id): Named,
     Sent(NewContact { name, address, favourite }): Sent<NewContact>,
 ) -> Result<Json<Contact>, Failure> {
     let kept = contacts::put(&site.store, &user, contacts::Contact { id, name, address, favourite })?;
@@ -166,7 +166,7 @@ pub(super) async fn put_contact(
 pub(super) async fn remove_contact(
     State(site): State<Arc<Site>>,
     Person { user }: Person,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<StatusCode, Failure> {
     match contacts::remove(&site.store, &user, &id) {
         Ok(true) => {
@@ -185,7 +185,7 @@ pub(super) async fn remove_contact(
 pub(super) async fn calls(
     State(site): State<Arc<Site>>,
     Person { user }: Person,
-    Query(Calls { before, limit }): Query<Calls>,
+    Asked(Calls { before, limit }): Asked<Calls>,
 ) -> Result<Json<Vec<PastCall>>, Failure> {
     let before =
         before.map(|id| id.parse().map_err(|_| Failure::bad_request("that is no id of a call"))).transpose()?;

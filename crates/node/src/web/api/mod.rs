@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use utoipa::OpenApi;
+use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -87,7 +88,37 @@ fn described() -> (Router<Arc<Site>>, utoipa::openapi::OpenApi) {
         .routes(routes!(admin::settings::show, admin::settings::change))
         .routes(routes!(admin::tokens::list, admin::tokens::make))
         .routes(routes!(admin::tokens::remove));
-    OpenApiRouter::with_openapi(Description::openapi()).nest(PREFIX, interface).split_for_parts()
+    let (router, mut description) =
+        OpenApiRouter::with_openapi(Description::openapi()).nest(PREFIX, interface).split_for_parts();
+    add_what_all_refuse(&mut description);
+    (router, description)
+}
+
+/// Says of every operation what it may be refused with whatever it is: by whom it is asked for, how, and when.
+fn add_what_all_refuse(description: &mut utoipa::openapi::OpenApi) {
+    for item in description.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            let has_body = operation.request_body.is_some();
+            let refusals = [
+                (has_body || operation.parameters.is_some(), "400", "`bad_request`"),
+                (has_body, "413", "`too_large`, `full`"),
+                (has_body, "415", "`media_type`"),
+                (true, "421", "`wrong_host`"),
+                (true, "429", "`too_often`"),
+                (true, "503", "`timeout`, `busy`"),
+            ];
+            for (_, status, codes) in refusals.into_iter().filter(|(may_be, ..)| *may_be) {
+                let known = &mut operation.responses.responses;
+                known.entry(status.to_owned()).or_insert_with(|| refusal(codes));
+            }
+        }
+    }
+}
+
+fn refusal(codes: &str) -> RefOr<utoipa::openapi::Response> {
+    let content = Content::new(Some(Ref::from_schema_name("Failure")));
+    ResponseBuilder::new().description(codes).content("application/json", content).into()
 }
 
 /// Whether a path is the interface's, so that what fails there is told as JSON.

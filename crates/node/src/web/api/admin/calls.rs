@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use meshtone_media::relay::Heard;
 use meshtone_sip::transport::{Destination, Flow, PeerHost};
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::exchange::watch::{Shown, Step, With, text_of};
 use crate::transport::node_of;
 use crate::web::Site;
 use crate::web::api::Failure;
-use crate::web::api::asker::Administrator;
+use crate::web::api::asker::{Administrator, Named};
 
 /// Longest text of a message that is shown, in characters.
 const MAX_TEXT: usize = 16 * 1024;
@@ -150,7 +150,7 @@ pub(in crate::web::api) async fn list(_: Administrator, State(site): State<Arc<S
 pub(in crate::web::api) async fn show(
     _: Administrator,
     State(site): State<Arc<Site>>,
-    Path(call_id): Path<String>,
+    Named(call_id): Named,
 ) -> Result<Json<CallDetail>, Failure> {
     let Some(call) = site.exchange.watches.find(&call_id) else {
         return Err(Failure::not_found(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use qrcode::render::svg;
 use qrcode::{EcLevel, QrCode};
@@ -14,7 +14,7 @@ use crate::control::{NewInvite, routes};
 use crate::enrol::Open;
 use crate::web::Site;
 use crate::web::api::Failure;
-use crate::web::api::asker::{Administrator, Sent};
+use crate::web::api::asker::{Administrator, Named, Sent};
 
 /// Pixels of a QR code's side at least; it grows without loss.
 const QR_SIDE: u32 = 240;
@@ -91,7 +91,7 @@ pub(in crate::web::api) async fn make(
 pub(in crate::web::api) async fn remove(
     _: Administrator,
     State(site): State<Arc<Site>>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<StatusCode, Failure> {
     if site.control.withdraw_invite(&id) {
         Ok(StatusCode::NO_CONTENT)

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::journal::{Level, Line, Wanted};
 use crate::web::Site;
 use crate::web::api::Failure;
-use crate::web::api::asker::Administrator;
+use crate::web::api::asker::{Administrator, Asked};
 
 /// Lines that are told at once, where nobody says how many.
 const PAGE: usize = 100;
@@ -38,7 +38,7 @@ pub(in crate::web::api) struct Filter {
 pub(in crate::web::api) async fn show(
     _: Administrator,
     State(site): State<Arc<Site>>,
-    Query(Filter { level, call, text, before, limit }): Query<Filter>,
+    Asked(Filter { level, call, text, before, limit }): Asked<Filter>,
 ) -> Json<Vec<Line>> {
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let wanted = Wanted { level, call: given(call), text: given(text), before };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use meshtone_identity::NodeId;
 use meshtone_overlay::Path as LinkPath;
@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::account::name;
 use crate::web::Site;
 use crate::web::api::Failure;
-use crate::web::api::asker::Administrator;
+use crate::web::api::asker::{Administrator, Asked};
 
 /// The overlay as this node sees it.
 #[derive(Serialize, ToSchema)]
@@ -140,7 +140,7 @@ pub(in crate::web::api) async fn show(_: Administrator, State(site): State<Arc<S
 pub(in crate::web::api) async fn place(
     _: Administrator,
     State(site): State<Arc<Site>>,
-    Query(Wanted { address }): Query<Wanted>,
+    Asked(Wanted { address }): Asked<Wanted>,
 ) -> Result<Json<Place>, Failure> {
     let bare = name::without_scheme(&address);
     let name = match bare.contains('@') {

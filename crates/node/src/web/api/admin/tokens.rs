@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,7 +13,7 @@ use crate::login::tokens::{MAX_NAME_LEN, MAX_TOKENS, Scope, Token, TooMany};
 use crate::text::is_harmless;
 use crate::web::Site;
 use crate::web::api::Failure;
-use crate::web::api::asker::{Administrator, Sent};
+use crate::web::api::asker::{Administrator, Named, Sent};
 
 /// A token in the list.
 #[derive(Serialize, ToSchema)]
@@ -80,7 +80,7 @@ pub(in crate::web::api) async fn make(
 pub(in crate::web::api) async fn remove(
     _: Administrator,
     State(site): State<Arc<Site>>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<StatusCode, Failure> {
     if site.tokens.remove(&id) { Ok(StatusCode::NO_CONTENT) } else { Err(Failure::not_found("there is no such token")) }
 }

@@ -12,7 +12,7 @@ use crate::clock::unix_ms;
 use crate::control::{NewUser, UserChanges, UserCredentials, UserRow, routes};
 use crate::web::Site;
 use crate::web::api::Failure;
-use crate::web::api::asker::{Administrator, SentBytes};
+use crate::web::api::asker::{Administrator, Named, SentBytes};
 
 /// All users.
 #[derive(Serialize, ToSchema)]
@@ -66,10 +66,10 @@ pub(in crate::web::api) async fn add(
 pub(in crate::web::api) async fn change(
     _: Administrator,
     State(site): State<Arc<Site>>,
-    name: Path<String>,
+    Named(name): Named,
     SentBytes(body): SentBytes,
 ) -> Result<Response, Failure> {
-    Ok(routes::change_user(State(site.control.clone()), name, body).await?)
+    Ok(routes::change_user(State(site.control.clone()), Path(name), body).await?)
 }
 
 /// Removes a user.
@@ -79,9 +79,9 @@ pub(in crate::web::api) async fn change(
 pub(in crate::web::api) async fn remove(
     _: Administrator,
     State(site): State<Arc<Site>>,
-    name: Path<String>,
+    Named(name): Named,
 ) -> Result<Response, Failure> {
-    Ok(routes::remove_user(State(site.control.clone()), name).await?)
+    Ok(routes::remove_user(State(site.control.clone()), Path(name)).await?)
 }
 
 /// Gives a user another password, which is shown this once; sessions and phones with the old one are refused from now on.
@@ -91,7 +91,7 @@ pub(in crate::web::api) async fn remove(
 pub(in crate::web::api) async fn change_password(
     _: Administrator,
     State(site): State<Arc<Site>>,
-    name: Path<String>,
+    Named(name): Named,
 ) -> Result<Response, Failure> {
-    Ok(routes::change_password(State(site.control.clone()), name).await?)
+    Ok(routes::change_password(State(site.control.clone()), Path(name)).await?)
 }
