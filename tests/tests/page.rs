@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use meshtone_tests::browser::at_the_page;
+use meshtone_tests::mail::{MAIL_DOMAIN, MailServer, SUBMITTER_PASSWORD, code_in, write_password};
 use meshtone_tests::tone::{ALICE_HZ, BOB_HZ};
 use meshtone_tests::{Mesh, MeshNode, PhoneOptions, SOON, ScriptedPhone, Transport};
 use serde_json::{Value, json};
@@ -88,6 +89,29 @@ fn contacts_missed_calls_the_block_list_devices_and_the_echo_test_work_by_keyboa
         "people": people(&mesh, &["alice", "bob"]),
     });
     at_the_page("person.mjs", &task, |_| {});
+}
+
+#[test]
+fn somebody_with_an_address_of_her_own_logs_in_at_the_node_that_speaks_for_her_and_calls() {
+    let mail = MailServer::start();
+    let mut founder = MeshNode::unstarted("founder").with_domain("mesh.test");
+    write_password(&founder, SUBMITTER_PASSWORD, 0o600);
+    founder.run_configured(&mail.settings());
+    let invite: Value = serde_json::from_str(&founder.must(&["invite", "--role", "member", "--json"])).expect("JSON");
+    let hers = MeshNode::joining("hers", invite["ticket"].as_str().expect("a ticket"));
+    let address = format!("alice@{MAIL_DOMAIN}");
+    hers.must(&["enroll", &address]);
+    let code = code_in(&mail.wait_mail("alice", 1));
+    let enrolled = hers.must(&["enroll", &address, "--code", &code, "--json"]);
+    let enrolled: Value = serde_json::from_str(&enrolled).expect("JSON");
+    let sites = [&hers, &founder].map(|node| format!("http://localhost:{}/", node.ws().port()));
+    let task = json!({
+        "sites": sites,
+        "address": address,
+        "password": enrolled["password"],
+        "bob": founder.user_add("bob"),
+    });
+    at_the_page("member.mjs", &task, |_| {});
 }
 
 #[test]
