@@ -9,6 +9,7 @@ import { HistoryView } from './person/history';
 import { Login } from './person/login';
 import { SettingsView } from './person/settings';
 import { calls, registration, registrationText } from './phone/phone';
+import { mayRing } from './phone/ringer';
 import { place } from './router';
 import { logOut, missedCount, past, saveSettings, settings, who } from './session';
 import { useStore } from './store';
@@ -153,6 +154,7 @@ function Banners() {
   const registered = useStore(registration);
   const on = useStore(calls);
   const { do_not_disturb, blocked } = useStore(settings);
+  const rings = useStore(mayRing);
   const lost = now === 'down';
   return (
     <div className="banners">
@@ -160,6 +162,7 @@ function Banners() {
       {!lost && registered.state === 'failed' && (
         <Notice kind="error" title={registrationText(registered)} live><p>{texts.registration.failedHint}</p></Notice>
       )}
+      {!rings && registered.state === 'registered' && <Notice kind="info" title={texts.settings.ringOnceClicked}><p>{texts.settings.ringOnceClickedHelp}</p></Notice>}
       {do_not_disturb && (
         <Notice kind="info" title={texts.settings.disturbOn} actions={
           <Button size="small" onClick={() => void saveSettings({ do_not_disturb: false, blocked }).catch(() => {})}>{texts.settings.turnOff}</Button>} />

@@ -22,7 +22,8 @@ export function span(seconds: number): string {
 export function moment(seconds: number, now_ms = Date.now()): string {
   const date = new Date(seconds * 1000);
   const now = new Date(now_ms);
-  const time = date.toLocaleTimeString(undefined, { hour: 'numeric', minute: '2-digit' });
+  // What belongs together stays on one line.
+  const time = date.toLocaleTimeString(undefined, { hour: 'numeric', minute: '2-digit' }).replace(/ /g, '\u00a0');
   const day = (of: Date) => new Date(of.getFullYear(), of.getMonth(), of.getDate()).getTime();
   const days = Math.round((day(now) - day(date)) / 86_400_000);
   if (days === 0) return time;

@@ -19,7 +19,7 @@ export const contacts = createStore<readonly Contact[]>([]);
 export const past = createStore<{ list: readonly PastCall[]; more: boolean; loaded: boolean }>({ list: [], more: false, loaded: false });
 export const settings = createStore<Settings>({ do_not_disturb: false, blocked: [] });
 
-export const PAGE_OF_CALLS = 50;
+const PAGE_OF_CALLS = 50;
 const AGAIN_MS = 3000;
 
 let closeLine: (() => void) | undefined;

@@ -2,6 +2,28 @@
 
 const plural = (count: number, one: string, many: string): string => `${count} ${count === 1 ? one : many}`;
 
+/** Why a call came to nothing, in few words, by status. */
+const WHY: Record<number, string> = {
+  403: 'Not allowed',
+  404: 'Nobody has that address',
+  408: 'Did not answer',
+  410: 'Has moved',
+  415: 'No kind of sound in common',
+  480: 'Was offline',
+  484: 'Number not complete',
+  486: 'Was busy',
+  487: 'Given up',
+  488: 'No kind of sound in common',
+  500: 'Something failed on the way',
+  502: 'Something failed on the way',
+  503: 'Too much to do there',
+  504: 'The other node did not answer',
+  600: 'Was busy',
+  603: 'Did not take the call',
+  604: 'Nobody has that address',
+  606: 'No kind of sound in common',
+};
+
 export const texts = {
   product: 'Meshtone',
   skip: 'Skip to content',
@@ -14,7 +36,6 @@ export const texts = {
   retry: 'Try again',
   loading: 'Loading…',
   none: 'None',
-  count: plural,
 
   api: {
     unreachable: 'Your node does not answer this page.',
@@ -26,25 +47,70 @@ export const texts = {
 
   login: {
     title: 'Log in',
-    lead: (domain: string) => `to call from your browser at ${domain}`,
+    lead: (domain: string) => `Your telephone at ${domain}, in this browser`,
     address: 'Address, name or number',
     password: 'Password',
     submit: 'Log in',
     busy: 'Logging in…',
     empty: 'Type your address and your password.',
     kept: 'The password is not kept: this browser gets a credential of its own, which ends when you log out.',
-    enrol: 'Be called at your mail address',
+    enrol: 'New here? Be called at your e-mail address',
     insecure: 'Anybody on the way could listen: this page was opened without protection.',
     insecureCure: 'Open it over HTTPS instead; without that, browsers do not allow a microphone either.',
-    openSecure: 'Open over HTTPS',
     noPhones: 'This node stores for others and serves no phones.',
-    keyBusy: 'Opening the node’s dashboard…',
     keyFailed: 'That link opens the dashboard only once, and within an hour.',
     keyCure: 'Run “meshtone page” on the node’s machine for a new one.',
     forgotten: 'Forgotten? Whoever runs this node gives you a new one.',
     certificate: 'Did your browser warn about this page?',
     certificateWhy: (node: string) =>
       `This node made its certificate itself, as nobody else vouches for a machine at home. Whoever runs it can compare: the node is ${node}. A certificate of a public authority needs no warning (--tls-cert).`,
+  },
+
+  trust: {
+    title: 'Trust this network',
+    why: 'Browsers know companies that vouch for sites, and nobody who vouches for a machine at home. This network has an authority of its own: a system that trusts it shows no warning for any of its nodes, and lets the page notify you in the background.',
+    names: 'Certificate for',
+    until: 'Good until',
+    print: 'Its fingerprint (SHA-256)',
+    fileName: 'meshtone-authority.crt',
+    download: 'Download the authority’s certificate.',
+    compare: 'Compare its fingerprint with what “meshtone page” prints on the node’s machine, or ask whoever runs it:',
+    authorityPrint: 'Fingerprint of the authority',
+    system: 'Your system',
+    systems: { windows: 'Windows', macos: 'macOS', ios: 'iPhone, iPad', android: 'Android', linux: 'Linux (Chromium, Chrome)', firefox: 'Firefox' },
+    steps: {
+      windows: [
+        'Open the file, and choose “Install Certificate”, “Local Machine” or “Current User”.',
+        'Choose “Place all certificates in the following store”, “Browse”, “Trusted Root Certification Authorities”.',
+        'Finish, confirm, and start the browser again.',
+      ],
+      macos: [
+        'Open the file: Keychain Access adds it to “login”.',
+        'Open it there, unfold “Trust”, and set “When using this certificate” to “Always Trust”.',
+        'Close the window, confirm with your password, and start the browser again.',
+      ],
+      ios: [
+        'Open the file with Safari and allow the profile to be downloaded.',
+        'Settings, General, VPN & Device Management: install the profile.',
+        'Settings, General, About, Certificate Trust Settings: switch it on.',
+      ],
+      android: [
+        'Settings, Security & privacy, More security settings, Encryption & credentials, “Install a certificate”. Names differ a little by maker.',
+        'Choose “CA certificate”, “Install anyway”, and the file.',
+        'Start the browser again. Firefox there goes by its own list: Settings, About Firefox, five taps at the logo, then “Secret settings”, “Use third party CA certificates”.',
+      ],
+      linux: [
+        'Chromium and Chrome: Settings, Privacy and security, Security, Manage certificates, Authorities (or “Custom”), Import; tick “Trust this certificate for identifying websites”.',
+        'For all other programs (Debian, Ubuntu): put the file into /usr/local/share/ca-certificates and run “sudo update-ca-certificates”.',
+        'Start the browser again.',
+      ],
+      firefox: [
+        'Settings, Privacy & Security, Certificates, “View Certificates”, “Authorities”, “Import”.',
+        'Choose the file, and tick “Trust this CA to identify websites”.',
+        'Load this page again.',
+      ],
+    },
+    careful: 'A system that trusts an authority believes whatever that authority signs. Do this only where you trust whoever runs this network.',
   },
 
   nav: {
@@ -62,7 +128,6 @@ export const texts = {
     setup: 'Setup',
     missed: (count: number) => plural(count, 'missed call', 'missed calls'),
     logOut: 'Log out',
-    you: 'You',
     more: 'More',
   },
 
@@ -89,6 +154,10 @@ export const texts = {
     favourites: 'Favourites',
     recent: 'Recent calls',
     noRecent: 'Your calls will be here.',
+    another: 'Call somebody else',
+    own: 'Your address',
+    ownHelp: 'Give it to whoever is to call you. The echo test shows whether you will hear each other.',
+    ownNumber: (number: string) => `Phones of this node call ${number}, too.`,
     problem: {
       empty: 'Whom do you want to call?',
       spaces: 'An address has no spaces.',
@@ -125,7 +194,6 @@ export const texts = {
     transfer: 'Transfer',
     videoOn: 'Camera on',
     videoOff: 'Camera off',
-    addCall: 'Add call',
     dismiss: 'Dismiss',
     callAgain: 'Call again',
     details: 'Details',
@@ -164,7 +232,7 @@ export const texts = {
     to: 'To',
     blind: 'Transfer now',
     ask: 'Ask first',
-    askHelp: 'You call the other person first; this call is on hold meanwhile.',
+    askHelp: '“Ask first” calls that person while this call is on hold. “Transfer now” passes the call on at once.',
     to_call: (who: string) => `Connect with ${who}`,
     asked: (who: string) => `Passing the call on to ${who}…`,
     ringing: (who: string) => `It rings at ${who}…`,
@@ -237,6 +305,7 @@ export const texts = {
     cutOff: (cause: number) => `The call was cut off on its way (cause ${cause}).`,
     theySay: (text: string) => `The other side says: “${text}”`,
     unknown: (cause: string) => `The call ended (${cause}).`,
+    whose: 'Whose side:',
     side: {
       nobody: '',
       you: 'Your side',
@@ -289,11 +358,6 @@ export const texts = {
     },
     cure: {
       insecure: ['Open this page over HTTPS, or on the node’s machine at http://localhost:8080.'],
-      denied: [
-        'Click the symbol left of the address, at the top of the window.',
-        'Set Microphone (for video also Camera) to “Allow”.',
-        'Come back here and try again.',
-      ],
       dismissed: ['Try again, and choose “Allow” in the question that appears at the top of the window.'],
       system: [
         'Windows: Settings, Privacy & security, Microphone: allow it for desktop apps.',
@@ -304,8 +368,34 @@ export const texts = {
       busy: ['Close what else uses it (a conference, a recorder), then try again.'],
       other: ['Unplug it and plug it in again, then try again.'],
     },
-    where: 'Where to click',
-    title: 'Nobody would hear you',
+    /** Where to click, by browser. */
+    denied: {
+      chromium: [
+        'Click the symbol left of the address, at the top of the window.',
+        'Switch Microphone (for video also Camera) on.',
+        'Come back here and try again.',
+      ],
+      firefox: [
+        'Click the crossed-out microphone left of the address, at the top of the window.',
+        'Take “Blocked” away, by the × behind it.',
+        'Come back here, try again, and choose “Allow”.',
+      ],
+      safari: [
+        'In the menu at the top of the screen, choose Safari, “Settings for” this website.',
+        'Set Microphone (for video also Camera) to “Allow”.',
+        'Come back here and try again.',
+      ],
+      android: [
+        'Tap the symbol left of the address, then “Permissions”.',
+        'Switch Microphone (for video also Camera) on.',
+        'Come back here and try again.',
+      ],
+      ios: [
+        'Tap the symbol left of the address, then “Website Settings”.',
+        'Set Microphone (for video also Camera) to “Allow”.',
+        'Come back here and try again.',
+      ],
+    },
   },
 
   history: {
@@ -329,6 +419,7 @@ export const texts = {
       blocked: 'Blocked',
       not_disturbed: 'Not disturbed',
     },
+    why: (status: number | undefined, reason: string) => WHY[status ?? 0] ?? reason,
     callBack: (who: string) => `Call ${who}`,
     addContact: (who: string) => `Add ${who} to contacts`,
     block: (who: string) => `Block ${who}`,
@@ -376,6 +467,8 @@ export const texts = {
     address: 'Address',
     number: 'Number',
     session: 'This browser is logged in until you log out, or 12 hours after you last used it.',
+    ringOnceClicked: 'This browser lets no page ring before somebody has clicked in it.',
+    ringOnceClickedHelp: 'Click anywhere here once after the page was opened.',
     disturbOn: 'Do not disturb is on: no calls come in.',
     turnOff: 'Turn off',
     licenses: 'What this page is made of, and its licences',
@@ -388,7 +481,6 @@ export const texts = {
   },
 
   time: {
-    today: 'Today',
     yesterday: 'Yesterday',
     now: 'just now',
   },
@@ -397,7 +489,6 @@ export const texts = {
     healthy: 'All is well',
     healthyHelp: 'Nothing needs your attention.',
     problems: (count: number) => plural(count, 'thing needs', 'things need') + ' your attention',
-    notes: (count: number) => plural(count, 'note', 'notes'),
     cure: 'What to do',
     severity: { error: 'Error', warning: 'Warning', info: 'Note' },
     stale: (seconds: number) => `Not up to date: the node last answered ${seconds} s ago.`,
@@ -417,9 +508,9 @@ export const texts = {
     direct: (count: number) => `${count} direct`,
     relayed: (count: number) => `${count} relayed`,
     registered: 'Phones',
-    phones: (count: number) => plural(count, 'phone registered', 'phones registered'),
+    registeredHere: 'registered at this node',
     liveCalls: 'Live calls',
-    callsNow: (count: number) => plural(count, 'live call', 'live calls'),
+    callsNow: (count: number) => (count === 0 ? 'nobody is talking' : 'going on now'),
     certificate: 'Certificate good until',
     relays: 'Relayed links',
     noRelays: 'All links are direct: nothing is relayed.',
@@ -453,6 +544,7 @@ export const texts = {
     findButton: 'Show on the ring',
     place: 'Place of the address',
     stored: (count: number) => `${plural(count, 'node holds', 'nodes hold')} it, as far as this node knows:`,
+    holds: 'Holds it',
     found: (count: number) => plural(count, 'record found', 'records found'),
     notFound: 'Nothing is stored under this address: no phone is registered, or nobody has it.',
     by: 'written by',
@@ -466,10 +558,13 @@ export const texts = {
     live: 'Now',
     finished: 'Finished',
     noLive: 'Nobody is talking just now.',
+    states: { ringing: 'Ringing', established: 'Talking', over: 'Finished' } as Record<string, string>,
+    outcome: (status: number | undefined) => (status === undefined ? '–' : status < 300 ? 'Answered' : WHY[status] ?? 'Failed'),
     noFinished: 'No call has ended since this node started.',
     from: 'From',
     to: 'To',
     state: 'State',
+    how: 'How it went',
     since: 'For',
     ended: 'Ended',
     lasted: 'Lasted',
@@ -495,7 +590,6 @@ export const texts = {
     mosAxis: 'MOS',
     noQuality: 'Nothing has been measured yet.',
     node: 'this node',
-    gone: 'This node keeps nothing of that call any more.',
     logOf: 'Log of this call',
   },
 
@@ -564,10 +658,20 @@ export const texts = {
   setup: {
     title: 'Setup',
     settings: 'Settings of this node',
-    lead: 'As the node was started. Flags win over the environment, and that over the configuration file; changes there count from the next start.',
+    lead: 'Flags win over the environment, that over the configuration file, and that over what is set here.',
     name: 'Setting',
     value: 'Value',
     where: 'From',
+    change: (name: string) => `Change ${name}`,
+    on: 'On',
+    takeBack: 'Take back',
+    takeBackHelp: 'as the node would do by itself',
+    next: (value: string) => `from the next start on: ${value}`,
+    needsRestart: 'This counts from the next start of the node on.',
+    atOnce: 'This counts at once.',
+    waiting: (count: number) => `${plural(count, 'setting counts', 'settings count')} from the next start of the node on.`,
+    waitingHelp: 'Restart it when nobody is talking: “systemctl restart meshtone”, or end it with Ctrl-C and start it again.',
+    certificate: 'Certificate of this page',
     tokens: 'Tokens for programs',
     tokensHelp: 'A program shows one instead of logging in.',
     noTokens: 'No program has a token.',

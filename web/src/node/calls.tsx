@@ -1,5 +1,5 @@
 // Calls at this node: those that are on, those that ended, and each one's ladder, media and quality.
-import { Fragment, useState } from 'react';
+import { Fragment, useState, type CSSProperties } from 'react';
 import type { CallDetail, FinishedCall, Heard, LiveCall, QualityPoint, Sound } from '../api/types';
 import { clock, duration, milliseconds, shortId, span } from '../format';
 import { texts } from '../texts';
@@ -25,7 +25,7 @@ export function CallsView() {
               ? <Empty icon="phone" title={t.noLive} />
               : <Table caption={t.live} keyOf={call => call.call_id} rows={data.live} columns={[
                 { title: t.from, cell: call => <CallLink call={call} />, main: true },
-                { title: t.state, cell: call => call.state },
+                { title: t.state, cell: call => t.states[call.state] ?? call.state },
                 { title: t.sound, cell: call => score(call.sound) },
                 { title: t.since, cell: call => duration(call.since_s), number: true },
               ]} />}
@@ -35,7 +35,7 @@ export function CallsView() {
               ? <Empty icon="clock" title={t.noFinished} />
               : <Table caption={t.finished} keyOf={call => call.call_id} rows={data.finished} columns={[
                 { title: t.from, cell: call => <CallLink call={call} />, main: true },
-                { title: t.state, cell: call => call.status ?? '–' },
+                { title: t.how, cell: call => <>{t.outcome(call.status)}{call.status !== undefined && call.status >= 300 && <span className="quiet-text"> ({call.status})</span>}</> },
                 { title: t.sound, cell: call => score(call.sound) },
                 { title: t.lasted, cell: call => (call.lasted_s === undefined ? '–' : duration(call.lasted_s)), number: true },
                 { title: t.ended, cell: call => ended(call), number: true },
@@ -78,7 +78,7 @@ export function CallDetailView({ callId }: { callId: string }) {
       <ErrorNotice error={error} />
       {data && (
         <div className="stack">
-          <p className="quiet-text">{data.state} · <code>{data.call_id}</code> · <a href={`#/node/log?call=${encodeURIComponent(data.call_id)}`}>{t.logOf}</a></p>
+          <p className="quiet-text">{t.states[data.state] ?? data.state} · <code>{data.call_id}</code> · <a href={`#/node/log?call=${encodeURIComponent(data.call_id)}`}>{t.logOf}</a></p>
           <LadderCard call={data} />
           <Media sound={data.sound} />
           {data.sound && <Card title={t.quality}><Chart points={data.quality} /></Card>}
@@ -97,7 +97,7 @@ function LadderCard({ call }: { call: CallDetail }) {
         <>
           <p className="quiet-text">{t.ladderLead(rungs.length)}{call.left_out > 0 && ` ${t.leftOut(call.left_out)}`}</p>
           <div className="ladder-frame" tabIndex={0} role="region" aria-label={t.messages}>
-            <div className="ladder" style={{ minWidth: `${100 + parties.length * 130}px` }}>
+            <div className="ladder" style={{ '--parties': parties.length } as CSSProperties}>
               <div className="ladder-head" aria-hidden="true">
                 <span />
                 <div className="ladder-lanes">{parties.map(party => <span key={party} title={party} className={party === NODE ? 'is-node' : ''}>{partyName(party)}</span>)}</div>
@@ -168,7 +168,7 @@ function Media({ sound }: { sound: Sound | null | undefined }) {
 
 function HeardList({ title, heard, protection }: { title: string; heard: Heard | null | undefined; protection: string | undefined }) {
   return (
-    <div>
+    <div className="stack">
       <h3>{title}</h3>
       <dl className="facts">
         {heard && (

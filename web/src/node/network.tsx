@@ -32,7 +32,7 @@ export function NetworkView() {
             <Card className="ring-card">
               <p className="quiet-text">{t.lead}</p>
               <Ring overlay={data} place={place} />
-              <Legend />
+              <Legend place={place} />
             </Card>
             <Finder place={place} onPlace={setPlace} />
           </div>
@@ -126,7 +126,8 @@ function Ring({ overlay, place }: { overlay: Overlay; place: Place | undefined }
 
 function Self({ position, stores }: { position: number; stores: boolean }) {
   const point = onRing(position, RADIUS);
-  const label = labelAt(position, RADIUS + 18);
+  const beside = labelAt(position, RADIUS + 18);
+  const label = beside.anchor === 'middle' ? labelAt(position, RADIUS + 26) : beside;
   return (
     <g>
       {stores && <circle cx={point.x} cy={point.y} r="15" className="stores-ring" />}
@@ -136,10 +137,18 @@ function Self({ position, stores }: { position: number; stores: boolean }) {
   );
 }
 
-function Legend() {
+function Legend({ place }: { place: Place | undefined }) {
   return (
     <ul className="legend" aria-label={t.legend}>
       {(['direct', 'relayed', 'introduced', 'none'] as const).map(way => <li key={way}><Path way={way} /></li>)}
+      {place && (
+        <li>
+          <span className="path">
+            <svg className="path-sample" viewBox="0 0 34 12" aria-hidden="true"><path className="link stores" d="M1 6H22" /><circle className="stores-ring" cx="28" cy="6" r="5" /></svg>
+            {t.holds}
+          </span>
+        </li>
+      )}
     </ul>
   );
 }

@@ -87,7 +87,7 @@ function Tiles({ status }: { status: Status }) {
   const fastest = Math.min(...status.links.map(link => link.rtt_ms));
   const tiles: [string, number, string, string][] = [
     ['/node/network', status.links.length, t.neighbours, status.links.length === 0 ? t.alone : `${t.direct(status.links.length - relayed)}, ${t.relayed(relayed)} · ${milliseconds(fastest)}`],
-    ['/node', status.registrations.length, t.registered, t.phones(status.registrations.length)],
+    ['/node', status.registrations.length, t.registered, t.registeredHere],
     ['/node/calls', status.calls.length, t.liveCalls, t.callsNow(status.calls.length)],
     ['/node/people', status.accounts?.users ?? 0, texts.people.users, status.domain],
   ];

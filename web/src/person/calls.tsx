@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from 'react';
 import type { Session } from '../api/types';
 import { duration } from '../format';
 import { shortAddress } from '../phone/dial';
-import type { CallView } from '../phone/call';
+import type { CallView } from '../phone/view';
 import { calls, phone, registration } from '../phone/phone';
 import { SILENT_AFTER_MS } from '../phone/quality';
 import { contacts } from '../session';
@@ -168,7 +168,7 @@ function Incoming({ call, who }: { call: CallView; who: string }) {
   return (
     <>
       {error && <MissingDevice error={error} onRetry={() => answer(false)} />}
-      <div className="call-actions">
+      <div className="call-actions incoming-actions">
         <button type="button" ref={answerButton} className="button go" onClick={() => answer(false)} aria-label={`${t.answer}: ${who}`}><Icon name="phone" /><span>{t.answer}</span></button>
         {call.offersVideo && <Button kind="go" icon="video" onClick={() => answer(true)}>{t.answerVideo}</Button>}
         <Button kind="stop" icon="hangUp" onClick={() => phone.find(call.id)?.end(BUSY)}>{t.reject}</Button>
@@ -233,7 +233,7 @@ function Ended({ call, session }: { call: CallView; session: Session }) {
     <div className="call-end">
       {end && !end.fine && (
         <div className="call-reason">
-          {side && <span className="side-tag">{side}</span>}
+          {side && <p>{texts.reasons.whose} <span className="side-tag">{side}</span></p>}
           {end.hint && <p>{end.hint}</p>}
           {end.technical && <details><summary>{t.details}</summary><code>{end.technical}</code></details>}
         </div>

@@ -8,7 +8,7 @@ import { allowed, askToNotify } from '../phone/notifications';
 import { contacts, past } from '../session';
 import { useStore } from '../store';
 import { texts } from '../texts';
-import { Avatar, Button, Card, Empty, Heading, IconButton, Notice } from '../ui/elements';
+import { Avatar, Button, Card, Copyable, Empty, Heading, IconButton, Notice } from '../ui/elements';
 import { Icon } from '../ui/icons';
 import { callProblem, placeCall, preparing } from './actions';
 import { DeviceCheck } from './devices';
@@ -17,7 +17,7 @@ import { MissingDevice } from './missing';
 import { suggest, type Suggestion } from './suggest';
 
 const t = texts.dial;
-export const KEYS: readonly (readonly [string, string])[] = [
+const KEYS: readonly (readonly [string, string])[] = [
   ['1', ''], ['2', 'ABC'], ['3', 'DEF'], ['4', 'GHI'], ['5', 'JKL'], ['6', 'MNO'], ['7', 'PQRS'], ['8', 'TUV'], ['9', 'WXYZ'], ['*', ''], ['0', '+'], ['#', ''],
 ];
 
@@ -33,7 +33,22 @@ export function Keypad({ onDigit }: { onDigit: (digit: string) => void }) {
   );
 }
 
+/** While somebody talks the keys of the telephone would be taken for those of the call: it opens when somebody else is to be called. */
 export function DialView({ session }: { session: Session }) {
+  const open = useStore(calls).filter(call => call.state !== 'ended');
+  const isCalling = open.length > 0;
+  const [another, setAnother] = useState(false);
+  useEffect(() => { if (!isCalling) setAnother(false); }, [isCalling]);
+  if (!isCalling || another) return <Dialler session={session} onCalled={() => setAnother(false)} />;
+  return (
+    <div>
+      <h1 tabIndex={-1} className="hidden">{t.title}</h1>
+      {open.some(call => call.state !== 'incoming') && <Button icon="add" onClick={() => setAnother(true)}>{t.another}</Button>}
+    </div>
+  );
+}
+
+function Dialler({ session, onCalled }: { session: Session; onCalled: () => void }) {
   const [typed, setTyped] = useState('');
   const [problem, setProblem] = useState<string>();
   const [checking, setChecking] = useState(false);
@@ -42,7 +57,9 @@ export function DialView({ session }: { session: Session }) {
   const call = (to: string, video = false) => {
     const wrong = placeCall(to, session, video);
     setProblem(wrong);
-    if (!wrong) setTyped('');
+    if (wrong) return;
+    setTyped('');
+    onCalled();
   };
   const submit = (event: FormEvent) => {
     event.preventDefault();
@@ -136,6 +153,12 @@ function Recent({ session, onCall }: { session: Session; onCall: (address: strin
               </li>
             ))}
           </ul>
+        </Card>
+      )}
+      {loaded && list.length === 0 && (
+        <Card title={t.own}>
+          <p><Copyable text={session.address} label={t.own} /></p>
+          <p className="field-hint">{t.ownHelp}{session.number && ` ${t.ownNumber(session.number)}`}</p>
         </Card>
       )}
       <Card title={t.recent}>

@@ -63,7 +63,7 @@ export function HistoryView({ session }: { session: Session }) {
                         <Icon name={outcomeIcon(call)} /><span className="hidden">{call.direction === 'in' ? t.in : t.out}: </span>
                         {t.outcome[call.outcome]}{lasted} · {moment(call.started)}
                       </small>
-                      {call.reason && (call.outcome === 'failed' || call.outcome === 'refused') && <small>{call.reason}</small>}
+                      {call.reason && (call.outcome === 'failed' || call.outcome === 'refused') && <small>{t.why(call.status, call.reason)}</small>}
                     </span>
                     <span className="row-actions">
                       {!contact && <IconButton icon="add" label={t.addContact(who)} onClick={() => setAdding(call)} />}

@@ -1,7 +1,7 @@
 // Passing a call on: at once, or after asking.
 import { useState, type FormEvent } from 'react';
 import type { Session } from '../api/types';
-import type { CallView } from '../phone/call';
+import type { CallView } from '../phone/view';
 import { parseDialled, shortAddress } from '../phone/dial';
 import { calls, phone } from '../phone/phone';
 import { contacts } from '../session';

@@ -1,6 +1,6 @@
 // Both pictures of a video call.
 import { useEffect, useRef } from 'react';
-import type { CallView } from '../phone/call';
+import type { CallView } from '../phone/view';
 import { phone } from '../phone/phone';
 import { texts } from '../texts';
 

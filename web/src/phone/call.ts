@@ -3,48 +3,10 @@ import type { RTCSession } from 'jssip/lib/RTCSession';
 import { openCamera, openMedia, playOn, choice, stop } from './devices';
 import { callIdOf, fieldsOf, replacing, statusOf } from './jssip';
 import { Offers } from './offers';
-import { count, judge, type Counted, type Quality } from './quality';
-import { endReason, type EndReason } from './reasons';
+import { count, judge, type Counted } from './quality';
+import { endReason } from './reasons';
+import type { CallView } from './view';
 import { ways } from './ways';
-
-export type CallState = 'dialling' | 'ringing' | 'incoming' | 'connecting' | 'talking' | 'ended';
-
-export interface Transfer {
-  to: string;
-  state: 'asked' | 'ringing' | 'failed';
-  reason?: string;
-}
-
-export interface CallView {
-  id: string;
-  callId: string;
-  direction: 'in' | 'out';
-  address: string;
-  /** What the caller calls himself. */
-  shownName: string;
-  state: CallState;
-  started_ms: number;
-  answered_ms?: number;
-  ended_ms?: number;
-  muted: boolean;
-  held: boolean;
-  heldByOther: boolean;
-  video: boolean;
-  remoteVideo: boolean;
-  offersVideo: boolean;
-  /** Whether the node has verified who calls; `undefined` as long as it has not said so. */
-  verified?: boolean;
-  /** How far the sound is encrypted from here: to the other phone, or to the node, which carries it on. */
-  protection?: 'all_the_way' | 'to_node';
-  soundInterrupted: boolean;
-  quality?: Quality;
-  transfer?: Transfer;
-  /** The other side asks to call somebody else instead (RFC 3515). */
-  passedOnTo?: string | undefined;
-  isEcho: boolean;
-  end?: EndReason;
-  [extra: string]: unknown;
-}
 
 /** After how long without a connection for sound a call is over: twice what a handover between networks takes. */
 const SOUND_GIVEN_UP_MS = 12_000;

@@ -24,7 +24,7 @@ export const choice = createStore<Choice>(NONE);
 /** All devices that the browser tells of; without permission they have no names. */
 export const devices = createStore<MediaDeviceInfo[]>([]);
 
-export async function refreshDevices(): Promise<void> {
+async function refreshDevices(): Promise<void> {
   if (!navigator.mediaDevices) return;
   devices.set(await navigator.mediaDevices.enumerateDevices().catch(() => []));
 }

@@ -5,12 +5,13 @@ import { onEvent } from '../api/events';
 import type { PastCall, Session } from '../api/types';
 import { createStore } from '../store';
 import { texts } from '../texts';
-import { Call, type CallView } from './call';
+import { Call } from './call';
 import { shortAddress } from './dial';
 import { choice, openMedia, stop } from './devices';
 import { statusOf } from './jssip';
 import { announce, tellMissed, withdraw } from './notifications';
-import { beep, play } from './ringer';
+import { beep, play, tryRinging } from './ringer';
+import type { CallView } from './view';
 import { forgetWays, ways } from './ways';
 
 export type Registration =
@@ -64,7 +65,10 @@ class Phone {
     });
     this.#ua = ua;
     registration.set({ state: 'connecting' });
-    ua.on('registered', () => registration.set({ state: 'registered' }));
+    ua.on('registered', () => {
+      registration.set({ state: 'registered' });
+      tryRinging();
+    });
     ua.on('unregistered', () => { if (this.#ua === ua) registration.set({ state: 'connecting' }); });
     ua.on('registrationFailed', ({ response }) => registration.set({ state: 'failed', ...statusOf(response) }));
     ua.on('disconnected', () => {
@@ -216,12 +220,12 @@ class Phone {
     for (const call of this.#calls) {
       const { id, callId, state, end } = call.view;
       if (state !== 'incoming') withdraw(callId);
-      if (end?.missed && !call.view['missed']) {
-        call.view = { ...call.view, missed: true };
+      if (end?.missed && !call.view.toldMissed) {
+        call.view = { ...call.view, toldMissed: true };
         tellMissed(this.#whoIs(call.view), callId);
       }
-      if (state === 'ended' && end?.fine && !call.view['farewell']) {
-        call.view = { ...call.view, farewell: true };
+      if (state === 'ended' && end?.fine && !call.view.leaving) {
+        call.view = { ...call.view, leaving: true };
         window.setTimeout(() => this.dismiss(id), FAREWELL_MS);
       }
     }
@@ -232,10 +236,10 @@ class Phone {
   #sound(): void {
     const open = this.#calls.filter(call => !call.isOver).map(call => call.view);
     const talking = open.some(call => ['talking', 'connecting'].includes(call.state));
-    const incoming = open.find(call => call.state === 'incoming' && !call['quiet']);
+    const incoming = open.find(call => call.state === 'incoming');
     if (incoming && talking) {
       // Whoever talks is told once, softly.
-      if (!incoming['beeped']) {
+      if (!incoming.beeped) {
         const call = this.find(incoming.id);
         if (call) call.view = { ...call.view, beeped: true };
         beep(choice.get().speaker);

@@ -1,4 +1,5 @@
 // What one hears that is no call: ringing, and the tone of a phone that rings elsewhere. Made, not recorded: nothing is loaded.
+import { createStore } from '../store';
 import { choice } from './devices';
 
 type Sound = 'ringing' | 'ringback';
@@ -8,6 +9,26 @@ const SCORES: Record<Sound, { notes: [hz: number, from_s: number, lasts_s: numbe
   ringing: { notes: [[659.3, 0, 0.35], [784, 0.35, 0.35], [659.3, 0.9, 0.35], [784, 1.25, 0.5]], every_s: 3, loud: 0.22 },
   ringback: { notes: [[425, 0, 1]], every_s: 5, loud: 0.08 },
 };
+
+/** Whether this page may be heard: browsers let none make sounds before somebody has clicked in it, but where it is often used. */
+export const mayRing = createStore(true);
+
+/** Finds out whether this page could ring now. */
+export function tryRinging(): void {
+  if (navigator.userActivation?.hasBeenActive !== false) return;
+  const context = new AudioContext();
+  const done = () => {
+    mayRing.set(true);
+    void context.close().catch(() => {});
+    for (const event of GESTURES) window.removeEventListener(event, done);
+  };
+  context.onstatechange = () => { if (context.state === 'running') done(); };
+  for (const event of GESTURES) window.addEventListener(event, done, { once: true });
+  // What may run does so at once.
+  window.setTimeout(() => mayRing.set(context.state !== 'suspended'), 1000);
+}
+
+const GESTURES = ['pointerdown', 'keydown'] as const;
 
 let playing: { sound: Sound; end: () => void } | undefined;
 
