@@ -83,6 +83,31 @@ await main(async () => {
   await dialog.getByRole('button', { name: 'Revoke', exact: true }).click();
   await owner.page.getByText('No program has a token.').waitFor();
 
+  // A setting that counts at once, one that waits for the next start, one that is refused; and back again.
+  const setting = name => owner.page.locator('tr', { has: owner.page.locator('code', { hasText: new RegExp(`^${name}$`) }) });
+  const change = async (name, act) => {
+    await owner.button(`Change ${name}`).click();
+    await act();
+    await dialog.getByRole('button', { name: 'Save' }).click();
+  };
+  await change('enroll', () => dialog.getByLabel('Value').selectOption('nobody'));
+  await setting('enroll').getByText('nobody', { exact: true }).waitFor();
+  const visitor = await Person.at(browser, site);
+  await visitor.button('Log in').waitFor();
+  assert((await visitor.page.getByRole('link', { name: /Be called at your e-mail address/ }).count()) === 0, 'nobody enrols there any more');
+  await change('no_mdns', () => dialog.getByRole('switch', { name: 'On' }).check());
+  await setting('no_mdns').getByText('from the next start on: yes').waitFor();
+  await owner.page.getByText('1 setting counts from the next start of the node on.').waitFor();
+  await change('relay_limit', () => dialog.getByLabel('Value').fill('much'));
+  await dialog.getByRole('alert').getByText(/whole number/).waitFor();
+  await dialog.getByRole('button', { name: 'Cancel' }).click();
+  for (const name of ['enroll', 'no_mdns']) {
+    await owner.button(`Change ${name}`).click();
+    await dialog.getByRole('button', { name: 'Take back' }).click();
+  }
+  await setting('enroll').getByText('local', { exact: true }).waitFor();
+  await eventually('nothing that waits', async () => (await owner.page.getByText(/from the next start of the node on/).count()) === 0);
+
   // The log, by level and words.
   await owner.go('/node/log');
   await owner.page.locator('.log li').first().waitFor();

@@ -133,6 +133,15 @@ await main(async () => {
   await owner.go('/node/setup');
   await owner.page.locator('td').first().waitFor();
   await look(owner, 'node-setup');
+  await owner.page.getByRole('button', { name: /^Change / }).first().click();
+  await look(owner, 'node-setting');
+  await owner.page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
+  await owner.page.getByRole('link', { name: 'Download the authority’s certificate.' }).waitFor();
+  for (const system of ['Windows', 'macOS', 'iPhone, iPad', 'Android', 'Firefox']) {
+    await owner.page.getByLabel('Your system').selectOption(system);
+    assert((await owner.page.locator('.steps[start="3"] li').count()) === 3, `how ${system} is told to trust the authority`);
+  }
+  await look(owner, 'node-trust', { at: 'Certificate of this page' });
 
   for (const person of [alice, bob, owner]) person.assertClean();
   assert(found.length === 0, `found:\n${found.join('\n')}`);

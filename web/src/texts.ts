@@ -62,8 +62,6 @@ export const texts = {
     keyCure: 'Run “meshtone page” on the node’s machine for a new one.',
     forgotten: 'Forgotten? Whoever runs this node gives you a new one.',
     certificate: 'Did your browser warn about this page?',
-    certificateWhy: (node: string) =>
-      `This node made its certificate itself, as nobody else vouches for a machine at home. Whoever runs it can compare: the node is ${node}. A certificate of a public authority needs no warning (--tls-cert).`,
   },
 
   trust: {

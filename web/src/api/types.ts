@@ -32,7 +32,6 @@ export interface Session {
 export interface PageInfo {
   domain: string;
   version: string;
-  node: string;
   enrol: boolean;
   secure: boolean;
   loopback: boolean;
@@ -245,8 +244,37 @@ export interface NewInvite {
 
 export interface Setting {
   name: string;
-  value: unknown;
+  value: string;
+  /** In words. */
   where: string;
+  from: 'default' | 'file' | 'environment' | 'flag' | 'page' | 'fixed';
+  changeable: boolean;
+  restart: boolean;
+  choices?: string[];
+  /** What counts from the next start on. */
+  pending?: string;
+  kind: 'choice' | 'number' | 'text' | 'switch';
+  help: string;
+}
+
+/** Who vouches for the page. */
+export interface Authority {
+  name: string;
+  overlay: string;
+  sha256: string;
+  starts: number;
+  expires: number;
+  file: string;
+  page?: {
+    from: 'own' | 'authority' | 'acme' | 'file';
+    explanation: string;
+    name: string;
+    issuer: string;
+    names: string[];
+    sha256: string;
+    starts: number;
+    expires: number;
+  };
 }
 
 export interface Token {

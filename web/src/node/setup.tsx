@@ -1,10 +1,11 @@
-// How this node was started, and which programs may ask it.
+// How this node is set, who vouches for its page, and which programs may ask it.
 import { useState, type FormEvent } from 'react';
 import { api } from '../api/client';
 import type { Setting, Token } from '../api/types';
 import { moment } from '../format';
 import { texts } from '../texts';
-import { Ask, Button, Card, Copyable, Dialog, Empty, ErrorNotice, Field, Heading, IconButton, Notice, Select, useAction } from '../ui/elements';
+import { Ask, Button, Card, Copyable, Dialog, Empty, ErrorNotice, Field, Heading, IconButton, Notice, Select, Switch, useAction } from '../ui/elements';
+import { Trust } from '../ui/trust';
 import { usePolled } from './data';
 import { Table } from './table';
 
@@ -16,6 +17,7 @@ export function SetupView() {
       <Heading>{t.title}</Heading>
       <div className="stack">
         <Settings />
+        <Card title={t.certificate}><Trust /></Card>
         <Tokens />
         <Card title={t.watch}><p className="quiet-text">{t.watchHelp}</p></Card>
       </div>
@@ -24,27 +26,65 @@ export function SetupView() {
 }
 
 function Settings() {
-  const { data, error } = usePolled<Setting[] | { settings: Setting[] }>('/admin/settings', 0);
-  const list = Array.isArray(data) ? data : data?.settings;
+  const { data, error, reload } = usePolled<Setting[]>('/admin/settings', 0);
+  const [changing, setChanging] = useState<Setting>();
+  const waiting = data?.filter(setting => setting.pending !== undefined) ?? [];
   return (
     <Card title={t.settings}>
       <p className="quiet-text">{t.lead}</p>
       <ErrorNotice error={error} />
-      {list && <Table caption={t.settings} keyOf={setting => setting.name} rows={list} columns={[
-        { title: t.name, cell: setting => <code>{setting.name}</code>, main: true },
-        { title: t.value, cell: setting => say(setting.value) },
+      {waiting.length > 0 && <Notice kind="warning" title={t.waiting(waiting.length)}><p>{t.waitingHelp}</p></Notice>}
+      {data && <Table caption={t.settings} keyOf={setting => setting.name} rows={data} columns={[
+        { title: t.name, cell: setting => <><code>{setting.name}</code><small className="setting-help">{setting.help}</small></>, main: true },
+        { title: t.value, cell: setting => <>{say(setting.kind, setting.value)}{setting.pending !== undefined && <small className="setting-help">{t.next(say(setting.kind, setting.pending))}</small>}</> },
         { title: t.where, cell: setting => setting.where },
+        { title: texts.nav.more, actions: true, cell: setting => setting.changeable && (
+          <span className="row-actions"><IconButton icon="edit" label={t.change(setting.name)} onClick={() => setChanging(setting)} /></span>
+        ) },
       ]} />}
+      {changing && <ChangeSetting setting={changing} onClose={() => setChanging(undefined)} onChanged={() => { setChanging(undefined); reload(); }} />}
     </Card>
   );
 }
 
-function say(value: unknown): string {
-  if (value === null || value === undefined || value === '') return texts.node.none;
-  if (value === true) return t.yes;
-  if (value === false) return t.no;
-  if (Array.isArray(value)) return value.length === 0 ? texts.node.none : value.map(say).join(', ');
-  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+function ChangeSetting({ setting, onClose, onChanged }: { setting: Setting; onClose: () => void; onChanged: () => void }) {
+  const [value, setValue] = useState(setting.pending ?? setting.value);
+  const { error, busy, run } = useAction();
+  const save = (next: unknown) => run(async () => {
+    await api.patch('/admin/settings', { [setting.name]: next });
+    onChanged();
+  });
+  const typed = (): unknown => {
+    if (setting.kind === 'switch') return value === 'true';
+    // What is no number is refused by the node, with what it should be.
+    if (setting.kind === 'number' && value.trim() !== '' && Number.isFinite(Number(value))) return Number(value);
+    return value.trim();
+  };
+  return (
+    <Dialog title={setting.name} onClose={onClose}>
+      <form className="form" onSubmit={event => { event.preventDefault(); save(typed()); }} noValidate>
+        <p className="quiet-text">{setting.help}</p>
+        {setting.kind === 'choice' && <Select label={t.value} value={value} onChange={setValue} options={(setting.choices ?? []).map(choice => [choice, choice])} />}
+        {setting.kind === 'switch' && <Switch label={t.on} on={value === 'true'} onChange={on => setValue(String(on))} />}
+        {(setting.kind === 'text' || setting.kind === 'number') && (
+          <Field label={t.value} value={value} onChange={event => setValue(event.target.value)} autoComplete="off" spellCheck={false} autoFocus inputMode={setting.kind === 'number' ? 'decimal' : 'text'} />
+        )}
+        <p className="field-hint">{setting.restart ? t.needsRestart : t.atOnce}</p>
+        <ErrorNotice error={error} />
+        <div className="form-actions">
+          {(setting.from === 'page' || setting.pending !== undefined) && <Button onClick={() => save(null)} disabled={busy} title={t.takeBackHelp}>{t.takeBack}</Button>}
+          <span className="spring" />
+          <Button onClick={onClose}>{texts.cancel}</Button>
+          <Button kind="main" type="submit" disabled={busy}>{texts.save}</Button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+function say(kind: Setting['kind'], value: string): string {
+  if (kind === 'switch') return value === 'true' ? t.yes : t.no;
+  return value === '' ? texts.node.none : value;
 }
 
 function Tokens() {

@@ -5,8 +5,20 @@ import { useStore } from '../store';
 import { texts } from '../texts';
 import { Button, ErrorNotice, Field, Notice, useAction } from '../ui/elements';
 import { Icon } from '../ui/icons';
+import { Trust } from '../ui/trust';
 
 const t = texts.login;
+
+/** Asked of the node only once somebody wants to know. */
+function Certificate() {
+  const [open, setOpen] = useState(false);
+  return (
+    <details className="fine" onToggle={event => setOpen(event.currentTarget.open)}>
+      <summary>{t.certificate}</summary>
+      {open && <Trust />}
+    </details>
+  );
+}
 
 export function Login({ why, hint }: { why?: string; hint?: string }) {
   const info = useStore(pageInfo);
@@ -48,9 +60,7 @@ export function Login({ why, hint }: { why?: string; hint?: string }) {
         {info?.enrol && <p><a href="/enroll">{t.enrol}</a></p>}
         <p className="fine">{t.kept}</p>
         <p className="fine">{t.forgotten}</p>
-        {location.protocol === 'https:' && info && (
-          <details className="fine"><summary>{t.certificate}</summary><p>{t.certificateWhy(info.node)}</p></details>
-        )}
+        {location.protocol === 'https:' && <Certificate />}
       </div>
     </main>
   );
