@@ -180,6 +180,8 @@ export interface QualityPoint {
   end: 'caller' | 'callee';
   loss_percent: number;
   jitter_ms: number;
+  /** Who has measured it: this node, or the phone at that end. */
+  by?: 'node' | 'end';
   rtt_ms?: number;
   mos: number;
 }

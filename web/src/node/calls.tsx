@@ -81,7 +81,7 @@ export function CallDetailView({ callId }: { callId: string }) {
           <p className="quiet-text">{t.states[data.state] ?? data.state} · <code>{data.call_id}</code> · <a href={`#/node/log?call=${encodeURIComponent(data.call_id)}`}>{t.logOf}</a></p>
           <LadderCard call={data} />
           <Media sound={data.sound} />
-          {data.sound && <Card title={t.quality}><Chart points={data.quality} /></Card>}
+          {(data.sound || data.quality.length > 0) && <Card title={t.quality}><Chart points={bestKnown(data.quality)} /></Card>}
         </div>
       )}
     </>
@@ -186,6 +186,15 @@ function HeardList({ title, heard, protection }: { title: string; heard: Heard |
   );
 }
 
+/** Of what one hears at an end, what this node has measured; else what the phone there says. */
+function bestKnown(points: readonly QualityPoint[]): QualityPoint[] {
+  return (['caller', 'callee'] as const).flatMap(end => {
+    const all = points.filter(point => point.end === end);
+    const own = all.filter(point => point.by !== 'end');
+    return own.length > 1 ? own : all;
+  });
+}
+
 const CHART = { width: 600, height: 150, left: 28, bottom: 20 } as const;
 
 /** MOS over time: a full line for what the caller hears, a dashed one for the callee. */
@@ -212,6 +221,7 @@ function Chart({ points }: { points: readonly QualityPoint[] }) {
         <path className="curve caller" d={line('caller')} />
         <path className="curve callee" d={line('callee')} />
       </svg>
+      {points.some(point => point.by === 'end') && <p className="fine">{t.reported}</p>}
       <figcaption className="legend">
         <span><svg className="path-sample" viewBox="0 0 34 12" aria-hidden="true"><path className="curve caller" d="M1 6H33" /></svg>{t.heardBy.caller}</span>
         <span><svg className="path-sample" viewBox="0 0 34 12" aria-hidden="true"><path className="curve callee" d="M1 6H33" /></svg>{t.heardBy.callee}</span>

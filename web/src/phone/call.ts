@@ -1,9 +1,10 @@
 // One call: what is known of it, and what one can do with it. JsSIP keeps the dialog and the peer connection.
 import type { RTCSession } from 'jssip/lib/RTCSession';
+import { api, ApiError } from '../api/client';
 import { openCamera, openMedia, playOn, choice, stop } from './devices';
 import { callIdOf, fieldsOf, replacing, statusOf } from './jssip';
 import { Offers } from './offers';
-import { count, judge, type Counted } from './quality';
+import { count, judge, type Counted, type Quality } from './quality';
 import { endReason } from './reasons';
 import type { CallView } from './view';
 import { ways } from './ways';
@@ -11,6 +12,8 @@ import { ways } from './ways';
 /** After how long without a connection for sound a call is over: twice what a handover between networks takes. */
 const SOUND_GIVEN_UP_MS = 12_000;
 const JUDGED_EVERY_MS = 1000;
+/** How often the node is told how a call sounds, for whoever looks at why it was bad. */
+const REPORTED_EVERY_MS = 5000;
 /** How long a call waits for addresses after the first one is known; a relay that is there has answered by then. */
 const GATHERED_WITHIN_MS = 2000;
 
@@ -33,6 +36,7 @@ export class Call {
   #timer: number | undefined;
   #before: Counted | undefined;
   #heardAt = 0;
+  #reportedAt = 0;
   #soundLostAt: number | undefined;
   #nodeWasLost = false;
   #offers: Offers;
@@ -311,6 +315,17 @@ export class Call {
     const quality = judge(this.#before ?? now, now, this.#heardAt);
     this.#before = now;
     this.update({ quality });
+    this.#report(quality, now.at_ms);
+  }
+
+  #report({ loss_percent, jitter_ms, rtt_ms, mos }: Quality, now_ms: number): void {
+    if (now_ms - this.#reportedAt < REPORTED_EVERY_MS || this.view.held || this.view.heldByOther) return;
+    this.#reportedAt = now_ms;
+    const said = { loss_percent, jitter_ms, mos, ...(rtt_ms === undefined ? {} : { rtt_ms }) };
+    // A node that does not know the call is not asked again.
+    api.post(`/calls/${encodeURIComponent(this.view.callId)}/quality`, said).catch((error: unknown) => {
+      if (error instanceof ApiError && error.status === 404) this.#reportedAt = Infinity;
+    });
   }
 
   #soundIsLost(): void {
