@@ -11,6 +11,7 @@ await main(async () => {
   const bob = await Person.at(await launch({ hz: bobHz }), sites[1]);
   await Promise.all([alice.ready(address, password), bob.ready('bob', bobs)]);
   await alice.page.getByText(address).first().waitFor();
+  assert(!(await alice.page.locator('body').textContent()).includes('.member.alt'), 'names for machines are shown to nobody');
 
   await alice.call('bob@mesh.test');
   await bob.told(address, 'Verified caller');

@@ -142,7 +142,7 @@ function Me({ session }: { session: Session }) {
         <p className="me-name">{session.user || shown}</p>
         {session.sip
           ? <p className={`me-state ${now.state}`} role="status"><span className="dot" aria-hidden="true" />{registrationText(now)}</p>
-          : <p className="me-state">{session.domain}</p>}
+          : <p className="me-state">{texts.node.domainNow(session.domain)}</p>}
       </div>
       <Button kind="quiet" icon="out" onClick={() => void logOut()} aria-label={t.logOut} title={t.logOut} />
     </div>

@@ -63,7 +63,8 @@ export async function logOut(): Promise<void> {
   leave();
 }
 
-function enter(session: Session): void {
+function enter(told: Omit<Session, 'home'>): void {
+  const session: Session = { ...told, home: told.address.slice(told.address.lastIndexOf('@') + 1) || told.domain };
   setCsrf(session.csrf);
   who.set({ state: 'in', session });
   closeLine?.();

@@ -1,4 +1,5 @@
 // Every text of the page, so that a translation is one file like this.
+import { MACHINES_DOMAIN } from './phone/dial';
 
 const plural = (count: number, one: string, many: string): string => `${count} ${count === 1 ? one : many}`;
 
@@ -47,7 +48,7 @@ export const texts = {
 
   login: {
     title: 'Log in',
-    lead: (domain: string) => `Your telephone at ${domain}, in this browser`,
+    lead: (domain: string) => (domain.endsWith(MACHINES_DOMAIN) ? 'Your telephone, in this browser' : `Your telephone at ${domain}, in this browser`),
     address: 'Address, name or number',
     password: 'Password',
     submit: 'Log in',
@@ -493,6 +494,7 @@ export const texts = {
     id: 'Node',
     domain: 'Domain',
     version: 'Version',
+    domainNow: (domain: string) => (domain.endsWith(MACHINES_DOMAIN) ? 'none: people here have addresses of their own' : domain),
     up: 'Running for',
     reach: 'Reachability',
     role: 'Part in the overlay',

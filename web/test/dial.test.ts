@@ -1,10 +1,17 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import { parseDialled, shortAddress } from '../src/phone/dial';
 
 const uri = (typed: string) => {
   const dialled = parseDialled(typed, 'home.example');
   return 'uri' in dialled ? dialled.uri : dialled.problem;
 };
+
+test('somebody with an address of her own dials numbers and the echo at her node, names at her domain', () => {
+  const dialled = (typed: string) => parseDialled(typed, 'mail.example', 'x.member.alt');
+  expect(dialled('bob')).toMatchObject({ address: 'bob@mail.example' });
+  expect(dialled('echo')).toMatchObject({ address: 'echo@x.member.alt' });
+  expect(dialled('+49 30 1')).toMatchObject({ address: '+49301@x.member.alt' });
+});
 
 describe('what people type into the dial field', () => {
   it.each([

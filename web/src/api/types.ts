@@ -21,6 +21,8 @@ export interface Session {
   address: string;
   user: string;
   domain: string;
+  /** The domain of one's own address, where names without one are looked for; the page adds it. */
+  home: string;
   number?: string;
   csrf: string;
   expires_s: number;
@@ -178,10 +180,10 @@ export interface LadderMessage {
 export interface QualityPoint {
   at_s: number;
   end: 'caller' | 'callee';
-  loss_percent: number;
-  jitter_ms: number;
   /** Who has measured it: this node, or the phone at that end. */
   by?: 'node' | 'end';
+  loss_percent: number;
+  jitter_ms: number;
   rtt_ms?: number;
   mos: number;
 }

@@ -89,7 +89,7 @@ function Tiles({ status }: { status: Status }) {
     ['/node/network', status.links.length, t.neighbours, status.links.length === 0 ? t.alone : `${t.direct(status.links.length - relayed)}, ${t.relayed(relayed)} · ${milliseconds(fastest)}`],
     ['/node', status.registrations.length, t.registered, t.registeredHere],
     ['/node/calls', status.calls.length, t.liveCalls, t.callsNow(status.calls.length)],
-    ['/node/people', status.accounts?.users ?? 0, texts.people.users, status.domain],
+    ['/node/people', status.accounts?.users ?? 0, texts.people.users, t.domainNow(status.domain)],
   ];
   return (
     <ul className="tiles">
@@ -105,7 +105,7 @@ function Identity({ status }: { status: Status }) {
     <Card title={texts.network.self}>
       <dl className="facts">
         <div><dt>{t.id}</dt><dd><Copyable text={status.node} label={t.id} /></dd></div>
-        <div><dt>{t.domain}</dt><dd>{status.domain}</dd></div>
+        <div><dt>{t.domain}</dt><dd>{t.domainNow(status.domain)}</dd></div>
         <div><dt>{t.version}</dt><dd>{status.version}</dd></div>
         <div><dt>{t.up}</dt><dd>{span(status.uptime_s)}</dd></div>
         {status.certified_until !== undefined && <div><dt>{t.certificate}</dt><dd>{moment(status.certified_until)}</dd></div>}

@@ -16,7 +16,7 @@ export const preparing = createStore(false);
 
 /** Returns what is wrong with the address, if anything is. */
 export function placeCall(typed: string, session: Session, video = false): string | undefined {
-  const dialled = parseDialled(typed, session.domain);
+  const dialled = parseDialled(typed, session.home, session.domain);
   if ('problem' in dialled) return texts.dial.problem[dialled.problem];
   if (registration.get().state !== 'registered') return texts.dial.notReady;
   if (preparing.get()) return undefined;

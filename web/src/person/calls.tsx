@@ -32,8 +32,8 @@ export function CallsPanel({ session }: { session: Session }) {
 
 function CallCard({ call, session }: { call: CallView; session: Session }) {
   const known = useStore(contacts);
-  const who = call.isEcho ? texts.dial.echo : (known.find(contact => contact.address === call.address)?.name || call.shownName || shortAddress(call.address, session.domain));
-  const address = shortAddress(call.address, session.domain);
+  const who = call.isEcho ? texts.dial.echo : (known.find(contact => contact.address === call.address)?.name || call.shownName || shortAddress(call.address, session.home));
+  const address = shortAddress(call.address, session.home);
   return (
     <article className={`call ${call.state} ${call.held ? 'is-held' : ''}`} aria-label={who} data-state={call.state}>
       {(call.video || call.remoteVideo) && call.state === 'talking' && <Video call={call} />}

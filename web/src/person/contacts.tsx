@@ -31,7 +31,7 @@ export function ContactsView({ session }: { session: Session }) {
               {shown.map(contact => (
                 <li key={contact.id} className="row">
                   <Avatar name={contact.name} />
-                  <span className="row-main"><b>{contact.name}</b><small>{shortAddress(contact.address, session.domain)}</small></span>
+                  <span className="row-main"><b>{contact.name}</b><small>{shortAddress(contact.address, session.home)}</small></span>
                   <span className="row-actions">
                     <IconButton icon="star" filled={contact.favourite} aria-pressed={contact.favourite} label={`${t.favourite}: ${contact.name}`}
                       onClick={() => run(() => saveContact({ ...contact, favourite: !contact.favourite }))} />
@@ -57,7 +57,7 @@ export function EditContact({ contact, session, onClose }: { contact: Contact; s
   const { error, busy, run } = useAction();
   const save = (event: FormEvent) => {
     event.preventDefault();
-    const dialled = parseDialled(address, session.domain);
+    const dialled = parseDialled(address, session.home, session.domain);
     if (name.trim() === '' || address.trim() === '') setProblem(t.needsBoth);
     else if ('problem' in dialled) setProblem(texts.dial.problem[dialled.problem]);
     else {

@@ -125,7 +125,7 @@ function DialField({ value, onChange, onChoose, problem, session }: {
         {found.map((one, index) => (
           <li key={one.address} id={`${id}-${index}`} role="option" aria-selected={index === chosen} onMouseDown={event => { event.preventDefault(); take(one); }}>
             <Avatar name={one.name || one.address} />
-            <span><b>{one.name || shortAddress(one.address, session.domain)}</b>{one.name && <small>{shortAddress(one.address, session.domain)}</small>}</span>
+            <span><b>{one.name || shortAddress(one.address, session.home)}</b>{one.name && <small>{shortAddress(one.address, session.home)}</small>}</span>
           </li>
         ))}
       </ul>
@@ -167,7 +167,7 @@ function Recent({ session, onCall }: { session: Session; onCall: (address: strin
           : (
             <ul className="rows">
               {list.slice(0, 8).map(call => {
-                const shown = name(call.address) || call.name || shortAddress(call.address, session.domain);
+                const shown = name(call.address) || call.name || shortAddress(call.address, session.home);
                 return (
                   <li key={call.id} className="row">
                     <Avatar name={shown} />

@@ -48,7 +48,7 @@ export function HistoryView({ session }: { session: Session }) {
             <ul className="rows">
               {shown.map(call => {
                 const contact = known.find(one => one.address === call.address);
-                const who = contact?.name || call.name || shortAddress(call.address, session.domain);
+                const who = contact?.name || call.name || shortAddress(call.address, session.home);
                 const isBlocked = now.blocked.includes(call.address);
                 const lasted = call.answered && call.ended ? ` · ${duration(call.ended - call.answered)}` : '';
                 return (

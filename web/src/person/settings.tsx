@@ -19,7 +19,7 @@ export function SettingsView({ session }: { session: Session }) {
   const [problem, setProblem] = useState<string>();
   const block = (event: FormEvent) => {
     event.preventDefault();
-    const dialled = parseDialled(entry, session.domain);
+    const dialled = parseDialled(entry, session.home, session.domain);
     if ('problem' in dialled) {
       setProblem(texts.dial.problem[dialled.problem === 'empty' ? 'host' : dialled.problem]);
       return;
@@ -48,7 +48,7 @@ export function SettingsView({ session }: { session: Session }) {
               <ul className="rows">
                 {now.blocked.map(address => (
                   <li key={address} className="row">
-                    <span className="row-main"><b>{shortAddress(address, session.domain)}</b></span>
+                    <span className="row-main"><b>{shortAddress(address, session.home)}</b></span>
                     <IconButton icon="close" label={t.unblock(address)} onClick={() => run(() => saveSettings({ ...now, blocked: now.blocked.filter(one => one !== address) }))} />
                   </li>
                 ))}

@@ -18,15 +18,15 @@ export function TransferDialog({ call, who, session, onClose }: { call: CallView
   const [to, setTo] = useState('');
   const [problem, setProblem] = useState<string>();
   const others = all.filter(one => one.id !== call.id && one.state === 'talking' && !one.isEcho);
-  const name = (one: CallView) => known.find(contact => contact.address === one.address)?.name || one.shownName || shortAddress(one.address, session.domain);
+  const name = (one: CallView) => known.find(contact => contact.address === one.address)?.name || one.shownName || shortAddress(one.address, session.home);
   const blind = (event: FormEvent) => {
     event.preventDefault();
-    const dialled = parseDialled(to, session.domain);
+    const dialled = parseDialled(to, session.home, session.domain);
     if ('problem' in dialled) {
       setProblem(texts.dial.problem[dialled.problem]);
       return;
     }
-    phone.find(call.id)?.transfer(dialled.uri, shortAddress(dialled.address, session.domain));
+    phone.find(call.id)?.transfer(dialled.uri, shortAddress(dialled.address, session.home));
     onClose();
   };
   const ask = () => {
@@ -35,7 +35,7 @@ export function TransferDialog({ call, who, session, onClose }: { call: CallView
     if (!wrong) onClose();
   };
   const connect = (other: CallView) => {
-    const dialled = parseDialled(other.address, session.domain);
+    const dialled = parseDialled(other.address, session.home, session.domain);
     const partner = phone.find(other.id);
     if ('problem' in dialled || !partner) return;
     phone.find(call.id)?.transfer(dialled.uri, name(other), partner);

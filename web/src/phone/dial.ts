@@ -7,7 +7,11 @@ const USER_CHARACTERS = /[^A-Za-z0-9\-_.!~*'()&=+$,;?/]/g;
 const NUMBER = /^[+(]?[0-9][0-9 ()./*#-]*$/;
 const HOST = /^(?=.{1,253}$)([A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\.?$|^\[[0-9A-Fa-f:.]+\]$/;
 
-export function parseDialled(typed: string, domain: string): Dialled {
+/**
+ * `domain` is the one of whoever dials. His node may serve another: somebody with an address of her own dials numbers, and the echo, at
+ * the node that speaks for her.
+ */
+export function parseDialled(typed: string, domain: string, served = domain): Dialled {
   let text = typed.trim();
   if (text === '') return { problem: 'empty' };
   const scheme = /^([a-z][a-z0-9+.-]*):(?![0-9]+$)/i.exec(text)?.[1]?.toLowerCase();
@@ -17,7 +21,7 @@ export function parseDialled(typed: string, domain: string): Dialled {
   if (scheme) text = text.split(/[;?]/)[0] ?? '';
   const at = text.lastIndexOf('@');
   let user = at < 0 ? text : text.slice(0, at);
-  const host = at < 0 ? domain : text.slice(at + 1);
+  const host = at >= 0 ? text.slice(at + 1) : NUMBER.test(user) || user === 'echo' ? served : domain;
   if (at < 0 && NUMBER.test(user)) user = user.replace(/[ ()./-]/g, '');
   if (/\s/.test(user) || /\s/.test(host)) return { problem: 'spaces' };
   if (user === '') return { problem: 'empty' };
@@ -32,7 +36,12 @@ function escape(character: string): string {
     [...new TextEncoder().encode(one)].map(byte => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join(''));
 }
 
-/** How an address is shown: without the domain where it is one's own. */
+/** The end of the domain of a node that serves people with addresses of their own alone: a name for machines, which nobody is to read. */
+export const MACHINES_DOMAIN = '.member.alt';
+
+/** How an address is shown: without the domain where it is one's own, or of a machine. */
 export function shortAddress(address: string, domain: string): string {
-  return address.endsWith(`@${domain}`) ? address.slice(0, -domain.length - 1) : address;
+  const at = address.lastIndexOf('@');
+  const host = address.slice(at + 1);
+  return at > 0 && (host === domain || host.endsWith(MACHINES_DOMAIN)) ? address.slice(0, at) : address;
 }

@@ -195,7 +195,7 @@ class Phone {
   }
 
   #whoIs({ address, shownName }: CallView): string {
-    return this.nameOf(address) ?? (shownName || shortAddress(address, this.#session?.domain ?? ''));
+    return this.nameOf(address) ?? (shownName || shortAddress(address, this.#session?.home ?? ''));
   }
 
   #learn(past: PastCall): void {
