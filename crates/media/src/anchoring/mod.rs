@@ -273,7 +273,11 @@ impl Anchoring {
         let together: Vec<usize> = offered_together.into_iter().filter(is_there).collect();
         self.side(from.other()).shared = if together.len() < 2 { Vec::new() } else { together };
         for (index, offered) in offer.media.iter().enumerate() {
-            let answered = answer.media.get(index).filter(|media| media.port != 0 && offered.port != 0);
+            // An answer has the offer's streams in their places (RFC 3264 §6); what is another there is none.
+            let answered = answer
+                .media
+                .get(index)
+                .filter(|media| media.port != 0 && offered.port != 0 && media.kind == offered.kind);
             // What the answer is to who offered, where it names codecs that only we did.
             let spoken = answered.filter(|_| converts).and_then(|answered| conversion::converted(offered, answered));
             let plain = answered.filter(|_| converts && spoken.is_none());
