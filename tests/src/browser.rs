@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::command::need;
 use crate::lan::Host;
+use crate::namespace::within;
 use crate::{Mesh, Transport};
 
 /// How far from a tone what a browser measures of it may be, in Hz.
@@ -84,9 +85,7 @@ pub fn browse_along(script: &str, task: &Value, on_line: impl FnMut(&str)) -> Va
 /// The same as [`browse`], on a host.
 #[track_caller]
 pub fn browse_on(host: &Host, script: &str, task: &Value) -> Value {
-    let mut node = Command::new("nsenter");
-    node.arg(format!("--net={}", host.namespace().display())).arg("node");
-    run_script(node, "web", "build/page.js", script, task, |_| {})
+    run_script(within(&host.namespace(), "node"), "web", "build/page.js", script, task, |_| {})
 }
 
 /// Runs a script of `tests/page`: people at the pages of nodes. Fails the test with what the script says went wrong.

@@ -29,13 +29,19 @@ pub fn meshtone(arguments: &[&str]) -> Command {
 /// A command of this `meshtone` binary that sees none of the caller's own settings.
 pub fn isolated(program: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
-    command.args(arguments).stdin(std::process::Stdio::null());
+    command.args(arguments);
+    isolate(&mut command);
+    command
+}
+
+/// Hides the caller's own settings, and the caller's input, from a command of a `meshtone` binary.
+pub fn isolate(command: &mut Command) {
+    command.stdin(std::process::Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MESHTONE_") {
             command.env_remove(name);
         }
     }
-    command
 }
 
 /// Sends `signal` (`TERM`, `KILL`, `STOP`, `CONT`) to a process that this test started.

@@ -3,12 +3,11 @@
 //! A test that wants one begins with [`in_own_network`]. The test's own process is on the bridge as well, at [`OWN_ADDRESS`].
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 
-use crate::SOON;
 use crate::command::need;
-use crate::wait::eventually;
+use crate::namespace::{Namespace, run, within};
 
 /// Where the test's own process is.
 pub const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 81, 0, 254);
@@ -43,22 +42,17 @@ pub fn in_own_network(test: &str) -> bool {
 /// A host on the bridge. Dropping it ends the host, once nothing runs there any more.
 #[derive(Debug)]
 pub struct Host {
-    holder: Child,
+    namespace: Namespace,
 }
 
 impl Host {
     /// A host with a number from 1 to 99 and no address yet.
     #[track_caller]
     pub fn new(number: u8) -> Host {
-        // It waits for its input to end, and keeps the namespace until then.
-        let holder = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).spawn().expect("unshare");
-        let host = Host { holder };
-        let own = std::fs::read_link("/proc/self/ns/net").expect("our own namespace");
-        eventually(SOON, "the host's namespace", || std::fs::read_link(host.namespace()).is_ok_and(|of| of != own));
-        let (outer, pid) = (format!("port{number}"), host.holder.id().to_string());
+        let host = Host { namespace: Namespace::new() };
+        let (outer, pid) = (format!("port{number}"), host.namespace.pid());
         ip(None, &["link", "add", &outer, "type", "veth", "peer", "name", "eth0", "netns", &pid]);
         ip(None, &["link", "set", &outer, "master", BRIDGE, "up"]);
-        ip(Some(&host), &["link", "set", "lo", "up"]);
         ip(Some(&host), &["link", "set", "eth0", "up"]);
         host
     }
@@ -90,22 +84,12 @@ impl Host {
              chain output {{ type nat hook postrouting priority 100; policy accept; \
              udp sport {port} masquerade to :{seen_as}; }}; }}"
         );
-        let namespace = format!("--net={}", self.namespace().display());
-        let mut command = Command::new("nsenter");
-        command.env("PATH", crate::command::path_with_servers()).args([&namespace, "nft", &rules]);
-        assert!(command.status().expect("nft").success(), "{rules}");
+        self.namespace.run(&["nft", &rules]);
     }
 
-    /// Names the host's namespace, for `nsenter`.
+    /// Names the host's namespace.
     pub fn namespace(&self) -> PathBuf {
-        Path::new("/proc").join(self.holder.id().to_string()).join("ns/net")
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
+        self.namespace.path()
     }
 }
 
@@ -113,12 +97,7 @@ impl Drop for Host {
 fn ip(host: Option<&Host>, arguments: &[&str]) {
     let mut command = match host {
         None => Command::new("ip"),
-        Some(host) => {
-            let mut command = Command::new("nsenter");
-            command.arg(format!("--net={}", host.namespace().display())).arg("ip");
-            command
-        }
+        Some(host) => within(&host.namespace(), "ip"),
     };
-    let status = command.env("PATH", crate::command::path_with_servers()).args(arguments).status().expect("ip");
-    assert!(status.success(), "ip {arguments:?} failed: {status}");
+    run(command.args(arguments));
 }

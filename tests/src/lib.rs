@@ -19,7 +19,7 @@
 //! | [`crowd`], [`statistics`] | thousands of sources; whether two sets of times differ |
 //! | [`nat`] | machines behind routers of every kind |
 //! | [`turn`] | STUN and TURN on the wire, with mistakes, and coturn's client, without |
-//! | [`lan`] | hosts on a bridge of the test's own, whose addresses change |
+//! | [`lan`], [`namespace`] | hosts on a bridge of the test's own, whose addresses change; what they are made of |
 //! | [`ports`], [`wait`] | ports no other test uses; waiting for a condition, never for a time |
 //!
 //! *Invariant:* no test sleeps in order to be in step with something else. It waits for an event or for a condition,
@@ -41,6 +41,7 @@ pub mod kamailio;
 pub mod lan;
 pub mod mail;
 pub mod name_server;
+pub mod namespace;
 pub mod nat;
 pub mod node;
 pub mod page;

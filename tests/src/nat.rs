@@ -7,12 +7,11 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use crate::SOON;
-use crate::command::{need, path_with_servers};
+use crate::command::need;
 use crate::lan::{BRIDGE, OWN_ADDRESS};
-use crate::wait::eventually;
+use crate::namespace::{Namespace, run};
 
 /// The port that the links of all nodes here listen on.
 pub const LINK: u16 = 6084;
@@ -47,44 +46,6 @@ pub struct Site {
     kind: Kind,
     machine: Namespace,
     router: Option<Namespace>,
-}
-
-/// A network namespace that lasts as long as this.
-#[derive(Debug)]
-struct Namespace(Child);
-
-impl Namespace {
-    #[track_caller]
-    fn new() -> Namespace {
-        // It waits for its input to end, and keeps the namespace until then.
-        let holder = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).spawn().expect("unshare");
-        let namespace = Namespace(holder);
-        let own = std::fs::read_link("/proc/self/ns/net").expect("our own namespace");
-        eventually(SOON, "the namespace", || std::fs::read_link(namespace.path()).is_ok_and(|of| of != own));
-        namespace.run(&["ip", "link", "set", "lo", "up"]);
-        namespace
-    }
-
-    fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/ns/net", self.0.id()))
-    }
-
-    fn pid(&self) -> String {
-        self.0.id().to_string()
-    }
-
-    #[track_caller]
-    fn run(&self, arguments: &[&str]) {
-        let net = format!("--net={}", self.path().display());
-        run(Command::new("nsenter").arg(net).args(arguments));
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 impl Site {
@@ -230,10 +191,4 @@ fn rules(kind: Kind) -> String {
 #[track_caller]
 fn ip(arguments: &[&str]) {
     run(Command::new("ip").args(arguments));
-}
-
-#[track_caller]
-fn run(command: &mut Command) {
-    let status = command.env("PATH", path_with_servers()).status().expect("it starts");
-    assert!(status.success(), "{command:?} failed: {status}");
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::{binary, isolated, signal, stderr, stdout};
+use crate::command::{binary, isolate, isolated, signal, stderr, stdout};
 use crate::lan::Host;
+use crate::namespace::within;
 use crate::nat::{self, Site};
 use crate::phone::Transport;
 use crate::ports::PortBlock;
@@ -163,9 +164,10 @@ impl MeshNode {
         let mut command = match &self.namespace {
             None => isolated(&self.program, &arguments),
             Some(namespace) => {
-                let namespace = format!("--net={}", namespace.display());
-                let program = self.program.to_str().expect("UTF-8");
-                isolated(Path::new("nsenter"), &[&[namespace.as_str(), program], arguments.as_slice()].concat())
+                let mut command = within(namespace, &self.program);
+                command.args(&arguments);
+                isolate(&mut command);
+                command
             }
         };
         let child = command
@@ -332,6 +334,13 @@ impl MeshNode {
     pub fn status(&self) -> Value {
         let printed = self.must(&["status", "--json"]);
         serde_json::from_str(&printed).unwrap_or_else(|error| panic!("status --json: {error}: {printed}"))
+    }
+
+    /// What `meshtone trace` says of an address or a call.
+    #[track_caller]
+    pub fn trace(&self, target: &str) -> Value {
+        let printed = self.must(&["trace", target, "--json"]);
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("trace --json: {error}: {printed}"))
     }
 
     /// How many links to other nodes it has.

@@ -1,5 +1,5 @@
 //! How many calls need a relay, and what that costs those who relay: the figures of the articles on peer-to-peer SIP come out of calls that
-//! are played packet by packet, within one percent of all calls.
+//! are played packet by packet, within one percent.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "the start of a test's own time")]
 
@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use meshtone_sim::calls::mix::{Mix, play_all};
 
-/// Calls of each of a thousand nodes: of so many drawn by lot, a share of a half is off by less than one percent in 99 of 100 runs.
+/// Calls of each of a thousand nodes: the share that is relayed then has a standard deviation of a sixth of a percent of all calls, and so
+/// the load of public nodes, which is in proportion to it, one of a third of a percent.
 const CALLS: usize = 20;
 
 fn is_near(measured: f64, said: f64) -> bool {
@@ -21,8 +22,8 @@ fn where_a_third_has_no_udp_three_of_five_calls_are_relayed_and_the_public_ones_
     assert!(is_near(outcome.relayed_tcp, 0.51), "{outcome:?}");
     assert!(is_near(outcome.relayed_udp, 0.09), "{outcome:?}");
     assert!(is_near(outcome.direct, 0.40), "{outcome:?}");
-    assert!((outcome.load_tcp / 11.2 - 1.0).abs() < 0.02, "{outcome:?}");
-    assert!((outcome.load / 13.0 - 1.0).abs() < 0.02, "{outcome:?}");
+    assert!(is_near(outcome.load_tcp / 11.2, 1.0), "{outcome:?}");
+    assert!(is_near(outcome.load / 13.0, 1.0), "{outcome:?}");
 }
 
 #[test]
@@ -37,5 +38,5 @@ fn among_consumers_a_fifth_of_the_calls_is_relayed() {
 fn the_fewer_are_public_the_more_each_of_them_carries() {
     let mix = Mix { public: 45, cone: 355, symmetric: 300, blocked: 300 };
     let outcome = play_all(Instant::now(), mix, CALLS, 3).unwrap();
-    assert!((outcome.load_tcp / 23.67 - 1.0).abs() < 0.02, "{outcome:?}");
+    assert!(is_near(outcome.load_tcp / 23.67, 1.0), "{outcome:?}");
 }

@@ -14,6 +14,7 @@ use super::control::Control;
 use crate::DOMAIN;
 use crate::command::need;
 use crate::lan::Host;
+use crate::namespace::within;
 use crate::ports::PortBlock;
 use crate::tone;
 
@@ -206,11 +207,7 @@ impl PhoneOptions {
         let log = File::create(folder.path().join("log")).expect("the phone's log");
         let mut command = match &self.namespace {
             None => Command::new("baresip"),
-            Some(namespace) => {
-                let mut command = Command::new("nsenter");
-                command.arg(format!("--net={}", namespace.display())).arg("baresip");
-                command
-            }
+            Some(namespace) => within(namespace, "baresip"),
         };
         if self.protection == Protection::Dtls {
             command.env("LD_PRELOAD", elliptic()).env("ELLIPTIC_PEM", folder.path().join("media.pem"));

@@ -36,8 +36,9 @@ pub struct Outcome {
 /// Nodes among whom the calls are: as many as thousandths, so that shares are exact.
 const NODES: usize = 1000;
 
-/// Plays `calls` calls of every node, each to another one drawn by lot; one that needs a relay gets a public node by lot. `None` where a call
-/// found no way, or nobody is public.
+/// Plays `calls` calls of every node, and as many to every node: all stand in a ring by lot, another one each time, and each calls the next. So
+/// everybody calls as often as he is called, and only who meets whom is left to the lot. One that needs a relay gets a public node by
+/// lot. `None` where a call found no way, or nobody is public.
 pub fn play_all(start: Instant, mix: Mix, calls: usize, seed: u64) -> Option<Outcome> {
     let kinds = [
         (Network::Public, mix.public),
@@ -51,10 +52,12 @@ pub fn play_all(start: Instant, mix: Mix, calls: usize, seed: u64) -> Option<Out
     // Streams that each public node carries: its own calls once, others' twice.
     let mut carried = vec![(0_usize, 0_usize); mix.public];
     let mut ways = [0_usize; 3];
-    for caller in 0..NODES {
-        for _ in 0..calls {
-            let other = random.below(NODES - 1);
-            let callee = if other < caller { other } else { other + 1 };
+    let mut ring: Vec<usize> = (0..NODES).collect();
+    for _ in 0..calls {
+        for last in (1..NODES).rev() {
+            ring.swap(last, random.below(last + 1));
+        }
+        for (caller, callee) in ring.iter().copied().zip(ring.iter().copied().cycle().skip(1)) {
             let networks = [*nodes.get(caller)?, *nodes.get(callee)?];
             let way = play(start, networks, random.next());
             // The first ones are the public ones.

@@ -349,3 +349,57 @@ impl RelayClient {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use iroh::RelayMode;
+    use iroh::endpoint::presets;
+
+    use super::super::provider;
+    use super::*;
+    use crate::record::RelayPorts;
+
+    /// The relay of this number, where nobody is.
+    fn place(number: u8) -> RelayPlace {
+        let ports = RelayPorts { relay: 9, discovery: 0 };
+        RelayPlace { link_key: LinkKey::from_bytes([number; 32]), hosts: vec![[127, 0, 0, 1].into()], ports }
+    }
+
+    async fn client(map: &RelayMap) -> RelayClient {
+        let endpoint = Endpoint::builder(presets::Minimal)
+            .crypto_provider(provider())
+            .relay_mode(RelayMode::Custom(map.clone()))
+            .clear_ip_transports()
+            .bind_addr("127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap())
+            .unwrap();
+        let endpoint = endpoint.bind().await.unwrap();
+        RelayClient::new(endpoint, map.clone(), Book::default(), Arc::new(String::new), [0; 32])
+    }
+
+    /// iroh#4476: a connection to a relay that is there and carries nothing.
+    #[tokio::test]
+    async fn a_relay_through_which_several_links_fell_silent_is_left_out_as_long_as_there_is_another() {
+        let map = RelayMap::empty();
+        let client = client(&map).await;
+        client.keep(&[place(1), place(2)]);
+        let is_used = |number: u8| map.contains(&name::url_of(place(number).link_key, 9).unwrap());
+        assert!(is_used(1) && is_used(2));
+        for _ in 1..SILENCES {
+            client.doubt(place(1).link_key);
+            assert!(is_used(1), "one link alone may have been its node's fault");
+        }
+        client.doubt(place(1).link_key);
+        assert!(!is_used(1) && is_used(2));
+        for _ in 0..SILENCES * 2 {
+            client.doubt(place(2).link_key);
+        }
+        assert!(is_used(2), "there is no other");
+        // What is said of relays meanwhile does not bring it back; a third one is another.
+        client.keep(&[place(1), place(2), place(3)]);
+        assert!(!is_used(1) && is_used(3));
+        client.doubt(place(2).link_key);
+        assert!(!is_used(2) && is_used(3));
+    }
+}

@@ -24,7 +24,7 @@ pub mod name;
 pub mod serve;
 pub(crate) mod share;
 pub(crate) mod trust;
-pub(crate) mod tunnel;
+pub mod tunnel;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -93,7 +93,7 @@ mod tests {
                 role: Role::Member,
                 version: String::new(),
             };
-            let via = Via { relay: Some(RelayPorts { relay: 8443, discovery: 7842 }), super_nodes: Vec::new() };
+            let via = Via { relay: Some(RelayPorts { relay: 8443, discovery: 7842 }), ..Via::default() };
             RelayPlace::of_record(&record, &via, &[own.parse().unwrap()]).map(|place| place.hosts.len())
         };
         let all = ["192.0.2.1:6084", "192.0.2.1:45000", "10.0.0.1:6084", "127.0.0.1:6084", "[::1]:6084"];

@@ -11,12 +11,12 @@ const ZONE: &str = ".relay.alt";
 const ENCODING: Encoding = BASE32_NOPAD;
 
 /// Returns the host name of a relay.
-pub(crate) fn host_of(key: LinkKey) -> String {
+pub fn host_of(key: LinkKey) -> String {
     format!("{}{ZONE}", ENCODING.encode(key.as_bytes()).to_ascii_lowercase())
 }
 
 /// Returns the key in the host name of a relay; none where it is no such name.
-pub(crate) fn key_of(host: &str) -> Option<LinkKey> {
+pub fn key_of(host: &str) -> Option<LinkKey> {
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let label = host.strip_suffix(ZONE)?.to_ascii_uppercase();
     let bytes = ENCODING.decode(label.as_bytes()).ok()?;

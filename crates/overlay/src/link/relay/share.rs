@@ -3,6 +3,9 @@
 //! There is one ceiling for everybody, and it moves: down while all together send more than the relay is to carry, up while there is
 //! room. Whoever sends less than the ceiling is not touched, and those above it get the same: that is max-min fairness. Nobody's
 //! connection is ended for what he sends, and the ceiling never falls below what a few calls need: a call is never cut off by a limit.
+//!
+//! The TURN server shares otherwise (`meshtone_media::turn::fair`): it decides for each packet, and knows whose it is. iroh-relay's service asks
+//! nobody; it takes one rate for all of its clients, and so a moving ceiling is what can be said to it.
 
 /// What each may send in any case, in bytes a second: three calls of G.711, with all that is around the sound (about 10 KiB each).
 pub(crate) const FLOOR: u32 = 32 * 1024;

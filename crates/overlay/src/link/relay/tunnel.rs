@@ -118,13 +118,16 @@ async fn read_target(client: &mut TcpStream) -> io::Result<Option<Target>> {
 
 /// What a tunnel leads to.
 #[derive(Debug, PartialEq, Eq)]
-struct Target {
-    host: String,
-    port: u16,
+pub struct Target {
+    /// The host, as it is written.
+    pub host: String,
+    /// The port.
+    pub port: u16,
 }
 
 impl Target {
-    fn parse(head: &[u8]) -> Option<Self> {
+    /// Reads the first line of a request (`CONNECT host:port HTTP/1.1`); `None` where it asks for something else.
+    pub fn parse(head: &[u8]) -> Option<Self> {
         let line = std::str::from_utf8(head).ok()?.lines().next()?;
         let authority = line.strip_prefix("CONNECT ")?.split(' ').next()?;
         let (host, port) = authority.rsplit_once(':')?;
