@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use meshtone_media::stun::{Class, Family, Message, Writer, attribute, integrity_key, method};
-use meshtone_media::turn::{Client, Frame, Host, Limits, Login, Outcome, Port, Reach, RelayId, Server, next_frame};
+use meshtone_media::turn::{
+    Client, ConnectionId, Frame, Host, Limits, Login, Outcome, Port, Reach, RelayId, Server, next_frame,
+};
 
 const KEY: [u8; 16] = [7; 16];
 
@@ -15,6 +17,7 @@ struct Counting {
     open: Vec<RelayId>,
     last: u16,
     sent: Cell<usize>,
+    connections: Vec<ConnectionId>,
 }
 
 impl Host for Counting {
@@ -49,13 +52,28 @@ impl Host for Counting {
         self.sent.set(self.sent.get() + 1);
         bytes.fill(self.sent.get() as u8);
     }
+
+    fn reach_by_connection(&self, peer: SocketAddr) -> Reach {
+        self.reach(peer)
+    }
+
+    fn listen(&mut self, relay: RelayId, family: Family) -> Option<SocketAddr> {
+        self.open(relay, family, Port::Any)
+    }
+
+    fn hang_up(&mut self, connection: ConnectionId) {
+        let at = self.connections.iter().position(|known| *known == connection).expect("what is hung up was there");
+        self.connections.swap_remove(at);
+    }
 }
 
 /// Sends each piece as one of four clients, as it is or as a signed request with its bytes for attributes.
 pub(crate) fn check(data: &[u8]) {
     let mut now = Instant::now();
     let limits = Limits { allocations_of_user: 3, ..Limits::default() };
-    let (mut server, mut host) = (Server::new(now, "mesh.test", [1; 32], limits), Counting::default());
+    let listeners = [(1, 1), (1, 2), (2, 1), (2, 2)].map(|(ip, port)| SocketAddr::from(([203, 0, 113, ip], port)));
+    let server = Server::new(now, "mesh.test", [1; 32], limits).listening_at(listeners.to_vec());
+    let (mut server, mut host) = (server, Counting::default());
     let mut rest = data;
     while let [how, len, behind @ ..] = rest {
         let (piece, behind) = behind.split_at(behind.len().min(usize::from(*len)));
@@ -63,9 +81,14 @@ pub(crate) fn check(data: &[u8]) {
         let remote = SocketAddr::from(([192, 0, 2, how & 1], 5000));
         let client = match how & 2 {
             0 => Client::Datagrams { listener: 0, remote },
-            _ => Client::Connection { number: u64::from(how & 1), remote },
+            // Each has one to ask over, and one for data (RFC 6062).
+            _ => Client::Connection { number: u64::from(how & 1) + 2 * u64::from(*how >= 0xe0), remote },
         };
         let bytes = match (how >> 2) % 10 {
+            _ if *how >= 0xc0 => {
+                let method = if *how >= 0xe0 { method::CONNECTION_BIND } else { method::CONNECT };
+                signed(&mut server, &mut host, now, client, method, piece)
+            }
             0 | 1 => piece.to_vec(),
             9 => {
                 now += Duration::from_secs(u64::from(*len) * 4);
@@ -76,11 +99,23 @@ pub(crate) fn check(data: &[u8]) {
         };
         match server.handle_client(now, client, &bytes, &mut host) {
             Outcome::Nothing => {}
-            Outcome::Answer(answer) => {
+            Outcome::Answer(answer) | Outcome::AnswerFrom { answer, .. } => {
                 let answer = Message::read(&answer).expect("an answer can be read");
                 let asked = Message::read(&bytes).expect("only what can be read is answered");
                 assert_eq!((answer.method, answer.transaction), (asked.method, asked.transaction));
                 assert!(matches!(answer.class, Class::Success | Class::Error));
+            }
+            Outcome::Connect { connection, relay, peer } => {
+                assert!(host.open.contains(&relay) && peer.port() >= 1000, "{peer}");
+                host.connections.push(connection);
+                // Every third is not made; the second is left as it is.
+                if connection.0 % 3 != 2 && server.handle_connected(now, connection, connection.0 % 3 == 1).is_some() {
+                    host.connections.retain(|known| *known != connection || connection.0 % 3 == 1);
+                }
+            }
+            Outcome::Join { connection, answer } => {
+                assert!(host.connections.contains(&connection) && Message::read(&answer).is_some());
+                assert!(server.handle_stream(now, connection, 100).is_some());
             }
             Outcome::ToPeer { relay, peer, data } => {
                 assert!(host.open.contains(&relay) && peer.port() >= 1000, "{peer}");
@@ -88,6 +123,13 @@ pub(crate) fn check(data: &[u8]) {
             }
         }
         assert!(host.open.len() <= 3 * 2 + 64, "no more than the quota");
+        for relay in host.open.clone() {
+            let peer = SocketAddr::from(([198, 51, 100, 7], 6000));
+            if let Some((connection, ..)) = server.handle_incoming(now, relay, peer, &mut host) {
+                host.connections.push(connection);
+            }
+        }
+        assert!(host.connections.len() <= 32, "no more than the quota");
         if let Frame::Whole { len, next } = next_frame(&bytes) {
             assert!(len <= next && next <= bytes.len());
         }
@@ -95,7 +137,7 @@ pub(crate) fn check(data: &[u8]) {
     server.revoke("alice", None, &mut host);
     now += Duration::from_secs(31);
     server.handle_timeout(now, &mut host);
-    assert!(host.open.is_empty(), "what was opened is closed");
+    assert!(host.open.is_empty() && host.connections.is_empty(), "what was opened is closed");
 }
 
 fn signed(

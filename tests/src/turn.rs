@@ -1,6 +1,8 @@
 //! STUN and TURN on the wire: a client that makes every mistake a test wants, and coturn's `turnutils_uclient`, which makes none.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ const RELAY_PORTS: &str = "61000-65535";
 /// Attributes that tests put in or look at.
 pub mod attribute {
     #![allow(missing_docs, reason = "the names are the RFCs'")]
+    pub const CHANGE_REQUEST: u16 = 0x0003;
     pub const USERNAME: u16 = 0x0006;
     pub const MESSAGE_INTEGRITY: u16 = 0x0008;
     pub const ERROR_CODE: u16 = 0x0009;
@@ -37,6 +40,7 @@ pub mod attribute {
     pub const XOR_RELAYED_ADDRESS: u16 = 0x0016;
     pub const REQUESTED_TRANSPORT: u16 = 0x0019;
     pub const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+    pub const CONNECTION_ID: u16 = 0x002a;
     pub const FINGERPRINT: u16 = 0x8028;
 }
 
@@ -48,12 +52,18 @@ pub mod kind {
     pub const REFRESH: u16 = 0x0004;
     pub const CREATE_PERMISSION: u16 = 0x0008;
     pub const CHANNEL_BIND: u16 = 0x0009;
+    pub const CONNECT: u16 = 0x000a;
+    pub const CONNECTION_BIND: u16 = 0x000b;
     pub const SEND: u16 = 0x0016;
     pub const DATA: u16 = 0x0017;
+    pub const CONNECTION_ATTEMPT: u16 = 0x001c;
 }
 
 /// REQUESTED-TRANSPORT for UDP.
 pub const OVER_UDP: (u16, &[u8]) = (attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+
+/// REQUESTED-TRANSPORT for TCP (RFC 6062).
+pub const OVER_TCP: (u16, &[u8]) = (attribute::REQUESTED_TRANSPORT, &[6, 0, 0, 0]);
 
 /// The ports of a node's TURN server, and its settings.
 #[derive(Debug)]
@@ -99,9 +109,26 @@ impl Login {
     #[track_caller]
     pub fn for_user(node: &MeshNode, user: &str) -> Login {
         let printed = node.must(&["turn-credentials", user]);
-        let value: Value = serde_json::from_str(&printed).expect("JSON");
-        let text = |key: &str| value[key].as_str().expect("a text").to_owned();
+        Login::of(&serde_json::from_str(&printed).expect("JSON"))
+    }
+
+    /// The one in what a node prints.
+    #[track_caller]
+    pub fn of(printed: &Value) -> Login {
+        let text = |key: &str| printed[key].as_str().expect("a text").to_owned();
         Login { username: text("username"), password: text("credential") }
+    }
+
+    /// Adds the login to a request, and signs it.
+    fn signed(&self, nonce: &[u8], mut bytes: Vec<u8>) -> Vec<u8> {
+        put(&mut bytes, attribute::USERNAME, self.username.as_bytes());
+        put(&mut bytes, attribute::REALM, crate::DOMAIN.as_bytes());
+        put(&mut bytes, attribute::NONCE, nonce);
+        let len = u16::try_from(bytes.len() - 20 + 24).expect("short");
+        bytes[2..4].copy_from_slice(&len.to_be_bytes());
+        let tag = hmac::sign(&self.key(), &bytes);
+        put(&mut bytes, attribute::MESSAGE_INTEGRITY, tag.as_ref());
+        bytes
     }
 
     fn key(&self) -> hmac::Key {
@@ -269,15 +296,7 @@ impl TurnClient {
 
     /// A request with the login, signed.
     pub fn signed(&self, transaction: &[u8; 12], kind: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
-        let mut bytes = message(kind, transaction, attributes);
-        put(&mut bytes, attribute::USERNAME, self.login.username.as_bytes());
-        put(&mut bytes, attribute::REALM, crate::DOMAIN.as_bytes());
-        put(&mut bytes, attribute::NONCE, &self.nonce);
-        let len = u16::try_from(bytes.len() - 20 + 24).expect("short");
-        bytes[2..4].copy_from_slice(&len.to_be_bytes());
-        let tag = hmac::sign(&self.login.key(), &bytes);
-        put(&mut bytes, attribute::MESSAGE_INTEGRITY, tag.as_ref());
-        bytes
+        self.login.signed(&self.nonce, message(kind, transaction, attributes))
     }
 
     /// Allocates and returns the relayed address, or the code of the error.
@@ -323,6 +342,114 @@ impl TurnClient {
     }
 }
 
+/// A client over TCP, for connections with peers (RFC 6062).
+#[derive(Debug)]
+pub struct TurnStream {
+    stream: TcpStream,
+    login: Login,
+    nonce: Vec<u8>,
+    transaction: u64,
+    /// Indications that came while an answer was waited for.
+    indications: VecDeque<Answer>,
+}
+
+impl TurnStream {
+    /// A connection to the server.
+    #[track_caller]
+    pub fn open(server: SocketAddr, login: Login) -> TurnStream {
+        let stream = TcpStream::connect(server).expect("the TURN server");
+        stream.set_read_timeout(Some(ANSWERS_WITHIN)).expect("a time");
+        TurnStream { stream, login, nonce: Vec::new(), transaction: 0, indications: VecDeque::new() }
+    }
+
+    fn read(&mut self) -> Option<Answer> {
+        let mut bytes = vec![0; 20];
+        self.stream.read_exact(&mut bytes).ok()?;
+        let len = usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
+        bytes.resize(20 + len, 0);
+        self.stream.read_exact(&mut bytes[20..]).ok()?;
+        Some(Answer { bytes })
+    }
+
+    fn exchange(&mut self, bytes: &[u8]) -> Option<Answer> {
+        self.stream.write_all(bytes).ok()?;
+        loop {
+            let answer = self.read()?;
+            if answer.bytes.get(8..20) == bytes.get(8..20) {
+                return Some(answer);
+            }
+            self.indications.push_back(answer);
+        }
+    }
+
+    #[track_caller]
+    fn ask(&mut self, kind: u16, attributes: impl Fn(&[u8; 12]) -> Vec<(u16, Vec<u8>)>) -> Answer {
+        self.transaction += 1;
+        let mut transaction = [0; 12];
+        transaction[..8].copy_from_slice(&self.transaction.to_be_bytes());
+        if self.nonce.is_empty() {
+            let challenge = self.exchange(&message(kind::ALLOCATE, &[9; 12], &[OVER_TCP])).expect("a challenge");
+            self.nonce = challenge.attribute(attribute::NONCE).expect("a nonce").to_vec();
+        }
+        let attributes = attributes(&transaction);
+        let attributes: Vec<_> = attributes.iter().map(|(kind, value)| (*kind, value.as_slice())).collect();
+        let signed = self.login.signed(&self.nonce, message(kind, &transaction, &attributes));
+        self.exchange(&signed).expect("an answer")
+    }
+
+    /// Allocates for connections and returns the relayed address, or the code of the error.
+    ///
+    /// # Errors
+    /// The code.
+    #[track_caller]
+    pub fn allocate(&mut self) -> Result<SocketAddr, u16> {
+        let answer = self.ask(kind::ALLOCATE, |_| vec![(OVER_TCP.0, OVER_TCP.1.to_vec())]);
+        answer.address(attribute::XOR_RELAYED_ADDRESS).ok_or(answer.code())
+    }
+
+    /// Permits a peer and returns the code.
+    #[track_caller]
+    pub fn permit(&mut self, peer: SocketAddr) -> u16 {
+        let peer = |transaction: &_| vec![(attribute::XOR_PEER_ADDRESS, xored(peer, transaction))];
+        self.ask(kind::CREATE_PERMISSION, peer).code()
+    }
+
+    /// Connects to a peer and returns the connection's number.
+    ///
+    /// # Errors
+    /// The code.
+    #[track_caller]
+    pub fn connect(&mut self, peer: SocketAddr) -> Result<u32, u16> {
+        let peer = |transaction: &_| vec![(attribute::XOR_PEER_ADDRESS, xored(peer, transaction))];
+        let answer = self.ask(kind::CONNECT, peer);
+        connection_id(&answer).ok_or(answer.code())
+    }
+
+    /// The next peer that has connected: the connection's number, and who it is.
+    pub fn attempt(&mut self) -> Option<(u32, SocketAddr)> {
+        let told = match self.indications.pop_front() {
+            Some(told) => told,
+            None => self.read()?,
+        };
+        assert_eq!(told.bytes.get(..2), Some(kind::CONNECTION_ATTEMPT.to_be_bytes().as_slice()));
+        Some((connection_id(&told)?, told.address(attribute::XOR_PEER_ADDRESS)?))
+    }
+
+    /// Makes this connection one with that of a peer.
+    ///
+    /// # Errors
+    /// The code.
+    #[track_caller]
+    pub fn join(mut self, id: u32) -> Result<TcpStream, u16> {
+        let answer = self.ask(kind::CONNECTION_BIND, |_| vec![(attribute::CONNECTION_ID, id.to_be_bytes().to_vec())]);
+        if answer.code() == 0 { Ok(self.stream) } else { Err(answer.code()) }
+    }
+}
+
+fn connection_id(answer: &Answer) -> Option<u32> {
+    Some(u32::from_be_bytes(answer.attribute(attribute::CONNECTION_ID)?.try_into().ok()?))
+}
+
 /// Puts a box before a host that shows every peer another port, and lets nobody in over UDP to whom nothing was sent from that port before
 /// (RFC 4787: address and port-dependent mapping and filtering, "symmetric").
 #[track_caller]
@@ -366,10 +493,7 @@ fn nft_command() -> Command {
 #[track_caller]
 fn nft(host: &Host, rules: &str) {
     need("nft", "nftables");
-    let namespace = format!("--net={}", host.namespace().display());
-    let mut command = Command::new("nsenter");
-    command.env("PATH", path_with_servers()).args([&namespace, "nft", rules]);
-    assert!(command.status().expect("nft").success(), "{rules}");
+    crate::namespace::run(crate::namespace::within(&host.namespace(), "nft").arg(rules));
 }
 
 /// coturn's echo, until it is dropped.
@@ -417,6 +541,16 @@ impl Drop for EchoPeer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What coturn's `turnutils_natdiscovery` finds out with a server of two addresses (RFC 5780).
+#[track_caller]
+pub fn natdiscovery(server: SocketAddr) -> String {
+    need("turnutils_natdiscovery", "coturn");
+    let mut command = Command::new("turnutils_natdiscovery");
+    command.env("PATH", path_with_servers()).args(["-m", "-f", "-p", &server.port().to_string()]);
+    let done = command.arg(server.ip().to_string()).output().expect("turnutils_natdiscovery");
+    String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
 }
 
 /// Runs `turnutils_uclient` and fails the test unless every message came back through the relay. Its exit code says nothing: what it

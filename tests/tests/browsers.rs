@@ -85,6 +85,16 @@ fn a_browser_and_a_desk_phone_hear_each_other_and_either_may_call() {
         phone.wait_closed(SOON);
         phone.assert_heard(ALICE_HZ);
     }
+    // Which candidate pair the browser chose is told afterwards.
+    let over = mesh.node(1).status()["finished_calls"].as_array().unwrap().clone();
+    assert_eq!(over.len(), 5);
+    for call in over {
+        let trace = mesh.node(1).trace(call["call_id"].as_str().unwrap());
+        let of_alice = usize::from(!call["from"].as_str().unwrap().contains("alice"));
+        let end = &trace["call"]["ends"][of_alice];
+        assert_eq!((end["way"].as_str(), end["protection"].as_str()), (Some("nominated"), Some("dtls")), "{trace:#}");
+        assert!(end["remote"].is_string() && end["own"].is_string(), "{trace:#}");
+    }
 }
 
 #[test]

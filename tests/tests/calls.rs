@@ -107,7 +107,32 @@ fn numbers_and_addresses_at_the_node_itself_reach_the_user() {
         let ringing = bob.incoming("INVITE");
         bob.reply(&ringing, 486, "Busy Here", "");
         assert_eq!(alice.final_answer(&invite).status(), 486, "{target}");
+        assert_is_traced_as_busy(&mesh, &invite.request.call_id);
     }
+}
+
+/// Whether the first node tells of a call that was refused by a phone of the second: what was said, by whom, and whose side it is on.
+fn assert_is_traced_as_busy(mesh: &Mesh, call_id: &str) {
+    let trace = mesh.node(1).trace(call_id);
+    assert_eq!((&trace["works"], trace["side"].as_str()), (&false.into(), Some("whoever is called")), "{trace:#}");
+    assert_eq!(trace["call"]["status"], 486, "{trace:#}");
+    let second = mesh.node(2).status()["node"].as_str().unwrap().to_owned();
+    let messages = trace["call"]["messages"].as_array().unwrap();
+    let is_there = |from: &str, to: &str, line: &str| {
+        messages.iter().any(|message| {
+            message["from"] == from && message["to"] == to && message["first_line"].as_str().unwrap().starts_with(line)
+        })
+    };
+    assert!(is_there("node", &second, "INVITE ") && is_there(&second, "node", "SIP/2.0 486"), "{trace:#}");
+    let says = |what: &str| {
+        let steps = trace["steps"].as_array().unwrap().iter().filter(|step| step["what"] == what);
+        steps.map(|step| step["says"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join("\n")
+    };
+    assert!(says("answer").contains(&second) && says("answer").contains("busy"), "{trace:#}");
+    assert!(says("media").contains("audio by PCMU"), "{trace:#}");
+    assert!(says("link").contains("directly"), "{trace:#}");
+    let printed = mesh.node(1).must(&["trace", call_id]);
+    assert!(printed.contains("SIP/2.0 486") && printed.contains("on the side of whoever is called"), "{printed}");
 }
 
 #[test]

@@ -39,6 +39,17 @@ fn phones_of_every_pair_of_codecs_hear_each_other() {
         });
         let heard = ["heard_by_callee", "heard_by_caller"].map(|side| over["sound"][side]["codec"].as_str());
         assert_eq!(heard, codecs.map(Some), "{over}");
+        let trace = mesh.node(1).trace(over["call_id"].as_str().unwrap());
+        assert_eq!((&trace["works"], &trace["call"]["is_converted"]), (&true.into(), &true.into()), "{trace:#}");
+        let ends = trace["call"]["ends"].as_array().unwrap();
+        for (end, (is, codec)) in ends.iter().zip([("caller", codecs[0]), ("callee", codecs[1])]) {
+            assert_eq!((end["end"].as_str(), end["codec"].as_str()), (Some(is), Some(codec)), "{trace:#}");
+            assert_eq!((end["way"].as_str(), &end["is_heard"]), (Some("heard"), &true.into()), "{trace:#}");
+        }
+        // What a phone speaks is remembered for whoever asks by its address.
+        let printed = mesh.node(1).must(&["trace", &callee]);
+        let said = format!("in its last call it said audio by {}", codecs[1]);
+        assert!(printed.contains("is registered over udp") && printed.contains(&said), "{printed}");
     }
 }
 

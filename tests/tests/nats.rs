@@ -106,10 +106,7 @@ impl Internet {
         let from = KINDS.iter().position(|kind| *kind == Kind::Symmetric).unwrap() + 1;
         let user = "dave";
         let phone = self.phone(number, user, BOB_HZ);
-        let trace = |internet: &Internet, target: &str| {
-            let printed = internet.mesh.node(from).must(&["trace", target, "--json"]);
-            serde_json::from_str::<Value>(&printed).unwrap()
-        };
+        let trace = |internet: &Internet, target: &str| internet.mesh.node(from).trace(target);
         let step = |trace: &Value, what: &str| {
             let steps = trace["steps"].as_array().unwrap();
             steps.iter().find(|step| step["what"] == what).cloned().unwrap_or_default()

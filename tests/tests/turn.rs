@@ -2,14 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use meshtone_tests::turn::{
-    EchoPeer, Login, OVER_UDP, TurnClient, TurnPorts, assert_relays, attribute, kind, message, put,
+    EchoPeer, Login, OVER_TCP, OVER_UDP, TurnClient, TurnPorts, TurnStream, assert_relays, attribute, kind, message,
+    natdiscovery, put,
 };
 use meshtone_tests::wire::Wire;
-use meshtone_tests::{DOMAIN, MeshNode, SOON, eventually};
+use meshtone_tests::{DOMAIN, Mesh, MeshNode, SOON, eventually, eventually_some};
+use serde_json::Value;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -55,7 +58,7 @@ fn coturns_client_is_relayed_in_every_mode() {
     let echo = EchoPeer::start(&[LOOPBACK, Ipv6Addr::LOCALHOST.into()]);
     let four = Some((LOOPBACK, echo.port()));
     let six = Some((Ipv6Addr::LOCALHOST.into(), echo.port()));
-    let modes: [(&[&str], bool, _); 12] = [
+    let modes: [(&[&str], bool, _); 14] = [
         (&["-c"], false, four),
         (&[], false, four),
         (&["-c", "-s"], false, four),
@@ -68,6 +71,10 @@ fn coturns_client_is_relayed_in_every_mode() {
         (&["-t", "-c", "-s"], false, four),
         (&["-t", "-c", "-S"], true, four),
         (&["-t", "-c", "-S", "-s"], true, four),
+        // Connections on both sides (RFC 6062): one client connects, the other takes it up. With `-P` it waits for a peer besides, which it
+        // has not: half of its messages go nowhere, at coturn's own server too.
+        (&["-T"], false, None),
+        (&["-T", "-S"], true, None),
     ];
     // Each takes some seconds, and waits for most of them.
     std::thread::scope(|scope| {
@@ -80,7 +87,177 @@ fn coturns_client_is_relayed_in_every_mode() {
     assert_relays(ports.plain(), &for_an_hour, &["-c"], four);
     let turn = || node.status()["turn"].clone();
     eventually(SOON, "those of connections to end with them", || turn()["over_connections"] == 0);
-    assert!(turn()["relayed_bytes"].as_u64().unwrap() > 13 * 40 * 171);
+    assert!(turn()["relayed_bytes"].as_u64().unwrap() > 15 * 40 * 171);
+    assert_eq!(turn()["peer_connections"], 0);
+}
+
+/// What comes over a connection until the other side ends it, or nothing more does for a while.
+fn read_all(stream: &mut TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    all
+}
+
+#[test]
+fn with_two_addresses_clients_find_out_what_box_they_are_behind() {
+    let block = TurnPorts::reserve();
+    let (one, other) = (block.plain().port(), block.tls().port());
+    let second = Ipv4Addr::new(127, 0, 0, 2);
+    let listen = [(Ipv4Addr::LOCALHOST, one), (Ipv4Addr::LOCALHOST, other), (second, one), (second, other)];
+    let listen = listen.map(|(ip, port)| format!("\"{ip}:{port}\"")).join(", ");
+    let mut node = MeshNode::unstarted("n1").with_domain(DOMAIN);
+    node.run_configured(&format!("[turn]\nlisten = [{listen}]\n"));
+    // coturn's client asks from other addresses and ports, as RFC 5780 has it.
+    let found = natdiscovery(SocketAddr::new(LOOPBACK, one));
+    assert!(found.contains("Endpoint Independent Mapping"), "{found}");
+    assert!(found.contains("Endpoint Independent Filtering"), "{found}");
+    // The answer comes from where it was asked to, and no more answers than without.
+    let socket = UdpSocket::bind((LOOPBACK, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let from = |change: u8| {
+        let request = message(kind::BINDING, &[change; 12], &[(attribute::CHANGE_REQUEST, &[0, 0, 0, change])]);
+        socket.send_to(&request, (LOOPBACK, one)).unwrap();
+        heard(&socket).unwrap().1
+    };
+    let expected = [(0, LOOPBACK, one), (2, LOOPBACK, other), (4, second.into(), one), (6, second.into(), other)];
+    for (change, ip, port) in expected {
+        assert_eq!(from(change), SocketAddr::new(ip, port), "{change}");
+    }
+    let mut asked = 0;
+    for number in 0..1000_u32 {
+        let mut transaction = [0; 12];
+        transaction[..4].copy_from_slice(&number.to_be_bytes());
+        let request = message(kind::BINDING, &transaction, &[(attribute::CHANGE_REQUEST, &[0, 0, 0, 6])]);
+        asked += request.len();
+        socket.send_to(&request, (LOOPBACK, one)).unwrap();
+    }
+    let mut answered = 0;
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    while let Some((bytes, _)) = heard(&socket) {
+        answered += bytes.len();
+    }
+    assert!(answered * 2 < asked, "{answered} bytes for {asked}");
+}
+
+#[test]
+fn connections_with_peers_pass_whatever_is_said_and_end_together() {
+    let ports = TurnPorts::reserve();
+    // A twentieth of a second's worth at a time: it waits, and nothing of it is lost.
+    let node = node(&ports, "allow_private = true\nuser_mbit = 16");
+    node.user_add("alice");
+    let login = Login::for_user(&node, "alice");
+    let listener = TcpListener::bind((LOOPBACK, 0)).unwrap();
+    let bob = listener.local_addr().unwrap();
+    let mut alice = TurnStream::open(ports.plain(), login.clone());
+    let relayed = alice.allocate().unwrap();
+
+    // She connects to him: what he sends before she has taken the connection up waits for her.
+    let id = alice.connect(bob).unwrap();
+    let (mut peer, from) = listener.accept().unwrap();
+    assert_eq!(from, relayed);
+    peer.write_all(b"early").unwrap();
+    let mut data = TurnStream::open(ports.plain(), login.clone()).join(id).unwrap();
+    let long: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            data.write_all(&long).unwrap();
+            data.shutdown(Shutdown::Write).unwrap();
+        });
+        let heard = scope.spawn(|| read_all(&mut peer.try_clone().unwrap()));
+        assert!(heard.join().unwrap() == long, "all of it, in order");
+    });
+    // Hers said its last; his may still answer.
+    peer.write_all(b" and late").unwrap();
+    drop(peer);
+    assert_eq!(read_all(&mut data), b"early and late");
+
+    // He connects to her once she has permitted him, and to nobody else's way in.
+    let mut refused = TcpStream::connect(relayed).unwrap();
+    refused.set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!(read_all(&mut refused), b"", "hung up on at once");
+    assert_eq!(alice.permit(bob), 0);
+    let mut peer = TcpStream::connect(relayed).unwrap();
+    let (id, who) = alice.attempt().unwrap();
+    assert_eq!(who, peer.local_addr().unwrap());
+    let mut data = TurnStream::open(ports.plain(), login.clone()).join(id).unwrap();
+    data.write_all(b"hello").unwrap();
+    let mut heard = [0; 5];
+    peer.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello");
+    eventually(SOON, "the connection to be counted", || node.status()["turn"]["peer_connections"] == 1);
+
+    // With what was allocated all of it ends.
+    drop(alice);
+    peer.set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!(read_all(&mut peer), b"");
+    assert_eq!(read_all(&mut data), b"");
+    eventually(SOON, "nothing to be left", || {
+        let turn = node.status()["turn"].clone();
+        turn["allocations"] == 0 && turn["peer_connections"] == 0
+    });
+}
+
+#[test]
+fn connections_with_peers_open_no_service_and_are_nobody_elses() {
+    let ports = TurnPorts::reserve();
+    let node = node(&ports, "");
+    for user in ["alice", "mallory"] {
+        node.user_add(user);
+    }
+    let login = Login::for_user(&node, "alice");
+    let mut alice = TurnStream::open(ports.plain(), login.clone());
+    let relayed = alice.allocate().unwrap();
+    let service = TcpListener::bind((LOOPBACK, 0)).unwrap();
+    service.set_nonblocking(true).unwrap();
+    let services = service.local_addr().unwrap();
+    let media = SocketAddr::new(LOOPBACK, *node.rtp().start());
+    for peer in [
+        services.to_string(),
+        media.to_string(),
+        ports.plain().to_string(),
+        ports.tls().to_string(),
+        node.sip().to_string(),
+        "198.51.100.1:25".to_owned(),
+        "0.0.0.0:8080".to_owned(),
+        "10.0.0.1:8080".to_owned(),
+        "192.168.1.1:8080".to_owned(),
+        "169.254.169.254:8080".to_owned(),
+        "224.0.0.251:8080".to_owned(),
+        "255.255.255.255:8080".to_owned(),
+        "[::1]:8080".to_owned(),
+        "[::]:8080".to_owned(),
+        format!("[::ffff:127.0.0.1]:{}", services.port()),
+        "[fd00::1]:8080".to_owned(),
+    ] {
+        let peer: SocketAddr = peer.parse().unwrap();
+        assert_eq!((alice.connect(peer), alice.permit(peer)), (Err(403), 403), "{peer}");
+    }
+    assert!(service.accept().is_err(), "what must not be reached was");
+
+    // Another client's relayed address is a peer; the connection is its owner's alone.
+    let mut other = TurnStream::open(ports.plain(), login.clone());
+    let others = other.allocate().unwrap();
+    assert_eq!(other.permit(relayed), 0);
+    let id = alice.connect(others).unwrap();
+    let mallory = Login::for_user(&node, "mallory");
+    for (guess, refusal) in [(id, 401), (id + 7, 400)] {
+        let thief = TurnStream::open(ports.plain(), mallory.clone());
+        assert_eq!(thief.join(guess).err(), Some(refusal), "{guess}");
+    }
+    let unknown = Login { username: "alice".to_owned(), password: "guessed".to_owned() };
+    assert_eq!(TurnStream::open(ports.plain(), unknown).join(id).err(), Some(401));
+    assert!(TurnStream::open(ports.plain(), login.clone()).join(id).is_ok());
+    assert_eq!(TurnStream::open(ports.plain(), login.clone()).join(id).err(), Some(400), "once");
+    // A peer that cannot be reached breaks nothing: the others' go on, and it is told.
+    let closed = TurnStream::open(ports.plain(), login).allocate().unwrap();
+    eventually(SOON, "that allocation to end", || TcpStream::connect(closed).is_err());
+    let refused = alice.connect(closed).unwrap_err();
+    assert!([403, 447].contains(&refused), "{refused}");
+    assert!(other.attempt().is_some());
+    // By datagrams nobody gets one, and nobody anything without a login.
+    let mut datagrams = TurnClient::new(ports.plain(), Login::for_user(&node, "alice"));
+    assert_eq!(datagrams.ask(kind::ALLOCATE, &[OVER_TCP]).code(), 400);
+    assert_eq!(datagrams.ask_plainly(kind::CONNECT, &[]).unwrap().code(), 401);
 }
 
 #[test]
@@ -209,6 +386,69 @@ fn a_login_that_is_wrong_or_over_opens_nothing() {
         assert_eq!(allocate(username, password), Err(401), "{username}");
     }
     assert_eq!(node.command(&["turn-credentials", "nobody"]).status.code(), Some(1));
+}
+
+#[test]
+fn users_of_a_node_that_is_not_reached_log_in_at_the_server_of_one_that_is() {
+    let ports = TurnPorts::reserve();
+    let mut first = MeshNode::unstarted("n1").with_domain(DOMAIN);
+    let turn = ports.settings(LOOPBACK, "allow_private = true\nuser_allocations = 2");
+    first.run_configured(&format!("relay = \"on\"\n{turn}"));
+    let second = MeshNode::joining("n2", &first.invite());
+    let mesh = Mesh { nodes: vec![first, second] };
+    mesh.wait_linked();
+    mesh.user("alice");
+    let given = eventually_some(SOON, "node 2 to be granted logins at node 1", || {
+        let printed = mesh.node(2).command(&["turn-credentials", "alice"]);
+        printed.status.success().then(|| serde_json::from_slice::<Value>(&printed.stdout).unwrap())
+    });
+    assert_eq!(given["urls"][0], format!("turn:{}?transport=udp", ports.plain()));
+    let login = Login::of(&given);
+    let mut alice = TurnClient::new(ports.plain(), login.clone());
+    let relayed = alice.allocate().unwrap();
+    let (bob, bobs) = peer();
+    assert_eq!(alice.bind(0x4000, bobs), 0);
+    alice.send_over(0x4000, b"hello");
+    assert_eq!(heard(&bob).unwrap(), (b"hello".to_vec(), relayed));
+
+    // Whoever has such a login can make no other of it: not a longer one, nor that of another node.
+    let (until, rest) = login.username.split_once(':').unwrap();
+    let (node, granted) = rest.split_once(':').unwrap();
+    let (until, granted): (u64, u64) = (until.parse().unwrap(), granted.parse().unwrap());
+    let second = mesh.node(2).status()["node"].as_str().unwrap().to_owned();
+    assert_eq!(node, second);
+    let first = mesh.node(1).status()["node"].as_str().unwrap().to_owned();
+    for username in [
+        format!("{}:{node}:{granted}", until + 1),
+        format!("{until}:{first}:{granted}"),
+        format!("{until}:{node}:{}", granted + 1),
+        format!("{}:{node}:{}", granted + 1_000_000, granted + 1_000_000),
+        format!("{until}:{node}"),
+    ] {
+        let stolen = Login { username: username.clone(), password: login.password.clone() };
+        assert_eq!(TurnClient::new(ports.plain(), stolen).allocate(), Err(401), "{username}");
+    }
+
+    // All users of that node have together what one user of this node has, who has his own besides.
+    mesh.user("bob");
+    let theirs = || {
+        eventually_some(SOON, "bob's account to reach node 2", || {
+            let printed = mesh.node(2).command(&["turn-credentials", "bob"]);
+            printed.status.success().then(|| Login::of(&serde_json::from_slice(&printed.stdout).unwrap()))
+        })
+    };
+    let mut others = [0; 2].map(|_| TurnClient::new(ports.plain(), theirs()));
+    assert_eq!([others[0].allocate().map(|_| ()), others[1].allocate().map(|_| ())], [Ok(()), Err(486)]);
+    assert!(TurnClient::new(ports.plain(), Login::for_user(mesh.node(1), "alice")).allocate().is_ok());
+    let users = || mesh.node(1).status()["turn"]["users"].clone();
+    eventually(SOON, "the allocations to be counted", || {
+        users()[0]["user"] == format!("node:{second}") && users()[0]["allocations"] == 2
+    });
+
+    // A node that is revoked takes its users with it.
+    mesh.node(1).must(&["node", "revoke", &second]);
+    eventually(SOON, "what they had to be taken back", || users().as_array().unwrap().len() == 1);
+    assert_eq!(TurnClient::new(ports.plain(), login).allocate(), Err(401));
 }
 
 #[test]

@@ -523,6 +523,9 @@ fn turn_text(turn: &TurnStatus) -> String {
     if turn.held_back_bytes > 0 {
         text += &format!(", {} dropped beyond somebody's share", size(turn.held_back_bytes));
     }
+    if turn.peer_connections > 0 {
+        text += &format!(", {} connections with peers", turn.peer_connections);
+    }
     if turn.refused > 0 {
         text += &format!(", {} requests refused", turn.refused);
     }

@@ -89,6 +89,7 @@ pub(crate) fn run(data: &Path, options: RunOptions, desk: PageSettings) -> Resul
             ports: (first_relay, last_relay),
             relay: settings.turn.relay,
             allow_private: settings.turn.allow_private,
+            shared: settings.turn.shared.unwrap_or(true),
             limits: settings.turn.limits,
         },
         anchor: settings.anchor,

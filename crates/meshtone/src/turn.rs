@@ -30,9 +30,11 @@ pub(crate) struct Table {
     relay: Vec<String>,
     #[serde(default)]
     allow_private: bool,
+    shared: Option<bool>,
     allocations: Option<usize>,
     user_allocations: Option<usize>,
     source_allocations: Option<usize>,
+    connections: Option<usize>,
     mbit: Option<u64>,
     user_mbit: Option<u64>,
 }
@@ -45,6 +47,8 @@ pub(crate) struct Turn {
     pub(crate) ports: Option<PortRange>,
     pub(crate) relay: Vec<RelayAddress>,
     pub(crate) allow_private: bool,
+    /// Whether users of other nodes are served; said by nobody, they are.
+    pub(crate) shared: Option<bool>,
     pub(crate) limits: TurnLimits,
 }
 
@@ -71,10 +75,12 @@ impl Table {
                 (format!("`relay`: {why}"), "for example [\"203.0.113.9\"], or \"203.0.113.9/10.0.0.2\" behind a NAT")
             })?,
             allow_private: self.allow_private,
+            shared: self.shared,
             limits: TurnLimits {
                 allocations: self.allocations.unwrap_or(defaults.allocations),
                 allocations_of_user: self.user_allocations.unwrap_or(defaults.allocations_of_user),
                 allocations_of_source: self.source_allocations.unwrap_or(defaults.allocations_of_source),
+                connections: self.connections.unwrap_or(defaults.connections),
                 bits_in_all: megabits(self.mbit, defaults.bits_in_all),
                 bits_of_user: megabits(self.user_mbit, defaults.bits_of_user),
             },

@@ -33,6 +33,7 @@ pub mod backup;
 pub mod bootstrap;
 mod clock;
 pub mod control;
+mod crowd;
 mod dangerous;
 pub mod enrol;
 mod exchange;

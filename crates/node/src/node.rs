@@ -60,6 +60,7 @@ use crate::page_certificate::{self, PageKeeper};
 use crate::person::contacts;
 use crate::person::history::History;
 use crate::renewal::{self, Validity};
+use crate::revocation::Revocations;
 use crate::settings::{Desk, Live};
 use crate::status::StatusView;
 use crate::store::{Setting, Store, StoreError};
@@ -381,8 +382,16 @@ impl Node {
             authority.announce(&publisher);
         }
 
-        let turn = start_turn(&config, &store, &accounts, &overlay, shown.phones.clone())?;
         let mut tasks = JoinSet::new();
+        let turn = start_turn(&config, &store, &accounts, (&overlay, &revocations), shown.phones.clone())?;
+        let shared = turn.as_ref().filter(|_| config.turn.shared);
+        if let Some((turn, port)) = shared.and_then(|turn| Some((turn, turn.plain_port()?))) {
+            let _ = overlay.offer_turn(port).await;
+            tasks.spawn(turn::serve(overlay.clone(), turn.credentials().clone()));
+        }
+        let abroad = turn::Abroad::new(overlay.clone(), accounts.clone());
+        tasks.spawn(abroad.clone().run());
+        let ice = turn::IceServers::new(turn.as_ref().map(|turn| turn.credentials().clone()), abroad);
         let mut shards = Vec::new();
         let replacements = Replacements::default();
         for (index, (inbox, answers)) in receivers.into_iter().zip(inboxes.clone()).enumerate() {
@@ -493,7 +502,7 @@ impl Node {
         )
         .with_authority(authority.clone())
         .with_page(PageKeys { keys: keys.clone(), url: page_url.clone() })
-        .with_turn(turn.as_ref().map(|turn| turn.credentials().clone()));
+        .with_turn(ice.clone());
         let pages = Pages::new(Site {
             domain: domain.clone(),
             overlay: overlay.clone(),
@@ -511,7 +520,7 @@ impl Node {
             store: store.clone(),
             journal: config.journal.clone(),
             notices: Default::default(),
-            turn: turn.as_ref().map(|turn| turn.credentials().clone()),
+            turn: ice,
         });
         transports.receive(shards, first_stage.clone(), &pages)?;
         if let Some(first_stage) = first_stage.clone() {
@@ -673,7 +682,7 @@ fn start_turn(
     config: &Config,
     store: &Store,
     accounts: &Accounts,
-    overlay: &Overlay,
+    (overlay, revocations): (&Overlay, &Revocations),
     showing: Option<Showing>,
 ) -> Result<Option<Arc<Turn>>, StartError> {
     let settings = &config.turn;
@@ -683,6 +692,7 @@ fn start_turn(
     let around = turn::Surroundings {
         accounts,
         secret: kept_key(store, Setting::TurnSecret)?,
+        revoked: revocations.revoked(),
         certificate: showing.map(Tls::new).transpose()?,
         is_certified: config.tls_certificate.is_some(),
         name: config.public_url.as_ref().map(|url| url.host().to_owned()),

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use data_encoding::HEXLOWER;
-use meshtone_media::relay::Protected;
 use meshtone_media::roq::Dropped;
 use meshtone_overlay::dht::Evidence;
 use meshtone_overlay::{Path, RelayLoad, RelayServer};
@@ -271,17 +270,11 @@ impl StatusSource for StatusView {
 }
 
 fn sound(sound: &calls::Sound) -> Sound {
-    let protection = |protected: Protected| match protected {
-        Protected::No => "none",
-        Protected::Sdes => "sdes",
-        Protected::Dtls => "dtls",
-        Protected::Link => "link",
-    };
     Sound {
         heard_by_caller: sound.by_caller.map(|by| heard(&by)),
         heard_by_callee: sound.by_callee.map(|by| heard(&by)),
-        protection_of_caller: protection(sound.to_caller).to_owned(),
-        protection_of_callee: protection(sound.to_callee).to_owned(),
+        protection_of_caller: trace::protection(sound.to_caller).to_owned(),
+        protection_of_callee: trace::protection(sound.to_callee).to_owned(),
     }
 }
 

@@ -24,6 +24,6 @@ pub use link::{
 };
 pub use node::{
     Config, Entry, Error, Listener, Overlay, Presence, ReachTest, RecordStore, RelayChoice, RoleChoice, RoleReason,
-    RoleStatus, Search,
+    RoleStatus, Search, TurnServer,
 };
 pub use record::{Kind, ResourceId};

@@ -45,6 +45,7 @@ pub use config::{Config, DEFAULT_REPLICAS, RelayChoice};
 pub use error::Error;
 pub use listen::Listener;
 pub use records::RecordStore;
+pub use relays::TurnServer;
 pub use search::Search;
 
 /// Commands that wait for the driver; then callers wait.
@@ -377,6 +378,25 @@ impl Overlay {
     /// [`Error::Stopped`].
     pub async fn forget_writer(&self, node: NodeId) -> Result<(), Error> {
         self.inner.commands.send(Command::ForgetWriter { node }).await.map_err(|_| Error::Stopped)
+    }
+
+    /// Says in the overlay, as long as this node is reached, that it runs a TURN server at this port for users of others.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn offer_turn(&self, port: u16) -> Result<(), Error> {
+        self.inner.commands.send(Command::OfferTurn { port }).await.map_err(|_| Error::Stopped)
+    }
+
+    /// Returns the TURN servers that other nodes say they run, those by whose relays this node is reached first, the nearest of them
+    /// before the others; as of a moment ago.
+    pub fn turn_servers(&self) -> Vec<TurnServer> {
+        let snapshot = self.snapshot();
+        let mut servers = snapshot.turn.clone();
+        let near: Vec<NodeId> =
+            self.relays_in_use().iter().filter_map(|relay| snapshot.relays.get(&relay.link_key).copied()).collect();
+        servers.sort_by_key(|server| near.iter().position(|node| *node == server.node).unwrap_or(near.len()));
+        servers
     }
 
     /// Tells of links that come and go from now on.

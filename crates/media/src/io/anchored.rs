@@ -15,9 +15,10 @@ use super::session::{lock, now, numbers, random};
 use super::shares::{Kind, Share, Taken};
 use super::{MediaError, PortPair, PortRange};
 use crate::anchoring::{Agreed, Anchoring, Profile};
+use crate::codec::Codec;
 use crate::digit::Digit;
 use crate::relay::{
-    End, Event, FlowTransmit, Heard, Identity, More, Port, Pressed, Protected, Quality, Relay, Transmit,
+    End, Event, FlowTransmit, Heard, Identity, More, Port, Pressed, Protected, Quality, Relay, Transmit, Way,
 };
 use crate::roq::pieces;
 use crate::sdp::SdpError;
@@ -51,6 +52,7 @@ pub struct AnchoredCall {
     links: Vec<(End, LinkEnd)>,
     timer: JoinHandle<()>,
     open: Vec<Open>,
+    ports: OwnPorts,
 }
 
 /// How many calls may be converted at once: it costs the processor a hundred times what carrying them does. Cloning shares it.
@@ -88,6 +90,9 @@ impl fmt::Debug for Facing {
         f.write_str("Facing")
     }
 }
+
+/// Where a call has ports for RTP, those of the first stream of each end first.
+type OwnPorts = Arc<Mutex<Vec<(End, SocketAddr)>>>;
 
 /// A pair of ports in use, until dropped.
 #[derive(Debug)]
@@ -148,6 +153,7 @@ impl AnchoredCall {
             links: Vec::new(),
             timer,
             open: Vec::new(),
+            ports: OwnPorts::default(),
         }
     }
 
@@ -236,6 +242,7 @@ impl AnchoredCall {
         let streams = self.open.iter().filter(|open| open.end == end).count();
         self.open.retain(|open| open.end != end);
         lock(&self.shared.sockets).retain(|(port, _)| port.end != end);
+        lock(&self.ports).retain(|(of, _)| *of != end);
         self.open_ports(end, streams)?;
         Ok(true)
     }
@@ -301,7 +308,7 @@ impl AnchoredCall {
 
     /// Returns what tells how the call sounds, also when it is over. It holds no port.
     pub fn monitor(&self) -> Monitor {
-        Monitor { relay: Arc::clone(&self.shared.relay) }
+        Monitor { relay: Arc::clone(&self.shared.relay), ports: Arc::clone(&self.ports) }
     }
 
     /// One more of what all who answer for it have to have left.
@@ -330,6 +337,9 @@ impl AnchoredCall {
         for stream in open..streams {
             let _taken = self.take(Kind::Stream)?;
             let PortPair { rtp, rtcp, permit, .. } = self.range.bind(local)?;
+            if let Ok(address) = rtp.local_addr() {
+                lock(&self.ports).push((end, address));
+            }
             let listen = |socket, is_rtcp| {
                 let (port, socket) = (Port { end, stream, is_rtcp }, Arc::new(socket));
                 lock(&self.shared.sockets).push((port, Arc::clone(&socket)));
@@ -352,12 +362,28 @@ impl AnchoredCall {
 #[derive(Debug, Clone)]
 pub struct Monitor {
     relay: Arc<Mutex<Relay>>,
+    ports: OwnPorts,
 }
 
 impl Monitor {
     /// Returns what an end hears of the other one; `None` as long as that is silent.
     pub fn heard_by(&self, end: End) -> Option<Heard> {
         lock(&self.relay).heard_by(end)
+    }
+
+    /// Returns the way that the sound takes between the node and an end.
+    pub fn way(&self, end: End) -> Way {
+        lock(&self.relay).way(end)
+    }
+
+    /// Returns the node's own address of the sound towards an end, where it has one.
+    pub fn own_address(&self, end: End) -> Option<SocketAddr> {
+        lock(&self.ports).iter().find(|(of, _)| *of == end).map(|(_, address)| *address)
+    }
+
+    /// Returns the codecs between which the sound is converted, if it is: that of the near end, and that of the far one.
+    pub fn converted(&self) -> Option<[Codec; 2]> {
+        lock(&self.relay).converted()
     }
 
     /// Returns how the sound is protected between the node and an end.

@@ -99,6 +99,14 @@ impl Latch {
         Some(source) == self.described || is_behind_nat
     }
 
+    /// Where it was heard from.
+    pub(super) fn known(&self) -> Option<SocketAddr> {
+        match self.state {
+            State::Known { address, .. } => Some(address),
+            State::Waiting | State::Candidate { .. } => None,
+        }
+    }
+
     /// Where to send.
     pub(super) fn destination(&self, now: Instant) -> Option<SocketAddr> {
         match self.state {

@@ -21,6 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::codec::Codec;
 use crate::digit::Digit;
 use crate::echo::Start;
 use crate::rtcp;
@@ -34,7 +35,7 @@ pub use dtls::{Fingerprint, Identity};
 pub use latch::SOURCE_CHANGE_AFTER;
 pub(crate) use quality::Meter;
 pub use quality::{Heard, Quality};
-pub use stream::{DEFAULT_CLOCK_RATE, DtlsTerms, Format, IceTerms, Protected, Protection, Terms};
+pub use stream::{DEFAULT_CLOCK_RATE, DtlsTerms, Format, IceTerms, Protected, Protection, Terms, Way};
 pub use wishes::Wishes;
 
 /// Streams of a call that are carried: sound, a camera, a screen, and one to spare. Those behind are refused.
@@ -512,6 +513,17 @@ impl Relay {
     /// Returns how the first stream is protected between here and an end.
     pub fn protected(&self, end: End) -> Protected {
         self.first_stream(end).map_or(Protected::No, Stream::protected)
+    }
+
+    /// Returns the way that the first stream takes between here and an end.
+    pub fn way(&self, end: End) -> Way {
+        self.first_stream(end).map_or(Way::Unknown, Stream::way)
+    }
+
+    /// Returns the codecs between which the first stream is converted, if it is: that of the near end, and that of the far one.
+    pub fn converted(&self) -> Option<[Codec; 2]> {
+        let conversion = self.conversions.first()?.as_ref()?;
+        Some(conversion.speech.map(|speech| speech.codec))
     }
 
     fn first_stream(&self, end: End) -> Option<&Stream> {

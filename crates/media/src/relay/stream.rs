@@ -111,6 +111,28 @@ pub enum Protected {
     Link,
 }
 
+/// The way that media takes between the node and an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Nothing is agreed, or its description names no address.
+    Unknown,
+    /// To where its description says that it is; nothing has come from it.
+    Described(SocketAddr),
+    /// To where its packets come from.
+    Heard(SocketAddr),
+    /// It does checks (RFC 8445), and none has come.
+    Unchecked,
+    /// The candidate pair that its checks chose.
+    Checked {
+        /// Its own end of the pair.
+        remote: SocketAddr,
+        /// Whether it has nominated the pair, or this is but the first that works.
+        is_nominated: bool,
+    },
+    /// Over the link to another node.
+    Link,
+}
+
 /// What is known of an end that does checks (RFC 8445).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IceTerms {
@@ -430,6 +452,23 @@ impl Stream {
             sent.extend(datagrams.map(|datagram| Setup { is_rtcp, destination, datagram }));
         }
         sent
+    }
+
+    /// The way that it takes.
+    pub(super) fn way(&self) -> Way {
+        let Some(terms) = &self.terms else { return Way::Unknown };
+        if terms.flow.is_some() {
+            return Way::Link;
+        }
+        if self.uses_ice() {
+            let is_nominated = self.rtp.is_nominated;
+            return self.rtp.checked.map_or(Way::Unchecked, |(remote, _)| Way::Checked { remote, is_nominated });
+        }
+        match (self.rtp.latch.known(), terms.remote) {
+            (Some(heard), _) => Way::Heard(heard),
+            (None, Some(described)) => Way::Described(described),
+            (None, None) => Way::Unknown,
+        }
     }
 
     /// Whether this end is to be heard.

@@ -38,9 +38,10 @@ pub mod method {
     pub const CONNECTION_ATTEMPT: u16 = 0x00c;
 }
 
-/// Attributes (RFC 8489 §18.3, RFC 8656 §18, RFC 6062 §6.2, RFC 8445 §20.2).
+/// Attributes (RFC 8489 §18.3, RFC 8656 §18, RFC 6062 §6.2, RFC 5780 §9.1, RFC 8445 §20.2).
 pub mod attribute {
     #![allow(missing_docs, reason = "the names are the RFCs'")]
+    pub const CHANGE_REQUEST: u16 = 0x0003;
     pub const USERNAME: u16 = 0x0006;
     pub const MESSAGE_INTEGRITY: u16 = 0x0008;
     pub const ERROR_CODE: u16 = 0x0009;
@@ -63,6 +64,8 @@ pub mod attribute {
     pub const ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8000;
     pub const ADDRESS_ERROR_CODE: u16 = 0x8001;
     pub const FINGERPRINT: u16 = 0x8028;
+    pub const RESPONSE_ORIGIN: u16 = 0x802b;
+    pub const OTHER_ADDRESS: u16 = 0x802c;
     /// ADDITIONAL-ADDRESS-FAMILY as drafts of RFC 8656 had it, and clients of coturn's libraries still do.
     pub const DRAFT_ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8032;
 }

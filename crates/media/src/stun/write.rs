@@ -47,13 +47,22 @@ impl Writer {
 
     /// Adds an address, XORed. An IPv4 address within an IPv6 one is written as what it is.
     pub fn put_address(self, kind: u16, address: SocketAddr) -> Writer {
+        let key = self.bytes.get(4..HEADER_LEN).and_then(|key| key.first_chunk()).copied().unwrap_or_default();
+        self.put_address_under(kind, address, &key)
+    }
+
+    /// Adds an address as it is, in the form of MAPPED-ADDRESS (RFC 8489 §14.1), as the attributes of RFC 5780 have it.
+    pub fn put_plain_address(self, kind: u16, address: SocketAddr) -> Writer {
+        self.put_address_under(kind, address, &[0; 16])
+    }
+
+    fn put_address_under(self, kind: u16, address: SocketAddr, key: &[u8; 16]) -> Writer {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let mut value = [0; 20];
         let octets = match address.ip() {
             IpAddr::V4(ip) => ip.octets().to_vec(),
             IpAddr::V6(ip) => ip.octets().to_vec(),
         };
-        let key = self.bytes.get(4..HEADER_LEN).unwrap_or_default();
         let port = address.port().to_be_bytes();
         let plain = port.iter().zip(key).chain(octets.iter().zip(key));
         value[1] = Family::of(address).number();

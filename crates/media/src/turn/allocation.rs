@@ -63,6 +63,8 @@ pub(super) struct Allocation {
     /// Of the request that made it, for telling it when it comes twice, and what that was answered.
     pub(super) transaction: [u8; 12],
     pub(super) answer: Vec<u8>,
+    /// Whether they are for connections (RFC 6062).
+    pub(super) is_tcp: bool,
     /// One, or one of each family.
     pub(super) relays: Vec<Relay>,
     pub(super) permissions: Vec<Permission>,

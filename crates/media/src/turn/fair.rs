@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// What was wanted is looked at this often: short beside what a jitter buffer holds, so that who is held back notices at once.
-const WINDOW: Duration = Duration::from_millis(100);
+pub const WINDOW: Duration = Duration::from_millis(100);
 /// Windows in a second.
 const PER_SECOND: u64 = 10;
 
@@ -41,25 +41,46 @@ impl Fair {
 
     /// Whether `who` may have so many bytes now, which are taken then.
     pub fn take(&mut self, now: Instant, who: u64, len: usize) -> bool {
-        if self.ends.is_none_or(|ends| now >= ends) {
-            self.next_window(now);
-        }
         let len = u64::try_from(len).unwrap_or(u64::MAX);
-        let wish = self.wishes.entry(who).or_default();
-        wish.wanted = wish.wanted.saturating_add(len);
-        let fits = wish.got.saturating_add(len) <= self.level && self.got_in_all.saturating_add(len) <= self.in_all;
+        let got = self.want(now, who, len);
+        let fits = got.saturating_add(len) <= self.level && self.got_in_all.saturating_add(len) <= self.in_all;
         if fits {
-            wish.got += len;
-            self.got_in_all += len;
+            self.give(who, len);
         } else {
             self.held_back = self.held_back.saturating_add(len);
         }
         fits
     }
 
+    /// How many of so many bytes `who` may have now, which are taken then. For what waits instead of being lost: the rest is asked for again
+    /// when the window is over.
+    pub fn take_some(&mut self, now: Instant, who: u64, len: usize) -> usize {
+        let wanted = u64::try_from(len).unwrap_or(u64::MAX);
+        let got = self.want(now, who, wanted);
+        let left = self.level.saturating_sub(got).min(self.in_all.saturating_sub(self.got_in_all));
+        let taken = wanted.min(left);
+        self.give(who, taken);
+        usize::try_from(taken).unwrap_or(len)
+    }
+
     /// Bytes that were held back since the start.
     pub fn held_back(&self) -> u64 {
         self.held_back
+    }
+
+    /// Notes that so many bytes are wanted; returns how many were had in this window.
+    fn want(&mut self, now: Instant, who: u64, len: u64) -> u64 {
+        if self.ends.is_none_or(|ends| now >= ends) {
+            self.next_window(now);
+        }
+        let wish = self.wishes.entry(who).or_default();
+        wish.wanted = wish.wanted.saturating_add(len);
+        wish.got
+    }
+
+    fn give(&mut self, who: u64, len: u64) {
+        self.wishes.entry(who).or_default().got += len;
+        self.got_in_all += len;
     }
 
     fn next_window(&mut self, now: Instant) {
@@ -130,5 +151,20 @@ mod tests {
         for greedy in got.iter().skip(1) {
             assert!((450..=475).contains(greedy), "{got:?}");
         }
+    }
+
+    #[test]
+    fn what_waits_gets_a_part_and_the_rest_later() {
+        let mut fair = Fair::new(8 * MEGABIT, 8 * MEGABIT);
+        let start = Instant::now();
+        // 100,000 bytes a window.
+        assert_eq!(fair.take_some(start, 1, 70_000), 70_000);
+        assert_eq!(fair.take_some(start, 1, 70_000), 30_000);
+        assert_eq!(fair.take_some(start, 2, 1000), 0);
+        // In the next one both have their share: 50,000 at most for whoever wants more.
+        let next = start + WINDOW;
+        assert_eq!(fair.take_some(next, 2, 1000), 1000);
+        assert_eq!(fair.take_some(next, 1, 1_000_000), 99_000);
+        assert_eq!(fair.held_back(), 0);
     }
 }

@@ -7,6 +7,7 @@
 
 mod allocation;
 mod budget;
+mod connect;
 pub mod fair;
 mod framing;
 mod nonce;
@@ -16,6 +17,7 @@ mod server;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 pub use budget::Budget;
+pub use connect::{CONNECT_WITHIN, ConnectionId};
 pub use framing::{Frame, MAX_FRAME_LEN, next_frame};
 pub use server::{Outcome, Server, Standing, ToClient, channel_header, data_indication};
 
@@ -109,6 +111,17 @@ pub trait Host {
     fn close(&mut self, relay: RelayId);
     /// Fills in bytes that nobody can guess.
     fn fill(&mut self, bytes: &mut [u8]);
+
+    /// Whether a connection may be made to there, or come from there (RFC 6062). A host without such says never.
+    fn reach_by_connection(&self, _peer: SocketAddr) -> Reach {
+        Reach::Never
+    }
+    /// Opens a relayed address that connections come to and go from, which [`Host::close`] closes.
+    fn listen(&mut self, _relay: RelayId, _family: Family) -> Option<SocketAddr> {
+        None
+    }
+    /// Ends a connection with a peer, and that of the client which is one with it, whether or not it stands yet.
+    fn hang_up(&mut self, _connection: ConnectionId) {}
 }
 
 /// Bounds.
@@ -120,6 +133,8 @@ pub struct Limits {
     pub allocations_of_user: usize,
     /// Those from one address (in IPv6, one /64): a household.
     pub allocations_of_source: usize,
+    /// Connections with peers in all (RFC 6062), each of which takes two sockets; with none there is no TURN for TCP.
+    pub connections: usize,
     /// What may be relayed in all, bits a second.
     pub bits_in_all: u64,
     /// What one user may have at most even where nobody else wants any, bits a second.
@@ -132,6 +147,7 @@ impl Default for Limits {
             allocations: 1024,
             allocations_of_user: 48,
             allocations_of_source: 128,
+            connections: 256,
             bits_in_all: 200_000_000,
             bits_of_user: 20_000_000,
         }

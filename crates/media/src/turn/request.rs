@@ -6,34 +6,38 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::hmac;
 
 use super::allocation::{Allocation, DEFAULT_LIFETIME, MAX_LIFETIME, MAX_PERMISSIONS, NotBound, Relay};
+use super::connect::joined;
 use super::server::{MAX_RESERVATIONS, Outcome, Owner, RESERVED_FOR, Reservation, Server, finish};
 use super::{CHANNELS, Client, Host, Login, Port, Reach, RelayId, source_of};
 use crate::stun::{Class, Family, Message, Writer, attribute, integrity_key, method};
 
-/// The protocol number of UDP in REQUESTED-TRANSPORT.
+/// The protocol numbers of UDP and TCP in REQUESTED-TRANSPORT.
 const UDP: u8 = 17;
+const TCP: u8 = 6;
 
 /// What authenticated requests may carry besides what their method knows.
 const OF_CREDENTIALS: [u16; 3] = [attribute::USERNAME, attribute::REALM, attribute::NONCE];
 
-/// Codes of errors (RFC 8489 §14.8, RFC 8656 §19).
-mod code {
-    pub(super) const BAD_REQUEST: u16 = 400;
-    pub(super) const UNAUTHENTICATED: u16 = 401;
-    pub(super) const FORBIDDEN: u16 = 403;
-    pub(super) const UNKNOWN_ATTRIBUTE: u16 = 420;
-    pub(super) const ALLOCATION_MISMATCH: u16 = 437;
-    pub(super) const STALE_NONCE: u16 = 438;
-    pub(super) const FAMILY_NOT_SUPPORTED: u16 = 440;
-    pub(super) const WRONG_CREDENTIALS: u16 = 441;
-    pub(super) const UNSUPPORTED_TRANSPORT: u16 = 442;
-    pub(super) const PEER_FAMILY_MISMATCH: u16 = 443;
-    pub(super) const QUOTA_REACHED: u16 = 486;
-    pub(super) const INSUFFICIENT_CAPACITY: u16 = 508;
+/// Codes of errors (RFC 8489 §14.8, RFC 8656 §19, RFC 6062 §6.3).
+pub(super) mod code {
+    pub(in crate::turn) const BAD_REQUEST: u16 = 400;
+    pub(in crate::turn) const UNAUTHENTICATED: u16 = 401;
+    pub(in crate::turn) const FORBIDDEN: u16 = 403;
+    pub(in crate::turn) const UNKNOWN_ATTRIBUTE: u16 = 420;
+    pub(in crate::turn) const ALLOCATION_MISMATCH: u16 = 437;
+    pub(in crate::turn) const STALE_NONCE: u16 = 438;
+    pub(in crate::turn) const FAMILY_NOT_SUPPORTED: u16 = 440;
+    pub(in crate::turn) const WRONG_CREDENTIALS: u16 = 441;
+    pub(in crate::turn) const UNSUPPORTED_TRANSPORT: u16 = 442;
+    pub(in crate::turn) const PEER_FAMILY_MISMATCH: u16 = 443;
+    pub(in crate::turn) const CONNECTION_EXISTS: u16 = 446;
+    pub(in crate::turn) const CONNECTION_FAILED: u16 = 447;
+    pub(in crate::turn) const QUOTA_REACHED: u16 = 486;
+    pub(in crate::turn) const INSUFFICIENT_CAPACITY: u16 = 508;
 }
 
 /// Why a request is refused.
-enum Refusal {
+pub(super) enum Refusal {
     Code(u16),
     Unknown(Vec<u16>),
 }
@@ -79,6 +83,14 @@ impl Server {
             method::REFRESH => self.refresh(now, client, message, host),
             method::CREATE_PERMISSION => self.create_permission(now, client, message, host),
             method::CHANNEL_BIND => self.channel_bind(now, client, message, host),
+            method::CONNECT => match self.connect(client, message, host) {
+                Ok(outcome) => return outcome,
+                Err(refusal) => Err(refusal),
+            },
+            method::CONNECTION_BIND => match self.connection_bind(now, client, message) {
+                Ok(connection) => return Outcome::Join { connection, answer: joined(message, &asker.key) },
+                Err(refusal) => Err(refusal),
+            },
             _ => Err(code::BAD_REQUEST.into()),
         };
         let answer = match answered {
@@ -128,7 +140,7 @@ impl Server {
         if !self.nonces.is_good(nonce, self.now_s(now), &client) {
             return Err(challenge(code::STALE_NONCE));
         }
-        if let Some(allocation) = self.allocations.get(&client) {
+        if let Some(allocation) = self.allocations.get(&client).or_else(|| self.named_by(message)) {
             let key = allocation.key.clone();
             if !message.is_signed_with(&key) {
                 return Err(challenge(code::UNAUTHENTICATED));
@@ -163,6 +175,12 @@ impl Server {
             return Err(code::ALLOCATION_MISMATCH.into());
         }
         let wanted = Wanted::read(message)?;
+        if wanted.is_tcp && self.limits.connections == 0 {
+            return Err(code::UNSUPPORTED_TRANSPORT.into());
+        }
+        if wanted.is_tcp && !client.is_connection() {
+            return Err(code::BAD_REQUEST.into());
+        }
         let families = wanted.families(host)?;
         let source = source_of(client.remote());
         let of_source = self.sources.get(&source).copied().unwrap_or_default();
@@ -194,7 +212,8 @@ impl Server {
                     }
                     Some(true) => Port::EvenWithNext(next),
                 };
-                let Some(address) = host.open(id, family, port) else { continue };
+                let opened = if wanted.is_tcp { host.listen(id, family) } else { host.open(id, family, port) };
+                let Some(address) = opened else { continue };
                 relays.push(Relay { id, address, until });
                 if port == Port::EvenWithNext(next) {
                     let mut fresh = [0; 8];
@@ -228,6 +247,7 @@ impl Server {
             key: asker.key.clone(),
             transaction: message.transaction,
             answer: Vec::new(),
+            is_tcp: wanted.is_tcp,
             relays,
             permissions: Vec::new(),
             channels: Vec::new(),
@@ -337,6 +357,9 @@ impl Server {
         let (Some(peer), Some(number)) = (peer, number.filter(|number| CHANNELS.contains(number))) else {
             return Err(code::BAD_REQUEST.into());
         };
+        if allocation.is_tcp {
+            return Err(code::BAD_REQUEST.into());
+        }
         let reach = check_peer(allocation, peer, host)?;
         match allocation.bind(now, number, peer, reach == Reach::WhileOpen) {
             Ok(()) => Ok(Writer::answer(Class::Success, message)),
@@ -348,6 +371,8 @@ impl Server {
 
 /// What an Allocate asks for.
 struct Wanted {
+    /// For connections with peers (RFC 6062).
+    is_tcp: bool,
     lifetime: Duration,
     family: Option<Family>,
     additional: bool,
@@ -358,6 +383,11 @@ struct Wanted {
 
 impl Wanted {
     fn read(message: &Message<'_>) -> Result<Wanted, Refusal> {
+        let is_tcp = matches!(message.attribute(attribute::REQUESTED_TRANSPORT), Some([TCP, _, _, _]));
+        let of_datagrams = [attribute::DONT_FRAGMENT, attribute::EVEN_PORT, attribute::RESERVATION_TOKEN];
+        if is_tcp && of_datagrams.into_iter().any(|kind| message.attribute(kind).is_some()) {
+            return Err(code::BAD_REQUEST.into());
+        }
         check_known(
             message,
             &[
@@ -369,7 +399,7 @@ impl Wanted {
             ],
         )?;
         match message.attribute(attribute::REQUESTED_TRANSPORT) {
-            Some([UDP, _, _, _]) => {}
+            Some([UDP | TCP, _, _, _]) => {}
             Some([_, _, _, _]) => return Err(code::UNSUPPORTED_TRANSPORT.into()),
             Some(_) | None => return Err(code::BAD_REQUEST.into()),
         }
@@ -394,7 +424,7 @@ impl Wanted {
         {
             return Err(code::BAD_REQUEST.into());
         }
-        Ok(Wanted { lifetime: lifetime(message)?, family, additional, even, reserved })
+        Ok(Wanted { is_tcp, lifetime: lifetime(message)?, family, additional, even, reserved })
     }
 
     /// The families to open; one that was asked for in addition may be missing.
@@ -427,7 +457,7 @@ fn requested_family(message: &Message<'_>, kind: u16) -> Result<Option<Family>, 
     }
 }
 
-fn check_known(message: &Message<'_>, known: &[u16]) -> Result<(), Refusal> {
+pub(super) fn check_known(message: &Message<'_>, known: &[u16]) -> Result<(), Refusal> {
     let unknown: Vec<u16> = message.unknown(known).into_iter().filter(|kind| !OF_CREDENTIALS.contains(kind)).collect();
     if unknown.is_empty() { Ok(()) } else { Err(Refusal::Unknown(unknown)) }
 }
@@ -435,7 +465,8 @@ fn check_known(message: &Message<'_>, known: &[u16]) -> Result<(), Refusal> {
 /// Whether a client may have this peer.
 fn check_peer(allocation: &Allocation, peer: SocketAddr, host: &impl Host) -> Result<Reach, Refusal> {
     // The address decides first: one that is never to be reached is refused as such, whatever its family.
-    match host.reach(peer) {
+    let reach = if allocation.is_tcp { host.reach_by_connection(peer) } else { host.reach(peer) };
+    match reach {
         Reach::Never => Err(code::FORBIDDEN.into()),
         reach @ (Reach::Always | Reach::WhileOpen) => match allocation.relay(Family::of(peer)) {
             Some(_) => Ok(reach),

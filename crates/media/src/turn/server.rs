@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::allocation::Allocation;
+use super::connect::{ConnectionId, Connections};
 use super::fair::Fair;
 use super::nonce::Nonces;
 use super::{Budget, CHANNEL_HEADER_LEN, CHANNELS, Client, Host, Limits, Reach, RelayId, source_of};
@@ -25,6 +26,13 @@ pub enum Outcome {
     Nothing,
     /// This goes back to the client.
     Answer(Vec<u8>),
+    /// This goes back to the client, from another listener (RFC 5780).
+    AnswerFrom {
+        /// Which.
+        listener: u16,
+        /// The answer.
+        answer: Vec<u8>,
+    },
     /// This part of it goes to a peer.
     ToPeer {
         /// From this relayed address.
@@ -33,6 +41,23 @@ pub enum Outcome {
         peer: SocketAddr,
         /// Which bytes.
         data: Range<usize>,
+    },
+    /// A connection is to be made; what comes of it goes to [`Server::handle_connected`].
+    Connect {
+        /// Its number.
+        connection: ConnectionId,
+        /// From this relayed address.
+        relay: RelayId,
+        /// To there.
+        peer: SocketAddr,
+    },
+    /// This goes back to the client, and from then on its connection is one with that of the peer: what comes over either goes out over
+    /// the other, as [`Server::handle_stream`] lets it.
+    Join {
+        /// The peer's.
+        connection: ConnectionId,
+        /// The answer.
+        answer: Vec<u8>,
     },
 }
 
@@ -52,6 +77,8 @@ pub struct Standing {
     pub by_user: Vec<(String, usize)>,
     /// Allocations of clients that came over a connection.
     pub by_connection: usize,
+    /// Connections of clients that are one with a peer's (RFC 6062).
+    pub joined: usize,
     /// Bytes of data relayed since the start, both ways.
     pub relayed_bytes: u64,
     /// Bytes that were dropped since somebody wanted more than his share.
@@ -85,16 +112,19 @@ pub struct Server {
     /// When it began: nonces and budgets count from there.
     began: Instant,
     budget: Budget,
+    /// Where the listeners are, by their numbers, as clients see them.
+    listeners: Vec<SocketAddr>,
     pub(super) allocations: HashMap<Client, Allocation>,
     pub(super) relays: HashMap<RelayId, Client>,
     pub(super) owners: HashMap<u64, Owner>,
     pub(super) sources: HashMap<IpAddr, usize>,
     pub(super) reservations: HashMap<[u8; 8], Reservation>,
+    pub(super) connections: Connections,
     /// Numbers given to relayed addresses and owners.
     last_number: u64,
-    fair: Fair,
+    pub(super) fair: Fair,
     sweeps: Instant,
-    relayed_bytes: u64,
+    pub(super) relayed_bytes: u64,
     pub(super) refused: u64,
 }
 
@@ -107,17 +137,26 @@ impl Server {
             nonces: Nonces::new(nonce_key),
             began: now,
             budget: Budget::default(),
+            listeners: Vec::new(),
             allocations: HashMap::new(),
             relays: HashMap::new(),
             owners: HashMap::new(),
             sources: HashMap::new(),
             reservations: HashMap::new(),
+            connections: Connections::default(),
             last_number: 0,
             fair: Fair::new(limits.bits_in_all, limits.bits_of_user),
             sweeps: now,
             relayed_bytes: 0,
             refused: 0,
         }
+    }
+
+    /// Knows where its listeners for datagrams are, by their numbers. Two addresses with the same two ports each are what a client can find
+    /// out the behaviour of its NAT with (RFC 5780).
+    pub fn listening_at(mut self, listeners: Vec<SocketAddr>) -> Server {
+        self.listeners = listeners;
+        self
     }
 
     /// Takes a datagram, or a message cut out of a stream, from a client.
@@ -148,15 +187,20 @@ impl Server {
         let client = *self.relays.get(&relay)?;
         let allocation = self.allocations.get(&client)?;
         let is_there = allocation.relays.iter().any(|known| known.id == relay && known.until > now);
-        if !is_there || !allocation.permits(now, peer.ip()) || !self.fair.take(now, allocation.owner, len) {
+        if !is_there
+            || allocation.is_tcp
+            || !allocation.permits(now, peer.ip())
+            || !self.fair.take(now, allocation.owner, len)
+        {
             return None;
         }
         self.relayed_bytes = self.relayed_bytes.saturating_add(u64::try_from(len).unwrap_or_default());
         Some(ToClient { client, channel: allocation.number_of(now, peer) })
     }
 
-    /// The connection of a client ended: what he has ends with it (RFC 8656 §3.1).
+    /// The connection of a client ended: what he has ends with it (RFC 8656 §3.1, RFC 6062 §5.5).
     pub fn handle_closed(&mut self, client: Client, host: &mut impl Host) {
+        self.unbind(client, host);
         self.remove(client, host);
     }
 
@@ -195,6 +239,7 @@ impl Server {
         for client in over {
             self.remove(client, host);
         }
+        self.hang_up_late(now, host);
         self.reservations.retain(|_, reservation| {
             let stays = reservation.until > now;
             if !stays {
@@ -216,6 +261,7 @@ impl Server {
         Standing {
             by_user,
             by_connection: self.allocations.keys().filter(|client| client.is_connection()).count(),
+            joined: self.connections.joined(),
             relayed_bytes: self.relayed_bytes,
             held_back_bytes: self.fair.held_back(),
             refused: self.refused,
@@ -263,7 +309,10 @@ impl Server {
         let Some(relay) = allocation.relay(Family::of(peer)).filter(|relay| relay.until > now) else {
             return Outcome::Nothing;
         };
-        if !allocation.permits(now, peer.ip()) || !self.fair.take(now, allocation.owner, data.len()) {
+        if allocation.is_tcp
+            || !allocation.permits(now, peer.ip())
+            || !self.fair.take(now, allocation.owner, data.len())
+        {
             return Outcome::Nothing;
         }
         self.relayed_bytes = self.relayed_bytes.saturating_add(u64::try_from(data.len()).unwrap_or_default());
@@ -272,13 +321,29 @@ impl Server {
 
     fn on_binding(&mut self, now: Instant, client: Client, message: &Message<'_>, len: usize) -> Outcome {
         // Whoever signs, and names himself, need not here.
-        let unknown = message.unknown(&[attribute::USERNAME, attribute::REALM, attribute::NONCE]);
-        let answer = if unknown.is_empty() {
-            Writer::answer(Class::Success, message).put_address(attribute::XOR_MAPPED_ADDRESS, client.remote())
-        } else {
-            Writer::answer(Class::Error, message).put_error(420).put_unknown(&unknown)
-        };
-        self.answer_stranger(now, client, len, finish(answer, message))
+        let mut known = vec![attribute::USERNAME, attribute::REALM, attribute::NONCE];
+        let others = Others::of(&self.listeners, client);
+        known.extend(others.as_ref().map(|_| attribute::CHANGE_REQUEST));
+        let unknown = message.unknown(&known);
+        if !unknown.is_empty() {
+            let answer = Writer::answer(Class::Error, message).put_error(420).put_unknown(&unknown);
+            return self.answer_stranger(now, client, len, finish(answer, message));
+        }
+        let mut answer =
+            Writer::answer(Class::Success, message).put_address(attribute::XOR_MAPPED_ADDRESS, client.remote());
+        let mut from = None;
+        if let Some(others) = others {
+            let chosen = others.chosen(message.number(attribute::CHANGE_REQUEST).unwrap_or_default());
+            let place = |index: usize| self.listeners.get(index).copied();
+            let (Some(origin), Some(other)) = (place(chosen), place(others.both)) else { return Outcome::Nothing };
+            answer = answer.put_plain_address(attribute::RESPONSE_ORIGIN, origin);
+            answer = answer.put_plain_address(attribute::OTHER_ADDRESS, other);
+            from = u16::try_from(chosen).ok().filter(|_| chosen != others.own);
+        }
+        match (self.answer_stranger(now, client, len, finish(answer, message)), from) {
+            (Outcome::Answer(answer), Some(listener)) => Outcome::AnswerFrom { listener, answer },
+            (outcome, _) => outcome,
+        }
     }
 
     /// An answer to whoever has not proved who he is.
@@ -307,6 +372,7 @@ impl Server {
     /// Takes back all that a client has.
     pub(super) fn remove(&mut self, client: Client, host: &mut impl Host) {
         let Some(allocation) = self.allocations.remove(&client) else { return };
+        self.hang_up_all(client, host);
         for relay in &allocation.relays {
             self.relays.remove(&relay.id);
             host.close(relay.id);
@@ -323,6 +389,45 @@ impl Server {
             if *count == 0 {
                 self.sources.remove(&source);
             }
+        }
+    }
+}
+
+/// The listeners that are another address, another port, or both, as seen from one of them (RFC 5780 §7.2).
+struct Others {
+    own: usize,
+    port: usize,
+    address: usize,
+    both: usize,
+}
+
+/// The bits of CHANGE-REQUEST.
+const CHANGE_ADDRESS: u32 = 4;
+const CHANGE_PORT: u32 = 2;
+
+impl Others {
+    fn of(listeners: &[SocketAddr], client: Client) -> Option<Others> {
+        let Client::Datagrams { listener, .. } = client else { return None };
+        let own_index = usize::from(listener);
+        let own = listeners.get(own_index).filter(|own| !own.ip().is_unspecified())?;
+        let at = |ip: IpAddr, port: u16| listeners.iter().position(|known| *known == SocketAddr::new(ip, port));
+        let is_family = |other: &&SocketAddr| other.is_ipv4() == own.is_ipv4() && !other.ip().is_unspecified();
+        listeners
+            .iter()
+            .filter(is_family)
+            .filter(|other| other.ip() != own.ip() && other.port() != own.port())
+            .find_map(|other| {
+                let (port, address) = (at(own.ip(), other.port())?, at(other.ip(), own.port())?);
+                Some(Others { own: own_index, port, address, both: at(other.ip(), other.port())? })
+            })
+    }
+
+    fn chosen(&self, change: u32) -> usize {
+        match (change & CHANGE_ADDRESS != 0, change & CHANGE_PORT != 0) {
+            (false, false) => self.own,
+            (false, true) => self.port,
+            (true, false) => self.address,
+            (true, true) => self.both,
         }
     }
 }

@@ -1,4 +1,5 @@
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "the start of a test's own time")]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
+#![allow(clippy::disallowed_methods, reason = "the start of a test's own time")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ struct Fake {
     open: BTreeMap<RelayId, SocketAddr>,
     last_port: u16,
     stamp: u64,
+    hung_up: Vec<ConnectionId>,
 }
 
 impl Host for Fake {
@@ -67,6 +69,19 @@ impl Host for Fake {
 
     fn fill(&mut self, bytes: &mut [u8]) {
         bytes.fill(u8::try_from(self.open.len()).unwrap());
+    }
+
+    fn reach_by_connection(&self, peer: SocketAddr) -> Reach {
+        self.reach(peer)
+    }
+
+    fn listen(&mut self, relay: RelayId, family: Family) -> Option<SocketAddr> {
+        self.open(relay, family, Port::Any)
+    }
+
+    fn hang_up(&mut self, connection: ConnectionId) {
+        assert!(!self.hung_up.contains(&connection), "hung up twice");
+        self.hung_up.push(connection);
     }
 }
 
@@ -182,7 +197,56 @@ fn whoever_asks_is_told_where_his_packets_come_from() {
     assert_eq!(message.address(message.attribute(attribute::XOR_MAPPED_ADDRESS).unwrap()), Some(at(ALICE)));
     let odd = Writer::new(Class::Request, method::BINDING, [9; 12]).put(0x0003, &[0; 4]).finish();
     let Outcome::Answer(answer) = play.send(client(ALICE), &odd) else { panic!("no answer") };
-    assert_eq!(Answer(answer).code(), 420, "CHANGE-REQUEST (RFC 5780) is not done");
+    assert_eq!(Answer(answer).code(), 420, "CHANGE-REQUEST (RFC 5780) takes two addresses");
+}
+
+#[test]
+fn with_two_addresses_a_client_finds_out_how_its_box_maps_and_filters() {
+    let places = ["203.0.113.1:3478", "203.0.113.1:3479", "203.0.113.2:3478", "203.0.113.2:3479", "0.0.0.0:3480"];
+    let mut play = Play::new(Limits::default());
+    play.server = play.server.listening_at(places.map(at).to_vec());
+    let asked = |play: &mut Play, listener: u16, change: Option<u32>| {
+        let request = Writer::new(Class::Request, method::BINDING, [9; 12]);
+        let request = match change {
+            Some(change) => request.put_number(attribute::CHANGE_REQUEST, change),
+            None => request,
+        };
+        let client = Client::Datagrams { listener, remote: at(ALICE) };
+        match play.send(client, &request.finish()) {
+            Outcome::Answer(answer) => (listener, answer),
+            Outcome::AnswerFrom { listener, answer } => (listener, answer),
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = |answer: &[u8], kind: u16| {
+        let message = Message::read(answer).unwrap();
+        let value = message.attribute(kind)?.to_vec();
+        Some(format!(
+            "{}.{}.{}.{}:{}",
+            value[4],
+            value[5],
+            value[6],
+            value[7],
+            u16::from_be_bytes([value[2], value[3]])
+        ))
+    };
+    for (change, from, other) in [(None, 0, 3), (Some(0), 0, 3), (Some(2), 1, 3), (Some(4), 2, 3), (Some(6), 3, 3)] {
+        let (listener, answer) = asked(&mut play, 0, change);
+        assert_eq!(usize::from(listener), from, "{change:?}");
+        assert_eq!(plain(&answer, attribute::RESPONSE_ORIGIN).as_deref(), Some(places[from]));
+        assert_eq!(plain(&answer, attribute::OTHER_ADDRESS).as_deref(), Some(places[other]));
+    }
+    assert_eq!(asked(&mut play, 3, Some(6)).0, 0, "the others of the other");
+    let (_, answer) = asked(&mut play, 4, None);
+    assert_eq!(plain(&answer, attribute::OTHER_ADDRESS), None, "whose address nobody knows");
+    assert_eq!(Answer(asked(&mut play, 4, Some(6)).1).code(), 420);
+    // Whoever forges a source does not make two addresses send more than one.
+    let answers = (0..1000).filter(|_| {
+        let request = Writer::new(Class::Request, method::BINDING, [9; 12]).put_number(attribute::CHANGE_REQUEST, 6);
+        let client = Client::Datagrams { listener: 0, remote: at(MALLORY) };
+        play.send(client, &request.finish()) != Outcome::Nothing
+    });
+    assert_eq!(answers.count(), 100);
 }
 
 #[test]
@@ -489,4 +553,182 @@ fn what_a_connection_had_ends_with_it() {
     assert_eq!(play.server.standing().by_connection, 1);
     play.server.handle_closed(alice, &mut play.host);
     assert!(play.host.open.is_empty() && play.server.standing() == Standing::default());
+}
+
+const TCP: [u8; 4] = [6, 0, 0, 0];
+
+fn connection(number: u64, address: &str) -> Client {
+    Client::Connection { number, remote: at(address) }
+}
+
+impl Play {
+    /// Allocates for connections; returns the relayed address's number.
+    fn allocate_tcp(&mut self, client: Client) -> RelayId {
+        let answer = self.ask(client, "alice", method::ALLOCATE, |w| w.put(attribute::REQUESTED_TRANSPORT, &TCP));
+        assert_eq!(answer.code(), 0);
+        *self.host.open.keys().next_back().unwrap()
+    }
+
+    /// Sends a signed request, and returns whatever comes of it.
+    fn request(&mut self, client: Client, method: u16, with: impl FnOnce(Writer) -> Writer) -> Outcome {
+        let nonce = self.nonce(client);
+        self.transaction += 1;
+        let writer = with(Writer::new(Class::Request, method, [self.transaction; 12]));
+        let request = writer
+            .put(attribute::USERNAME, b"alice")
+            .put(attribute::REALM, b"mesh.test")
+            .put(attribute::NONCE, &nonce)
+            .sign(&integrity_key(&KEY))
+            .finish();
+        self.send(client, &request)
+    }
+
+    fn connect(&mut self, client: Client, peer: &str) -> Result<ConnectionId, u16> {
+        let peer = at(peer);
+        match self.request(client, method::CONNECT, |w| w.put_address(attribute::XOR_PEER_ADDRESS, peer)) {
+            Outcome::Connect { connection, peer: to, .. } => {
+                assert_eq!(to, peer);
+                Ok(connection)
+            }
+            Outcome::Answer(answer) => Err(Answer(answer).code()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn join(&mut self, client: Client, id: ConnectionId) -> Result<ConnectionId, u16> {
+        match self.request(client, method::CONNECTION_BIND, |w| w.put_number(attribute::CONNECTION_ID, id.0)) {
+            Outcome::Join { connection, answer } => {
+                assert_eq!(Answer(answer).code(), 0);
+                Ok(connection)
+            }
+            Outcome::Answer(answer) => Err(Answer(answer).code()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_client_connects_to_a_peer_and_joins_a_connection_of_its_own_with_it() {
+    let mut play = Play::new(Limits::default());
+    let (control, data) = (connection(1, ALICE), connection(2, ALICE));
+    play.allocate_tcp(control);
+    let id = play.connect(control, PEER).unwrap();
+    assert_eq!(play.connect(control, PEER), Err(446), "while that is tried");
+    assert_eq!(play.join(data, id), Err(400), "it does not stand yet");
+    let (to, answer) = play.server.handle_connected(play.now, id, true).unwrap();
+    let message = Message::read(&answer).unwrap();
+    assert_eq!((to, message.number(attribute::CONNECTION_ID)), (control, Some(id.0)));
+    assert_eq!(Answer(answer.clone()).code(), 0);
+    assert_eq!(play.server.handle_stream(play.now, id, 10), None, "nobody has taken it up");
+    assert_eq!(play.connect(control, PEER), Err(446), "while it stands");
+    assert_eq!(play.join(control, id), Err(400), "over a connection of its own");
+    assert_eq!(play.join(data, id), Ok(id));
+    assert_eq!(play.join(connection(3, ALICE), id), Err(400), "once");
+    assert_eq!(play.server.handle_stream(play.now, id, 10), Some(10));
+    assert_eq!(play.server.standing().joined, 1);
+    play.server.handle_closed(data, &mut play.host);
+    assert_eq!(play.host.hung_up, [id]);
+    assert_eq!(play.server.handle_stream(play.now, id, 10), None);
+    assert!(play.connect(control, PEER).is_ok(), "another time");
+}
+
+#[test]
+fn who_was_permitted_may_connect_and_is_taken_up_in_time_or_not_at_all() {
+    let mut play = Play::new(Limits::default());
+    let control = connection(1, ALICE);
+    let relay = play.allocate_tcp(control);
+    let incoming = |play: &mut Play| play.server.handle_incoming(play.now, relay, at(PEER), &mut play.host);
+    assert_eq!(incoming(&mut play), None, "nobody is permitted yet");
+    assert_eq!(play.permit(control, PEER).code(), 0);
+    let (id, to, told) = incoming(&mut play).unwrap();
+    let message = Message::read(&told).unwrap();
+    assert_eq!((to, message.class, message.method), (control, Class::Indication, method::CONNECTION_ATTEMPT));
+    assert_eq!(message.number(attribute::CONNECTION_ID), Some(id.0));
+    assert_eq!(message.address(message.attribute(attribute::XOR_PEER_ADDRESS).unwrap()), Some(at(PEER)));
+    assert_eq!(play.join(connection(2, ALICE), id), Ok(id));
+    let (late, ..) = incoming(&mut play).unwrap();
+    play.now += CONNECT_WITHIN;
+    assert_eq!(play.join(connection(3, ALICE), late), Err(400));
+    play.server.handle_timeout(play.now, &mut play.host);
+    assert_eq!(play.host.hung_up, [late], "what is joined stays");
+    play.now += Duration::from_secs(270);
+    assert_eq!(incoming(&mut play), None, "permissions end");
+}
+
+#[test]
+fn a_connection_that_is_not_made_is_told_and_forgotten() {
+    let mut play = Play::new(Limits::default());
+    let control = connection(1, ALICE);
+    play.allocate_tcp(control);
+    let id = play.connect(control, PEER).unwrap();
+    let (_, answer) = play.server.handle_connected(play.now, id, false).unwrap();
+    assert_eq!(Answer(answer).code(), 447);
+    assert_eq!(play.server.handle_connected(play.now, id, true), None);
+    assert!(play.connect(control, PEER).is_ok());
+}
+
+#[test]
+fn connections_are_for_clients_over_connections_for_permitted_peers_and_for_whoever_has_the_key() {
+    let mut play = Play::new(Limits::default());
+    let (alice, control) = (client(ALICE), connection(1, ALICE));
+    let asked = |play: &mut Play, client, more: u16| {
+        let answer = play.ask(client, "alice", method::ALLOCATE, |w| {
+            let w = w.put(attribute::REQUESTED_TRANSPORT, &TCP);
+            if more == 0 { w } else { w.put(more, &[0; 4]) }
+        });
+        answer.code()
+    };
+    assert_eq!(asked(&mut play, alice, 0), 400, "over UDP");
+    for more in [attribute::DONT_FRAGMENT, attribute::EVEN_PORT, attribute::RESERVATION_TOKEN] {
+        assert_eq!(asked(&mut play, control, more), 400, "{more:#x}");
+    }
+    assert_eq!(play.connect(control, PEER), Err(437), "without an allocation");
+    assert_eq!(play.allocate(alice).code(), 0);
+    assert_eq!(play.connect(alice, PEER), Err(437), "with one for datagrams");
+    let relay = play.allocate_tcp(control);
+    assert_eq!(play.connect(control, INSIDE), Err(403));
+    assert_eq!(play.permit(control, INSIDE).code(), 403);
+    assert_eq!(play.bind(control, 0x4000, PEER).code(), 400, "there are no channels");
+    assert_eq!(play.permit(control, PEER).code(), 0);
+    assert_eq!(play.send(control, &send_indication(PEER, b"hi")), Outcome::Nothing, "nor datagrams");
+    assert_eq!(play.server.handle_peer(play.now, relay, at(PEER), 10), None);
+    let id = play.connect(control, PEER).unwrap();
+    play.server.handle_connected(play.now, id, true).unwrap();
+    // Bob has a key as well, in this test the same; the connection is not his.
+    let thief = connection(9, MALLORY);
+    let answer = play.ask(thief, "bob", method::CONNECTION_BIND, |w| w.put_number(attribute::CONNECTION_ID, id.0));
+    assert_eq!(answer.code(), 441);
+    assert_eq!(play.join(connection(2, ALICE), ConnectionId(id.0 + 1)), Err(400));
+    assert_eq!(play.join(client(MALLORY), id), Err(400), "over UDP");
+    // A login that has ended does not end what was begun with it.
+    play.host.expired = true;
+    assert_eq!(play.join(connection(2, ALICE), id), Ok(id));
+}
+
+#[test]
+fn connections_are_counted_by_allocation_user_and_in_all_and_end_with_their_allocation() {
+    let mut play = Play::new(Limits { connections: 40, ..Limits::default() });
+    let controls = [1, 2, 3].map(|number| connection(number, ALICE));
+    for control in controls {
+        play.allocate_tcp(control);
+    }
+    let connect = |play: &mut Play, control: Client| -> (usize, u16) {
+        for made in 0..100 {
+            if let Err(code) = play.connect(control, &format!("198.51.100.7:{}", 6000 + made)) {
+                return (made, code);
+            }
+        }
+        panic!("no bound")
+    };
+    assert_eq!(controls.map(|control| connect(&mut play, control)), [(16, 486), (16, 486), (0, 486)]);
+    play.server.handle_closed(controls[0], &mut play.host);
+    assert_eq!(play.host.hung_up.len(), 16);
+    assert_eq!(connect(&mut play, controls[2]), (16, 486));
+    play.server.revoke("alice", None, &mut play.host);
+    assert_eq!(play.host.hung_up.len(), 48);
+    assert!(play.host.open.is_empty());
+
+    let mut play = Play::new(Limits { connections: 0, ..Limits::default() });
+    let answer = play.ask(controls[0], "alice", method::ALLOCATE, |w| w.put(attribute::REQUESTED_TRANSPORT, &TCP));
+    assert_eq!(answer.code(), 442, "where there is no TURN for TCP");
 }

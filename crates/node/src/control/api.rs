@@ -369,12 +369,109 @@ pub struct Trace {
     pub hint: Option<String>,
     /// The steps, in order.
     pub steps: Vec<TraceStep>,
+    /// What is known of the call, where a Call-ID was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<TracedCall>,
+}
+
+/// A call that this node sees, or saw.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TracedCall {
+    /// The Call-ID, as the caller's side has it.
+    pub call_id: String,
+    /// The caller's address.
+    pub from: String,
+    /// The address called.
+    pub to: String,
+    /// `ringing`, `established` or `over`.
+    pub state: String,
+    /// The last status of its INVITE, once it is over: 200 where it was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The messages that this node saw, in order, without credentials and media keys.
+    pub messages: Vec<LadderMessage>,
+    /// Messages that were too many to be kept.
+    pub left_out: usize,
+    /// What was said of media, in order; what was passed on as it is stands here once.
+    pub descriptions: Vec<TracedDescription>,
+    /// The caller's end of the sound and the callee's, where it runs through this node.
+    pub ends: Vec<TracedEnd>,
+    /// Whether the sound is converted, since the ends have no codec in common.
+    pub is_converted: bool,
+}
+
+/// A message that this node saw.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LadderMessage {
+    /// In unix milliseconds.
+    pub at_ms: u64,
+    /// `node`, or the address or id of another.
+    pub from: String,
+    /// The same of whom it goes to.
+    pub to: String,
+    /// What it went over.
+    pub transport: String,
+    /// Its first line.
+    pub first_line: String,
+    /// All of it, without credentials and media keys.
+    pub text: String,
+}
+
+/// What somebody said of media (RFC 8866).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TracedDescription {
+    /// Who: `node`, or the address or id of another.
+    pub by: String,
+    /// In which message: a method, or a status.
+    pub within: String,
+    /// The streams.
+    pub streams: Vec<TracedStream>,
+}
+
+/// A stream of a description.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TracedStream {
+    /// `audio`, `video` …
+    pub kind: String,
+    /// The profile, such as `RTP/SAVP`.
+    pub protocol: String,
+    /// Where it is received; `None` where it is refused or no address is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The codecs, preferred ones first.
+    pub codecs: Vec<String>,
+    /// The candidates of ICE (RFC 8839): type and address.
+    pub candidates: Vec<String>,
+}
+
+/// One end of a call whose sound runs through this node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TracedEnd {
+    /// `caller` or `callee`.
+    pub end: String,
+    /// How the way there was found: `unknown`; `described` (it said where it is, and nothing has come); `heard` (its packets come from
+    /// there); `unchecked` (it does ICE, and no check has come); `checked`, `nominated` (the candidate pair of ICE, the first that works,
+    /// or the one that it chose); `link` (another node).
+    pub way: String,
+    /// This node's address on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<SocketAddr>,
+    /// The other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<SocketAddr>,
+    /// The codec of what comes from this end; `None` as long as nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec: Option<String>,
+    /// How the sound is protected: `none`, `sdes`, `dtls` or `link`.
+    pub protection: String,
+    /// Whether anything came from it.
+    pub is_heard: bool,
 }
 
 /// A step of a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TraceStep {
-    /// `call`, `address`, `here`, `look-up`, `record`, `node` or `link`.
+    /// `call`, `media`, `sound`, `answer`, `address`, `here`, `phone`, `look-up`, `record`, `node` or `link`.
     pub what: String,
     /// Whether it went as it should.
     pub ok: bool,
@@ -571,6 +668,9 @@ pub struct TurnStatus {
     pub allocations: usize,
     /// Those of clients that came over TCP or TLS.
     pub over_connections: usize,
+    /// Connections with peers that stand (RFC 6062).
+    #[serde(default)]
+    pub peer_connections: usize,
     /// Allocations by user, most first.
     pub users: Vec<TurnUser>,
     /// Bytes relayed since the start, both ways.

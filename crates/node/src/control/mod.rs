@@ -39,11 +39,12 @@ mod socket;
 pub use crate::transport::tls::showing::{Described, Origin};
 pub use api::{
     AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
-    Failure, FinishedCall, ForeignCertificate, Heard, Invite, KeyChange, KeyList, KeyRow, Link, MailStatus, Mailed,
-    MediaBetween, MediaUse, Netcheck, NetworkStatus, NewBackup, NewInvite, NewKey, NewRevocation, NewUser, NodeList,
-    NodeRow, OwnRelay, PageCertificate, PageKey, Passphrase, Reached, Registration, RelayUsed, Role, Search,
-    ServerStatus, Sound, Status, Trace, TraceStep, TrunkStatus, Trust, TurnListener, TurnStatus, TurnUser, UserChanges,
-    UserCredentials, UserList, UserLogin, UserRow, Warning,
+    Failure, FinishedCall, ForeignCertificate, Heard, Invite, KeyChange, KeyList, KeyRow, LadderMessage, Link,
+    MailStatus, Mailed, MediaBetween, MediaUse, Netcheck, NetworkStatus, NewBackup, NewInvite, NewKey, NewRevocation,
+    NewUser, NodeList, NodeRow, OwnRelay, PageCertificate, PageKey, Passphrase, Reached, Registration, RelayUsed, Role,
+    Search, ServerStatus, Sound, Status, Trace, TraceStep, TracedCall, TracedDescription, TracedEnd, TracedStream,
+    TrunkStatus, Trust, TurnListener, TurnStatus, TurnUser, UserChanges, UserCredentials, UserList, UserLogin, UserRow,
+    Warning,
 };
 pub(crate) use routes::Failed;
 pub use socket::{SOCKET, bind, remove};
@@ -105,7 +106,7 @@ pub struct Control {
     status: Arc<dyn StatusSource>,
     authority: Option<Arc<authority::Service>>,
     page: Option<PageKeys>,
-    turn: Option<turn::Credentials>,
+    turn: Option<turn::IceServers>,
 }
 
 /// What makes the keys by which the page is opened as administrator.
@@ -161,8 +162,8 @@ impl Control {
     }
 
     /// The same, of a node with a TURN server.
-    pub(crate) fn with_turn(self, turn: Option<turn::Credentials>) -> Control {
-        Control { turn, ..self }
+    pub(crate) fn with_turn(self, turn: turn::IceServers) -> Control {
+        Control { turn: Some(turn), ..self }
     }
 
     /// How the node stands.

@@ -130,10 +130,10 @@ async fn turn_credentials(State(control): State<Control>, Path(user): Path<Strin
     if control.accounts.find(&user).is_none() {
         return Err(AccountError::Unknown { user }.into());
     }
-    let login = control.turn.as_ref().and_then(|turn| turn.for_user(&user)).ok_or(Failed {
+    let login = control.turn.as_ref().and_then(|turn| turn.for_user(&user).into_iter().next()).ok_or(Failed {
         status: StatusCode::CONFLICT,
-        error: "this node has no TURN server that others could find".to_owned(),
-        hint: "name an address with `run --turn`",
+        error: "this node has no TURN server that others could find, and knows none of another node".to_owned(),
+        hint: "name an address with `run --turn`, here or at a node that is reached from outside",
     })?;
     Ok(Json(login).into_response())
 }

@@ -76,9 +76,8 @@ impl StatusSource for FixedStatus {
 
     fn trace(&self, target: String) -> Pin<Box<dyn Future<Output = Trace> + Send>> {
         let (address, side, hint, steps) = (None, None, None, Vec::new());
-        Box::pin(
-            async move { Trace { target, address, works: true, verdict: "It works.".to_owned(), side, hint, steps } },
-        )
+        let verdict = "It works.".to_owned();
+        Box::pin(async move { Trace { target, address, works: true, verdict, side, hint, steps, call: None } })
     }
 
     fn sip(&self) -> Vec<SocketAddr> {

@@ -1,11 +1,13 @@
 //! The calls in progress, for people who look: a proxy needs no such table to do its work.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use meshtone_media::codec::Codec;
 use meshtone_media::io::Monitor;
-use meshtone_media::relay::{End, Heard, Protected};
+use meshtone_media::relay::{End, Heard, Protected, Way};
 use meshtone_sip::message::{Message, NameAddr};
 
 use crate::metrics::Metrics;
@@ -67,6 +69,12 @@ pub(crate) struct Sound {
     pub(crate) by_callee: Option<Heard>,
     pub(crate) to_caller: Protected,
     pub(crate) to_callee: Protected,
+    /// The ways to the caller and to the callee.
+    pub(crate) ways: [Way; 2],
+    /// This node's addresses on them.
+    pub(crate) own: [Option<SocketAddr>; 2],
+    /// The codecs of both, where it is converted.
+    pub(crate) converted: Option<[Codec; 2]>,
 }
 
 impl Sound {
@@ -76,6 +84,9 @@ impl Sound {
             by_callee: monitor.heard_by(End::Far),
             to_caller: monitor.protected(End::Near),
             to_callee: monitor.protected(End::Far),
+            ways: [End::Near, End::Far].map(|end| monitor.way(end)),
+            own: [End::Near, End::Far].map(|end| monitor.own_address(end)),
+            converted: monitor.converted(),
         }
     }
 }
@@ -176,6 +187,15 @@ impl Calls {
             finished.pop_front();
         }
         finished.push_back(Finished { call_id, from, to, began_ms, ended_ms: now_ms, sound, quality });
+    }
+
+    /// How a call sounds, or sounded, where its sound runs through this node.
+    pub(crate) fn sound(&self, call_id: &str) -> Option<Sound> {
+        if let Some(call) = self.calls().get(call_id) {
+            return call.monitor.as_ref().map(Sound::of);
+        }
+        let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        finished.iter().rev().find(|call| call.call_id == call_id).map(|call| call.sound)
     }
 
     /// Those that are over, oldest first.

@@ -207,6 +207,20 @@ impl Watches {
         })
     }
 
+    /// What the newest message that came over this flow says, of those that say something.
+    pub(crate) fn last_said<T>(&self, flow: &Flow, says: impl Fn(&Message) -> Option<T>) -> Option<T> {
+        let is_from_there = |step: &&Step| !step.is_sent && matches!(&step.with, With::Flow(from) if from == flow);
+        let of = |worker: usize| {
+            let watch = self.watch(worker)?;
+            let steps =
+                watch.calls.values().filter_map(|call| call.ladder.as_ref()).flat_map(|ladder| &ladder.messages);
+            let said = steps.filter(is_from_there).filter_map(|step| Some((step.at_ms, says(&step.message)?)));
+            said.max_by_key(|(at_ms, _)| *at_ms)
+        };
+        let newest = (0..self.workers.len()).filter_map(of).max_by_key(|(at_ms, _)| *at_ms);
+        newest.map(|(_, said)| said)
+    }
+
     /// A panic elsewhere leaves a watch that may lack a message.
     fn watch(&self, worker: usize) -> Option<MutexGuard<'_, Watch>> {
         Some(self.workers.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner))

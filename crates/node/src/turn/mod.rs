@@ -1,13 +1,15 @@
-//! The node's STUN and TURN server (RFC 8489, RFC 8656), for phones and browsers that nothing reaches directly: listeners over UDP, TCP
+//! The node's STUN and TURN server (RFC 8489, RFC 8656, RFC 6062), for phones and browsers that nothing reaches directly: listeners over UDP, TCP
 //! and TLS, logins, and the sockets around [`meshtone_media::turn`], which is the protocol.
 //!
 //! Not built upon `turn-server-proto` 0.7: its users are names with passwords (no HA1, no logins that end), it remembers a nonce
 //! for every address that ever asked, has no say over peers nor over who may allocate, and brings a second provider of hashes.
 
+mod abroad;
 mod credentials;
 mod reach;
 mod sockets;
 mod stream;
+mod streams;
 mod worker;
 
 use std::cell::RefCell;
@@ -16,11 +18,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meshtone_media::turn::{Limits, Server};
+use meshtone_overlay::record::Revoked;
 use rustix::event::epoll;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
+use tokio::time::interval;
 
 use crate::account::Accounts;
 use crate::control::{TurnListener, TurnStatus, TurnUser};
@@ -30,8 +35,11 @@ use crate::transport::{bind_tcp, bind_udp};
 use reach::{Facing, Peers};
 use sockets::Sockets;
 use stream::Connections;
+use streams::Streams;
 use worker::{Command, FIRST_RELAY, Shown, Way, Worker};
 
+pub use abroad::IceServers;
+pub(crate) use abroad::{Abroad, serve};
 pub use credentials::{Credentials, IceServer};
 pub use sockets::RelayAddress;
 
@@ -48,6 +56,8 @@ pub struct Settings {
     pub relay: Vec<RelayAddress>,
     /// Whether data may go to private networks and to this machine.
     pub allow_private: bool,
+    /// Whether users of other nodes are served too, once this node is known to be reached; those of one node together as one user.
+    pub shared: bool,
     /// Bounds.
     pub limits: Limits,
 }
@@ -55,7 +65,15 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         let (listen, tls, relay) = (Vec::new(), Vec::new(), Vec::new());
-        Settings { listen, tls, ports: (49_152, 65_535), relay, allow_private: false, limits: Limits::default() }
+        Settings {
+            listen,
+            tls,
+            ports: (49_152, 65_535),
+            relay,
+            allow_private: false,
+            shared: true,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -64,6 +82,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) accounts: &'a Accounts,
     /// The node's secret for logins.
     pub(crate) secret: [u8; 32],
+    /// The nodes whose users are served no longer.
+    pub(crate) revoked: Revoked,
     /// What TLS shows; needed where there is a listener for it.
     pub(crate) certificate: Option<Tls>,
     /// Whether browsers believe that certificate.
@@ -112,7 +132,7 @@ impl Turn {
         let relay_addresses = relay_addresses(settings, &listeners);
         let facing = Facing(around.addresses);
         let urls = urls(&listeners, &relay_addresses, &facing, around.name.as_deref(), around.is_certified);
-        let credentials = Credentials::new(around.accounts.clone(), &around.secret, urls);
+        let credentials = Credentials::new(around.accounts.clone(), &around.secret, around.revoked, urls);
         let public = settings.relay.iter().map(|address| address.public).collect();
         let first = settings.listen.first().or(settings.tls.first()).copied();
         let first = first.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
@@ -126,10 +146,14 @@ impl Turn {
             peers: RefCell::new(Peers::new(around.media, public, settings.allow_private)),
             open: BTreeMap::new(),
             addresses: BTreeSet::new(),
+            streams: Streams::new(Handle::current()),
+            way: None,
             random: SystemRandomness::default(),
             first_token: FIRST_RELAY,
         };
-        let server = Server::new(Instant::now(), around.accounts.domain(), random_key(), settings.limits);
+        let places = udp.iter().map(|socket| socket.local_addr()).collect::<Result<Vec<_>, _>>();
+        let server = Server::new(Instant::now(), around.accounts.domain(), random_key(), settings.limits)
+            .listening_at(places.map_err(|error| (first, error))?);
         let (worker, way, shown) = Worker::new(server, sockets, udp).map_err(broken)?;
         let thread = std::thread::Builder::new().name("turn".to_owned()).spawn(move || worker.run());
         let thread = thread.map_err(|error| (first, error))?;
@@ -147,6 +171,11 @@ impl Turn {
         &self.credentials
     }
 
+    /// The port that users of other nodes are told, UDP and TCP.
+    pub(crate) fn plain_port(&self) -> Option<u16> {
+        self.listeners.iter().find(|listener| listener.over == "udp").map(|listener| listener.at.port())
+    }
+
     /// Where it listens.
     pub(crate) fn listeners(&self) -> &[TurnListener] {
         &self.listeners
@@ -162,6 +191,7 @@ impl Turn {
             listeners: self.listeners.clone(),
             allocations: users.iter().map(|user| user.allocations).sum(),
             over_connections: standing.by_connection,
+            peer_connections: standing.joined,
             users,
             relayed_bytes: standing.relayed_bytes,
             held_back_bytes: standing.held_back_bytes,
@@ -175,16 +205,27 @@ impl Turn {
     }
 }
 
-/// Who is removed, or gets another password, loses what was allocated to him.
+/// How often it is looked whether a node was revoked whose users have something.
+const LOOK_AT_NODES: Duration = Duration::from_secs(10);
+
+/// Who is removed, or gets another password, or whose node is revoked, loses what was allocated to him.
 async fn follow(accounts: Accounts, credentials: Credentials, way: Way, shown: Shown) {
     use tokio::sync::broadcast::error::RecvError;
     let mut changes = accounts.subscribe();
+    let mut ticks = interval(LOOK_AT_NODES);
+    let all = || shown.standing().by_user.into_iter().map(|(user, _)| user);
     loop {
-        let users = match changes.recv().await {
-            Ok(change) => vec![change.user().to_owned()],
-            // So many at once that not all were heard: whoever has something is looked at.
-            Err(RecvError::Lagged(_)) => shown.standing().by_user.into_iter().map(|(user, _)| user).collect(),
-            Err(RecvError::Closed) => return,
+        let users: Vec<String> = tokio::select! {
+            change = changes.recv() => match change {
+                Ok(change) => vec![change.user().to_owned()],
+                // So many at once that not all were heard: whoever has something is looked at.
+                Err(RecvError::Lagged(_)) => all().collect(),
+                Err(RecvError::Closed) => return,
+            },
+            _ = ticks.tick() => {
+                let is_over = |owner: &String| abroad::node_of_owner(owner).is_some() && credentials.stamp(owner).is_none();
+                all().filter(is_over).collect()
+            }
         };
         for user in users {
             let stamp = credentials.stamp(&user);

@@ -13,6 +13,8 @@ use crate::transport::policy::Scope;
 
 /// How long it is believed that an address is or is not of this machine.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
+/// The first port that any program may listen at, and so a phone.
+const FIRST_OF_PROGRAMS: u16 = 1024;
 /// Addresses remembered: those of a few thousand calls.
 const MAX_KNOWN: usize = 4096;
 
@@ -44,6 +46,29 @@ impl Peers {
             return Reach::WhileOpen;
         }
         match scope {
+            _ if self.allow_private => Reach::Always,
+            Scope::Global if !is_own => Reach::Always,
+            Scope::Nowhere | Scope::Loopback | Scope::LinkLocal | Scope::Private | Scope::Global => Reach::Never,
+        }
+    }
+
+    /// Whether a connection may be made to there, or come from there; `is_relay` knows the ports of this server that take connections now.
+    /// Of this machine only those are reached: no other port that takes connections is for media.
+    pub(super) fn reach_by_connection(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        is_relay: impl Fn(SocketAddr) -> bool,
+    ) -> Reach {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let scope = Scope::of(peer);
+        // Mail servers, shells and the like listen there, and no phone does.
+        if matches!(scope, Scope::Nowhere | Scope::LinkLocal) || peer.port() < FIRST_OF_PROGRAMS {
+            return Reach::Never;
+        }
+        let is_own = self.is_own(now, peer.ip());
+        match scope {
+            _ if is_own && is_relay(peer) => Reach::Always,
             _ if self.allow_private => Reach::Always,
             Scope::Global if !is_own => Reach::Always,
             Scope::Nowhere | Scope::Loopback | Scope::LinkLocal | Scope::Private | Scope::Global => Reach::Never,
@@ -148,5 +173,34 @@ mod tests {
         for address in ["169.254.169.254:80", "224.0.0.1:80", "255.255.255.255:80", "0.0.0.0:80", "[ff02::1]:80"] {
             assert_eq!(reach(&mut peers, address), Reach::Never, "{address}");
         }
+    }
+
+    #[test]
+    fn no_service_is_connected_to() {
+        let public = vec!["203.0.113.9".parse().unwrap()];
+        let is_relay = |peer: SocketAddr| peer.port() == 50_000;
+        let mut peers = Peers::new((20_000, 20_010), public.clone(), false);
+        let mut reach = |address: &str| peers.reach_by_connection(Instant::now(), address.parse().unwrap(), is_relay);
+        for address in [
+            "198.51.100.1:25",
+            "198.51.100.1:443",
+            "127.0.0.1:20000",
+            "203.0.113.9:20000",
+            "203.0.113.9:5060",
+            "10.0.0.1:8080",
+            "169.254.169.254:8080",
+            "[::1]:8080",
+            "[::ffff:127.0.0.1]:8080",
+            "224.0.0.1:8080",
+            "0.0.0.0:8080",
+        ] {
+            assert_eq!(reach(address), Reach::Never, "{address}");
+        }
+        assert_eq!(reach("198.51.100.1:5000"), Reach::Always);
+        assert_eq!(reach("203.0.113.9:50000"), Reach::Always, "another client's relayed address");
+        let mut peers = Peers::new((20_000, 20_010), public, true);
+        let mut reach = |address: &str| peers.reach_by_connection(Instant::now(), address.parse().unwrap(), is_relay);
+        assert_eq!((reach("10.0.0.1:8080"), reach("10.0.0.1:22")), (Reach::Always, Reach::Never));
+        assert_eq!(reach("169.254.169.254:8080"), Reach::Never);
     }
 }

@@ -8,13 +8,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use meshtone_media::stun::Family;
-use meshtone_media::turn::{Host, Login, Port, Reach, RelayId};
+use meshtone_media::turn::{ConnectionId, Host, Login, Port, Reach, RelayId};
 use meshtone_sip::transport::Randomness;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 use super::credentials::Credentials;
 use super::reach::{Facing, Peers};
+use super::streams::Streams;
+use super::worker::Way;
 use crate::clock::unix_s;
 use crate::node::SystemRandomness;
 
@@ -46,7 +50,6 @@ impl std::str::FromStr for RelayAddress {
 }
 
 /// What the TURN machine runs on.
-#[derive(Debug)]
 pub(super) struct Sockets {
     pub(super) epoll: Arc<OwnedFd>,
     pub(super) credentials: Credentials,
@@ -58,6 +61,10 @@ pub(super) struct Sockets {
     pub(super) open: BTreeMap<RelayId, Relay>,
     /// The addresses of those, as peers see them and as this machine does.
     pub(super) addresses: BTreeSet<SocketAddr>,
+    /// Relayed addresses for connections, and those that were made from there or to there.
+    pub(super) streams: Streams,
+    /// The way to the thread, once there is one.
+    pub(super) way: Option<Way>,
     pub(super) random: SystemRandomness,
     /// Added to a relay's number for its number in the poll.
     pub(super) first_token: u64,
@@ -80,7 +87,36 @@ impl Sockets {
         Some(RelayAddress { public: local, local })
     }
 
-    fn listen(&mut self, relay: RelayId, socket: UdpSocket, public: SocketAddr) -> Option<()> {
+    /// Numbers of ports, from a random one on.
+    fn some_ports(&mut self) -> impl Iterator<Item = u16> + use<> {
+        let mut random = [0; 2];
+        self.random.fill(&mut random);
+        let (first, last) = (*self.ports.start(), *self.ports.end());
+        let count = last.checked_sub(first).map_or(0, |span| usize::from(span) + 1);
+        let start = usize::from(u16::from_be_bytes(random));
+        (0..count.min(TRIES)).filter_map(move |attempt| {
+            u16::try_from((start + attempt) % count).ok().and_then(|at| first.checked_add(at))
+        })
+    }
+
+    /// Connects from a relayed address to a peer, and says what came of it.
+    pub(super) fn connect(&mut self, connection: ConnectionId, relay: RelayId, peer: SocketAddr) {
+        if let Some(way) = self.way.clone() {
+            self.streams.connect(connection, relay, peer, way);
+        }
+    }
+
+    /// Keeps the connection of a peer until it is joined or hung up on.
+    pub(super) fn keep(&mut self, connection: ConnectionId, stream: TcpStream) {
+        self.streams.keep(connection, stream);
+    }
+
+    /// Takes it, to join it with one of the client's, and what tells when it is to be hung up on.
+    pub(super) fn join(&mut self, connection: ConnectionId) -> Option<(TcpStream, oneshot::Receiver<()>)> {
+        self.streams.join(connection)
+    }
+
+    fn watch(&mut self, relay: RelayId, socket: UdpSocket, public: SocketAddr) -> Option<()> {
         let token = epoll::EventData::new_u64(self.first_token + relay.0);
         epoll::add(&*self.epoll, &socket, token, epoll::EventFlags::IN).ok()?;
         let addresses = [public, socket.local_addr().ok()?];
@@ -105,16 +141,8 @@ impl Host for Sockets {
 
     fn open(&mut self, relay: RelayId, family: Family, port: Port) -> Option<SocketAddr> {
         let RelayAddress { public, local } = self.address(family)?;
-        let mut random = [0; 2];
-        self.random.fill(&mut random);
-        let (first, last) = (*self.ports.start(), *self.ports.end());
-        let count = usize::from(last.checked_sub(first)?) + 1;
-        let start = usize::from(u16::from_be_bytes(random));
-        for attempt in 0..count.min(TRIES) {
-            let Some(number) = u16::try_from((start + attempt) % count).ok().and_then(|at| first.checked_add(at))
-            else {
-                continue;
-            };
+        let last = *self.ports.end();
+        for number in self.some_ports() {
             if port != Port::Any && !number.is_multiple_of(2) {
                 continue;
             }
@@ -122,26 +150,45 @@ impl Host for Sockets {
             if let Port::EvenWithNext(next) = port {
                 let Some(following) = number.checked_add(1).filter(|next| *next <= last) else { continue };
                 let Some(kept) = bind(local, following) else { continue };
-                self.listen(next, kept, SocketAddr::new(public, following))?;
+                self.watch(next, kept, SocketAddr::new(public, following))?;
             }
             let address = SocketAddr::new(public, number);
-            self.listen(relay, socket, address)?;
+            self.watch(relay, socket, address)?;
             return Some(address);
         }
         None
     }
 
     fn close(&mut self, relay: RelayId) {
-        if let Some(relay) = self.open.remove(&relay) {
-            let _ = epoll::delete(&*self.epoll, &relay.socket);
-            for address in relay.addresses {
+        if let Some(open) = self.open.remove(&relay) {
+            let _ = epoll::delete(&*self.epoll, &open.socket);
+            for address in open.addresses {
                 self.addresses.remove(&address);
             }
         }
+        self.streams.close(relay);
     }
 
     fn fill(&mut self, bytes: &mut [u8]) {
         self.random.fill(bytes);
+    }
+
+    fn reach_by_connection(&self, peer: SocketAddr) -> Reach {
+        let is_relay = |peer| self.streams.is_relay(peer);
+        self.peers.borrow_mut().reach_by_connection(Instant::now(), peer, is_relay)
+    }
+
+    fn listen(&mut self, relay: RelayId, family: Family) -> Option<SocketAddr> {
+        let RelayAddress { public, local } = self.address(family)?;
+        let way = self.way.clone()?;
+        self.some_ports().find_map(|port| {
+            let address = SocketAddr::new(public, port);
+            self.streams.listen(relay, SocketAddr::new(local, port), address, &way).then_some(address)
+        })
+    }
+
+    fn hang_up(&mut self, connection: ConnectionId) {
+        self.streams.hang_up(connection);
     }
 }
 

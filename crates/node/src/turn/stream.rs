@@ -1,18 +1,20 @@
 //! Clients over TCP and TLS: connections accepted, bounded, and cut into messages.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use meshtone_media::turn::{Client, Frame, MAX_FRAME_LEN, next_frame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::worker::{Command, QUEUE, Way};
+use super::streams;
+use super::worker::{Command, QUEUE, ToConnection, Way};
+use crate::crowd::Crowd;
 use crate::exchange::guard::Source;
 use crate::transport::tls::Tls;
 
@@ -26,43 +28,18 @@ const SILENT_FOR: Duration = Duration::from_secs(660);
 /// How long a client may take for what is written to it.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// What is read at once.
-const READ: usize = 16 << 10;
+pub(super) const READ: usize = 16 << 10;
 
 /// The connections that there are. Clones are the same.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Connections {
     last: Arc<AtomicU64>,
-    of_source: Arc<Mutex<HashMap<Source, usize>>>,
+    crowd: Crowd<Source>,
 }
 
-/// A connection that counts, until this is dropped.
-struct Counted {
-    connections: Connections,
-    source: Source,
-}
-
-impl Connections {
-    fn count(&self, remote: IpAddr) -> Option<Counted> {
-        let source = Source::of(remote);
-        let mut all = self.of_source.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_source = all.get(&source).copied().unwrap_or_default();
-        if of_source >= MAX_OF_SOURCE || all.values().sum::<usize>() >= MAX_CONNECTIONS {
-            return None;
-        }
-        all.insert(source, of_source + 1);
-        Some(Counted { connections: self.clone(), source })
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut all = self.connections.of_source.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = all.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.source);
-            }
-        }
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections { last: Arc::default(), crowd: Crowd::new(MAX_CONNECTIONS, MAX_OF_SOURCE) }
     }
 }
 
@@ -71,14 +48,14 @@ pub(super) async fn accept(listener: TcpListener, tls: Option<Arc<Tls>>, connect
     loop {
         match listener.accept().await {
             Ok((stream, remote)) => {
-                let Some(counted) = connections.count(remote.ip()) else {
+                let Some(place) = connections.crowd.enter(Source::of(remote.ip())) else {
                     tracing::debug!(%remote, "too many TURN connections: closed");
                     continue;
                 };
                 let number = connections.last.fetch_add(1, Ordering::Relaxed);
                 let (tls, way) = (tls.clone(), way.clone());
                 tokio::spawn(async move {
-                    let _counted = counted;
+                    let _place = place;
                     begin(stream, remote, tls, number, way).await;
                 });
             }
@@ -107,48 +84,59 @@ async fn begin(stream: TcpStream, remote: SocketAddr, tls: Option<Arc<Tls>>, num
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Send + 'static, client: Client, number: u64, way: Way) {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let (queue, mut outgoing) = mpsc::channel::<Vec<u8>>(QUEUE);
+    let (queue, mut outgoing) = mpsc::channel(QUEUE);
     if !way.send(Command::Opened(number, queue)).await {
         return;
     }
     let writes = async {
-        while let Some(bytes) = outgoing.recv().await {
-            if !matches!(timeout(WRITE_WITHIN, writer.write_all(&bytes)).await, Ok(Ok(()))) {
-                return;
+        loop {
+            let (bytes, joined) = match outgoing.recv().await? {
+                ToConnection::Message(bytes) => (bytes, None),
+                ToConnection::Join(bytes, joined) => (bytes, Some(joined)),
+            };
+            let written = async {
+                writer.write_all(&bytes).await?;
+                writer.flush().await
+            };
+            if !matches!(timeout(WRITE_WITHIN, written).await, Ok(Ok(()))) {
+                return None;
+            }
+            if joined.is_some() {
+                return joined;
             }
         }
     };
-    tokio::select! {
-        () = read(&mut reader, client, &way) => {}
-        () = writes => {}
+    let mut buffer = BytesMut::with_capacity(READ);
+    let joined = tokio::select! {
+        () = read(&mut reader, &mut buffer, client, &way) => None,
+        joined = writes => joined,
+    };
+    if let Some(joined) = joined {
+        streams::pass(reader, writer, buffer, joined, &way).await;
     }
     way.send(Command::Closed(client)).await;
 }
 
 /// Reads messages until the stream ends, is silent for too long, or makes no sense.
-async fn read(reader: &mut (impl AsyncRead + Unpin), client: Client, way: &Way) {
-    let mut buffer = Vec::with_capacity(READ);
+async fn read(reader: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, client: Client, way: &Way) {
     let mut patience = BEGIN_WITHIN;
     loop {
-        let mut at = 0;
         loop {
-            let rest = buffer.get(at..).unwrap_or_default();
-            match next_frame(rest) {
+            match next_frame(buffer) {
                 Frame::Whole { len, next } => {
-                    let message = rest.get(..len).unwrap_or_default().to_vec();
-                    at += next;
+                    // It is taken out before anything is waited for: what is left may be somebody else's to read.
+                    let message = buffer.split_to(next).get(..len).unwrap_or_default().to_vec();
                     patience = SILENT_FOR;
                     if !way.send(Command::Message(client, message)).await {
                         return;
                     }
                 }
-                Frame::Partial if rest.len() < MAX_FRAME_LEN => break,
+                Frame::Partial if buffer.len() < MAX_FRAME_LEN => break,
                 Frame::Partial | Frame::Malformed => return,
             }
         }
-        buffer.drain(..at);
         buffer.reserve(READ);
-        match timeout(patience, reader.read_buf(&mut buffer)).await {
+        match timeout(patience, reader.read_buf(buffer)).await {
             Ok(Ok(count)) if count > 0 => {}
             Ok(Ok(_) | Err(_)) | Err(_) => return,
         }

@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use meshtone_media::turn::{
-    CHANNEL_HEADER_LEN, Client, Host, Outcome, RelayId, Server, Standing, ToClient, channel_header, data_indication,
+    CHANNEL_HEADER_LEN, Client, ConnectionId, Host, Outcome, RelayId, Server, Standing, ToClient, channel_header,
+    data_indication,
 };
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::fd::OwnedFd;
 use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
-use tokio::sync::mpsc;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
 
 use super::sockets::Sockets;
 
@@ -45,15 +47,37 @@ pub(super) const QUEUE: usize = 512;
 /// What tasks tell the thread.
 pub(super) enum Command {
     /// A connection began; what is for it goes there.
-    Opened(u64, mpsc::Sender<Vec<u8>>),
+    Opened(u64, mpsc::Sender<ToConnection>),
     /// A message from it.
     Message(Client, Vec<u8>),
     /// It ended.
     Closed(Client),
+    /// A peer has connected to a relayed address.
+    Incoming(RelayId, TcpStream, SocketAddr),
+    /// A connection to a peer was made, or was not.
+    Connected(ConnectionId, Option<TcpStream>),
+    /// So many bytes came over a connection with a peer: how many of them may pass.
+    Stream(ConnectionId, usize, oneshot::Sender<Option<usize>>),
     /// A user's password is another one, or he is a user no longer: allocations that do not bear this stamp are over.
     Revoke(String, Option<u64>),
     /// It is over.
     End,
+}
+
+/// What goes to the task of a client's connection.
+pub(super) enum ToConnection {
+    /// A message for the client.
+    Message(Vec<u8>),
+    /// The last message, after which the connection is one with that of a peer (RFC 6062).
+    Join(Vec<u8>, Joined),
+}
+
+/// The other half of a connection.
+pub(super) struct Joined {
+    pub(super) id: ConnectionId,
+    pub(super) peer: TcpStream,
+    /// Ends when it is to be hung up on.
+    pub(super) stays: oneshot::Receiver<()>,
 }
 
 /// The way to the thread. Clones are the same.
@@ -70,6 +94,13 @@ impl Way {
         let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
         is_sent
     }
+
+    /// How many of so many bytes that came over a connection with a peer may pass; `None` when that is over.
+    pub(super) async fn ask(&self, connection: ConnectionId, len: usize) -> Option<usize> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Stream(connection, len, reply)).await.then_some(())?;
+        answer.await.ok()?
+    }
 }
 
 /// The thread's own.
@@ -79,7 +110,7 @@ pub(super) struct Worker {
     listeners: Vec<Listener>,
     wake: Arc<OwnedFd>,
     inbox: mpsc::Receiver<Command>,
-    connections: HashMap<u64, mpsc::Sender<Vec<u8>>>,
+    connections: HashMap<u64, mpsc::Sender<ToConnection>>,
     shown: Shown,
 }
 
@@ -103,7 +134,7 @@ impl Worker {
     /// Everything ready to run, and the way to it.
     pub(super) fn new(
         server: Server,
-        sockets: Sockets,
+        mut sockets: Sockets,
         listeners: Vec<UdpSocket>,
     ) -> Result<(Worker, Way, Shown), rustix::io::Errno> {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
@@ -114,6 +145,7 @@ impl Worker {
         let listeners = listeners.into_iter().map(|socket| Listener { socket, burst: 1 }).collect();
         let (sender, inbox) = mpsc::channel(INBOX);
         let way = Way { inbox: sender, wake: wake.clone() };
+        sockets.way = Some(way.clone());
         let shown = Shown::default();
         let connections = HashMap::new();
         Ok((Worker { server, sockets, listeners, wake, inbox, connections, shown: shown.clone() }, way, shown))
@@ -184,9 +216,16 @@ impl Worker {
             match self.server.handle_client(now, client, bytes, &mut self.sockets) {
                 Outcome::Nothing => {}
                 Outcome::Answer(answer) => send(&listener.socket, remote, &answer),
+                Outcome::AnswerFrom { listener, answer } => {
+                    if let Some(other) = self.listeners.get(usize::from(listener)) {
+                        send(&other.socket, remote, &answer);
+                    }
+                }
                 Outcome::ToPeer { relay, peer, data } => {
                     self.to_peer(relay, peer, bytes.get(data).unwrap_or_default());
                 }
+                // Whoever asks by datagrams is refused.
+                Outcome::Connect { .. } | Outcome::Join { .. } => {}
             }
         }
         if let Some(listener) = self.listeners.get_mut(index) {
@@ -243,9 +282,24 @@ impl Worker {
             }
             Client::Connection { number, .. } => {
                 if let Some(queue) = self.connections.get(&number) {
-                    let _ = queue.try_send(bytes.to_vec());
+                    let _ = queue.try_send(ToConnection::Message(bytes.to_vec()));
                 }
             }
+        }
+    }
+
+    /// Hands the connection of a peer to the task of the client's.
+    fn join(&mut self, client: Client, id: ConnectionId, answer: Vec<u8>) {
+        let queue = match client {
+            Client::Connection { number, .. } => self.connections.get(&number),
+            Client::Datagrams { .. } => None,
+        };
+        let joined = self.sockets.join(id).zip(queue);
+        let is_handed_over = joined.is_some_and(|((peer, stays), queue)| {
+            queue.try_send(ToConnection::Join(answer, Joined { id, peer, stays })).is_ok()
+        });
+        if !is_handed_over {
+            self.server.handle_closed(client, &mut self.sockets);
         }
     }
 
@@ -262,10 +316,33 @@ impl Worker {
                     match self.server.handle_client(now, client, &bytes, &mut self.sockets) {
                         Outcome::Nothing => {}
                         Outcome::Answer(answer) => self.to_client(client, &answer),
+                        // From a connection there is no other way back.
+                        Outcome::AnswerFrom { .. } => {}
                         Outcome::ToPeer { relay, peer, data } => {
                             self.to_peer(relay, peer, bytes.get(data).unwrap_or_default());
                         }
+                        Outcome::Connect { connection, relay, peer } => self.sockets.connect(connection, relay, peer),
+                        Outcome::Join { connection, answer } => self.join(client, connection, answer),
                     }
+                }
+                Ok(Command::Incoming(relay, stream, peer)) => {
+                    let told = self.server.handle_incoming(now, relay, peer, &mut self.sockets);
+                    if let Some((connection, client, indication)) = told {
+                        self.sockets.keep(connection, stream);
+                        self.to_client(client, &indication);
+                    }
+                }
+                Ok(Command::Connected(connection, stream)) => {
+                    if let Some((client, answer)) = self.server.handle_connected(now, connection, stream.is_some()) {
+                        match stream {
+                            Some(stream) => self.sockets.keep(connection, stream),
+                            None => self.sockets.hang_up(connection),
+                        }
+                        self.to_client(client, &answer);
+                    }
+                }
+                Ok(Command::Stream(connection, len, reply)) => {
+                    let _ = reply.send(self.server.handle_stream(now, connection, len));
                 }
                 Ok(Command::Closed(client)) => {
                     if let Client::Connection { number, .. } = client {

@@ -91,7 +91,7 @@ pub(crate) struct Site {
     /// What the page may change of itself while it is served.
     pub(crate) live: Mutex<Live>,
     pub(crate) desk: Option<Arc<dyn Desk>>,
-    pub(crate) turn: Option<turn::Credentials>,
+    pub(crate) turn: turn::IceServers,
     pub(crate) control: Control,
     pub(crate) store: Store,
     pub(crate) journal: Journal,

@@ -24,11 +24,13 @@ pub enum Protocol {
     Authority = 4,
     /// Which nodes the authority has revoked, told from neighbour to neighbour.
     Revocations = 5,
+    /// What users of another node need to log in at this node's TURN server.
+    Turn = 6,
 }
 
 impl Protocol {
     /// The protocols that users of the overlay open streams for.
-    pub(crate) const FOR_USERS: [Self; 4] = [Self::Sip, Self::Accounts, Self::Authority, Self::Revocations];
+    pub(crate) const FOR_USERS: [Self; 5] = [Self::Sip, Self::Accounts, Self::Authority, Self::Revocations, Self::Turn];
 
     /// Returns the first byte of a stream of this protocol.
     pub const fn number(self) -> u8 {
@@ -38,6 +40,7 @@ impl Protocol {
             Self::Accounts => 3,
             Self::Authority => 4,
             Self::Revocations => 5,
+            Self::Turn => 6,
         }
     }
 
@@ -49,6 +52,7 @@ impl Protocol {
             3 => Some(Self::Accounts),
             4 => Some(Self::Authority),
             5 => Some(Self::Revocations),
+            6 => Some(Self::Turn),
             _ => None,
         }
     }

@@ -17,7 +17,7 @@ use super::keeper::Keeper;
 use super::listen::{Listener, Listeners};
 use super::own::OwnRecords;
 use super::records::Committer;
-use super::relays::RelaySearch;
+use super::relays::{RelaySearch, TurnServer};
 use super::search::{Search, Searching, Wakefulness};
 use super::{Entry, Error, Presence, ReachTest, RelayChoice, RoleStatus};
 use crate::dht::{Descriptor, Dht, DhtError, Event, Evidence, Now, OperationId, Subnet};
@@ -76,6 +76,8 @@ pub(super) enum Command {
     SayAgain,
     /// Hold nothing any more that this node wrote.
     ForgetWriter { node: NodeId },
+    /// Say in the overlay that this node runs a TURN server for users of others.
+    OfferTurn { port: u16 },
     /// Say goodbye and end.
     Stop { reply: oneshot::Sender<()> },
 }
@@ -94,6 +96,8 @@ pub(super) struct Snapshot {
     pub(super) role: RoleStatus,
     /// The nodes that run relays, by link key.
     pub(super) relays: BTreeMap<LinkKey, NodeId>,
+    /// The TURN servers of others.
+    pub(super) turn: Vec<TurnServer>,
 }
 
 /// Nodes that are named to whoever looks: as many as a picture shows.
@@ -118,6 +122,7 @@ impl Snapshot {
             clock_behind_ms: dht.clock_behind_ms(),
             evidence: dht.evidence().cloned().collect(),
             relays: BTreeMap::new(),
+            turn: Vec::new(),
             role: RoleStatus {
                 serves: dht.serves(),
                 reason: dht.role_reason(),
@@ -306,6 +311,11 @@ impl Driver {
                 self.publish_own();
             }
             Command::ForgetWriter { node } => self.dht.forget_writer(node),
+            Command::OfferTurn { port } => {
+                if self.own.update_turn(Some(port)) {
+                    self.publish_own_of(Some(Kind::NodeAddress));
+                }
+            }
             Command::Stop { reply } => drop(reply),
         }
     }
@@ -676,13 +686,12 @@ impl Driver {
         let records = entries.iter().filter(|entry| entry.writer == node);
         let record = records.filter_map(|entry| NodeAddress::decode(&entry.value).ok()).next();
         let own = self.links.addresses();
-        let relay = record.and_then(|record| {
-            let via = Via::decode(record.relay.as_deref().unwrap_or_default());
-            RelayPlace::of_record(&record, &via, &own)
-        });
+        let via = record.as_ref().and_then(|record| record.relay.as_deref()).map(Via::decode).unwrap_or_default();
+        let relay = record.and_then(|record| RelayPlace::of_record(&record, &via, &own));
         if self.relays.on_record(now, node, relay) {
             self.relay_look_at = now;
         }
+        self.relays.on_turn(node, via.turn);
     }
 
     /// Publishes what every node says of itself. The DHT stores it again by itself.
@@ -721,6 +730,7 @@ impl Driver {
             host_cache: self.host_cache(),
             search: self.searching.get().cloned(),
             relays: self.relays.relays().map(|(node, relay)| (relay.link_key, node)).collect(),
+            turn: self.relays.turn_servers(),
             ..Snapshot::of(&self.dht)
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = fresh;

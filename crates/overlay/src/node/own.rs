@@ -36,6 +36,8 @@ pub(super) struct OwnRecords {
     relays: Vec<NodeId>,
     /// The relay that we run.
     own_relay: Option<RelayPorts>,
+    /// The port of the TURN server that we run.
+    own_turn: Option<u16>,
 }
 
 impl OwnRecords {
@@ -48,7 +50,17 @@ impl OwnRecords {
     ) -> Self {
         let mut address = PeerAddress { link_key, addrs: Vec::new() };
         address.merge(addrs);
-        Self { node, address, homes, renewed, version, super_nodes: Vec::new(), relays: Vec::new(), own_relay: None }
+        Self {
+            node,
+            address,
+            homes,
+            renewed,
+            version,
+            super_nodes: Vec::new(),
+            relays: Vec::new(),
+            own_relay: None,
+            own_turn: None,
+        }
     }
 
     /// Returns whom and where to dial to reach us.
@@ -91,6 +103,13 @@ impl OwnRecords {
         before != self.via()
     }
 
+    /// Takes note of the TURN server that we run; `true` when the address record has to say something else.
+    pub(super) fn update_turn(&mut self, own: Option<u16>) -> bool {
+        let before = self.via();
+        self.own_turn = own;
+        before != self.via()
+    }
+
     /// By whom we are reached: whoever dials us tries the relays of the first two.
     fn via(&self) -> Via {
         let mut named = self.relays.clone();
@@ -99,7 +118,9 @@ impl OwnRecords {
                 named.push(*node);
             }
         }
-        Via { relay: self.own_relay, super_nodes: named }
+        // Who is not reached for packets of links is not for those of phones.
+        let turn = self.own_turn.filter(|_| self.own_relay.is_some());
+        Via { relay: self.own_relay, turn, super_nodes: named }
     }
 
     /// Returns the records as they have to stand in the overlay.
@@ -168,5 +189,18 @@ mod tests {
         let ports = RelayPorts { relay: 8443, discovery: 7842 };
         assert!(own.update_relays(nodes([9, 2]), Some(ports)));
         assert_eq!(own.via().relay, Some(ports));
+    }
+
+    #[test]
+    fn a_turn_server_is_named_as_long_as_the_node_is_reached() {
+        let (id, key) = (NodeId::from_bytes([0; 32]), LinkKey::from_bytes([0; 32]));
+        let mut own = OwnRecords::new(id, key, &[], Default::default(), String::new());
+        assert!(!own.update_turn(Some(3478)), "it is not known to be reached");
+        let ports = RelayPorts { relay: 8443, discovery: 7842 };
+        assert!(own.update_relays(Vec::new(), Some(ports)));
+        assert_eq!(own.via().turn, Some(3478));
+        assert!(own.update_turn(None));
+        assert!(own.update_relays(Vec::new(), None));
+        assert_eq!(own.via(), Via::default());
     }
 }

@@ -4,6 +4,7 @@
 //! then of others that it has heard of, until it knows enough relays; those it knows are read again before their records run out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use meshtone_identity::NodeId;
@@ -35,6 +36,17 @@ const NONE_AGAIN: Duration = Duration::from_secs(8);
 /// Nodes whose records are read: of sixteen that serve, one in ten of which runs a relay, four of five times one does.
 const ASKED: usize = 16;
 
+/// A TURN server that a node runs for users of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnServer {
+    /// The node.
+    pub node: NodeId,
+    /// Its addresses.
+    pub hosts: Vec<IpAddr>,
+    /// The port there, UDP and TCP.
+    pub port: u16,
+}
+
 /// What is known of relays.
 #[derive(Debug, Default)]
 pub(super) struct RelaySearch {
@@ -46,6 +58,7 @@ pub(super) struct RelaySearch {
 struct Known {
     read_at: Instant,
     relay: Option<RelayPlace>,
+    turn: Option<u16>,
 }
 
 impl RelaySearch {
@@ -83,8 +96,24 @@ impl RelaySearch {
             let Some(oldest) = oldest.map(|(node, _)| *node) else { return false };
             self.known.remove(&oldest);
         }
-        let before = self.known.insert(node, Known { read_at: now, relay: relay.clone() });
+        let before = self.known.insert(node, Known { read_at: now, relay: relay.clone(), turn: None });
         before.and_then(|known| known.relay) != relay
+    }
+
+    /// Takes note of what a node whose record was read says of its TURN server.
+    pub(super) fn on_turn(&mut self, node: NodeId, turn: Option<u16>) {
+        if let Some(known) = self.known.get_mut(&node) {
+            known.turn = turn;
+        }
+    }
+
+    /// Returns the TURN servers that are known: those of nodes with relays, at the same addresses.
+    pub(super) fn turn_servers(&self) -> Vec<TurnServer> {
+        let servers = self.known.iter().filter_map(|(node, known)| {
+            let (relay, port) = known.relay.as_ref().zip(known.turn)?;
+            Some(TurnServer { node: *node, hosts: relay.hosts.clone(), port })
+        });
+        servers.collect()
     }
 
     /// Takes note that a record could not be read; what was known stands.
@@ -156,6 +185,22 @@ mod tests {
         search.on_failed(now + RELAY_AGAIN, node(0));
         assert_eq!(search.relays().count(), 1, "what was known stands");
         assert!(search.on_record(now + RELAY_AGAIN, node(0), None), "it has none any more");
+    }
+
+    #[test]
+    fn turn_servers_are_those_of_nodes_that_are_reached_and_go_with_their_records() {
+        let (mut search, now) = (RelaySearch::default(), Instant::now());
+        search.on_turn(node(1), Some(3478));
+        assert_eq!(search.turn_servers(), [], "its record was not read");
+        for number in [1, 2] {
+            search.on_record(now, node(number), relay(number).filter(|_| number == 1));
+            search.on_turn(node(number), Some(3478));
+        }
+        let known: Vec<NodeId> = search.turn_servers().into_iter().map(|server| server.node).collect();
+        assert_eq!(known, [node(1)]);
+        search.on_record(now, node(1), relay(1));
+        search.on_turn(node(1), None);
+        assert_eq!(search.turn_servers(), []);
     }
 
     #[test]

@@ -11,12 +11,15 @@ pub const MAX_SUPER_NODES: usize = 4;
 
 const SCHEME: &str = "meshtone-via:";
 const RELAY: &str = "relay=";
+const TURN: &str = "turn=";
 
 /// What an address record says of how else its node is reached, and what it does for others.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Via {
     /// The ports of the relay that the node runs, if it does, at each of its addresses.
     pub relay: Option<RelayPorts>,
+    /// The port, UDP and TCP, of the TURN server that it runs for users of other nodes too, if it does, at each of its addresses.
+    pub turn: Option<u16>,
     /// The nodes that introduce others to it; first those whose relays it is connected to.
     pub super_nodes: Vec<NodeId>,
 }
@@ -35,7 +38,8 @@ impl Via {
     pub fn encode(&self) -> Option<String> {
         let relay = self.relay.map(|ports| format!("{RELAY}{}+{}", ports.relay, ports.discovery));
         let nodes = self.super_nodes.iter().take(MAX_SUPER_NODES).map(ToString::to_string);
-        let items: Vec<String> = relay.into_iter().chain(nodes).collect();
+        let turn = self.turn.map(|port| format!("{TURN}{port}"));
+        let items: Vec<String> = relay.into_iter().chain(turn).chain(nodes).collect();
         (!items.is_empty()).then(|| format!("{SCHEME}{}", items.join(",")))
     }
 
@@ -45,6 +49,8 @@ impl Via {
         for item in text.strip_prefix(SCHEME).unwrap_or_default().split(',') {
             if let Some(ports) = item.strip_prefix(RELAY) {
                 via.relay = via.relay.or_else(|| RelayPorts::decode(ports));
+            } else if let Some(port) = item.strip_prefix(TURN) {
+                via.turn = via.turn.or_else(|| port.parse().ok().filter(|port| *port != 0));
             } else if let Ok(node) = item.parse()
                 && via.super_nodes.len() < MAX_SUPER_NODES
             {
@@ -73,12 +79,14 @@ mod tests {
 
     fn via(relay: Option<(u16, u16)>, nodes: &[u8]) -> Via {
         let relay = relay.map(|(relay, discovery)| RelayPorts { relay, discovery });
-        Via { relay, super_nodes: nodes.iter().copied().map(node).collect() }
+        Via { relay, turn: None, super_nodes: nodes.iter().copied().map(node).collect() }
     }
 
     #[test]
     fn what_is_said_reads_back_and_fits_where_releases_without_it_have_a_url() {
-        for said in [via(None, &[255, 254, 1, 0]), via(Some((65_535, 65_535)), &[255, 254, 253, 252])] {
+        let most = via(Some((65_535, 65_535)), &[255, 254, 253, 252]);
+        let most = Via { turn: Some(65_535), ..most };
+        for said in [via(None, &[255, 254, 1, 0]), most] {
             let text = said.encode().unwrap_or_default();
             assert!(text.len() <= 256, "{} bytes", text.len());
             assert_eq!(Via::decode(&text), said);
@@ -105,6 +113,7 @@ mod tests {
             "meshtone-via:",
             "meshtone-via:nobody,,",
             "meshtone-via:relay=,relay=0+1,relay=1,relay=a+b,relay=70000+1,relay=1+70000",
+            "meshtone-via:turn=,turn=0,turn=a,turn=70000,turn=1+2",
             &one.to_string(),
         ] {
             assert_eq!(Via::decode(text), Via::default(), "{text}");

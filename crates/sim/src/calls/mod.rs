@@ -199,7 +199,8 @@ impl Call {
             None => Client::Datagrams { listener: 0, remote: from },
         };
         match self.server.handle_client(self.now, client, bytes, &mut self.relays) {
-            Outcome::Nothing => {}
+            // Ends ask for neither, and the server has one address.
+            Outcome::Nothing | Outcome::AnswerFrom { .. } | Outcome::Connect { .. } | Outcome::Join { .. } => {}
             Outcome::Answer(answer) => {
                 self.on_their_way.push(Packet { from: SERVER.into(), to: from, bytes: answer });
             }

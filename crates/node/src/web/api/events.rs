@@ -2,8 +2,7 @@
 //!
 //! The other side has nothing to say. Whoever reads too slowly is told that something was left out, and reads anew what he shows.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -25,6 +24,7 @@ use super::asker;
 use super::failure::Failure;
 use super::me::{PastCall, Settings, settings_of};
 use crate::clock::unix_ms;
+use crate::crowd::Crowd;
 use crate::journal::Line;
 use crate::login::Hash;
 use crate::login::tokens::Scope;
@@ -59,48 +59,18 @@ pub(in crate::web) enum Notice {
 /// The notices to all sockets, and who has how many.
 pub(crate) struct Notices {
     sender: broadcast::Sender<(String, Notice)>,
-    open: Arc<Mutex<HashMap<Option<String>, usize>>>,
+    open: Crowd<Option<String>>,
 }
 
 impl Default for Notices {
     fn default() -> Notices {
-        Notices { sender: broadcast::channel(NOTICES_KEPT).0, open: Arc::default() }
+        Notices { sender: broadcast::channel(NOTICES_KEPT).0, open: Crowd::new(MAX_SOCKETS, MAX_OF_ONE) }
     }
 }
 
 impl Notices {
     pub(in crate::web) fn tell(&self, user: &str, notice: Notice) {
         let _ = self.sender.send((user.to_owned(), notice));
-    }
-
-    /// Room for one more socket.
-    fn room(&self, user: Option<&str>) -> Option<Room> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let user = user.map(str::to_owned);
-        let of_one = open.get(&user).copied().unwrap_or_default();
-        if of_one >= MAX_OF_ONE || open.values().sum::<usize>() >= MAX_SOCKETS {
-            return None;
-        }
-        *open.entry(user.clone()).or_default() += 1;
-        Some(Room { user, open: self.open.clone() })
-    }
-}
-
-/// A socket's place among them, given back when it goes.
-struct Room {
-    user: Option<String>,
-    open: Arc<Mutex<HashMap<Option<String>, usize>>>,
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.user);
-            }
-        }
     }
 }
 
@@ -138,7 +108,7 @@ pub(super) async fn open(State(site): State<Arc<Site>>, mut request: Request) ->
     };
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let upgrade = upgrade.ok_or_else(|| Failure::bad_request("this connection cannot become a WebSocket"))?;
-    let Some(room) = site.notices.room(listener.user.as_deref()) else {
+    let Some(room) = site.notices.open.enter(listener.user.clone()) else {
         let error = "there are too many open pages, of yours or of all";
         return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error, "close some"));
     };
@@ -350,19 +320,5 @@ mod tests {
             some.remove(without);
             assert_eq!(accept(&fields(&some)), None);
         }
-    }
-
-    #[test]
-    fn sockets_are_few_for_each_and_make_room_when_they_go() {
-        let notices = Notices::default();
-        let mut open: Vec<Room> = (0..100).filter_map(|_| notices.room(Some("alice"))).collect();
-        assert_eq!(open.len(), MAX_OF_ONE);
-        assert!(notices.room(Some("bob")).is_some() && notices.room(None).is_some());
-        open.pop();
-        assert!(notices.room(Some("alice")).is_some());
-        let many: Vec<Option<Room>> = (0..2000).map(|user: u32| notices.room(Some(&user.to_string()))).collect();
-        assert_eq!(many.iter().flatten().count() + open.len(), MAX_SOCKETS);
-        drop((open, many));
-        assert!(notices.open.lock().unwrap().is_empty());
     }
 }

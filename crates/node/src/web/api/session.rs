@@ -244,8 +244,7 @@ fn shown(site: &Site, session: Found) -> Session {
     let Found { user, csrf, expires_s, sip, .. } = session;
     let account = user.as_deref().and_then(|user| site.exchange.accounts.find(user));
     let address = user.as_deref().map(|user| site.exchange.address_of(user)).unwrap_or_default();
-    let login = |user: &str| site.turn.as_ref()?.for_user(user);
-    let ice = user.as_deref().and_then(login).into_iter().collect();
+    let ice = user.as_deref().map(|user| site.turn.for_user(user)).unwrap_or_default();
     let sip = sip.map(|credential| Sip {
         uri: format!("sip:{address}"),
         username: credential.username,

@@ -5,21 +5,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use meshtone_media::relay::Heard;
-use meshtone_sip::transport::{Destination, Flow, PeerHost};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::clock::unix_ms;
-use crate::control::{Call, Sound};
+use crate::control::{Call, LadderMessage, Sound};
 use crate::exchange::calls::Sample;
-use crate::exchange::watch::{Shown, Step, With, text_of};
-use crate::transport::node_of;
+use crate::exchange::watch::Shown;
+use crate::trace::ladder;
 use crate::web::Site;
 use crate::web::api::Failure;
 use crate::web::api::asker::{Administrator, Named};
-
-/// Longest text of a message that is shown, in characters.
-const MAX_TEXT: usize = 16 * 1024;
 
 /// The calls that this node takes part in, or did.
 #[derive(Serialize, ToSchema)]
@@ -61,20 +57,6 @@ pub(in crate::web::api) struct CallDetail {
     sound: Option<Sound>,
     /// How it sounded as time went on, where its sound runs through this node.
     quality: Vec<Quality>,
-}
-
-/// A message that this node saw.
-#[derive(Serialize, ToSchema)]
-struct LadderMessage {
-    /// In unix milliseconds.
-    at_ms: u64,
-    /// `node`, or the address or id of another.
-    from: String,
-    to: String,
-    transport: String,
-    first_line: String,
-    /// All of it, without credentials and media keys.
-    text: String,
 }
 
 /// How a call sounded at one end at a moment.
@@ -172,37 +154,9 @@ fn shown(site: &Site, call: Shown, sound: Option<Sound>, quality: Vec<Quality>) 
         (None, None) => "ringing",
     };
     let own_host = &site.exchange.own_host;
-    let messages = call.messages.into_iter().map(|step| ladder_message(own_host, &step)).collect();
+    let messages = call.messages.iter().map(|step| ladder::message(own_host, step)).collect();
     let Shown { call_id, from, to, left_out, .. } = call;
     CallDetail { call_id, from, to, state, messages, left_out, sound, quality }
-}
-
-fn ladder_message(own_host: &PeerHost, step: &Step) -> LadderMessage {
-    let (other, transport) = match &step.with {
-        With::Flow(flow) | With::Destination(Destination::Flow(flow)) => (of_flow(own_host, flow), flow.transport()),
-        With::Destination(Destination::Address { transport, addr, .. }) => (addr.to_string(), *transport),
-        With::Destination(destination @ Destination::Peer(host)) => (of_host(own_host, host), destination.transport()),
-    };
-    let text: String = text_of(&step.message).chars().take(MAX_TEXT).collect();
-    let first_line = text.lines().next().unwrap_or_default().to_owned();
-    let node = "node".to_owned();
-    let (from, to) = if step.is_sent { (node, other) } else { (other, node) };
-    LadderMessage { at_ms: step.at_ms, from, to, transport: transport.to_string(), first_line, text }
-}
-
-fn of_flow(own_host: &PeerHost, flow: &Flow) -> String {
-    match flow {
-        Flow::Udp { remote, .. } | Flow::Stream { remote, .. } => remote.to_string(),
-        Flow::Peer { host } => of_host(own_host, host),
-    }
-}
-
-fn of_host(own_host: &PeerHost, host: &PeerHost) -> String {
-    match node_of(host) {
-        Some(_) if host == own_host => "node".to_owned(),
-        Some(node) => node.to_string(),
-        None => host.to_string(),
-    }
 }
 
 fn quality(sample: Sample) -> Vec<Quality> {

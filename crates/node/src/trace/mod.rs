@@ -1,5 +1,9 @@
 //! Why a call reaches somebody, or does not: every step that a call from here would take up to the other node, taken, with what came of
-//! each and on whose side it is. The other node's phone is not rung.
+//! each and on whose side it is. The other node's phone is not rung. Of a call that runs or ran, what this node saw of it as well.
+
+mod call;
+mod description;
+pub(crate) mod ladder;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,15 +13,25 @@ use meshtone_overlay::record::{NodeAddress, SipRegistration, Via};
 use meshtone_overlay::{Entry, Kind, Path};
 use tokio::time::timeout;
 
+use meshtone_sip::registrar::Binding;
+
 use crate::clock::unix_ms;
 use crate::control::{Trace, TraceStep};
 use crate::exchange::Exchange;
+use crate::text::harmless;
+use call::Ended;
+
+pub(crate) use call::protection;
 
 /// Nodes whose links are tried: a call tries as many before it gives up.
 const MAX_NODES: usize = 4;
 
 /// How long a link may take: a dial, an introduction and a relay, at the same time.
 const LINK_WITHIN: Duration = Duration::from_secs(12);
+
+/// Phones of one address that are told of, and characters of what one calls itself.
+const MAX_PHONES: usize = 10;
+const MAX_AGENT: usize = 80;
 
 /// Longest text that is looked for.
 const MAX_TARGET: usize = 320;
@@ -47,40 +61,14 @@ impl Side {
 /// Follows a call to this address, or of this Call-ID.
 pub(crate) async fn trace(exchange: Arc<Exchange>, target: String) -> Trace {
     let mut trace = Tracer::new(&target);
-    let wanted = trace.find_call(&exchange, &target).unwrap_or(target);
-    let Some(address) = address_of(&wanted, &exchange.domain) else {
-        let says = format!("`{wanted}` is no address, and no call of this node is called so.");
-        trace.failed(Side::Caller, "address", says);
-        return trace.end("Nobody can be called by that.", Some("an address looks like alice@example.org"));
-    };
-    trace.trace.address = Some(address.clone());
-    trace.ok(Side::Caller, "address", format!("It means {address}."));
-    let here = trace.look_here(&exchange, &address);
-    let Some(entries) = trace.look_up(&exchange, &address).await else {
-        let verdict =
-            if here { "Phones here ring; whether there are others is not known." } else { "Nobody is found." };
-        return trace.end(verdict, Some("`meshtone netcheck` says how this node is connected"));
-    };
-    let own = exchange.overlay.node_id();
-    let others: Vec<NodeId> = entries.iter().map(|entry| entry.writer).filter(|writer| *writer != own).collect();
-    let mut reached = 0;
-    for node in others.iter().copied().take(MAX_NODES) {
-        trace.read_address(&exchange, node).await;
-        reached += usize::from(trace.link(&exchange, node).await);
+    let call = trace.follow_call(&exchange, &target);
+    let wanted = call.as_ref().map_or(target, |call| call.to.clone());
+    let nodes = call.as_ref().map(|call| call.nodes.clone()).unwrap_or_default();
+    trace.follow_address(&exchange, &wanted, &nodes).await;
+    if let Some(call) = call {
+        trace.judge(call.end);
     }
-    trace.trace.works = here || reached > 0;
-    match (here, others.len(), reached) {
-        (true, ..) => trace.end("A call rings the phones that are registered at this node.", None),
-        (false, 0, _) => trace.end(
-            "A call ends with 480: no node says that this address is registered with it.",
-            Some("a phone of that address has to be on and registered, and its node linked to this overlay"),
-        ),
-        (false, _, 0) => trace.end(
-            "A call ends with 480: the node is known, and there is no way to it.",
-            Some("`meshtone netcheck`, there and here, says what is in between; `meshtone run --relay on` at a node that both reach is one way"),
-        ),
-        (false, ..) => trace.end("A call gets as far as the other node, which rings the phone.", None),
-    }
+    trace.trace
 }
 
 /// Collects the steps.
@@ -99,6 +87,7 @@ impl Tracer {
             side: None,
             hint: None,
             steps: Vec::new(),
+            call: None,
         };
         Tracer { trace, since: Instant::now() }
     }
@@ -118,35 +107,81 @@ impl Tracer {
         self.since = Instant::now();
     }
 
-    fn end(mut self, verdict: &str, hint: Option<&str>) -> Trace {
-        self.trace.verdict = verdict.to_owned();
+    fn end(&mut self, verdict: &str, hint: Option<&str>) {
+        verdict.clone_into(&mut self.trace.verdict);
         self.trace.hint = hint.map(str::to_owned);
         if self.trace.works {
             self.trace.side = None;
         }
-        self.trace
     }
 
-    /// A call that runs here or did lately; returns whom it is for.
-    fn find_call(&mut self, exchange: &Exchange, call_id: &str) -> Option<String> {
-        let running = exchange.calls.all().into_iter().find(|(id, _)| id == call_id);
-        if let Some((_, call)) = running {
-            let sound = call.monitor.map(|monitor| heard(&crate::exchange::calls::Sound::of(&monitor)));
-            let sound = sound.unwrap_or_else(|| "its sound does not run through this node".to_owned());
-            let says = format!("It is {}, from {} to {}; {sound}.", call.state.as_str(), call.from, call.to);
-            self.ok(Side::Here, "call", says);
-            return Some(call.to);
+    /// Says what came of a call, after all that is known of the way there now.
+    fn judge(&mut self, ended: Ended) {
+        let would = if self.trace.works { "a call now would get there" } else { "a call now would not get there" };
+        let (works, side, verdict) = match ended {
+            Ended::Not => (self.trace.works, None, "The call rings; nobody has answered yet.".to_owned()),
+            Ended::Stands => (true, None, "The call stands.".to_owned()),
+            Ended::Well => (true, None, "The call was answered, and one side hung up.".to_owned()),
+            Ended::Silent(side) => {
+                let hint = "a firewall before that phone may keep its sound back; the addresses above say which way it should take";
+                self.trace.hint = Some(hint.to_owned());
+                (false, Some(side), "The call was answered, and sound does not arrive.".to_owned())
+            }
+            Ended::Failed { side, status, says } => {
+                (false, Some(side), format!("The call failed with {status}: {says}; {would}."))
+            }
+        };
+        if works {
+            self.trace.hint = None;
         }
-        let over = exchange.calls.all_finished().into_iter().rev().find(|call| call.call_id == call_id)?;
-        let lasted = over.ended_ms.saturating_sub(over.began_ms) / 1000;
-        let says = format!("It is over after {lasted} s, from {} to {}; {}.", over.from, over.to, heard(&over.sound));
-        self.ok(Side::Here, "call", says);
-        Some(over.to)
+        let side = side.map(|side| side.as_str().to_owned());
+        (self.trace.works, self.trace.side, self.trace.verdict) = (works, side, verdict);
+    }
+
+    /// Follows a call to an address, and looks for the ways to these other nodes as well.
+    async fn follow_address(&mut self, exchange: &Exchange, wanted: &str, nodes: &[NodeId]) {
+        let Some(address) = address_of(wanted, &exchange.domain) else {
+            let says = format!("`{wanted}` is no address, and no call of this node is called so.");
+            self.failed(Side::Caller, "address", says);
+            return self.end("Nobody can be called by that.", Some("an address looks like alice@example.org"));
+        };
+        self.trace.address = Some(address.clone());
+        self.ok(Side::Caller, "address", format!("It means {address}."));
+        let here = self.look_here(exchange, &address);
+        for node in nodes.iter().copied().take(MAX_NODES) {
+            self.link(exchange, node).await;
+        }
+        let Some(entries) = self.look_up(exchange, &address).await else {
+            let verdict =
+                if here { "Phones here ring; whether there are others is not known." } else { "Nobody is found." };
+            return self.end(verdict, Some("`meshtone netcheck` says how this node is connected"));
+        };
+        let own = exchange.overlay.node_id();
+        let others: Vec<NodeId> = entries.iter().map(|entry| entry.writer).filter(|writer| *writer != own).collect();
+        let mut reached = 0;
+        for node in others.iter().copied().take(MAX_NODES) {
+            self.read_address(exchange, node).await;
+            reached += usize::from(self.link(exchange, node).await);
+        }
+        self.trace.works = here || reached > 0;
+        match (here, others.len(), reached) {
+            (true, ..) => self.end("A call rings the phones that are registered at this node.", None),
+            (false, 0, _) => self.end(
+                "A call ends with 480: no node says that this address is registered with it.",
+                Some("a phone of that address has to be on and registered, and its node linked to this overlay"),
+            ),
+            (false, _, 0) => self.end(
+                "A call ends with 480: the node is known, and there is no way to it.",
+                Some("`meshtone netcheck`, there and here, says what is in between; `meshtone run --relay on` at a node that both reach is one way"),
+            ),
+            (false, ..) => self.end("A call gets as far as the other node, which rings the phone.", None),
+        }
     }
 
     /// Whether phones here ring.
     fn look_here(&mut self, exchange: &Exchange, address: &str) -> bool {
-        let phones = exchange.registrations.bindings(unix_ms(), address).len();
+        let bindings = exchange.registrations.bindings(unix_ms(), address);
+        let phones = bindings.len();
         let is_ours = address.rsplit_once('@').is_some_and(|(_, domain)| domain == exchange.domain);
         let is_user = exchange.user(exchange.account_of(address)).is_some();
         match (phones, is_ours, is_user) {
@@ -169,7 +204,28 @@ impl Tracer {
                 );
             }
         }
+        for binding in bindings.iter().take(MAX_PHONES) {
+            self.tell_phone(exchange, binding);
+        }
         phones > 0
+    }
+
+    /// How a phone is registered, and by what it was last heard to speak.
+    fn tell_phone(&mut self, exchange: &Exchange, binding: &Binding) {
+        let agent = match binding.user_agent.as_str() {
+            "" => "A phone".to_owned(),
+            agent => format!("A phone ({})", harmless(agent, MAX_AGENT)),
+        };
+        let from = binding.flow.remote().map(|remote| format!(" from {remote}")).unwrap_or_default();
+        let expires_s = binding.expires_ms.saturating_sub(unix_ms()) / 1000;
+        let said = exchange.watches.last_said(&binding.flow, description::streams);
+        let said = match said {
+            Some(streams) => format!("in its last call it said {}", description::sentence(&streams)),
+            None => "which codecs it has shows in a call, and none is remembered".to_owned(),
+        };
+        let transport = binding.flow.transport();
+        let says = format!("{agent} is registered over {transport}{from} for {expires_s} s more; {said}.");
+        self.ok(Side::Callee, "phone", says);
     }
 
     /// What the overlay says of who is registered where.
