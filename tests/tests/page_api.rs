@@ -49,6 +49,9 @@ fn who_logs_in_registers_and_calls_by_a_credential_that_ends_with_the_session() 
 
     assert_eq!(page.ask("DELETE", "/session", None).status, 204);
     assert_eq!(code(&page.ask("GET", "/session", None)), refused(401, "no_session"));
+    eventually(SOON, "the phone of the session to go with it", || {
+        node.status()["registrations"].as_array().unwrap().iter().all(|phone| phone["address"] != "alice@mesh.test")
+    });
     assert_eq!(browser(&node, &page, "alice").try_register(600).status(), 401);
     ScriptedPhone::udp(node.sip()).of("alice", &alice).register();
 }

@@ -162,3 +162,50 @@ fn torn_handshakes_and_noise_on_every_port_leave_the_node_alive() {
     assert!(mesh.node_mut(1).is_running());
     assert!(!std::fs::read_to_string(mesh.node(1).log()).unwrap().contains("panicked"));
 }
+
+#[test]
+fn tabs_that_were_closed_are_nobodys_phones_any_more_and_leave_room_for_the_next() {
+    let mesh = Mesh::start(2);
+    let (alice, bob) = (mesh.node(1).user_add("alice"), mesh.node(1).user_add("bob"));
+    let tab = || ScriptedPhone::new(Transport::Ws, mesh.at(1, Transport::Ws)).of("alice", &alice);
+    let registered = |count: usize| {
+        eventually(SOON, "the registrations that are told", || {
+            let status = mesh.node(1).status();
+            let told = status["registrations"].as_array().map(Vec::len);
+            told == Some(count)
+        });
+    };
+    // As many at once as an account may have.
+    let mut tabs: Vec<ScriptedPhone> = (0..9).map(|_| tab()).collect();
+    tabs.iter_mut().for_each(|tab| drop(tab.register()));
+    registered(9);
+    drop(tabs);
+    registered(0);
+    let mut tabs: Vec<ScriptedPhone> = (0..9).map(|_| tab()).collect();
+    tabs.iter_mut().for_each(|tab| drop(tab.register()));
+    let mut last = tabs.pop().unwrap();
+    drop(tabs);
+    registered(1);
+
+    // Who calls from another node hears at once that nobody is there, as soon as the last one has gone.
+    eventually(SOON, "the accounts at the other node", || mesh.node(2).must(&["user", "list"]).contains("bob"));
+    let mut caller = ScriptedPhone::udp(mesh.node(2).sip()).of("bob", &bob);
+    caller.register();
+    let ringing = caller.invite("sip:alice@mesh.test");
+    let invite = last.incoming("INVITE");
+    last.reply(&invite, 180, "Ringing", "");
+    caller.wait_status(&ringing, 180);
+    drop(last);
+    assert_eq!(caller.final_answer_within(&ringing, SOON).status(), 480, "the tab that rang is gone");
+    registered(0);
+    let started = std::time::Instant::now();
+    let again = caller.invite("sip:alice@mesh.test");
+    assert_eq!(caller.final_answer_within(&again, SOON).status(), 480);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    let mut tab = tab();
+    tab.register();
+    let found = caller.invite("sip:alice@mesh.test");
+    let invite = tab.incoming("INVITE");
+    tab.reply(&invite, 486, "Busy Here", "");
+    assert_eq!(caller.final_answer(&found).status(), 486);
+}

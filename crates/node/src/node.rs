@@ -36,6 +36,7 @@ use crate::exchange::bridge::Replacements;
 use crate::exchange::calls::{Calls, SAMPLE_EVERY};
 use crate::exchange::digest::{DigestPolicy, DigestRule};
 use crate::exchange::first_stage::{self, FirstStage};
+use crate::exchange::flows::{self, Flows};
 use crate::exchange::guard::Guard;
 use crate::exchange::identity::Identities;
 use crate::exchange::networks::Network;
@@ -327,6 +328,7 @@ impl Node {
             accounts: accounts.clone(),
             sessions: sessions.clone(),
             registrations: registrations.clone(),
+            flows: Flows::default(),
             overlay: overlay.clone(),
             transports: transports.clone(),
             calls: Calls::default(),
@@ -529,6 +531,13 @@ impl Node {
         tasks.spawn(publisher.clone().run(overlay.clone(), registrations.clone()));
         tasks.spawn(sweep(registrations.clone()));
         tasks.spawn(listen_to_calls(exchange.clone()));
+        let closing = Arc::downgrade(&exchange);
+        transports.tell_closed(Box::new(move |connection| {
+            if let Some(exchange) = closing.upgrade() {
+                exchange.flows.closed(connection);
+            }
+        }));
+        tasks.spawn(flows::follow(exchange.clone()));
         tasks.spawn(members.clone().run(publisher.clone(), registrations.clone()));
         tasks.spawn(follow_accounts(exchange.clone(), store.clone()));
         if rights.may_speak() {

@@ -25,7 +25,7 @@ use crate::proxy::flow_token::TokenKey;
 use crate::proxy::session_timer::Asked;
 use crate::proxy::{ForwardPolicy, Redirect, Routing, Target, via};
 use crate::transaction::{
-    Armed, TableById, TimerLanes, TimerReason, TimerSettings, TransactionId, TransactionLayer, earlier,
+    Armed, Owner, TableById, TimerLanes, TimerReason, TimerSettings, TransactionId, TransactionLayer, earlier,
 };
 use crate::transport::{Destination, Flow, Locals, Randomness, Transmit};
 
@@ -244,6 +244,19 @@ impl Server {
     /// Takes the news that a [`Transmit`] of this origin could not be sent.
     pub fn handle_transport_error(&mut self, now: Instant, origin: TransactionId) {
         self.layer.handle_transport_error(now, origin);
+        self.settle(now);
+    }
+
+    /// Takes the news that a flow has failed and is not expected back (RFC 5626 §4.4): who has yet to answer a request there is not available
+    /// (480), also where it rang already.
+    pub fn handle_flow_failed(&mut self, now: Instant, flow: &Flow) {
+        for (id, owner) in self.layer.abandon_over(flow) {
+            match owner {
+                Owner::Branch { request, index } => self.handle_branch_failure(now, request, index, 480),
+                Owner::Agent => self.handle_agent_failure(now, id, 480),
+                Owner::Nobody => {}
+            }
+        }
         self.settle(now);
     }
 

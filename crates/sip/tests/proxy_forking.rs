@@ -61,6 +61,35 @@ fn the_less_preferred_ring_only_when_all_of_the_preferred_have_failed() {
 }
 
 #[test]
+fn a_phone_whose_connection_is_lost_while_it_rings_is_not_available_and_the_others_ring_on() {
+    let mut net = Net::new(1);
+    let (alice, tab, desk) = (net.udp(0, ALICE), net.tcp(0, BOB), net.udp(0, DESK));
+    let id = asked(&mut net, &alice, "INVITE", &[]);
+    net.forward(0, id, vec![tab.target("bob"), desk.target("bob")], false);
+    let (at_tab, at_desk) = (net.one(&tab), net.one(&desk));
+    net.answer(&tab, &at_tab, 180, "t", &[]);
+    net.answer(&desk, &at_desk, 180, "d", &[]);
+    let now = net.now;
+    net.nodes[0].server.handle_flow_failed(now, &tab.flow);
+    net.run();
+    assert_eq!(net.heard(&alice), "100 180 180", "one of them rings on");
+    net.answer(&desk, &at_desk, 486, "d", &[]);
+    assert_eq!(net.heard(&alice), "486");
+
+    let id = asked(&mut net, &alice, "INVITE", &[]);
+    net.forward(0, id, vec![tab.target("bob")], false);
+    let at_tab = net.one(&tab);
+    net.answer(&tab, &at_tab, 180, "t", &[]);
+    let now = net.now;
+    net.nodes[0].server.handle_flow_failed(now, &tab.flow);
+    net.run();
+    assert_eq!(net.heard(&alice), "100 180 480");
+    net.nodes[0].server.handle_flow_failed(now, &tab.flow);
+    net.run();
+    assert_eq!(net.heard(&alice), "");
+}
+
+#[test]
 fn a_group_that_rings_too_long_is_cancelled_for_the_next() {
     let mut net = Net::new(1);
     let (alice, bob, mail) = (net.udp(0, ALICE), net.udp(0, BOB), net.udp(0, VOICEMAIL));

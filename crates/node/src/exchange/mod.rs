@@ -16,6 +16,7 @@ mod divert;
 mod echo;
 mod emergency;
 pub mod first_stage;
+pub(crate) mod flows;
 pub(crate) mod generations;
 pub(crate) mod guard;
 pub(crate) mod identity;
@@ -66,6 +67,7 @@ use anchoring::AnchorRules;
 use attestation::{Origination, Originations};
 use calls::Calls;
 use digest::DigestPolicy;
+use flows::Flows;
 use identity::Identities;
 use policy::Outside;
 use shown::{Callers, is_private};
@@ -79,6 +81,8 @@ pub(crate) struct Exchange {
     /// Who is logged in at the page, and registers by that.
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) registrations: Arc<Registrations>,
+    /// What registrations depend on.
+    pub(crate) flows: Flows,
     pub(crate) overlay: Overlay,
     pub(crate) transports: Arc<Transports>,
     pub(crate) calls: Calls,

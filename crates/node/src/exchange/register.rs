@@ -1,6 +1,9 @@
 //! REGISTER: who may bind which address to a phone at this node (RFC 3261 §10.3). What a binding is, and what the
 //! answer says, is `meshtone_sip::registrar`'s.
 
+use std::borrow::Cow;
+
+use meshtone_sip::digest::DigestParams;
 use meshtone_sip::message::{Header, Message, Uri};
 use meshtone_sip::registrar::Grants;
 use meshtone_sip::server::RequestId;
@@ -8,6 +11,7 @@ use meshtone_sip::transport::{Destination, Flow, Locals};
 
 use super::Authenticated;
 use super::worker::Worker;
+use crate::login::is_session_name;
 use crate::transport::LocalView;
 
 impl Worker {
@@ -49,9 +53,26 @@ impl Worker {
         match self.exchange.registrations.register(self.now.unix_ms, &address, request, flow, grants) {
             Ok(response) => {
                 tracing::debug!(%address, "registered");
+                self.note_flow(request, flow, &address);
                 self.server.respond(self.now.instant, id, response);
             }
             Err(rejection) => self.reject_with(id, rejection.status, rejection.reason, &rejection.extra),
+        }
+    }
+
+    /// Takes note of what this registration depends on.
+    fn note_flow(&self, request: &Message, flow: &Flow, address: &str) {
+        let named = request.fields(Header::Authorization).find_map(|field| {
+            let params = DigestParams::parse(field).ok().flatten()?;
+            params.text("username").map(Cow::into_owned).filter(|name| is_session_name(name))
+        });
+        let session = named.and_then(|name| self.exchange.sessions.of_name(&name));
+        self.exchange.flows.note(flow, address, session);
+        if let Flow::Stream { connection, .. } = flow
+            && !LocalView(self.exchange.transports.clone()).flow_is_open(flow)
+        {
+            // It has closed before anybody could know.
+            self.exchange.flows.closed(*connection);
         }
     }
 

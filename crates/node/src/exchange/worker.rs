@@ -38,6 +38,8 @@ use crate::transport::Outbox;
 pub(crate) enum Input {
     /// What was sent for this transaction could not be delivered.
     TransportError(TransactionId),
+    /// Nothing comes over this flow any more.
+    FlowFailed(Flow),
     /// Where a request may go, found by a look-up; `searching` while it goes on.
     Located { id: RequestId, targets: Vec<Target>, searching: bool },
     /// A link to the node of this target was waited for.
@@ -162,6 +164,7 @@ impl Worker {
         self.now = Moment::now();
         match input {
             Input::TransportError(origin) => self.server.handle_transport_error(self.now.instant, origin),
+            Input::FlowFailed(flow) => self.server.handle_flow_failed(self.now.instant, &flow),
             Input::Located { id, targets, searching } => self.on_located(id, targets, searching),
             Input::Linked { id, target } => self.forward_to(id, vec![*target], false),
             Input::Registered { address, removal } => self.tell_subscribers(&address, removal),

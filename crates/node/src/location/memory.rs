@@ -103,9 +103,11 @@ impl Registrations {
         let mut restored = 0usize;
         for (address, stored) in registrations.store.load_bindings().unwrap_or_default() {
             let mut bindings = persist::decode(&stored).unwrap_or_default();
-            bindings.retain(|binding| binding.expires_ms > now_ms);
+            // Connections have not outlived the restart, and some phones nobody can call back.
+            bindings.retain(|binding| binding.expires_ms > now_ms && binding.destination(false).is_some());
             if bindings.is_empty() {
                 registrations.store.put_bindings(&address, None);
+                registrations.publisher.changed(&address, false);
                 continue;
             }
             restored += bindings.len();
@@ -162,6 +164,21 @@ impl Registrations {
         }
         drop(shard);
         self.watchers.tell(address, Removal::Rejected);
+    }
+
+    /// Drops the bindings of an address that were made by this flow and lead nowhere without it, or with `all` every one of them. Returns
+    /// their contacts.
+    pub(crate) fn drop_flow(&self, address: &str, flow: &Flow, all: bool) -> Vec<String> {
+        let mut shard = self.shard(address);
+        let Some(mut bindings) = shard.kept.get(address).map(Kept::all) else { return Vec::new() };
+        let goes = |binding: &Binding| binding.flow == *flow && (all || binding.destination(false).is_none());
+        let gone: Vec<String> = bindings.extract_if(.., |binding| goes(binding)).map(|binding| binding.contact).collect();
+        if !gone.is_empty() {
+            self.keep(&mut shard, address, bindings);
+            drop(shard);
+            self.watchers.tell(address, Removal::Usual);
+        }
+        gone
     }
 
     /// Drops what has expired in one of the shards, and writes down what was refreshed; called in turn, all shards come round

@@ -216,6 +216,11 @@ impl Sessions {
         Some((user.to_owned(), session.ha1.get(index)?.clone()))
     }
 
+    /// Which session has a credential of this name.
+    pub(crate) fn of_name(&self, name: &str) -> Option<Hash> {
+        self.state().names.get(name.rsplit_once(MARK)?.1).copied()
+    }
+
     /// Whether it goes on; one that does not is forgotten.
     fn is_alive(&self, state: &mut State, now_ms: u64, id: &Hash) -> bool {
         let Some(session) = state.sessions.get(id) else { return false };

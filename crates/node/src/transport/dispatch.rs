@@ -101,6 +101,13 @@ impl Dispatch {
         }
     }
 
+    /// Tells every worker that nothing comes over this flow any more: which of them waits for something, they know themselves.
+    pub(crate) fn flow_failed(&self, flow: &Flow) {
+        for inbox in &self.shared.inboxes {
+            let _ = inbox.try_send(Input::FlowFailed(flow.clone()));
+        }
+    }
+
     fn first_stage(&self) -> Option<&Arc<FirstStage>> {
         self.shared.first_stage.get().filter(|_| !self.is_closed())
     }

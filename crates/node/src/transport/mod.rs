@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use meshtone_identity::NodeId;
@@ -60,6 +60,8 @@ pub(crate) struct Transports {
     facing: Mutex<HashMap<IpAddr, IpAddr>>,
     peers: peer::PeerTransport,
     dispatch: Dispatch,
+    /// Who is told that a connection has closed.
+    on_closed: OnceLock<OnClosed>,
     /// Connections of clients that name it are its, at the listeners of the pages.
     relay: Option<RelayServer>,
     /// There is one wherever a listener needs it.
@@ -73,6 +75,9 @@ pub(crate) struct Transports {
     receivers: usize,
     dangerous_unsigned: bool,
 }
+
+/// Told the number of a connection that has closed.
+pub(crate) type OnClosed = Box<dyn Fn(u64) + Send + Sync>;
 
 /// What the transports are told at the start.
 #[derive(Default)]
@@ -117,6 +122,7 @@ impl Transports {
             relay: overlay.relay(),
             peers: peer::PeerTransport::new(overlay),
             dispatch,
+            on_closed: OnceLock::new(),
             tls: settings.showing.map(Tls::new).transpose()?,
             page_tls: settings.page_showing.map(Tls::new).transpose()?,
             connector: Connector::new(settings.authorities.as_deref())?,
@@ -309,6 +315,24 @@ impl Transports {
 
     fn remove_connection(&self, id: u64) {
         self.connections().remove(id);
+        if let Some(told) = self.on_closed.get() {
+            told(id);
+        }
+    }
+
+    /// Tells from now on of every connection that has closed, some more than once. It must not wait, nor send.
+    pub(crate) fn tell_closed(&self, told: OnClosed) {
+        let _ = self.on_closed.set(told);
+    }
+
+    /// Tells all workers that what waits for an answer over this flow gets none.
+    pub(crate) fn flow_failed(&self, flow: &Flow) {
+        self.dispatch.flow_failed(flow);
+    }
+
+    /// Whether nothing is received any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.dispatch.is_closed()
     }
 
     /// Reports everything that still waits in a queue nobody will write.

@@ -79,7 +79,7 @@ impl Server {
         self.carry_out(now, id, actions);
     }
 
-    fn handle_branch_failure(&mut self, now: Instant, id: TransactionId, index: usize, status: u16) {
+    pub(super) fn handle_branch_failure(&mut self, now: Instant, id: TransactionId, index: usize, status: u16) {
         let mut actions = std::mem::take(&mut self.spare_actions);
         if let Some(open) = self.requests.get_mut(&id) {
             open.context.handle_failure(index, status, &mut actions);

@@ -335,6 +335,26 @@ impl TransactionLayer {
         self.remove_client(id);
     }
 
+    /// Ends the client transactions that wait for an answer over this flow, and returns whose they are.
+    pub(crate) fn abandon_over(&mut self, flow: &Flow) -> Vec<(TransactionId, Owner)> {
+        let waits = |client: &Client| match &client.machine {
+            ClientMachine::Invite(InviteClient::Calling { .. } | InviteClient::Proceeding { .. }) => true,
+            ClientMachine::Invite(
+                InviteClient::Completed { .. } | InviteClient::Accepted { .. } | InviteClient::Terminated,
+            ) => false,
+            ClientMachine::Other(OtherClient::Trying(_) | OtherClient::Proceeding(_)) => true,
+            ClientMachine::Other(OtherClient::Completed { .. } | OtherClient::Terminated) => false,
+        };
+        let over = |client: &Client| matches!(&client.destination, Destination::Flow(of) if of == flow);
+        let found = self.clients.iter().filter(|(_, client)| over(client) && waits(client));
+        let mut found: Vec<_> = found.map(|(id, client)| (*id, client.owner)).collect();
+        found.sort_unstable_by_key(|(id, _)| *id);
+        for (id, _) in &found {
+            self.remove_client(*id);
+        }
+        found
+    }
+
     /// Ends a server transaction without a trace: the request, should it come again, is new.
     pub fn forget(&mut self, id: TransactionId) {
         self.remove_server(id);
