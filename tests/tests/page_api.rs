@@ -6,7 +6,7 @@ use meshtone_tests::http::{Answer, Site};
 use meshtone_tests::page::{Page, code, json, log_in_at, post, send};
 use meshtone_tests::web_socket::WebSocket;
 use meshtone_tests::wire::Wire;
-use meshtone_tests::{MeshNode, SOON, ScriptedPhone, Transport, eventually, eventually_some};
+use meshtone_tests::{Mesh, MeshNode, SOON, ScriptedPhone, Transport, eventually, eventually_some};
 use serde_json::{Value, json as value};
 
 fn plain(node: &MeshNode) -> Site {
@@ -665,4 +665,73 @@ fn what_is_counted_is_for_this_machine_and_for_tokens_and_the_board_names_nothin
         }
     }
     serde_json::from_str::<Value>(&std::fs::read_to_string(root.join("etc/grafana/meshtone.json")).unwrap()).unwrap();
+}
+
+#[test]
+fn what_belongs_to_a_person_is_at_every_home_node_of_hers() {
+    let mut mesh = Mesh::start(2);
+    let (alice, bob) = (mesh.node(1).user_add("alice"), mesh.node(1).user_add("bob"));
+    eventually(SOON, "the accounts at the other node", || mesh.node(2).must(&["user", "list"]).contains("bob"));
+    let pages = [1, 2].map(|number| Page::log_in(mesh.node(number), "alice", &alice));
+    let names = |page: &Page| {
+        let all = page.get("/me/contacts");
+        all.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let contact = value!({ "name": "Carol", "address": "carol@example.net", "favourite": true });
+    assert_eq!(pages[0].ask("PUT", "/me/contacts/c-1", Some(&contact)).status, 200);
+    eventually(SOON, "the contact at the other node", || names(&pages[1]) == ["Carol"]);
+    let contact = value!({ "name": "Carola", "address": "carol@example.net", "favourite": false });
+    assert_eq!(pages[1].ask("PUT", "/me/contacts/c-1", Some(&contact)).status, 200);
+    eventually(SOON, "its new name here", || names(&pages[0]) == ["Carola"]);
+
+    // Whom she does not want to hear, said at the one node, is minded at the other.
+    let (mut phone, mut caller) = (
+        ScriptedPhone::udp(mesh.node(1).sip()).of("alice", &alice),
+        ScriptedPhone::udp(mesh.node(1).sip()).of("bob", &bob),
+    );
+    phone.register();
+    caller.register();
+    let quiet = |is_quiet: bool, blocked: &[&str]| {
+        let settings = value!({ "do_not_disturb": is_quiet, "blocked": blocked });
+        assert_eq!(pages[1].ask("PUT", "/me/settings", Some(&settings)).status, 200);
+        eventually(SOON, "the wish at the other node", || pages[0].get("/me/settings") == settings);
+    };
+    let mut call = |expected: u16| {
+        let called = caller.invite("sip:alice@mesh.test");
+        if expected == 487 {
+            let invite = phone.incoming("INVITE");
+            phone.reply(&invite, 180, "Ringing", "");
+            caller.wait_status(&called, 180);
+            caller.cancel(&called);
+            phone.incoming("CANCEL");
+            phone.reply(&invite, 487, "Request Terminated", "");
+        }
+        assert_eq!(caller.final_answer(&called).status(), expected);
+    };
+    quiet(true, &[]);
+    call(486);
+    quiet(false, &["bob@mesh.test"]);
+    call(603);
+    quiet(false, &[]);
+    call(487);
+    let calls = |page: &Page| {
+        let all = page.get("/me/calls");
+        let word = |call: &Value| (call["outcome"].as_str().unwrap().to_owned(), call["seen"] == true);
+        all.as_array().unwrap().iter().map(word).collect::<Vec<_>>()
+    };
+    let told = [("missed", false), ("blocked", true), ("not_disturbed", false)]
+        .map(|(outcome, seen)| (outcome.to_owned(), seen));
+    for page in &pages {
+        eventually(SOON, "her calls", || calls(page) == told);
+    }
+    assert_eq!(pages[1].ask("POST", "/me/calls/seen", None).status, 204);
+    eventually(SOON, "what she has seen there", || calls(&pages[0]).iter().all(|(_, seen)| *seen));
+
+    // A node that was away comes to know.
+    mesh.node_mut(2).terminate();
+    assert_eq!(pages[0].ask("DELETE", "/me/contacts/c-1", None).status, 204);
+    assert_eq!(pages[0].ask("DELETE", "/me/calls", None).status, 204);
+    mesh.node_mut(2).run(&[]);
+    eventually(SOON, "what has changed meanwhile", || names(&pages[1]).is_empty() && calls(&pages[1]).is_empty());
+    assert!(names(&pages[0]).is_empty() && calls(&pages[0]).is_empty(), "nothing comes back");
 }

@@ -5,6 +5,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use meshtone_tests::name_server::NameServer;
+use meshtone_tests::page::Page;
 use meshtone_tests::phone::{HangsUp, talk};
 use meshtone_tests::provider::{PROVIDER, PROVIDER_PASSWORD, Provider, REALM, TRUNK_NUMBER};
 use meshtone_tests::scripted::Request;
@@ -68,7 +69,8 @@ fn calls_go_out_and_come_in_with_sound_and_each_side_sees_the_number() {
     let settings = format!("dns = [\"{}\"]\n{}", names.address(), trunk(PROVIDER, ""));
     let node = node_with(&settings, PROVIDER_PASSWORD);
     wait_state(&node, "registered");
-    let mut alice = phone(&node, "alice", 440.0).start();
+    let password = node.user_add("alice");
+    let mut alice = PhoneOptions::new("alice", &password, node.sip(), 440.0).start();
     let mut customer = provider.customer(CUSTOMER, 880.0, Answer::Auto);
 
     talk(&mut alice, &mut customer, DIALLED, HangsUp::Caller);
@@ -85,6 +87,15 @@ fn calls_go_out_and_come_in_with_sound_and_each_side_sees_the_number() {
     talk(&mut customer, &mut alice, &format!("sip:{TRUNK_NUMBER}@{PROVIDER}"), HangsUp::Callee);
     wait_calls(&node, 0);
     assert_eq!(node.status()["calls"], serde_json::json!([]));
+    let calls = Page::log_in(&node, "alice", &password).get("/me/calls");
+    let told = |call: &Value| {
+        let text = |field: &str| call[field].as_str().unwrap_or_default().to_owned();
+        (text("direction"), text("outcome"), text("address"))
+    };
+    let told: Vec<_> = calls.as_array().unwrap().iter().map(told).collect();
+    let had = |direction: &str, address: &str| (direction.to_owned(), "answered".to_owned(), address.to_owned());
+    let from_outside = had("in", &format!("{CUSTOMER}@{DOMAIN}"));
+    assert_eq!(told, [from_outside.clone(), from_outside, had("out", DIALLED)], "newest first");
 }
 
 #[test]

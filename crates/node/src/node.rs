@@ -58,7 +58,8 @@ use crate::login::tokens::Tokens;
 use crate::member::{Enrolments, MemberError, Members};
 use crate::metrics::Metrics;
 use crate::page_certificate::{self, PageKeeper};
-use crate::person::contacts;
+use crate::person;
+use crate::person::belongings::Belongings;
 use crate::person::history::History;
 use crate::renewal::{self, Validity};
 use crate::revocation::Revocations;
@@ -298,7 +299,8 @@ impl Node {
         };
 
         let accounts = Accounts::open(store.clone(), &domain, overlay.node_id(), unix_ms, account::system_random())?;
-        let history = Arc::new(History::open(store.clone(), unix_ms())?);
+        let belongings = Arc::new(Belongings::open(store.clone(), overlay.node_id(), unix_ms)?);
+        let history = Arc::new(History::open(&store, belongings.clone())?);
         let sessions = Arc::new(Sessions::open(store.clone(), accounts.clone(), unix_ms())?);
         let certificate = membership.authority_certificate.clone();
         let random = account::system_random();
@@ -520,6 +522,7 @@ impl Node {
             desk: config.desk.clone(),
             control: control.clone(),
             store: store.clone(),
+            belongings: belongings.clone(),
             journal: config.journal.clone(),
             notices: Default::default(),
             turn: ice,
@@ -539,9 +542,10 @@ impl Node {
         }));
         tasks.spawn(flows::follow(exchange.clone()));
         tasks.spawn(members.clone().run(publisher.clone(), registrations.clone()));
-        tasks.spawn(follow_accounts(exchange.clone(), store.clone()));
+        tasks.spawn(follow_accounts(exchange.clone()));
         if rights.may_speak() {
             tasks.spawn(account::mesh::run(overlay.clone(), accounts.clone()));
+            tasks.spawn(person::sync::run(overlay.clone(), accounts.clone(), belongings));
         }
         tasks.spawn(revocations.clone().run(overlay.clone()));
         tasks.spawn(remember_peers(store.clone(), overlay.clone()));
@@ -818,7 +822,7 @@ async fn listen_to_calls(exchange: Arc<Exchange>) {
 
 /// A user who was removed, here or at another home node, is reachable no more; one who was changed elsewhere may be shut out
 /// here.
-async fn follow_accounts(exchange: Arc<Exchange>, store: Store) {
+async fn follow_accounts(exchange: Arc<Exchange>) {
     use tokio::sync::broadcast::error::RecvError;
     let (accounts, registrations) = (&exchange.accounts, &exchange.registrations);
     let mut changes = accounts.subscribe();
@@ -826,12 +830,15 @@ async fn follow_accounts(exchange: Arc<Exchange>, store: Store) {
         match changes.recv().await {
             Ok(change) if change.is_removal() => {
                 exchange.sessions.check_account(change.user());
-                exchange.history.clear(change.user());
-                contacts::forget(&store, change.user());
+                exchange.history.forget_before(change.user(), None);
                 registrations.remove(&exchange.address_of(change.user()));
             }
             Ok(change) => {
                 exchange.sessions.check_account(change.user());
+                // It may be another person's than before, though nobody has told of the removal in between.
+                let created_ms = change.entry.account.as_ref().map(|account| account.created_ms);
+                let since_ms = created_ms.map(person::belongings::since_ms);
+                exchange.history.forget_before(change.user(), since_ms);
                 // Who changes an account here is told by the command.
                 if let Some(account) = accounts.find(change.user()).filter(|_| change.from.is_some()) {
                     exchange.warn_if_shut_out(&account);

@@ -180,7 +180,10 @@ mod tests {
         flows.closed(1);
         let closed = flows.take_closed();
         assert_eq!(closed.len(), 1);
-        assert_eq!((&closed[0].flow, closed[0].addresses.as_slice()), (&flow(1), ["alice@mesh.test".to_owned()].as_slice()));
+        assert_eq!(
+            (&closed[0].flow, closed[0].addresses.as_slice()),
+            (&flow(1), ["alice@mesh.test".to_owned()].as_slice())
+        );
         assert!(flows.take_closed().is_empty());
     }
 

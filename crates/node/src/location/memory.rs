@@ -172,7 +172,8 @@ impl Registrations {
         let mut shard = self.shard(address);
         let Some(mut bindings) = shard.kept.get(address).map(Kept::all) else { return Vec::new() };
         let goes = |binding: &Binding| binding.flow == *flow && (all || binding.destination(false).is_none());
-        let gone: Vec<String> = bindings.extract_if(.., |binding| goes(binding)).map(|binding| binding.contact).collect();
+        let gone: Vec<String> =
+            bindings.extract_if(.., |binding| goes(binding)).map(|binding| binding.contact).collect();
         if !gone.is_empty() {
             self.keep(&mut shard, address, bindings);
             drop(shard);

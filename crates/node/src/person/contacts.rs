@@ -1,9 +1,8 @@
-//! The people that an account's owner calls: a list for each account, at this node.
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
+//! The people that an account's owner calls: a list for each account, the same at all home nodes.
 
 use serde::{Deserialize, Serialize};
 
+use super::belongings::{Belongings, Kind};
 use crate::store::cbor::to_cbor;
 use crate::store::{Store, StoreError, Table};
 use crate::text::is_harmless;
@@ -26,8 +25,9 @@ pub(crate) struct Contact {
     pub(crate) favourite: bool,
 }
 
+/// (name, address, whether it is a favourite)
 #[derive(Serialize, Deserialize)]
-struct Kept(String, String, String, bool);
+struct Kept(String, String, bool);
 
 /// Why a contact is not kept.
 #[derive(Debug)]
@@ -40,8 +40,6 @@ pub(crate) enum NotKept {
     BadId,
     /// There are [`MAX_CONTACTS`].
     Full,
-    /// The store says so.
-    Store(StoreError),
 }
 
 impl Contact {
@@ -71,74 +69,88 @@ impl Contact {
 }
 
 /// The contacts of an account, by name.
-///
-/// # Errors
-/// [`StoreError`].
-pub(crate) fn of(store: &Store, user: &str) -> Result<Vec<Contact>, StoreError> {
-    let bytes = store.value(Table::Contacts, user)?.unwrap_or_default();
-    // What another release wrote may be unknown; it is left as it is until something is changed.
-    let kept: Vec<Kept> = ciborium::from_reader(bytes.as_slice()).unwrap_or_default();
-    let contact = |Kept(id, name, address, favourite)| Contact { id, name, address, favourite };
-    Ok(kept.into_iter().map(contact).collect())
+pub(crate) fn of(belongings: &Belongings, user: &str) -> Vec<Contact> {
+    let read = |(id, bytes): (String, Vec<u8>)| {
+        // What another release wrote may be unknown; it is left as it is until something is changed.
+        let Kept(name, address, favourite) = ciborium::from_reader(bytes.as_slice()).ok()?;
+        // Another node has checked it as well, but whoever shows it relies on this one.
+        Contact { id, name, address, favourite }.checked().ok()
+    };
+    let mut all: Vec<Contact> = belongings.of(user, Kind::Contact).into_iter().filter_map(read).collect();
+    all.sort_by_cached_key(|contact| (contact.name.to_lowercase(), contact.id.clone()));
+    all
 }
 
 /// Adds a contact, or changes the one with its id.
 ///
 /// # Errors
 /// [`NotKept`].
-pub(crate) fn put(store: &Store, user: &str, contact: Contact) -> Result<Contact, NotKept> {
+pub(crate) fn put(belongings: &Belongings, user: &str, contact: Contact) -> Result<Contact, NotKept> {
     let contact = contact.checked()?;
-    let _changing = changing();
-    let mut all = of(store, user).map_err(NotKept::Store)?;
-    all.retain(|other| other.id != contact.id);
-    if all.len() >= MAX_CONTACTS {
+    let others = belongings.of(user, Kind::Contact).iter().filter(|(id, _)| *id != contact.id).count();
+    if others >= MAX_CONTACTS {
         return Err(NotKept::Full);
     }
-    all.push(contact.clone());
-    keep(store, user, all);
+    belongings.put(user, Kind::Contact, &contact.id, Some(written(&contact)));
     Ok(contact)
 }
 
 /// Removes one; false where there is none of that id.
+pub(crate) fn remove(belongings: &Belongings, user: &str, id: &str) -> bool {
+    let is_there = belongings.of(user, Kind::Contact).iter().any(|(other, _)| other == id);
+    if is_there {
+        belongings.put(user, Kind::Contact, id, None);
+    }
+    is_there
+}
+
+/// Takes over what an earlier release has kept at this node alone.
 ///
 /// # Errors
 /// [`StoreError`].
-pub(crate) fn remove(store: &Store, user: &str, id: &str) -> Result<bool, StoreError> {
-    let _changing = changing();
-    let mut all = of(store, user)?;
-    let before = all.len();
-    all.retain(|contact| contact.id != id);
-    let was_there = all.len() < before;
-    if was_there {
-        keep(store, user, all);
+pub(super) fn take_over(store: &Store, belongings: &Belongings) -> Result<(), StoreError> {
+    for (user, bytes) in store.load(Table::Contacts)? {
+        let kept: Vec<(String, String, String, bool)> = ciborium::from_reader(bytes.as_slice()).unwrap_or_default();
+        for (id, name, address, favourite) in kept {
+            let contact = Contact { id, name, address, favourite };
+            belongings.put(&user, Kind::Contact, &contact.id, Some(written(&contact)));
+        }
+        store.put(Table::Contacts, &user, None);
     }
-    Ok(was_there)
+    Ok(())
 }
 
-/// Forgets those of an account that is gone.
-pub(crate) fn forget(store: &Store, user: &str) {
-    store.put(Table::Contacts, user, None);
-}
-
-/// One change at a time: each reads all contacts of an account and writes them anew, and somebody may have two browsers.
-fn changing() -> MutexGuard<'static, ()> {
-    static CHANGING: Mutex<()> = Mutex::new(());
-    CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn keep(store: &Store, user: &str, mut all: Vec<Contact>) {
-    all.sort_by_cached_key(|contact| (contact.name.to_lowercase(), contact.id.clone()));
-    let kept: Vec<Kept> =
-        all.into_iter().map(|Contact { id, name, address, favourite }| Kept(id, name, address, favourite)).collect();
-    store.put(Table::Contacts, user, (!kept.is_empty()).then(|| to_cbor(&kept)));
+fn written(contact: &Contact) -> Vec<u8> {
+    to_cbor(&Kept(contact.name.clone(), contact.address.clone(), contact.favourite))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use meshtone_identity::NodeId;
     use tempfile::TempDir;
 
     use super::*;
+
+    fn opened() -> (TempDir, Belongings) {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        (folder, Belongings::open(store, NodeId::from_bytes([1; 32]), || 1_800_000_000_000).unwrap())
+    }
+
+    #[test]
+    fn what_an_earlier_release_has_kept_is_taken_over() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let before = vec![("1".to_owned(), "Bob".to_owned(), "bob@example.net".to_owned(), true)];
+        store.put(Table::Contacts, "alice", Some(to_cbor(&before)));
+        store.flush().unwrap();
+        let belongings = Belongings::open(store.clone(), NodeId::from_bytes([1; 32]), || 1_800_000_000_000).unwrap();
+        take_over(&store, &belongings).unwrap();
+        assert_eq!(of(&belongings, "alice"), [contact("1", "Bob")]);
+        store.flush().unwrap();
+        assert!(store.load(Table::Contacts).unwrap().is_empty());
+    }
 
     fn contact(id: &str, name: &str) -> Contact {
         Contact { id: id.to_owned(), name: name.to_owned(), address: "bob@example.net".to_owned(), favourite: true }
@@ -146,25 +158,20 @@ mod tests {
 
     #[test]
     fn contacts_are_kept_by_name_and_changed_by_id_for_each_account_apart() {
-        let folder = TempDir::new().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let (_folder, store) = opened();
         for (id, name) in [("1", "Zoe"), ("2", "anna"), ("3", "Bob"), ("1", "  Aaron ")] {
             put(&store, "alice", contact(id, name)).unwrap();
         }
-        let names = |user: &str| of(&store, user).unwrap().into_iter().map(|one| one.name).collect::<Vec<_>>();
+        let names = |user: &str| of(&store, user).into_iter().map(|one| one.name).collect::<Vec<_>>();
         assert_eq!(names("alice"), ["Aaron", "anna", "Bob"]);
         assert!(names("bob").is_empty());
-        assert!(remove(&store, "alice", "2").unwrap() && !remove(&store, "alice", "2").unwrap());
-        store.flush().unwrap();
+        assert!(remove(&store, "alice", "2") && !remove(&store, "alice", "2"));
         assert_eq!(names("alice"), ["Aaron", "Bob"]);
-        forget(&store, "alice");
-        assert!(names("alice").is_empty());
     }
 
     #[test]
     fn what_no_page_could_show_or_nobody_could_call_is_not_kept() {
-        let folder = TempDir::new().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let (_folder, store) = opened();
         let good = contact("1", "Bob");
         for bad in [
             contact("1", " "),

@@ -1,29 +1,33 @@
-//! The calls of accounts at this node, whichever phones had them. An entry is written to the store when its call is over, together with
-//! whatever else is written then; while it goes on it is in memory alone.
+//! The calls of accounts, whichever phones had them. While a call goes on it is in the memory of the node that has it; when it is over it
+//! belongs to the account at all home nodes ([`super::belongings`]). A call that rang at several of them is shown as one.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
+use super::belongings::{Belongings, Kind};
+use super::contacts::{self, MAX_ADDRESS_LEN};
 use crate::store::cbor::to_cbor;
 use crate::store::{Store, StoreError, Table};
 use crate::text::harmless;
 
 /// Calls remembered of one account.
 pub(crate) const MAX_OF_ACCOUNT: usize = 200;
-/// Calls remembered in all, some 300 bytes each; the oldest makes room.
-const MAX_CALLS: usize = 100_000;
+/// Calls that go on, of all accounts; more than a node can carry. The oldest of them makes room.
+const MAX_GOING_ON: usize = 20_000;
+/// Between the moments of two calls in their numbers; below that is what tells calls of one moment at several nodes apart.
+const NUMBERS_OF_MS: u64 = 1_000_000;
+/// Within this time of each other, calls with the same person that two nodes have had are one: the caller's node rang at both.
+const SAME_WITHIN_MS: u64 = 5_000;
 /// Longest name of a caller, in characters.
 const MAX_NAME: usize = 64;
 /// Longest reason that is kept, in characters.
 const MAX_REASON: usize = 120;
 /// Changes that a slow listener may lag behind before it reads everything anew.
 const CHANGES_KEPT: usize = 256;
-/// Between an account and the number of its call in the key of a row.
-const SEPARATOR: char = '\u{1}';
 
 /// Which way a call went, as the account's owner sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -64,7 +68,7 @@ pub(crate) enum Outcome {
 /// A call of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Grows with time; unique within this node.
+    /// Grows with time; of calls at one moment the node that had it decides.
     pub(crate) id: u64,
     pub(crate) direction: Direction,
     /// Whom the call was with.
@@ -133,47 +137,49 @@ struct Kept(
 
 #[derive(Default)]
 struct State {
-    of_user: HashMap<String, BTreeMap<u64, Entry>>,
-    /// All of them, as they began.
-    order: VecDeque<Place>,
-    next: u64,
+    /// Those that go on.
+    going_on: HashMap<String, BTreeMap<u64, Entry>>,
+    order: BTreeSet<(u64, String)>,
+    last_ms: u64,
 }
 
 /// The calls of all accounts.
 pub(crate) struct History {
     state: Mutex<State>,
-    store: Store,
+    belongings: Arc<Belongings>,
+    /// What the numbers of this node's calls end with.
+    tag: u64,
     changes: broadcast::Sender<(String, Entry)>,
 }
 
 impl History {
-    /// The calls that the store has.
+    /// The calls among what belongs to accounts; those that an earlier release has kept at this node alone are taken over.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`].
-    pub(crate) fn open(store: Store, now_ms: u64) -> Result<History, StoreError> {
-        let mut state = State::default();
+    pub(crate) fn open(store: &Store, belongings: Arc<Belongings>) -> Result<History, StoreError> {
+        contacts::take_over(store, &belongings)?;
         for (key, bytes) in store.load(Table::History)? {
-            match read(&key, &bytes) {
-                Some((user, entry)) => {
-                    state.order.push_back(Place { user: user.to_owned(), id: entry.id });
-                    state.of_user.entry(user.to_owned()).or_default().insert(entry.id, entry);
-                }
-                None => store.put(Table::History, &key, None),
+            if let Some((user, id)) = key.split_once('\u{1}') {
+                belongings.put(user, Kind::Call, id, Some(bytes));
             }
+            store.put(Table::History, &key, None);
         }
-        state.order.make_contiguous().sort_by_key(|place| place.id);
-        // Ids begin with the time, so that they grow over restarts.
-        let newest = state.order.back().map_or(0, |place| place.id);
-        state.next = newest.saturating_add(1).max(now_ms.saturating_mul(1000));
-        Ok(History { state: Mutex::new(state), store, changes: broadcast::channel(CHANGES_KEPT).0 })
+        let tag = belongings
+            .node()
+            .as_bytes()
+            .iter()
+            .fold(0, |sum: u64, byte| (sum * 257 + u64::from(*byte)) % NUMBERS_OF_MS);
+        let last_ms = belongings.newest_call().unwrap_or_default() / NUMBERS_OF_MS;
+        let state = State { last_ms, ..State::default() };
+        Ok(History { state: Mutex::new(state), belongings, tag, changes: broadcast::channel(CHANGES_KEPT).0 })
     }
 
     /// A call begins that an account has part in.
     pub(crate) fn begin(&self, now_ms: u64, user: &str, call: &NewCall<'_>) -> Place {
         let mut state = self.state();
-        let id = state.next;
-        state.next = id.saturating_add(1);
+        state.last_ms = now_ms.max(state.last_ms.saturating_add(1));
+        let id = state.last_ms.saturating_mul(NUMBERS_OF_MS).saturating_add(self.tag);
         let entry = Entry {
             id,
             direction: call.direction,
@@ -189,78 +195,98 @@ impl History {
             // What she did herself she knows.
             seen: call.direction == Direction::Out,
         };
-        let place = Place { user: user.to_owned(), id };
-        let of_user = state.of_user.entry(place.user.clone()).or_default();
-        let crowded = (of_user.len() >= MAX_OF_ACCOUNT).then(|| of_user.keys().next().copied()).flatten();
         self.tell(user, &entry);
+        let of_user = state.going_on.entry(user.to_owned()).or_default();
+        let crowded = (of_user.len() >= MAX_OF_ACCOUNT).then(|| of_user.keys().next().copied()).flatten();
         of_user.insert(id, entry);
-        state.order.push_back(place.clone());
+        state.order.insert((id, user.to_owned()));
         if let Some(oldest) = crowded {
-            self.forget(&mut state, &Place { user: user.to_owned(), id: oldest });
+            state.forget(user, oldest);
         }
-        // Those that made room for others of their account stand there still.
-        while state.order.len() > MAX_CALLS {
-            let Some(oldest) = state.order.pop_front() else { break };
-            self.forget(&mut state, &oldest);
+        while state.order.len() > MAX_GOING_ON {
+            let Some((id, user)) = state.order.first().cloned() else { break };
+            state.forget(&user, id);
         }
-        place
+        Place { user: user.to_owned(), id }
     }
 
     /// Takes note of what has become of a call.
     pub(crate) fn change(&self, now_ms: u64, place: &Place, change: Change<'_>) {
         let mut state = self.state();
-        let entry = state.of_user.get_mut(&place.user).and_then(|all| all.get_mut(&place.id));
+        let entry = state.going_on.get_mut(&place.user).and_then(|all| all.get_mut(&place.id));
         let Some(entry) = entry else { return };
         if !entry.apply(now_ms, change) {
             return;
         }
-        if entry.ended_ms.is_some() {
-            self.store.put(Table::History, &key(place), Some(written(entry)));
-        }
         self.tell(&place.user, entry);
+        if entry.ended_ms.is_some() {
+            let written = written(entry);
+            state.forget(&place.user, place.id);
+            self.belongings.put(&place.user, Kind::Call, &id_text(place.id), Some(written));
+        }
     }
 
     /// The calls of an account before one of them, or all, newest first.
     pub(crate) fn of(&self, user: &str, before: Option<u64>, limit: usize) -> Vec<Entry> {
-        let state = self.state();
-        let Some(all) = state.of_user.get(user) else { return Vec::new() };
-        all.range(..before.unwrap_or(u64::MAX)).rev().take(limit).map(|(_, entry)| entry.clone()).collect()
+        let mut all: Vec<Entry> = {
+            let state = self.state();
+            state.going_on.get(user).map(|all| all.values().cloned().collect()).unwrap_or_default()
+        };
+        let seen = self.belongings.marked(user, Kind::Seen).unwrap_or_default();
+        all.extend(self.belongings.of(user, Kind::Call).into_iter().filter_map(|(id, bytes)| {
+            let mut entry = read(&id, &bytes)?;
+            entry.seen |= entry.id <= seen;
+            Some(entry)
+        }));
+        all.sort_by_key(|entry| std::cmp::Reverse(entry.id));
+        // What was written down as the node ends goes on here still.
+        all.dedup_by_key(|entry| entry.id);
+        let all = as_one(all).into_iter();
+        all.filter(|entry| before.is_none_or(|before| entry.id < before)).take(limit).collect()
     }
 
     /// She has seen them all.
     pub(crate) fn see(&self, user: &str) {
-        let mut state = self.state();
-        let Some(all) = state.of_user.get_mut(user) else { return };
-        for entry in all.values_mut().filter(|entry| !entry.seen) {
-            entry.seen = true;
-            if entry.ended_ms.is_some() {
-                let place = Place { user: user.to_owned(), id: entry.id };
-                self.store.put(Table::History, &key(&place), Some(written(entry)));
-            }
+        let all = self.of(user, None, usize::MAX);
+        if let Some(newest) = all.first().filter(|_| all.iter().any(|entry| !entry.seen)) {
+            self.state()
+                .going_on
+                .get_mut(user)
+                .into_iter()
+                .flat_map(BTreeMap::values_mut)
+                .for_each(|entry| entry.seen = true);
+            self.belongings.mark(user, Kind::Seen, newest.id);
         }
     }
 
-    /// Forgets all calls of an account.
+    /// Clears all calls of an account away.
     pub(crate) fn clear(&self, user: &str) {
-        let mut state = self.state();
-        for id in state.of_user.remove(user).unwrap_or_default().into_keys() {
-            self.store.put(Table::History, &key(&Place { user: user.to_owned(), id }), None);
+        let newest = self.of(user, None, 1).first().map(|entry| entry.id);
+        self.state().forget_user(user);
+        if let Some(newest) = newest {
+            self.belongings.mark(user, Kind::Cleared, newest);
         }
-        state.order.retain(|place| place.user != user);
+    }
+
+    /// Forgets all that belonged to an account that is gone, or, where there is another one of that name, to the one before.
+    pub(crate) fn forget_before(&self, user: &str, since_ms: Option<u64>) {
+        if since_ms.is_none() {
+            self.state().forget_user(user);
+        }
+        self.belongings.forget_before(user, since_ms);
     }
 
     /// Writes down the calls that go on, before the node ends.
     pub(crate) fn write_all(&self) {
         let state = self.state();
-        for (user, all) in &state.of_user {
-            for entry in all.values().filter(|entry| entry.ended_ms.is_none() && entry.answered_ms.is_some()) {
-                let place = Place { user: user.clone(), id: entry.id };
-                self.store.put(Table::History, &key(&place), Some(written(entry)));
+        for (user, all) in &state.going_on {
+            for entry in all.values().filter(|entry| entry.answered_ms.is_some()) {
+                self.belongings.put(user, Kind::Call, &id_text(entry.id), Some(written(entry)));
             }
         }
     }
 
-    /// Says what changes from now on.
+    /// Says what changes from now on of the calls at this node.
     pub(crate) fn changes(&self) -> broadcast::Receiver<(String, Entry)> {
         self.changes.subscribe()
     }
@@ -271,19 +297,69 @@ impl History {
         }
     }
 
-    fn forget(&self, state: &mut State, place: &Place) {
-        let Some(all) = state.of_user.get_mut(&place.user) else { return };
-        if all.remove(&place.id).is_some() {
-            self.store.put(Table::History, &key(place), None);
-        }
-        if all.is_empty() {
-            state.of_user.remove(&place.user);
-        }
-    }
-
     /// A panic elsewhere leaves whole entries behind.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn forget(&mut self, user: &str, id: u64) {
+        self.order.remove(&(id, user.to_owned()));
+        if let Some(all) = self.going_on.get_mut(user) {
+            all.remove(&id);
+            if all.is_empty() {
+                self.going_on.remove(user);
+            }
+        }
+    }
+
+    fn forget_user(&mut self, user: &str) {
+        for id in self.going_on.remove(user).unwrap_or_default().into_keys() {
+            self.order.remove(&(id, user.to_owned()));
+        }
+    }
+}
+
+/// Makes one of what several nodes have of a call; the entries come newest first, and so they go.
+fn as_one(all: Vec<Entry>) -> Vec<Entry> {
+    let mut told: Vec<Entry> = Vec::new();
+    for entry in all {
+        let is_same = |other: &&mut Entry| {
+            other.id % NUMBERS_OF_MS != entry.id % NUMBERS_OF_MS
+                && (other.direction, &other.address) == (entry.direction, &entry.address)
+                && other.started_ms.abs_diff(entry.started_ms) <= SAME_WITHIN_MS
+        };
+        let near = told
+            .iter_mut()
+            .rev()
+            .take_while(|other| other.started_ms.saturating_sub(entry.started_ms) <= SAME_WITHIN_MS);
+        match near.into_iter().find(is_same) {
+            Some(other) => {
+                let seen = other.seen || entry.seen;
+                if entry.outcome.rank() < other.outcome.rank() {
+                    *other = entry;
+                }
+                other.seen = seen;
+            }
+            None => told.push(entry),
+        }
+    }
+    told
+}
+
+impl Outcome {
+    /// Which of several nodes' words about a call counts: the lowest.
+    fn rank(self) -> u8 {
+        match self {
+            Outcome::Answered => 0,
+            Outcome::Ringing => 1,
+            Outcome::Blocked | Outcome::NotDisturbed => 2,
+            Outcome::Busy | Outcome::Refused => 3,
+            Outcome::Missed | Outcome::Cancelled => 4,
+            Outcome::Failed => 5,
+            Outcome::Elsewhere => 6,
+        }
     }
 }
 
@@ -337,9 +413,9 @@ fn shown(text: &str, most: usize) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// Hexadecimal digits, so that rows are in the order of their calls.
-fn key(place: &Place) -> String {
-    format!("{}{SEPARATOR}{:016x}", place.user, place.id)
+/// Hexadecimal digits, so that later calls come after.
+fn id_text(id: u64) -> String {
+    format!("{id:016x}")
 }
 
 fn written(entry: &Entry) -> Vec<u8> {
@@ -358,43 +434,110 @@ fn written(entry: &Entry) -> Vec<u8> {
     ))
 }
 
-fn read<'a>(key: &'a str, bytes: &[u8]) -> Option<(&'a str, Entry)> {
-    let (user, id) = key.split_once(SEPARATOR)?;
+/// A call as it was written, here or at another home node; what is text of others is made harmless again.
+pub(crate) fn read(id: &str, bytes: &[u8]) -> Option<Entry> {
     let id = u64::from_str_radix(id, 16).ok()?;
     let Kept(is_out, address, name, verified, started_ms, answered_ms, ended_ms, outcome, status, reason, seen) =
         ciborium::from_reader(bytes).ok()?;
     let direction = if is_out { Direction::Out } else { Direction::In };
-    let entry = Entry {
+    Some(Entry {
         id,
         direction,
-        address,
-        name,
+        address: harmless(&address, MAX_ADDRESS_LEN),
+        name: name.and_then(|name| shown(&name, MAX_NAME)),
         verified,
         started_ms,
         answered_ms,
         ended_ms,
         outcome,
         status,
-        reason,
+        reason: reason.and_then(|reason| shown(&reason, MAX_REASON)),
         seen,
-    };
-    Some((user, entry))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use meshtone_identity::NodeId;
     use tempfile::TempDir;
 
     use super::*;
 
     const NOW: u64 = 1_800_000_000_000;
 
+    fn open(store: &Store, node: u8) -> History {
+        let belongings = Belongings::open(store.clone(), NodeId::from_bytes([node; 32]), || NOW).unwrap();
+        History::open(store, Arc::new(belongings)).unwrap()
+    }
+
     fn opened() -> (TempDir, Store, History) {
         let folder = TempDir::new().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let history = History::open(store.clone(), NOW).unwrap();
+        let history = open(&store, 1);
         (folder, store, history)
+    }
+
+    #[test]
+    fn a_call_that_rang_at_two_nodes_is_one_and_who_answered_it_says_what_became_of_it() {
+        let (_folder, _store, here) = opened();
+        let (_other_folder, other_store) = {
+            let folder = TempDir::new().unwrap();
+            let store = Store::open(folder.path()).unwrap();
+            (folder, store)
+        };
+        let there = open(&other_store, 2);
+        let ringing = there.begin(NOW + 400, "alice", &call(Direction::In, "bob@mesh.test"));
+        there.change(NOW + 900, &ringing, failed(487, true));
+        let taken = here.begin(NOW, "alice", &call(Direction::In, "bob@mesh.test"));
+        here.change(NOW + 900, &taken, Change::Answered);
+        here.change(NOW + 5000, &taken, Change::Ended);
+        let missed = there.begin(NOW + 60_000, "alice", &call(Direction::In, "bob@mesh.test"));
+        there.change(NOW + 70_000, &missed, failed(487, false));
+        here.belongings.merge(there.belongings.node(), "alice", 0, there.belongings.items("alice"));
+        there.belongings.merge(here.belongings.node(), "alice", 0, here.belongings.items("alice"));
+        for node in [&here, &there] {
+            let told: Vec<_> = node.of("alice", None, 9).iter().map(|entry| (entry.outcome, entry.seen)).collect();
+            assert_eq!(told, [(Outcome::Missed, false), (Outcome::Answered, true)]);
+        }
+        // Two calls that one node had are two, however near.
+        for _ in 0..2 {
+            let place = here.begin(NOW + 80_000, "alice", &call(Direction::In, "carol@mesh.test"));
+            here.change(NOW + 81_000, &place, failed(487, false));
+        }
+        assert_eq!(here.of("alice", None, 9).len(), 4);
+        there.see("alice");
+        here.belongings.merge(there.belongings.node(), "alice", 0, there.belongings.items("alice"));
+        let unseen: Vec<_> =
+            here.of("alice", None, 9).into_iter().filter(|entry| !entry.seen).map(|entry| entry.address).collect();
+        assert_eq!(unseen, ["carol@mesh.test", "carol@mesh.test"], "those that the other node did not know");
+    }
+
+    #[test]
+    fn what_an_earlier_release_has_kept_is_taken_over() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let entry = Entry {
+            id: 1_800_000_000_000_000,
+            direction: Direction::In,
+            address: "bob@mesh.test".to_owned(),
+            name: None,
+            verified: true,
+            started_ms: NOW,
+            answered_ms: None,
+            ended_ms: Some(NOW),
+            outcome: Outcome::Missed,
+            status: Some(487),
+            reason: None,
+            seen: false,
+        };
+        store.put(Table::History, &format!("alice\u{1}{:016x}", entry.id), Some(written(&entry)));
+        store.flush().unwrap();
+        let history = open(&store, 1);
+        assert_eq!(history.of("alice", None, 9), std::slice::from_ref(&entry));
+        assert!(history.begin(NOW, "alice", &call(Direction::Out, "bob@mesh.test")).id > entry.id);
+        store.flush().unwrap();
+        assert!(store.load(Table::History).unwrap().is_empty());
     }
 
     fn call(direction: Direction, address: &str) -> NewCall<'_> {
@@ -441,7 +584,8 @@ mod tests {
         history.write_all();
         let before = history.of("alice", None, 100);
         drop(history);
-        let history = History::open(store, NOW - 5000).unwrap();
+        store.flush().unwrap();
+        let history = open(&store, 1);
         assert_eq!(history.of("alice", None, 100), before);
         let addresses = |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.address).collect::<Vec<_>>();
         let first = history.of("alice", None, 2);
@@ -463,7 +607,8 @@ mod tests {
         }
         let all = history.of("alice", None, 1000);
         assert_eq!((all.len(), all.last().unwrap().address.as_str()), (MAX_OF_ACCOUNT, "7@mesh.test"));
-        assert_eq!(store.load(Table::History).unwrap().len(), MAX_OF_ACCOUNT);
+        store.flush().unwrap();
+        assert_eq!(store.load(Table::Belongings).unwrap().len(), MAX_OF_ACCOUNT);
         assert!(all.iter().all(|entry| !entry.seen));
         history.see("alice");
         assert!(history.of("alice", None, 1000).iter().all(|entry| entry.seen));

@@ -57,14 +57,16 @@ pub(crate) enum Table {
     Sessions,
     /// By what programs use its interface.
     Tokens,
-    /// The people that an account's owner calls.
+    /// The people that an account's owner calls, as earlier releases kept them.
     Contacts,
-    /// The calls of accounts.
+    /// The calls of accounts, as earlier releases kept them.
     History,
+    /// What belongs to accounts, at all home nodes alike.
+    Belongings,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 14] = [
+    pub(crate) const ALL: [Table; 15] = [
         Table::Accounts,
         Table::Bindings,
         Table::Tickets,
@@ -79,6 +81,7 @@ impl Table {
         Table::Tokens,
         Table::Contacts,
         Table::History,
+        Table::Belongings,
     ];
 
     const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
@@ -101,6 +104,7 @@ impl Table {
             Table::Tokens => "tokens",
             Table::Contacts => "contacts",
             Table::History => "history",
+            Table::Belongings => "belongings",
         }
     }
 }

@@ -52,6 +52,7 @@ use crate::login::Sessions;
 use crate::login::keys::Keys;
 use crate::login::tokens::Tokens;
 use crate::member::Enrolments;
+use crate::person::belongings::Belongings;
 use crate::settings::{Desk, Live};
 use crate::store::Store;
 use crate::transport::Addresses;
@@ -94,6 +95,7 @@ pub(crate) struct Site {
     pub(crate) turn: turn::IceServers,
     pub(crate) control: Control,
     pub(crate) store: Store,
+    pub(crate) belongings: Arc<Belongings>,
     pub(crate) journal: Journal,
     pub(crate) notices: Notices,
 }

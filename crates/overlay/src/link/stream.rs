@@ -26,11 +26,14 @@ pub enum Protocol {
     Revocations = 5,
     /// What users of another node need to log in at this node's TURN server.
     Turn = 6,
+    /// What belongs to people, among the home nodes of their domain.
+    Belongings = 7,
 }
 
 impl Protocol {
     /// The protocols that users of the overlay open streams for.
-    pub(crate) const FOR_USERS: [Self; 5] = [Self::Sip, Self::Accounts, Self::Authority, Self::Revocations, Self::Turn];
+    pub(crate) const FOR_USERS: [Self; 6] =
+        [Self::Sip, Self::Accounts, Self::Authority, Self::Revocations, Self::Turn, Self::Belongings];
 
     /// Returns the first byte of a stream of this protocol.
     pub const fn number(self) -> u8 {
@@ -41,6 +44,7 @@ impl Protocol {
             Self::Authority => 4,
             Self::Revocations => 5,
             Self::Turn => 6,
+            Self::Belongings => 7,
         }
     }
 
@@ -53,6 +57,7 @@ impl Protocol {
             4 => Some(Self::Authority),
             5 => Some(Self::Revocations),
             6 => Some(Self::Turn),
+            7 => Some(Self::Belongings),
             _ => None,
         }
     }

@@ -1,7 +1,9 @@
 #![allow(clippy::unwrap_used)]
+use meshtone_identity::NodeId;
 use tempfile::TempDir;
 
 use super::*;
+use crate::person::belongings::Belongings;
 use crate::person::history::{Direction, NewCall, Outcome};
 use crate::store::Store;
 
@@ -36,7 +38,9 @@ struct Scene {
 impl Scene {
     fn new() -> Scene {
         let folder = TempDir::new().unwrap();
-        let history = Arc::new(History::open(Store::open(folder.path()).unwrap(), NOW).unwrap());
+        let store = Store::open(folder.path()).unwrap();
+        let belongings = Belongings::open(store.clone(), NodeId::from_bytes([1; 32]), || NOW).unwrap();
+        let history = Arc::new(History::open(&store, Arc::new(belongings)).unwrap());
         Scene { watches: Watches::new(1, history.clone()), history, _folder: folder }
     }
 

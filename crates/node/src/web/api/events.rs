@@ -28,6 +28,8 @@ use crate::crowd::Crowd;
 use crate::journal::Line;
 use crate::login::Hash;
 use crate::login::tokens::Scope;
+use crate::person::belongings::Kind;
+use crate::person::history;
 use crate::web::Site;
 
 /// What RFC 6455 §1.3 appends to the client's key.
@@ -217,6 +219,7 @@ async fn tell_person(site: &Site, listener: &Listener, user: &str, socket: &mut 
     let mut calls = site.exchange.history.changes();
     let mut notices = site.notices.sender.subscribe();
     let mut accounts = site.exchange.accounts.subscribe();
+    let mut belongings = site.belongings.subscribe();
     let address = site.exchange.address_of(user);
     let phones = || site.exchange.registrations.bindings(unix_ms(), &address).len();
     let (mut settings, mut contacts) = (settings_of(site, user), phones());
@@ -231,6 +234,18 @@ async fn tell_person(site: &Site, listener: &Listener, user: &str, socket: &mut 
             },
             notice = notices.recv() => match notice {
                 Ok((of, Notice::Contacts)) => (of == user).then_some(Event::Contacts),
+                Err(error) => missed(&error)?,
+            },
+            change = belongings.recv() => match change {
+                // What this node has changed itself is told above.
+                Ok(change) if change.user != user || change.from.is_none() => None,
+                Ok(change) => match (change.item.kind, &change.item.value) {
+                    (Kind::Contact, _) => Some(Event::Contacts),
+                    (Kind::Call, Some(bytes)) => {
+                        history::read(&change.item.id, bytes).map(|entry| Event::Call { call: PastCall::from(entry) })
+                    }
+                    (Kind::Call | Kind::Seen | Kind::Cleared, _) => Some(Event::Hello { missed: true }),
+                },
                 Err(error) => missed(&error)?,
             },
             change = accounts.recv() => {

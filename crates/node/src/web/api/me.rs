@@ -118,7 +118,6 @@ impl From<NotKept> for Failure {
             NotKept::BadAddress => Failure::bad_request("a contact has an address like bob@example.net, or a number"),
             NotKept::BadId => Failure::bad_request("the id of a contact has 1 to 36 letters, digits and hyphens"),
             NotKept::Full => Failure::full(format!("there are {MAX_CONTACTS} contacts already")),
-            NotKept::Store(error) => store_failed(&error),
         }
     }
 }
@@ -135,8 +134,7 @@ pub(super) async fn contacts(
     State(site): State<Arc<Site>>,
     Person { user }: Person,
 ) -> Result<Json<Vec<Contact>>, Failure> {
-    let all = contacts::of(&site.store, &user).map_err(|error| store_failed(&error))?;
-    Ok(Json(all.into_iter().map(shown).collect()))
+    Ok(Json(contacts::of(&site.belongings, &user).into_iter().map(shown).collect()))
 }
 
 fn shown(contacts::Contact { id, name, address, favourite }: contacts::Contact) -> Contact {
@@ -154,7 +152,7 @@ pub(super) async fn put_contact(
     Named(id): Named,
     Sent(NewContact { name, address, favourite }): Sent<NewContact>,
 ) -> Result<Json<Contact>, Failure> {
-    let kept = contacts::put(&site.store, &user, contacts::Contact { id, name, address, favourite })?;
+    let kept = contacts::put(&site.belongings, &user, contacts::Contact { id, name, address, favourite })?;
     site.notices.tell(&user, Notice::Contacts);
     Ok(Json(shown(kept)))
 }
@@ -168,17 +166,14 @@ pub(super) async fn remove_contact(
     Person { user }: Person,
     Named(id): Named,
 ) -> Result<StatusCode, Failure> {
-    match contacts::remove(&site.store, &user, &id) {
-        Ok(true) => {
-            site.notices.tell(&user, Notice::Contacts);
-            Ok(StatusCode::NO_CONTENT)
-        }
-        Ok(false) => Err(Failure::not_found("there is no such contact")),
-        Err(error) => Err(store_failed(&error)),
+    if !contacts::remove(&site.belongings, &user, &id) {
+        return Err(Failure::not_found("there is no such contact"));
     }
+    site.notices.tell(&user, Notice::Contacts);
+    Ok(StatusCode::NO_CONTENT)
 }
 
-/// Her calls at this node, newest first.
+/// Her calls, newest first: those at all home nodes, and of those that go on the ones at this node.
 #[utoipa::path(get, path = "/me/calls", tag = "me", params(Calls), responses(
     (status = 200, body = [PastCall]), (status = 400, body = Failure), (status = 401, body = Failure),
 ))]
