@@ -26,6 +26,13 @@ const MAX_LADDERS: usize = 32;
 const MAX_MESSAGES: usize = 200;
 /// Bytes of all messages in the ladders of one worker.
 const MAX_BYTES: usize = 2 << 20;
+/// Messages of one worker that may turn out to be the beginning of a call: its first INVITE, the challenge and the ACK, while the caller's
+/// phone answers the challenge. Under a flood the oldest go, and ladders begin later.
+const MAX_BEGINNINGS: usize = 64;
+/// A message that is longer is none of them; together they have no more bytes than a few ladders.
+const MAX_BEGINNING: usize = 8 << 10;
+/// A phone that was challenged comes back within that time.
+const BEGINS_WITHIN_MS: u64 = 32_000;
 /// How many calls begin a ladder at one worker.
 const LADDERS: Rate = Rate { burst: 20, per_hour: 7200 };
 /// A call whose end nobody told is not watched for longer.
@@ -47,6 +54,8 @@ struct Watch {
     ladders: VecDeque<u64>,
     bytes: usize,
     rate: Bucket,
+    /// What came and went of calls that nobody has begun yet.
+    beginnings: VecDeque<(u64, Step)>,
     hasher: BuildHasherDefault<FxHasher>,
 }
 
@@ -234,6 +243,20 @@ fn is_of_call(message: &Message) -> bool {
     !matches!(method, "" | "REGISTER" | "OPTIONS" | "SUBSCRIBE" | "PUBLISH" | "MESSAGE")
 }
 
+/// Whether a message may be of the beginning of a call: an INVITE outside of dialogs that comes, a challenge to one that goes, or the ACK to
+/// that.
+fn may_begin(way: Way, message: &Message) -> bool {
+    let is_first = match (way, message.is_request()) {
+        (Way::In, true) if message.method() == Method::Invite => message.to_tag().is_none(),
+        (Way::In, true) => message.method() == Method::Ack,
+        (Way::Out, false) => {
+            matches!(message.status(), 401 | 407) && message.cseq().is_ok_and(|cseq| cseq.method == "INVITE")
+        }
+        (Way::In, false) | (Way::Out, true) | (Way::Within, _) => false,
+    };
+    is_first && message.bytes().len() <= MAX_BEGINNING
+}
+
 impl Watch {
     fn hash(&self, call_id: &str) -> u64 {
         self.hasher.hash_one(call_id)
@@ -279,8 +302,15 @@ impl Watch {
         if has_ladder {
             self.ladders.push_back(hash);
             self.make_room();
-            // It was read before anybody knew that it begins a call.
-            if let From::Flow(flow) = from {
+            // They passed before anybody knew that they begin a call.
+            let mut knows_invite = false;
+            for step in self.take_beginning(now_ms, hash) {
+                knows_invite |= step.message.bytes() == invite.bytes();
+                self.keep(hash, step);
+            }
+            if let From::Flow(flow) = from
+                && !knows_invite
+            {
                 self.keep(
                     hash,
                     Step { at_ms: now_ms, with: With::Flow(flow.clone()), is_sent: false, message: invite.clone() },
@@ -290,10 +320,19 @@ impl Watch {
     }
 
     fn on_message(&mut self, now_ms: u64, message: &Message, with: impl FnOnce() -> With, way: Way, history: &History) {
-        if self.calls.is_empty() {
+        let may_begin = may_begin(way, message);
+        if self.calls.is_empty() && !may_begin {
             return;
         }
         let hash = self.hash(message.call_id());
+        if may_begin && !self.calls.contains_key(&hash) && !self.legs.contains_key(&hash) {
+            if self.beginnings.len() >= MAX_BEGINNINGS {
+                self.beginnings.pop_front();
+            }
+            let step = Step { at_ms: now_ms, with: with(), is_sent: way == Way::Out, message: message.clone() };
+            self.beginnings.push_back((hash, step));
+            return;
+        }
         // What is said on another leg is part of the ladder, and decides nothing: that is told to the near side.
         if let Some(call) = self.calls.get_mut(&hash) {
             call.follow(now_ms, message, way, history);
@@ -309,6 +348,19 @@ impl Watch {
             let step = Step { at_ms: now_ms, with: with(), is_sent: way == Way::Out, message: message.clone() };
             self.keep(near, step);
         }
+    }
+
+    /// What has passed of a call before it began.
+    fn take_beginning(&mut self, now_ms: u64, hash: u64) -> Vec<Step> {
+        let mut found = Vec::new();
+        self.beginnings.retain(|(of, step)| {
+            let is_recent = now_ms.saturating_sub(step.at_ms) <= BEGINS_WITHIN_MS;
+            if *of == hash && is_recent {
+                found.push(step.clone());
+            }
+            *of != hash && is_recent
+        });
+        found
     }
 
     fn keep(&mut self, hash: u64, step: Step) {

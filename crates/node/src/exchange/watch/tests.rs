@@ -83,6 +83,38 @@ fn a_call_is_followed_from_its_first_message_to_its_last() {
 }
 
 #[test]
+fn a_ladder_begins_with_the_first_invite_and_its_challenge() {
+    let scene = Scene::new();
+    scene.came(0, &request("INVITE", "one"));
+    scene.went(1, &response("100 Trying", "one"));
+    scene.went(2, &response("407 Proxy Authentication Required", "one"));
+    scene.came(3, &request("ACK", "one"));
+    assert!(scene.watches.find("one").is_none(), "nobody has called yet");
+    let again = message("INVITE sip:bob@mesh.test SIP/2.0", "one", "INVITE", "Proxy-Authorization: Digest response=\"x\"\r\n");
+    scene.came(4, &again);
+    let call = NewCall { direction: Direction::In, address: "alice@mesh.test", name: None, verified: true };
+    let place = scene.history.begin(NOW + 4, "bob", &call);
+    scene.watches.begin(0, NOW + 4, &again, From::Flow(&flow()), Some(place));
+    scene.went(5, &response("180 Ringing", "one"));
+    let shown = scene.watches.find("one").unwrap();
+    let at: Vec<u64> = shown.messages.iter().map(|step| step.at_ms - NOW).collect();
+    assert_eq!(at, [0, 2, 3, 4, 5]);
+    assert!(shown.messages.iter().all(|step| !text_of(&step.message).contains("response=")));
+}
+
+#[test]
+fn strangers_who_begin_no_call_are_forgotten() {
+    let scene = Scene::new();
+    for number in 0..10_000 {
+        scene.came(0, &request("INVITE", &number.to_string()));
+    }
+    assert_eq!(scene.watches.watch(0).unwrap().beginnings.len(), MAX_BEGINNINGS);
+    scene.watches.begin(0, NOW + BEGINS_WITHIN_MS + 1, &request("INVITE", "9999"), From::Anywhere, None);
+    assert!(scene.watches.find("9999").unwrap().messages.is_empty(), "that was another one");
+    assert!(scene.watches.watch(0).unwrap().beginnings.is_empty());
+}
+
+#[test]
 fn who_gives_up_and_who_was_answered_elsewhere_are_told_apart() {
     for (reason, outcome) in [("", Outcome::Missed), ("Reason: SIP;cause=200;text=\"x\"\r\n", Outcome::Elsewhere)] {
         let scene = Scene::new();
