@@ -484,13 +484,43 @@ fn whoever_runs_the_node_sees_its_calls_message_by_message_and_no_secret_of_them
         Some(page.get("/admin/calls")["live"][0].clone()).filter(|call| call["state"] == "established")
     });
     let call_id = live["call_id"].as_str().unwrap().to_owned();
+    // Its sound does not run through the node: how it is, its ends say, a browser to the page and a phone by PUBLISH (RFC 6035).
+    let carol = node.user_add("carol");
+    let path = format!("/calls/{}/quality", call_id.replace('@', "%40"));
+    let heard = |user: &str, password: &str, measured: Value| {
+        Page::log_in(&node, user, password).ask("POST", &path, Some(&measured))
+    };
+    assert_eq!(heard("alice", &alice, value!({ "loss_percent": 1.5, "jitter_ms": 3.0, "rtt_ms": 41.0 })).status, 204);
+    assert_eq!(heard("alice", &alice, value!({ "loss_percent": 1.5, "jitter_ms": 3.0 })).status, 429);
+    assert_eq!(heard("alice", &alice, value!({ "loss_percent": 101, "jitter_ms": 3.0 })).status, 400);
+    assert_eq!(heard("carol", &carol, value!({ "loss_percent": 0, "jitter_ms": 3.0 })).status, 404);
     caller.hang_up(&mut dialog, &mut callee);
+    let report = |call_id: &str| {
+        format!(
+            "VQSessionReport: CallTerm\r\nCallID: {call_id}\r\nLocalMetrics:\r\nPacketLoss:NLR=5.0 JDR=2.0\r\n\
+             Delay:RTD=200 IAJ=2\r\nQualityEst:MOSLQ=3.9\r\n"
+        )
+    };
+    let mut publish = |body: &str| {
+        let request = callee.request("PUBLISH", "sip:bob@mesh.test").with("Event", "vq-rtcpxr");
+        callee.ask(request.with_body("application/vq-rtcpxr", body)).status()
+    };
+    assert_eq!(publish(&report(&call_id)), 200);
+    assert_eq!((publish(&report("another")), publish("nothing")), (404, 400));
     let finished = eventually_some(SOON, "the call to be over", || {
         Some(page.get("/admin/calls")["finished"][0].clone()).filter(|call| call["call_id"] == call_id.as_str())
     });
     assert_eq!((&finished["status"], &finished["from"]), (&value!(200), &value!("sip:alice@mesh.test")));
     let detail = page.get(&format!("/admin/calls/{}", call_id.replace('@', "%40")));
     assert_eq!((&detail["state"], &detail["left_out"]), (&value!("over"), &value!(0)));
+    let said = |end: &str| detail["quality"].as_array().unwrap().iter().find(|one| one["end"] == end).unwrap().clone();
+    let (of_caller, of_callee) = (said("caller"), said("callee"));
+    assert_eq!(
+        (&of_caller["by"], &of_caller["loss_percent"], &of_caller["rtt_ms"]),
+        (&value!("end"), &value!(1.5), &value!(41.0))
+    );
+    assert!(of_caller["mos"].as_f64().is_some_and(|mos| (4.0..4.5).contains(&mos)), "{of_caller}");
+    assert_eq!((&of_callee["loss_percent"], &of_callee["mos"]), (&value!(7.0), &value!(3.9)));
     let steps: Vec<(&str, &str)> = detail["messages"]
         .as_array()
         .unwrap()

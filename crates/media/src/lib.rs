@@ -25,4 +25,5 @@ pub mod stun;
 pub mod talk;
 pub mod transcode;
 pub mod turn;
+pub mod vq;
 pub mod wav;

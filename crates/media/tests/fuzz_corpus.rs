@@ -14,6 +14,8 @@ mod media_flow;
 mod media_packet;
 #[path = "../../../fuzz/checks/ogg_opus.rs"]
 mod ogg_opus;
+#[path = "../../../fuzz/checks/quality_report.rs"]
+mod quality_report;
 #[path = "../../../fuzz/checks/sdp.rs"]
 mod sdp;
 #[path = "../../../fuzz/checks/transcode.rs"]
@@ -63,6 +65,11 @@ fn opus_files_of_the_corpus_hold() {
 #[test]
 fn digits_of_the_corpus_hold() {
     replay("digit", digit::check);
+}
+
+#[test]
+fn reports_of_quality_in_the_corpus_hold() {
+    replay("quality_report", quality_report::check);
 }
 
 #[test]

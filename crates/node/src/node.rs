@@ -336,6 +336,7 @@ impl Node {
             calls: Calls::default(),
             history: history.clone(),
             watches: Watches::new(workers, history.clone()),
+            reports: Default::default(),
             metrics: Metrics::new(workers),
             // A fresh secret each start, never shared: nonces of before, or of another home node, are stale, and phones try
             // again by themselves.

@@ -31,6 +31,7 @@ mod race;
 mod redirect;
 mod reg_event;
 mod register;
+pub(crate) mod reported;
 mod search;
 pub(crate) mod shard;
 pub(crate) mod shown;
@@ -70,6 +71,7 @@ use digest::DigestPolicy;
 use flows::Flows;
 use identity::Identities;
 use policy::Outside;
+use reported::Reports;
 use shown::{Callers, is_private};
 use trunk::Trunks;
 use watch::Watches;
@@ -89,6 +91,8 @@ pub(crate) struct Exchange {
     /// What is remembered of them.
     pub(crate) history: Arc<History>,
     pub(crate) watches: Watches,
+    /// What the ends of calls say of how they sound.
+    pub(crate) reports: Reports,
     pub(crate) metrics: Metrics,
     pub(crate) authenticator: Authenticator,
     pub(crate) digest: DigestPolicy,

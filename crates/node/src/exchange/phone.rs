@@ -60,6 +60,9 @@ impl Worker {
             return;
         }
         let Some(caller) = self.authenticate_caller(id, request, flow) else { return };
+        if self.on_report(id, request, &caller) {
+            return;
+        }
         self.note_call_of(request, flow, &caller, &callee);
         if self.is_emergency(id, request, flow, &caller) || self.forward_to_temporary(id, request, Some(&caller), false)
         {

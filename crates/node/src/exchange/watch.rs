@@ -10,7 +10,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::hash::{BuildHasher, BuildHasherDefault};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use meshtone_sip::message::{Header, Message, Method};
+use meshtone_sip::message::{Header, Message, Method, Uri};
 use meshtone_sip::transport::{Destination, Flow};
 use rustc_hash::{FxHashMap, FxHasher};
 
@@ -108,6 +108,14 @@ pub(super) enum From<'a> {
     Anywhere,
     /// This node itself, for somebody outside.
     Itself,
+}
+
+/// An end of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CallEnd {
+    /// What the call is known by here.
+    pub(crate) call_id: String,
+    pub(crate) is_caller: bool,
 }
 
 /// A message on its way.
@@ -228,6 +236,17 @@ impl Watches {
         };
         let newest = (0..self.workers.len()).filter_map(of).max_by_key(|(at_ms, _)| *at_ms);
         newest.map(|(_, said)| said)
+    }
+
+    /// Which end of a call somebody is, by the account that the call stands in the history of, or by what its INVITE says; `None` where that is
+    /// nobody's call of hers.
+    pub(crate) fn end_of(&self, call_id: &str, user: &str, address: &str) -> Option<CallEnd> {
+        (0..self.workers.len()).find_map(|worker| {
+            let watch = self.watch(worker)?;
+            let hash = watch.hash(call_id);
+            let near = watch.legs.get(&hash).copied().unwrap_or(hash);
+            watch.calls.get(&near)?.end_of(user, address)
+        })
     }
 
     /// A panic elsewhere leaves a watch that may lack a message.
@@ -448,6 +467,14 @@ impl Watched {
 
     fn tell(&self, now_ms: u64, change: Change<'_>, history: &History) {
         self.places.iter().for_each(|place| history.change(now_ms, place, change));
+    }
+
+    fn end_of(&self, user: &str, address: &str) -> Option<CallEnd> {
+        let ladder = self.ladder.as_ref()?;
+        let is_she = |uri: &str| Uri::parse(uri).is_ok_and(|uri| uri.address_of_record() == address);
+        let (is_caller, is_callee) = (is_she(&ladder.from), is_she(&ladder.to));
+        let has_part = is_caller || is_callee || self.places.iter().any(|place| place.user == user);
+        has_part.then(|| CallEnd { call_id: self.call_id.clone(), is_caller })
     }
 
     fn shown(&self, with_messages: bool) -> Option<Shown> {

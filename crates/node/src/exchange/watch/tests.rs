@@ -90,7 +90,8 @@ fn a_ladder_begins_with_the_first_invite_and_its_challenge() {
     scene.went(2, &response("407 Proxy Authentication Required", "one"));
     scene.came(3, &request("ACK", "one"));
     assert!(scene.watches.find("one").is_none(), "nobody has called yet");
-    let again = message("INVITE sip:bob@mesh.test SIP/2.0", "one", "INVITE", "Proxy-Authorization: Digest response=\"x\"\r\n");
+    let again =
+        message("INVITE sip:bob@mesh.test SIP/2.0", "one", "INVITE", "Proxy-Authorization: Digest response=\"x\"\r\n");
     scene.came(4, &again);
     let call = NewCall { direction: Direction::In, address: "alice@mesh.test", name: None, verified: true };
     let place = scene.history.begin(NOW + 4, "bob", &call);

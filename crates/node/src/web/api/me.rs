@@ -11,6 +11,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::asker::{Asked, Named, Person, Sent};
 use super::events::Notice;
 use super::failure::Failure;
+use crate::clock::unix_ms;
+use crate::exchange::reported::{Measured, NotTaken};
 use crate::person::contacts::{self, MAX_CONTACTS, NotKept};
 use crate::person::history::{Direction, Entry, MAX_OF_ACCOUNT, Outcome};
 use crate::person::rules::{BadRules, MAX_BLOCKED, Rules};
@@ -201,6 +203,44 @@ pub(super) async fn see_calls(State(site): State<Arc<Site>>, Person { user }: Pe
 pub(super) async fn forget_calls(State(site): State<Arc<Site>>, Person { user }: Person) -> StatusCode {
     site.exchange.history.clear(&user);
     StatusCode::NO_CONTENT
+}
+
+/// How a call sounds to her, as her browser has measured it.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Measurements {
+    /// How much did not arrive, in percent.
+    loss_percent: f64,
+    jitter_ms: f64,
+    rtt_ms: Option<f64>,
+    /// A score that the browser estimates; without it the node does.
+    mos: Option<f64>,
+}
+
+/// Tells how a call of hers sounds to her, for whoever looks after it. At most one each two seconds.
+#[utoipa::path(post, path = "/calls/{call_id}/quality", tag = "me", params(("call_id" = String, Path)), request_body = Measurements, responses(
+    (status = 204), (status = 400, body = Failure), (status = 401, body = Failure), (status = 403, body = Failure),
+    (status = 404, body = Failure), (status = 429, body = Failure),
+))]
+pub(super) async fn hear(
+    State(site): State<Arc<Site>>,
+    Person { user }: Person,
+    Named(call_id): Named,
+    Sent(Measurements { loss_percent, jitter_ms, rtt_ms, mos }): Sent<Measurements>,
+) -> Result<StatusCode, Failure> {
+    let is_time = |time: &f64| (0.0..=60_000.0).contains(time);
+    let is_sound = (0.0..=100.0).contains(&loss_percent)
+        && is_time(&jitter_ms)
+        && rtt_ms.as_ref().is_none_or(is_time)
+        && mos.is_none_or(|mos| (1.0..=5.0).contains(&mos));
+    if !is_sound {
+        return Err(Failure::bad_request("those are no measurements of a call"));
+    }
+    let measured = Measured { loss_percent, jitter_ms, round_trip_ms: rtt_ms, mean_opinion: mos };
+    match site.exchange.reported(unix_ms(), &user, &call_id, &measured) {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(NotTaken::TooOften) => Err(Failure::too_often(2)),
+        Err(NotTaken::NoCall) => Err(Failure::not_found("this node knows of no such call of yours")),
+    }
 }
 
 /// Whom she does not want to be rung by.

@@ -72,6 +72,7 @@ fn described() -> (Router<Arc<Site>>, utoipa::openapi::OpenApi) {
         .routes(routes!(me::put_contact, me::remove_contact))
         .routes(routes!(me::calls, me::forget_calls))
         .routes(routes!(me::see_calls))
+        .routes(routes!(me::hear))
         .routes(routes!(me::settings, me::put_settings))
         .routes(routes!(events::open))
         .routes(routes!(admin::status::show))

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::clock::unix_ms;
 use crate::control::{Call, LadderMessage, Sound};
 use crate::exchange::calls::Sample;
+use crate::exchange::reported::Report;
 use crate::exchange::watch::Shown;
 use crate::trace::ladder;
 use crate::web::Site;
@@ -66,11 +67,21 @@ struct Quality {
     at_s: u64,
     /// Who hears it so.
     end: HearingEnd,
+    /// Who says so: this node, which carries the sound, or that end itself.
+    by: Witness,
     loss_percent: f64,
     jitter_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     rtt_ms: Option<f64>,
     mos: f64,
+}
+
+/// Who says how a call sounds.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Witness {
+    Node,
+    End,
 }
 
 /// An end of a call.
@@ -143,7 +154,9 @@ pub(in crate::web::api) async fn show(
     let live = status.calls.iter().find(|other| other.call_id == call.call_id).and_then(|other| other.sound.clone());
     let over = || status.finished_calls.iter().find(|other| other.call_id == call.call_id);
     let sound = live.or_else(|| over().map(|other| other.sound.clone()));
-    let quality = site.exchange.calls.quality(&call.call_id).into_iter().flat_map(quality).collect();
+    let mut quality: Vec<Quality> = site.exchange.calls.quality(&call.call_id).into_iter().flat_map(quality).collect();
+    quality.extend(site.exchange.reports.of(&call.call_id).iter().map(reported));
+    quality.sort_by_key(|one| one.at_s);
     Ok(Json(shown(&site, call, sound, quality)))
 }
 
@@ -159,6 +172,19 @@ fn shown(site: &Site, call: Shown, sound: Option<Sound>, quality: Vec<Quality>) 
     CallDetail { call_id, from, to, state, messages, left_out, sound, quality }
 }
 
+fn reported(report: &Report) -> Quality {
+    let rounded = |value: f64| (value * 100.0).round() / 100.0;
+    Quality {
+        at_s: report.at_ms / 1000,
+        end: if report.is_caller { HearingEnd::Caller } else { HearingEnd::Callee },
+        by: Witness::End,
+        loss_percent: rounded(report.loss_percent),
+        jitter_ms: rounded(report.jitter_ms),
+        rtt_ms: report.round_trip_ms.map(rounded),
+        mos: rounded(report.mean_opinion),
+    }
+}
+
 fn quality(sample: Sample) -> Vec<Quality> {
     // No more digits than the measurement has.
     let rounded = |value: f64| (value * 100.0).round() / 100.0;
@@ -166,6 +192,7 @@ fn quality(sample: Sample) -> Vec<Quality> {
         heard.map(|heard| Quality {
             at_s: sample.at_ms / 1000,
             end,
+            by: Witness::Node,
             loss_percent: rounded(heard.loss * 100.0),
             jitter_ms: rounded(heard.jitter_ms),
             rtt_ms: heard.round_trip.map(|time| rounded(time.as_secs_f64() * 1000.0)),
