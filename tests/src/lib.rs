@@ -18,6 +18,7 @@
 //! | [`wire`], [`web_socket`] | bytes over TCP and TLS, frames over WebSocket, with every mistake a test wants |
 //! | [`crowd`], [`statistics`] | thousands of sources; whether two sets of times differ |
 //! | [`nat`] | machines behind routers of every kind |
+//! | [`router`] | what opens ports at such a router: Debian's miniupnpd |
 //! | [`turn`] | STUN and TURN on the wire, with mistakes, and coturn's client, without |
 //! | [`lan`], [`namespace`] | hosts on a bridge of the test's own, whose addresses change; what they are made of |
 //! | [`ports`], [`wait`] | ports no other test uses; waiting for a condition, never for a time |
@@ -48,6 +49,7 @@ pub mod page;
 pub mod phone;
 pub mod ports;
 pub mod provider;
+pub mod router;
 pub mod scripted;
 pub mod shaper;
 pub mod sipp;

@@ -3,24 +3,31 @@
 //!
 //! To be used in a network of the test's own ([`in_own_network`](crate::lan::in_own_network)). The test's process, with its phones, has
 //! a wire of its own to each machine, over which nobody gets anywhere else. On the backbone it is the way to everywhere else, and so
-//! sees whatever is meant for somebody who is not there.
+//! sees whatever is meant for somebody who is not there. Addresses there are such as all the world knows, each in a network of its own:
+//! what counts nodes by networks, or trusts private ones, behaves as it does on the Internet.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::command::need;
-use crate::lan::{BRIDGE, OWN_ADDRESS};
+use crate::lan::BRIDGE;
 use crate::namespace::{Namespace, run};
 
 /// The port that the links of all nodes here listen on.
 pub const LINK: u16 = 6084;
+
+/// The port of the pages of all nodes here, and so of their relays: the one that every network lets out.
+pub const PAGES: u16 = 443;
 
 /// As what a box shows that port where it shows the same to everybody.
 pub const SEEN_AS: u16 = 45_000;
 
 /// Where every machine behind a router is.
 const INSIDE: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
+
+/// Where the test's process is on the backbone.
+pub const EXCHANGE: Ipv4Addr = Ipv4Addr::new(11, 81, 255, 254);
 
 /// What is between a machine and the backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +42,7 @@ pub enum Kind {
     PortRestricted,
     /// Another port for each destination.
     Symmetric,
-    /// No UDP at all, and TCP only to where browsers go.
+    /// No UDP at all, and TCP only to the port of the web (443).
     UdpBlocked,
 }
 
@@ -68,9 +75,10 @@ impl Site {
         let outer = format!("port{number}");
         ip(&["link", "add", &outer, "type", "veth", "peer", "name", "wan", "netns", &edge.pid()]);
         ip(&["link", "set", &outer, "master", BRIDGE, "up"]);
-        edge.run(&["ip", "addr", "add", &format!("{}/24", site.public()), "dev", "wan"]);
+        ip(&["addr", "replace", &format!("{EXCHANGE}/16"), "dev", BRIDGE]);
+        edge.run(&["ip", "addr", "add", &format!("{}/16", site.public()), "dev", "wan"]);
         edge.run(&["ip", "link", "set", "wan", "up"]);
-        edge.run(&["ip", "route", "add", "default", "via", &OWN_ADDRESS.to_string()]);
+        edge.run(&["ip", "route", "add", "default", "via", &EXCHANGE.to_string()]);
         if let Some(router) = &site.router {
             router.run(&[
                 "ip",
@@ -108,7 +116,12 @@ impl Site {
 
     /// Where it, or its router, is on the backbone.
     pub fn public(&self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 81, 0, self.number)
+        Ipv4Addr::new(11, 81, self.number, 1)
+    }
+
+    /// The same once its line has got another address.
+    pub fn later_public(&self) -> Ipv4Addr {
+        Ipv4Addr::new(11, 81, self.number + 100, 1)
     }
 
     /// What is between it and the backbone.
@@ -121,10 +134,24 @@ impl Site {
         self.machine.path()
     }
 
+    /// The network namespace of its router, where it has one.
+    pub fn router(&self) -> Option<PathBuf> {
+        self.router.as_ref().map(Namespace::path)
+    }
+
     /// Takes the backbone away from it, or gives it back. Its own addresses stay as they are, as where a router loses its line.
     #[track_caller]
     pub fn set_line(&self, up: bool) {
         ip(&["link", "set", &format!("port{}", self.number), if up { "up" } else { "down" }]);
+    }
+
+    /// Gives the line another address, as providers do once a day. Nothing comes in by the old one any more, and nobody is told.
+    #[track_caller]
+    pub fn change_public_address(&self) {
+        let edge = self.router.as_ref().unwrap_or(&self.machine);
+        edge.run(&["ip", "addr", "flush", "dev", "wan", "scope", "global"]);
+        edge.run(&["ip", "addr", "add", &format!("{}/16", self.later_public()), "dev", "wan"]);
+        edge.run(&["ip", "route", "replace", "default", "via", &EXCHANGE.to_string()]);
     }
 
     /// Gives the machine another address of its own network, as a router does that was restarted. What it had is gone at once.
@@ -157,9 +184,7 @@ fn rules(kind: Kind) -> String {
         ),
         Kind::PortRestricted => (none(), none(), one_port),
         Kind::Symmetric => (none(), none(), "oifname wan meta l4proto udp masquerade fully-random".to_owned()),
-        Kind::UdpBlocked => {
-            ("meta l4proto udp drop\noifname wan tcp dport != { 80, 443, 8443 } drop".to_owned(), none(), none())
-        }
+        Kind::UdpBlocked => ("meta l4proto udp drop\noifname wan tcp dport != 443 drop".to_owned(), none(), none()),
     };
     format!(
         "table ip box {{

@@ -237,7 +237,7 @@ impl MeshNode {
     fn address(&self, offset: u16) -> SocketAddr {
         let port = match offset {
             1 if self.has_usual_ports => nat::LINK,
-            4 if self.has_usual_ports => 8443,
+            4 if self.has_usual_ports => nat::PAGES,
             _ => self.ports.port(offset),
         };
         SocketAddr::new(self.host, port)

@@ -240,4 +240,16 @@ fn a_node_whose_address_changes_while_it_runs_is_called_again() {
     let path = || mesh.node(1).status()["links"][0]["path"].as_str().unwrap_or_default().to_owned();
     eventually(SOON * 2, "n1 to reach n2 at its new address", || path().contains("10.81.0.12:"));
     call_from(OWN_ADDRESS, &mesh, &passwords);
+
+    // And what its phones are told leads them to where it is now.
+    let mut bob = ScriptedPhone::udp_from(OWN_ADDRESS, mesh.sip(2)).of(BOB, &passwords[1]);
+    bob.register();
+    let mut alice = ScriptedPhone::udp_from(OWN_ADDRESS, mesh.sip(1)).of(ALICE, &passwords[0]);
+    let call = alice.invite("sip:bob@mesh.test");
+    let invite = bob.incoming("INVITE");
+    let named: Vec<&str> = invite.fields("Via").chain(invite.fields("Record-Route")).collect();
+    assert!(named.iter().any(|field| field.contains("10.81.0.12")), "{named:?}");
+    assert!(!named.iter().any(|field| field.contains("10.81.0.2:")), "{named:?}");
+    bob.reply(&invite, 200, "OK", &bob.sdp());
+    alice.established(&call);
 }

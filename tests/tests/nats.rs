@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use meshtone_tests::capture::Capture;
 use meshtone_tests::lan::in_own_network;
-use meshtone_tests::nat::{Kind, Site};
+use meshtone_tests::nat::{Kind, LINK, PAGES, Site};
 use meshtone_tests::phone::{HangsUp, talk};
+use meshtone_tests::router::{Asked, Miniupnpd};
 use meshtone_tests::tone::{ALICE_HZ, BOB_HZ};
 use meshtone_tests::{Mesh, MeshNode, Phone, PhoneOptions, SOON, eventually, eventually_some};
 use serde_json::Value;
@@ -31,7 +32,14 @@ struct Internet {
 
 impl Internet {
     fn of(kinds: &[Kind]) -> Internet {
-        let sites: Vec<Site> = (1..).zip(kinds).map(|(number, kind)| Site::new(number, *kind)).collect();
+        Internet::at(Internet::sites(kinds))
+    }
+
+    fn sites(kinds: &[Kind]) -> Vec<Site> {
+        (1..).zip(kinds).map(|(number, kind)| Site::new(number, *kind)).collect()
+    }
+
+    fn at(sites: Vec<Site>) -> Internet {
         let mut mesh = Mesh { nodes: vec![MeshNode::unstarted("n1").with_domain("mesh.test")] };
         mesh.nodes.extend((2..=sites.len()).map(|number| MeshNode::unstarted(&format!("n{number}"))));
         for (node, site) in mesh.nodes.iter_mut().zip(&sites) {
@@ -139,14 +147,18 @@ impl Internet {
     /// Whether nothing was sent to anybody but these nodes, their routers, and phones.
     fn assert_kept_to_itself(&self, capture: &Capture) {
         let ours = |host: &Ipv4Addr| {
-            let is_site =
-                self.sites.iter().any(|site| [site.public(), site.phones(), site.for_phones()].contains(host));
+            let is_site = self
+                .sites
+                .iter()
+                .any(|site| [site.public(), site.later_public(), site.phones(), site.for_phones()].contains(host));
             // Nodes try each other at the addresses that they have at home, too.
             is_site || host.is_loopback() || host.octets().starts_with(&[192, 168, 1])
         };
         let strangers: Vec<Ipv4Addr> = capture.destinations().into_iter().filter(|host| !ours(host)).collect();
         assert!(strangers.is_empty(), "packets left for {strangers:?}");
         assert!(!capture.reached_port(53), "somebody asked the DNS");
+        // PCP and SSDP: who is not behind a router asks nobody, who is asks that one alone.
+        assert!(!capture.reached_port(5351) && !capture.reached_port(1900), "somebody asked a router that is not his");
     }
 }
 
@@ -250,8 +262,8 @@ impl Talk<'_> {
 }
 
 #[test]
-fn a_call_outlives_its_relay_a_new_address_and_a_line_that_is_gone_for_a_while() {
-    if !in_own_network("a_call_outlives_its_relay_a_new_address_and_a_line_that_is_gone_for_a_while") {
+fn a_call_outlives_its_relay_new_addresses_and_a_line_that_is_gone_for_a_while() {
+    if !in_own_network("a_call_outlives_its_relay_new_addresses_and_a_line_that_is_gone_for_a_while") {
         return;
     }
     let capture = Capture::start();
@@ -282,16 +294,28 @@ fn a_call_outlives_its_relay_a_new_address_and_a_line_that_is_gone_for_a_while()
     let talk_of_two = Talk { internet: &internet, capture: &capture, nodes: [4, 5] };
     internet.sites[4].move_to_another_address();
     talk_of_two.silence_since(Instant::now(), "a change of address");
+    internet.sites[3].change_public_address();
+    talk_of_two.silence_since(Instant::now(), "a change of the line's address");
     alice.hang_up();
     bob.wait_closed(SOON);
     alice.assert_heard(BOB_HZ);
     bob.assert_heard(ALICE_HZ);
 
-    // Another call, since their tones end some time.
+    // Another call, since their tones end some time. Nobody talks while the line gets its next address, and who calls then is not
+    // kept waiting.
     alice.forget_recordings();
     bob.forget_recordings();
+    internet.sites[4].change_public_address();
+    let moved = Instant::now();
+    bob.dial("sip:alice@mesh.test");
+    alice.wait_established();
+    bob.wait_established();
+    eprintln!("called from another address after {:.1} s", moved.elapsed().as_secs_f64());
+    bob.hang_up();
+    alice.wait_closed(SOON);
     alice.dial("sip:bob@mesh.test");
     bob.wait_established();
+    eprintln!("called at another address after {:.1} s", moved.elapsed().as_secs_f64());
     alice.wait_established();
     alice.wait_recorded();
     bob.wait_recorded();
@@ -308,5 +332,76 @@ fn a_call_outlives_its_relay_a_new_address_and_a_line_that_is_gone_for_a_while()
     alice.assert_heard(BOB_HZ);
     bob.assert_heard(ALICE_HZ);
     assert!(internet.link(5, &here).is_some());
+    internet.assert_kept_to_itself(&capture);
+}
+
+#[test]
+fn nodes_whose_router_lets_others_in_are_called_directly_whatever_it_does_with_other_packets() {
+    if !in_own_network("nodes_whose_router_lets_others_in_are_called_directly_whatever_it_does_with_other_packets") {
+        return;
+    }
+    let capture = Capture::start();
+    let kinds = [Kind::Public, Kind::Public, Kind::Symmetric, Kind::Symmetric, Kind::Symmetric, Kind::PortRestricted];
+    let (by_pcp, by_upnp, closed, strict) = (3, 4, 5, 6);
+    let sites = Internet::sites(&kinds);
+    let mut pcp = Miniupnpd::start(&sites[by_pcp - 1], Asked::Pcp);
+    let upnp = Miniupnpd::start(&sites[by_upnp - 1], Asked::Upnp);
+    let mut internet = Internet::at(sites);
+    let mapping =
+        |internet: &Internet, number: usize| internet.mesh.node(number).status()["network"]["port_mapping"].clone();
+    for (number, protocol) in [(by_pcp, "PCP"), (by_upnp, "UPnP")] {
+        let what = format!("the router to open ports by {protocol}");
+        eventually(SOON * 2, &what, || mapping(&internet, number)["protocol"] == protocol);
+        let outside = format!("{}:{LINK}", internet.sites[number - 1].public());
+        let ports = mapping(&internet, number)["ports"].as_array().unwrap().clone();
+        assert!(
+            ports.iter().any(|port| port["transport"] == "UDP" && port["outside"] == outside.as_str()),
+            "{ports:?}"
+        );
+        assert!(ports.iter().any(|port| port["transport"] == "TCP" && port["port"] == PAGES), "{ports:?}");
+        let said = internet.mesh.node(number).must(&["netcheck"]);
+        assert!(said.contains(&outside) && said.contains(protocol) && said.contains("directly"), "{said}");
+    }
+    let refused = mapping(&internet, closed);
+    assert!(refused["ports"].as_array().is_some_and(Vec::is_empty) && refused["is_allowed"] == true, "{refused}");
+
+    internet.wait_settled();
+    let calls = [(closed, by_pcp), (strict, by_upnp), (by_upnp, by_pcp)];
+    let phone = |number: usize, user: &str, hz| internet.phone(number, user, hz);
+    let mut pairs: Vec<(Phone, Phone)> = calls
+        .iter()
+        .enumerate()
+        .map(|(index, (from, to))| {
+            (phone(*from, &format!("alice{index}"), ALICE_HZ), phone(*to, &format!("bob{index}"), BOB_HZ))
+        })
+        .collect();
+    let held = || internet.mesh.nodes.iter().map(|node| node.records("sip-registration")).sum::<u64>();
+    eventually(SOON * 2, "all to be found", || held() >= 3 * 2 * calls.len() as u64);
+    std::thread::scope(|scope| {
+        for (caller, callee) in &mut pairs {
+            scope.spawn(move || {
+                let target = format!("sip:{}@mesh.test", callee.user());
+                talk(caller, callee, &target, HangsUp::Caller);
+            });
+        }
+    });
+    for (from, to) in calls {
+        let id = internet.id(to);
+        eventually(SOON * 2, &format!("{from} and {to} to be linked directly"), || {
+            internet.link(from, &id).is_some_and(|link| link["path"].as_str().is_some_and(|path| path != "relayed"))
+        });
+    }
+    drop(pairs);
+
+    // A router that has lost its power has forgotten everything.
+    pcp.restart();
+    assert_eq!(pcp.lets_in(), "");
+    eventually(SOON * 3, "the router to be asked again", || pcp.lets_in().contains(&LINK.to_string()));
+    // What was opened is closed at the end.
+    assert!(upnp.lets_in().contains(&PAGES.to_string()), "{}", upnp.lets_in());
+    for number in [by_pcp, by_upnp] {
+        assert_eq!(internet.mesh.node_mut(number).terminate(), Some(0));
+    }
+    assert_eq!((pcp.lets_in(), upnp.lets_in()), (String::new(), String::new()));
     internet.assert_kept_to_itself(&capture);
 }

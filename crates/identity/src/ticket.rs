@@ -2,7 +2,8 @@
 //!
 //! `mt1-` and lower-case base32 without padding of: length (2 bytes), overlay, inviter's link key, token, expiry (8 bytes,
 //! unix seconds), role, domain (length byte and text), addresses (count byte; each 4 or 6, the IP address, the port),
-//! and the first 4 bytes of SHA-256 of all that. Numbers are big-endian.
+//! the port of the inviter's relay (only where it is none of the usual ones, so that programs of before read all other tickets), and
+//! the first 4 bytes of SHA-256 of all that. Numbers are big-endian.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,6 +19,10 @@ pub const TICKET_VERSION: u8 = 1;
 
 /// More addresses than any machine needs to name; keeps a ticket short enough to be typed.
 pub const MAX_ADDRESSES: usize = 8;
+
+/// TCP ports at which a relay is looked for unless a ticket names another one: that of a node's pages, and that of the web, which is let
+/// out of networks that let out nothing else.
+pub const RELAY_PORTS: [u16; 2] = [8443, 443];
 
 /// No ticket is longer than this; what is longer is not looked at.
 const MAX_TEXT: usize = 1024;
@@ -81,6 +86,9 @@ pub struct Ticket {
     pub inviter: LinkKey,
     /// Where to dial, at most [`MAX_ADDRESSES`].
     pub addresses: Vec<SocketAddr>,
+    /// The TCP port of the inviter's relay, where it runs one: the way in for machines whose network lets no UDP out. Not told of those
+    /// at one of [`RELAY_PORTS`].
+    pub relay: Option<u16>,
     /// The secret that is shown; the inviter accepts it once.
     pub token: [u8; 16],
     /// When the inviter stops accepting it, in unix seconds.
@@ -124,6 +132,7 @@ impl fmt::Debug for Ticket {
             .field("overlay", &self.overlay)
             .field("inviter", &self.inviter)
             .field("addresses", &self.addresses)
+            .field("relay", &self.relay)
             .field("token", &"[redacted]")
             .field("expires", &self.expires)
             .field("role", &self.role)
@@ -180,12 +189,17 @@ impl Ticket {
             }
             body.extend(address.port().to_be_bytes());
         }
+        body.extend(self.named_relay().into_iter().flat_map(u16::to_be_bytes));
         let length = u16::try_from(body.len()).unwrap_or(u16::MAX);
         let mut bytes = length.to_be_bytes().to_vec();
         bytes.append(&mut body);
         let checksum = sha256(&bytes);
         bytes.extend(checksum.iter().take(CHECKSUM));
         bytes
+    }
+
+    fn named_relay(&self) -> Option<u16> {
+        self.relay.filter(|port| *port != 0 && !RELAY_PORTS.contains(port))
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, TicketError> {
@@ -210,6 +224,7 @@ impl Ticket {
             role: reader.role()?,
             domain: reader.domain()?,
             addresses: reader.addresses()?,
+            relay: reader.relay()?,
         };
         if !reader.0.is_empty() {
             return Err(TicketError::Invalid("more than a ticket holds"));
@@ -263,6 +278,20 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// A port that is not written is not read either, so that a ticket has one text.
+    fn relay(&mut self) -> Result<Option<u16>, TicketError> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let port = u16::from_be_bytes(self.array()?);
+        if port == 0 || RELAY_PORTS.contains(&port) {
+            return Err(TicketError::Invalid("a relay's port that is not written"));
+        }
+        Ok(Some(port))
+    }
+}
+
 /// RFC 4648 §6 in lower case and without padding.
 fn base32() -> Encoding {
     let mut specification = Specification::new();
@@ -282,6 +311,7 @@ mod tests {
             overlay: OverlayId::from_bytes([1; 32]),
             inviter: LinkKey::from_bytes([2; 32]),
             addresses: vec!["192.0.2.7:6084".parse().unwrap(), "[2001:db8::7]:6084".parse().unwrap()],
+            relay: None,
             token: [0xA5; 16],
             expires: 1_800_000_000,
             role: Role::Home,
@@ -299,6 +329,15 @@ mod tests {
             let other = Ticket { role, ..ticket() };
             assert_eq!(other.to_string().parse::<Ticket>().unwrap(), other);
             assert_eq!(Role::named(role.name()), Some(role));
+        }
+    }
+
+    #[test]
+    fn a_relay_is_named_where_nobody_would_look_for_it_and_costs_a_ticket_nothing_otherwise() {
+        let read = |relay| Ticket { relay, ..ticket() }.to_string().parse::<Ticket>().unwrap();
+        assert_eq!(read(Some(9443)).relay, Some(9443));
+        for usual in RELAY_PORTS {
+            assert_eq!(read(Some(usual)), ticket(), "as programs of before read it");
         }
     }
 

@@ -151,6 +151,10 @@ pub(crate) struct RunOptions {
     #[arg(long, env = "MESHTONE_NO_MDNS", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) no_mdns: bool,
 
+    /// Do not ask the router to let others in (PCP, NAT-PMP, UPnP)
+    #[arg(long, env = "MESHTONE_NO_PORT_MAPPING", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) no_port_mapping: bool,
+
     /// Whether to hold and forward for other nodes of the overlay [default: auto]
     #[arg(long, env = "MESHTONE_ROLE", value_name = "ROLE")]
     pub(crate) role: Option<OverlayRole>,

@@ -24,7 +24,7 @@ use crate::trunk;
 use crate::turn::{self, Turn};
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 30] = [
+const KEYS: [&str; 31] = [
     "data",
     "domain",
     "sip",
@@ -41,6 +41,7 @@ const KEYS: [&str; 30] = [
     "link",
     "peer",
     "no_mdns",
+    "no_port_mapping",
     "role",
     "relay",
     "relay_discovery",
@@ -77,6 +78,7 @@ pub(crate) struct Settings {
     pub(crate) link: Vec<SocketAddr>,
     pub(crate) peer: Vec<Peer>,
     pub(crate) no_mdns: bool,
+    pub(crate) no_port_mapping: bool,
     pub(crate) role: Option<OverlayRole>,
     pub(crate) relay: Option<Relay>,
     pub(crate) relay_discovery: Vec<SocketAddr>,
@@ -113,6 +115,7 @@ struct File {
     link: Option<Texts>,
     peer: Option<Texts>,
     no_mdns: Option<bool>,
+    no_port_mapping: Option<bool>,
     role: Option<OverlayRole>,
     relay: Option<Relay>,
     relay_discovery: Option<Texts>,
@@ -333,6 +336,7 @@ pub(crate) fn read(mut table: Table, path: &Path) -> Result<Settings, Failure> {
         peer: peer
             .map_err(|why| wrong(format!("`peer`: {why}"), "`meshtone status` shows at each node how it is named"))?,
         no_mdns: file.no_mdns.unwrap_or_default(),
+        no_port_mapping: file.no_port_mapping.unwrap_or_default(),
         role: file.role,
         relay: file.relay,
         relay_discovery: addresses("relay_discovery", file.relay_discovery)?,
@@ -432,7 +436,7 @@ mod tests {
                     tls = \"127.0.0.1:5061\"\n\
                     ws = \"127.0.0.1:80\"\nwss = \"127.0.0.1:443\"\nws_origin = \"https://a.example, https://b.example\"\n\
                     tls_cert = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"\nlink = \"127.0.0.1:6084, 127.0.0.2:6084\"\n\
-                    peer = \"example.org, example.net\"\nno_mdns = true\nrole = \"ordinary\"\nrelay = \"off\"\nrelay_discovery = \"127.0.0.1:7842\"\nrelay_limit = 10\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n\
+                    peer = \"example.org, example.net\"\nno_mdns = true\nno_port_mapping = true\nrole = \"ordinary\"\nrelay = \"off\"\nrelay_discovery = \"127.0.0.1:7842\"\nrelay_limit = 10\nrtp_ports = \"1000-2000\"\njoin = \"mt1-x\"\nlog = \"debug\"\n\
                     trusted_sources = \"192.0.2.10, 198.51.100.0/24\"\n";
         let settings = read(text).unwrap();
         assert_eq!((settings.sip.len(), settings.link.len()), (2, 2));
@@ -442,7 +446,7 @@ mod tests {
             (settings.relay, settings.relay_discovery.len(), settings.relay_limit),
             (Some(Relay::Off), 1, Some(10))
         );
-        assert!(settings.no_mdns && settings.role == Some(OverlayRole::Ordinary));
+        assert!(settings.no_mdns && settings.no_port_mapping && settings.role == Some(OverlayRole::Ordinary));
         assert_eq!(settings.ws_origin, ["https://a.example", "https://b.example"]);
         assert_eq!(settings.rtp_ports, Some(PortRange(1000, 2000)));
         assert_eq!(settings.domain.as_deref(), Some("example.org"));

@@ -78,6 +78,7 @@ pub(crate) fn run(data: &Path, options: RunOptions, desk: PageSettings) -> Resul
         link: first_given(first_given(options.link, settings.link), vec![DEFAULT_LINK]),
         peers: first_given(options.peer, settings.peer),
         local_network: !(options.no_mdns || settings.no_mdns),
+        port_mapping: !(options.no_port_mapping || settings.no_port_mapping),
         role: options.role.or(settings.role).map_or(RoleChoice::Auto, RoleChoice::from),
         relay: options.relay.or(settings.relay).map_or(RelayChoice::Auto, RelayChoice::from),
         relay_discovery: first_given(first_given(options.relay_discovery, settings.relay_discovery), default_discovery),

@@ -42,7 +42,7 @@ struct Knob {
     help: &'static str,
 }
 
-const KNOBS: [Knob; 16] = [
+const KNOBS: [Knob; 17] = [
     choice(
         "enroll",
         &["local", "anybody", "nobody"],
@@ -76,6 +76,7 @@ const KNOBS: [Knob; 16] = [
     choice("relay", &["auto", "on", "off"], false, "Whether it passes on the packets of nodes that nobody can dial."),
     number("relay_limit", || "32".to_owned(), "How much is passed on in all, in Mbit/s."),
     switch("no_mdns", "Neither look for nodes on the local network nor be found there."),
+    switch("no_port_mapping", "Do not ask the router to let others in."),
     choice("anonymous", &["accept", "refuse"], false, "Whether callers who hide who they are ring here."),
     text(
         "verified_mark",

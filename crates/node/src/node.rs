@@ -11,7 +11,7 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use meshtone_media::io::{Conversions, PortRange, Shares};
 use meshtone_overlay::node::{Config as OverlayConfig, Overlay, RelayChoice, RoleChoice};
-use meshtone_overlay::{Expected, RelayOffer};
+use meshtone_overlay::{Expected, RelayOffer, WantedPort, mapping};
 use meshtone_sip::digest::{Authenticator, DigestConfig};
 use meshtone_sip::registrar::Limits;
 use meshtone_sip::registrar::gruu::GruuKey;
@@ -146,6 +146,8 @@ pub struct Config {
     pub relay: RelayChoice,
     /// UDP addresses at which nodes learn which address their packets come from, where this one runs a relay.
     pub relay_discovery: Vec<SocketAddr>,
+    /// Whether to have the router before this machine let others in, where it does that.
+    pub port_mapping: bool,
     /// How many bytes a second the relay is to carry in all.
     pub relay_quota: u32,
     /// Calls to and from other SIP domains and telephone networks.
@@ -534,6 +536,8 @@ impl Node {
         }
         tasks.spawn(publisher.clone().run(overlay.clone(), registrations.clone()));
         tasks.spawn(sweep(registrations.clone()));
+        let moved = transports.clone();
+        tasks.spawn(async move { meshtone_overlay::follow_network(|| moved.forget_facing()).await });
         tasks.spawn(listen_to_calls(exchange.clone()));
         let closing = Arc::downgrade(&exchange);
         transports.tell_closed(Box::new(move |connection| {
@@ -741,15 +745,29 @@ fn overlay_config(config: &Config, membership: &Membership, store: &Store) -> Ov
         quota: config.relay_quota,
         guests: Expected::when(move || inviter.may_invite() && !inviter.open_invites().is_empty()),
     });
+    overlay.port_mapping = config.port_mapping.then(|| mapped_ports(config));
     // Who may speak for nobody says of no domain that it does.
     if membership.certificate.rights().may_speak() {
         overlay.homes = vec![membership.home.clone()];
     }
     overlay.bootstrap = membership.bootstrap.clone();
+    overlay.relay_ports = membership.relay_ports.clone();
     overlay.enrol = membership.enrol_handler();
     overlay.revoked = membership.inviter().revocations().revoked();
     overlay.records = Some(Arc::new(store.clone()));
     overlay
+}
+
+/// The ports beside the links' that the router is asked to let others in to: those of the relay, which are the pages' as well. Others are
+/// told of them with one number for all addresses of the node.
+fn mapped_ports(config: &Config) -> Vec<WantedPort> {
+    if config.relay == RelayChoice::Off {
+        return Vec::new();
+    }
+    let same = |transport| move |at: &SocketAddr| WantedPort { transport, at: *at, same: true };
+    let pages = config.wss.first().into_iter().map(same(mapping::Transport::Tcp));
+    let discovery = config.relay_discovery.iter().map(same(mapping::Transport::Udp));
+    pages.chain(discovery).filter(|port| port.at.port() != 0).collect()
 }
 
 /// Where whoever sits at this machine opens the page: where his requests come from this machine, if he can, since the node is
@@ -873,7 +891,7 @@ fn save_host_cache(store: &Store, overlay: &Overlay) {
     let cache = overlay.host_cache();
     // A node that has lost everybody remembers whom it knew.
     if !cache.is_empty() {
-        store.put_setting(Setting::HostCache, enrol::encode_host_cache(&cache));
+        store.put_setting(Setting::HostCache, enrol::encode_host_cache(&cache, &overlay.relay_ports()));
     }
 }
 

@@ -15,6 +15,7 @@ mod records;
 mod relays;
 mod search;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
 use meshtone_identity::{LinkKey, NodeId, OverlayId};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::info;
 
@@ -34,6 +35,8 @@ use crate::link::{
     DatagramHandler, IncomingStream, LinkConfig, LinkError, LinkEvent, LinkQuality, LinkStatus, Links, Neighbour,
     Network, PeerAddress, Protocol, RecvStream, SendStream, subnet_of,
 };
+use crate::mapping::keeper::Mapper;
+use crate::mapping::{PortMapping, Transport, WantedPort};
 use crate::record::{CertificateValidator, CertifiedWriter, Kind, Validator, Writer};
 
 use driver::{Command, Driver, Snapshot};
@@ -130,6 +133,7 @@ struct Inner {
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<LinkEvent>,
     snapshot: Arc<Mutex<Snapshot>>,
+    mapping: Option<watch::Receiver<PortMapping>>,
 }
 
 impl Overlay {
@@ -171,7 +175,6 @@ impl Overlay {
             certificate: config.certificate,
             homes: config.homes.clone(),
             incarnation: randomness.next_u64(),
-            serves: role != RoleChoice::Ordinary,
             enrol: config.enrol,
             revoked: config.revoked,
             renewed: config.renewed.clone(),
@@ -184,6 +187,11 @@ impl Overlay {
         })
         .await
         .map_err(|error| Error::Socket(error.to_string()))?;
+        let mapper = config.port_mapping.map(|more| {
+            let link = |at| WantedPort { transport: Transport::Udp, at, same: false };
+            Mapper::start(links.bound().into_iter().map(link).chain(more).collect(), &config.link_secret)
+        });
+        let mapping = mapper.as_ref().map(Mapper::status);
         let own = OwnRecords::new(node, link_key, &links.addresses(), (config.homes, config.renewed), config.version);
         let persist = config.records.is_some();
         let mut dht = Dht::new(
@@ -206,7 +214,7 @@ impl Overlay {
         if !config.bootstrap.is_empty() {
             dht.await_others(driver::now());
         }
-        links.set_serves(dht.serves());
+        links.begin(dht.serves());
         let (commands, receiver) = mpsc::channel(MAX_COMMANDS);
         let events = broadcast::Sender::new(MAX_EVENTS);
         let snapshot = Arc::new(Mutex::new(Snapshot::of(&dht)));
@@ -221,10 +229,10 @@ impl Overlay {
             committer,
             events.clone(),
             Arc::clone(&snapshot),
-            config.relay_choice,
+            (config.relay_choice, config.relay_ports, mapper),
         );
         tokio::spawn(driver.run());
-        Ok(Self { inner: Arc::new(Inner { node, overlay, link_key, links, commands, events, snapshot }) })
+        Ok(Self { inner: Arc::new(Inner { node, overlay, link_key, links, commands, events, snapshot, mapping }) })
     }
 
     /// Returns our node id.
@@ -345,6 +353,22 @@ impl Overlay {
     /// Returns what proves that a writer contradicted itself, found since the start; as of a moment ago.
     pub fn evidence(&self) -> Vec<Evidence> {
         self.snapshot().evidence.clone()
+    }
+
+    /// Returns what the router before this machine does for it, as it was asked last.
+    pub fn port_mapping(&self) -> PortMapping {
+        self.inner.mapping.as_ref().map(|mapping| mapping.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Returns where others reach this node's links since the router lets them in.
+    pub fn entrances(&self) -> Vec<SocketAddr> {
+        let ports: Vec<u16> = self.addresses().iter().map(SocketAddr::port).collect();
+        self.port_mapping().links(&self.network().seen_as, &ports)
+    }
+
+    /// Returns the TCP port of the relay that this node runs, while it does.
+    pub fn relay_port(&self) -> Option<u16> {
+        self.relay().and_then(|relay| Some(relay.ports()?.relay))
     }
 
     /// Takes in peers that somebody with a say named after the start: they are dialled until there are links enough.
@@ -508,6 +532,11 @@ impl Overlay {
     /// Returns the peers that are known, linked ones first, to be dialled at the next start; as of a moment ago.
     pub fn host_cache(&self) -> Vec<PeerAddress> {
         self.snapshot().host_cache.clone()
+    }
+
+    /// Returns at which TCP ports nodes run relays, as far as that is known, by link key; as of a moment ago.
+    pub fn relay_ports(&self) -> BTreeMap<LinkKey, u16> {
+        self.snapshot().relay_ports.clone()
     }
 
     /// Says goodbye on all links, so that peers know at once, and closes the sockets. All clones stop working.

@@ -174,7 +174,7 @@ async fn a_new_machine_enrols_over_the_join_protocol_and_then_joins() {
 
     let (key, link_secret) = (SigningKey::generate().unwrap(), [42; 32]);
     let request = EnrolRequest::encode(&key, LinkKey::from_secret(&link_secret).unwrap()).unwrap();
-    let reply = enrol::ask(link_secret, inviter.overlay_id(), address(&inviter), &request).await.unwrap();
+    let reply = enrol::ask(link_secret, inviter.overlay_id(), address(&inviter), None, &request).await.unwrap();
     let authority = world.authority.certificate().clone();
     let certificate =
         meshtone_identity::NodeCertificate::verify(&reply, &authority, overlay_support::unix_s()).unwrap();
@@ -190,10 +190,10 @@ async fn a_new_machine_enrols_over_the_join_protocol_and_then_joins() {
 async fn a_node_that_enrols_nobody_refuses_in_order() {
     let world = World::new();
     let node = Overlay::start(world.config(None)).await.unwrap();
-    let refused = enrol::ask([42; 32], node.overlay_id(), address(&node), b"please").await;
+    let refused = enrol::ask([42; 32], node.overlay_id(), address(&node), None, b"please").await;
     assert!(matches!(refused, Err(EnrolError::Unreachable(_) | EnrolError::BrokenOff(_))), "{refused:?}");
     assert_eq!(
-        enrol::ask([42; 32], node.overlay_id(), address(&node), &[0; 70_000]).await,
+        enrol::ask([42; 32], node.overlay_id(), address(&node), None, &[0; 70_000]).await,
         Err(EnrolError::TooLarge(65_536))
     );
 }

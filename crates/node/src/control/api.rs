@@ -1,7 +1,7 @@
 //! The JSON of administration. Fields are added, never renamed: scripts read them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -502,6 +502,9 @@ pub struct Netcheck {
     pub relays: usize,
     /// It is a relay itself.
     pub is_relay: bool,
+    /// What the router before this machine lets in for it.
+    #[serde(default)]
+    pub port_mapping: PortMappingStatus,
     /// What the network is, what it means for calls, and who else is there to reach this node by.
     pub says: Vec<String>,
     /// What somebody could do.
@@ -518,6 +521,44 @@ pub struct NetworkStatus {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub seen_as: Vec<SocketAddr>,
+    /// What the router before this machine lets in for it.
+    #[serde(default)]
+    pub port_mapping: PortMappingStatus,
+}
+
+/// What the router before a machine lets in for it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+pub struct PortMappingStatus {
+    /// Whether the router is asked at all.
+    pub is_allowed: bool,
+    /// The router that is asked; none where this machine is not behind one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub router: Option<IpAddr>,
+    /// `PCP`, `NAT-PMP` or `UPnP`, while something is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// What is open.
+    #[serde(default)]
+    pub ports: Vec<OpenPort>,
+    /// Another box stands beyond the router, and what this one lets in does not get so far.
+    #[serde(default)]
+    pub is_behind_another: bool,
+    /// Why nothing is open, or not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A port that a router lets others in to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OpenPort {
+    /// `UDP` or `TCP`.
+    pub transport: String,
+    /// This machine's port.
+    pub port: u16,
+    /// What others reach it by.
+    #[schema(value_type = String)]
+    pub outside: SocketAddr,
 }
 
 /// A registered contact.

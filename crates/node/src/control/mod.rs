@@ -41,10 +41,10 @@ pub use api::{
     AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
     Failure, FinishedCall, ForeignCertificate, Heard, Invite, KeyChange, KeyList, KeyRow, LadderMessage, Link,
     MailStatus, Mailed, MediaBetween, MediaUse, Netcheck, NetworkStatus, NewBackup, NewInvite, NewKey, NewRevocation,
-    NewUser, NodeList, NodeRow, OwnRelay, PageCertificate, PageKey, Passphrase, Reached, Registration, RelayUsed, Role,
-    Search, ServerStatus, Sound, Status, Trace, TraceStep, TracedCall, TracedDescription, TracedEnd, TracedStream,
-    TrunkStatus, Trust, TurnListener, TurnStatus, TurnUser, UserChanges, UserCredentials, UserList, UserLogin, UserRow,
-    Warning,
+    NewUser, NodeList, NodeRow, OpenPort, OwnRelay, PageCertificate, PageKey, Passphrase, PortMappingStatus, Reached,
+    Registration, RelayUsed, Role, Search, ServerStatus, Sound, Status, Trace, TraceStep, TracedCall,
+    TracedDescription, TracedEnd, TracedStream, TrunkStatus, Trust, TurnListener, TurnStatus, TurnUser, UserChanges,
+    UserCredentials, UserList, UserLogin, UserRow, Warning,
 };
 pub(crate) use routes::Failed;
 pub use socket::{SOCKET, bind, remove};
@@ -103,6 +103,8 @@ pub struct Control {
     node: NodeId,
     /// The addresses of our link, real ones.
     links: Arc<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
+    /// Where others reach it as well, since the router lets them in, and the port of our relay.
+    entrances: Arc<dyn Fn() -> (Vec<SocketAddr>, Option<u16>) + Send + Sync>,
     status: Arc<dyn StatusSource>,
     authority: Option<Arc<authority::Service>>,
     page: Option<PageKeys>,
@@ -134,7 +136,9 @@ impl Control {
         status: Arc<dyn StatusSource>,
     ) -> Control {
         let node = overlay.node_id();
-        let links = Arc::new(move || overlay.addresses());
+        let own = overlay.clone();
+        let links = Arc::new(move || own.addresses());
+        let entrances = Arc::new(move || (overlay.entrances(), overlay.relay_port()));
         Control {
             accounts,
             inviter,
@@ -144,6 +148,7 @@ impl Control {
             rights,
             node,
             links,
+            entrances,
             status,
             authority: None,
             page: None,

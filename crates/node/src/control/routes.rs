@@ -156,11 +156,14 @@ pub(crate) async fn make_invite(control: &Control, wanted: NewInvite) -> Result<
         error: format!("there is no role {role:?}"),
         hint: "the roles are `home`, `member`, `store-only` and `open`",
     })?;
-    let addresses = (control.links)();
+    let (mut addresses, relay) = (control.entrances)();
+    addresses.extend((control.links)());
     let inviter = control.inviter.clone();
     let valid = Duration::from_secs(valid_s);
     let make = move || Inviter::invite_for(&inviter, wanted, person.as_deref(), valid, &addresses);
-    let ticket = blocking(make).await?.map_err(Failed::from)?;
+    let mut ticket = blocking(make).await?.map_err(Failed::from)?;
+    // For who gets no UDP out of his network.
+    ticket.relay = relay;
     let invite = Invite {
         ticket: ticket.to_string(),
         role,

@@ -69,6 +69,7 @@ impl StatusSource for FixedStatus {
             relayed_links: 0,
             relays: 2,
             is_relay: false,
+            port_mapping: Default::default(),
             says,
             hint,
         }
@@ -122,6 +123,7 @@ async fn node() -> Node {
         node: membership.node(),
         inviter: membership.inviter(),
         links: Arc::new(|| vec!["192.0.2.7:6084".parse().unwrap()]),
+        entrances: Arc::new(|| (vec!["192.0.2.7:6084".parse().unwrap()], None)),
         status: Arc::new(FixedStatus),
         page: None,
         authority: None,

@@ -275,6 +275,7 @@ impl Inviter {
             overlay: self.overlay,
             inviter: self.link_key,
             addresses: addresses.iter().take(MAX_ADDRESSES).copied().collect(),
+            relay: None,
             token,
             expires,
             role,

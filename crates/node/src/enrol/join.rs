@@ -16,7 +16,8 @@ pub(super) async fn join(
 ) -> Result<Membership, EnrolError> {
     let keys = Keys::make(store, random)?;
     let inviter = PeerAddress { link_key: ticket.inviter, addrs: ticket.addresses.clone() };
-    let reply = enrol::ask(*keys.link_secret, ticket.overlay, inviter.clone(), &request(&keys, ticket)?).await?;
+    let reply =
+        enrol::ask(*keys.link_secret, ticket.overlay, inviter.clone(), ticket.relay, &request(&keys, ticket)?).await?;
     accept(store, keys, ticket, inviter, &reply, now)
 }
 
@@ -51,5 +52,6 @@ pub(super) fn accept(
     if home.domain() != promised {
         return Err(EnrolError::OtherDomain { ours: home.domain().to_owned(), asked: promised });
     }
-    keys.keep(store, Certificates { authority, node, home }, None, now, &[inviter], &ticket.domain)
+    let relays = ticket.relay.map(|port| (inviter.link_key, port)).into_iter().collect();
+    keys.keep(store, Certificates { authority, node, home }, None, now, (&[inviter], &relays), &ticket.domain)
 }

@@ -22,8 +22,9 @@ pub use domain::default_domain;
 pub use error::{EnrolError, InviteError, RenewError, RevokeError};
 pub(crate) use invite::Open;
 pub use invite::{Inviter, MAX_VALIDITY};
-pub use peers::{encode_host_cache, known_peers};
+pub use peers::{encode_host_cache, known_peers, known_relay_ports};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -57,6 +58,8 @@ pub struct Membership {
     pub authority_domain: String,
     /// Whom to dial: the peers known from the last time, or who invited us.
     pub bootstrap: Vec<PeerAddress>,
+    /// The TCP ports of the relays that some of those run.
+    pub relay_ports: BTreeMap<LinkKey, u16>,
     /// Whether this was made just now.
     pub first_run: bool,
     inviter: Arc<Inviter>,
@@ -238,8 +241,8 @@ fn found(store: &Store, domain: &str, now: fn() -> u64, random: &dyn Random) -> 
     nodes::list(store, &node, &home, now(), "");
     let certificates = Certificates { authority: authority.certificate().clone(), node, home };
     // Who restored an authority knows nodes of its overlay.
-    let bootstrap = known_peers(store)?;
-    keys.keep(store, certificates, Some(Arc::new(authority)), now, &bootstrap, domain)
+    let (bootstrap, relays) = (known_peers(store)?, known_relay_ports(store)?);
+    keys.keep(store, certificates, Some(Arc::new(authority)), now, (&bootstrap, &relays), domain)
 }
 
 /// The authority that an interrupted first run may have left, or a new one.
@@ -306,12 +309,12 @@ impl Keys {
         certificates: Certificates,
         issuer: Option<Arc<Authority>>,
         now: fn() -> u64,
-        bootstrap: &[PeerAddress],
+        (bootstrap, relays): (&[PeerAddress], &BTreeMap<LinkKey, u16>),
         authority_domain: &str,
     ) -> Result<Membership, EnrolError> {
         self.check(&certificates.node, &certificates.home)?;
         store.put_setting(Setting::AuthorityDomain, authority_domain.as_bytes().to_vec());
-        store.put_setting(Setting::HostCache, encode_host_cache(bootstrap));
+        store.put_setting(Setting::HostCache, encode_host_cache(bootstrap, relays));
         store.flush()?;
         store.write_key(KeyFile::AuthorityCertificate, certificates.authority.der())?;
         store.write_key(KeyFile::NodeCertificate, certificates.node.der())?;
@@ -341,6 +344,7 @@ impl Keys {
             domain: home.domain().to_owned(),
             home,
             bootstrap: known_peers(store)?,
+            relay_ports: known_relay_ports(store)?,
             first_run,
             inviter: Arc::new(inviter),
         })

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use meshtone_overlay::{Network, Overlay, Path, ReachTest};
+use meshtone_overlay::{Network, Overlay, Path, PortMapping, ReachTest};
 
-use crate::control::{Netcheck, NetworkStatus};
+use crate::control::{Netcheck, NetworkStatus, OpenPort, PortMappingStatus};
 
 /// What is known.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,6 +23,8 @@ pub(crate) struct Facts {
     pub(crate) relays: usize,
     /// It runs a relay itself.
     pub(crate) is_relay: bool,
+    /// What the router lets in.
+    pub(crate) mapping: PortMapping,
 }
 
 impl Facts {
@@ -37,6 +39,7 @@ impl Facts {
             relayed_links,
             relays: overlay.relays_in_use().iter().filter(|relay| relay.is_connected).count(),
             is_relay: overlay.relay().is_some_and(|relay| relay.is_open()),
+            mapping: overlay.port_mapping(),
         }
     }
 }
@@ -121,7 +124,30 @@ fn seen_as(facts: &Facts) -> Vec<SocketAddr> {
 
 /// For `status`.
 pub(crate) fn status(facts: &Facts) -> NetworkStatus {
-    NetworkStatus { class: class(facts).as_str().to_owned(), seen_as: seen_as(facts) }
+    NetworkStatus { class: class(facts).as_str().to_owned(), seen_as: seen_as(facts), port_mapping: mapping(facts) }
+}
+
+fn mapping(facts: &Facts) -> PortMappingStatus {
+    let mapping = &facts.mapping;
+    let open = |port: &meshtone_overlay::MappedPort| OpenPort {
+        transport: port.transport.to_string(),
+        port: port.port,
+        outside: port.outside,
+    };
+    PortMappingStatus {
+        is_allowed: mapping.is_allowed,
+        router: mapping.router,
+        protocol: mapping.protocol.map(|protocol| protocol.to_string()),
+        ports: mapping.ports.iter().map(open).collect(),
+        is_behind_another: mapping.is_behind_another(&facts.network.seen_as),
+        problem: mapping.problem.clone(),
+    }
+}
+
+/// Where others reach the links since the router lets them in.
+fn let_in(facts: &Facts) -> Option<SocketAddr> {
+    let links: Vec<u16> = facts.own.iter().map(SocketAddr::port).collect();
+    facts.mapping.links(&facts.network.seen_as, &links).first().copied()
 }
 
 /// For `netcheck`: what it is, what that means, and what could be done.
@@ -145,7 +171,17 @@ pub(crate) fn check(facts: &Facts) -> Netcheck {
         ),
         Class::UdpBlocked => "UDP is not let out of this network; TCP is.".to_owned(),
     };
+    let let_in = let_in(facts);
+    let router = let_in.zip(facts.mapping.protocol).map(|(outside, protocol)| {
+        format!("The router lets others in to this node at {outside}, as it was asked to by {protocol}.")
+    });
+    let beyond = mapping(facts).is_behind_another.then(|| {
+        "The router lets others in, but another one stands beyond it, as its provider's may, and does not.".to_owned()
+    });
     let calls = match class {
+        Class::Unknown | Class::Open | Class::Cone | Class::Symmetric | Class::Hidden if let_in.is_some() => {
+            "Calls go directly between this node and every other whose network lets UDP out."
+        }
         Class::Unknown if facts.direct_links == 0 && facts.relayed_links == 0 => {
             "This node has no link to any other: its own phones call each other, and nobody else."
         }
@@ -178,9 +214,11 @@ pub(crate) fn check(facts: &Facts) -> Netcheck {
             )
         }
         Class::UdpBlocked => Some("ask whoever runs this network to let UDP out; any port will do"),
-        Class::Symmetric | Class::Hidden => {
-            Some("on the router, forward the UDP port of the links to this machine, if calls should go directly")
-        }
+        Class::Symmetric | Class::Hidden => Some(if facts.mapping.is_allowed {
+            "on the router, switch on UPnP or PCP, or forward the UDP port of the links to this machine, if calls should go directly"
+        } else {
+            "on the router, forward the UDP port of the links to this machine, if calls should go directly"
+        }),
         Class::Unknown if facts.direct_links + facts.relayed_links == 0 => Some(
             "name another node with --peer, or join an overlay with a ticket; `meshtone status` says what was tried",
         ),
@@ -188,7 +226,8 @@ pub(crate) fn check(facts: &Facts) -> Netcheck {
             Some("`meshtone run --relay on` lets this node pass packets on for those that nobody can dial")
         }
         Class::Unknown | Class::Public | Class::Unproved | Class::Open | Class::Cone => None,
-    };
+    }
+    .filter(|_| let_in.is_none());
     Netcheck {
         class: class.as_str().to_owned(),
         seen_as: seen,
@@ -197,7 +236,8 @@ pub(crate) fn check(facts: &Facts) -> Netcheck {
         relayed_links: facts.relayed_links,
         relays: facts.relays,
         is_relay: facts.is_relay,
-        says: vec![network, calls.to_owned(), relays],
+        port_mapping: mapping(facts),
+        says: [Some(network), router, beyond, Some(calls.to_owned()), Some(relays)].into_iter().flatten().collect(),
         hint: hint.map(str::to_owned),
     }
 }
@@ -243,6 +283,25 @@ mod tests {
             Class::Unknown,
             "nobody could have answered"
         );
+    }
+
+    #[test]
+    fn a_router_that_lets_others_in_is_told_of_and_one_beyond_it_as_well() {
+        use meshtone_overlay::mapping::Transport;
+        use meshtone_overlay::{MappedPort, MappingProtocol};
+
+        let outside: SocketAddr = "198.51.100.7:6084".parse().unwrap();
+        let port = MappedPort { transport: Transport::Udp, port: 6084, outside };
+        let (is_allowed, protocol) = (true, Some(MappingProtocol::Pcp));
+        let mapping = PortMapping { is_allowed, protocol, ports: vec![port], ..PortMapping::default() };
+        let open = Facts { mapping, ..facts(true, Some(true), &[SEEN]) };
+        let told = check(&open);
+        assert!(told.says.iter().any(|says| says.contains("198.51.100.7:6084") && says.contains("PCP")), "{told:?}");
+        assert!(told.says.iter().any(|says| says.contains("directly")) && told.hint.is_none(), "{told:?}");
+        let elsewhere = Facts { network: facts(true, Some(true), &["203.0.113.1:45000"]).network, ..open };
+        let told = check(&elsewhere);
+        assert!(told.port_mapping.is_behind_another && told.hint.is_some(), "{told:?}");
+        assert!(told.says.iter().any(|says| says.contains("another one stands beyond it")), "{told:?}");
     }
 
     #[test]

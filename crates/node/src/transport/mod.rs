@@ -347,7 +347,12 @@ impl Transports {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Which address of this machine faces `remote`, as it was when that was asked first.
+    /// The machine's addresses have changed: which of them faces whom is found out anew.
+    pub(crate) fn forget_facing(&self) {
+        self.facing.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Which address of this machine faces `remote`, as it was when that was asked first since the machine's network changed.
     pub(crate) fn address_facing(&self, remote: IpAddr) -> IpAddr {
         let known = self.facing.lock().unwrap_or_else(PoisonError::into_inner).get(&remote).copied();
         known.unwrap_or_else(|| self.address_facing_now(remote))

@@ -138,6 +138,7 @@ pub(crate) fn config(data: &Path, link: SocketAddr, authority: Settings) -> Conf
         join: None,
         peers: Vec::new(),
         local_network: false,
+        port_mapping: false,
         relay: meshtone_node::RelayChoice::Off,
         relay_discovery: Vec::new(),
         relay_quota: meshtone_node::DEFAULT_QUOTA,

@@ -153,6 +153,11 @@ impl Dht {
     /// A neighbour tells its role.
     pub(super) fn on_role(&mut self, now: Now, from: NodeId, serves: bool) {
         if serves != self.table.is_client(from) {
+            // Its hello may have said so before it was true, and what it was offered then it has refused.
+            let early = serves && self.table.lasting().any(|(node, _)| *node == from);
+            if early && self.table.rare(from).is_some_and(|rare| rare.roles.take(now.instant, 1, CHANGES)) {
+                self.hand_to_newcomer(now, from);
+            }
             return;
         }
         if serves && self.restricted.contains(&from) {

@@ -1,6 +1,6 @@
 //! Sockets and QUIC settings.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use iroh::endpoint::{Connection, ConnectionError, IdleTimeout, QuicTransportConfig, VarInt, presets};
@@ -95,7 +95,7 @@ pub(crate) fn addresses(endpoint: &Endpoint) -> Vec<SocketAddr> {
     let before = addrs.len();
     for addr in endpoint.addr().ip_addrs() {
         let bound = wild.iter().any(|wild| wild.port() == addr.port() && wild.is_ipv4() == addr.is_ipv4());
-        if bound && !addrs.contains(addr) {
+        if bound && is_own(addr.ip()) && !addrs.contains(addr) {
             addrs.push(*addr);
         }
     }
@@ -107,6 +107,11 @@ pub(crate) fn addresses(endpoint: &Endpoint) -> Vec<SocketAddr> {
         }));
     }
     addrs
+}
+
+/// Whether an address is one of this machine's, and not one that others call it by: routers like to keep the port.
+fn is_own(ip: IpAddr) -> bool {
+    std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// Returns the key that the other side has proved.

@@ -60,8 +60,8 @@ pub enum EnrolError {
 /// Asks the inviter: one request, one reply, both opaque here and at most 64 KiB. Takes 10 s at most.
 ///
 /// `link_secret` is the secret of the link key that the new node will have, so the inviter knows who asks. The inviter is asked
-/// directly, and where nothing is heard of it soon, as where UDP is not let out, also through the relay that it may run, which has to
-/// prove that it belongs to the overlay.
+/// directly, and where nothing is heard of it soon, as where UDP is not let out, also through the relay that it may run, at the port that
+/// a ticket names or one of the usual ones, which has to prove that it belongs to the overlay.
 ///
 /// # Errors
 /// See [`EnrolError`].
@@ -69,6 +69,7 @@ pub async fn ask(
     link_secret: [u8; 32],
     overlay: OverlayId,
     inviter: PeerAddress,
+    relay_port: Option<u16>,
     request: &[u8],
 ) -> Result<Vec<u8>, EnrolError> {
     if request.len() > MAX_ENROLMENT {
@@ -81,13 +82,16 @@ pub async fn ask(
         Ok(endpoint) => endpoint,
         Err(error) => return Err(EnrolError::Local(error.to_string())),
     };
-    let relay = relay::guess(&inviter).and_then(|place| {
-        book.set(place.link_key, &place.hosts);
-        let url = relay::name::url_of(place.link_key, place.ports.relay)?;
-        map.insert(url.clone(), Arc::new(RelayConfig::new(url.clone(), None)));
-        Some(url)
-    });
-    let asked = timeout(ENROLMENT_TIMEOUT, exchange(&endpoint, &inviter, relay, request)).await;
+    let places = relay::guesses(&inviter, relay_port).into_iter();
+    let relays: Vec<RelayUrl> = places
+        .filter_map(|place| {
+            book.set(place.link_key, &place.hosts);
+            let url = relay::name::url_of(place.link_key, place.ports.relay)?;
+            map.insert(url.clone(), Arc::new(RelayConfig::new(url.clone(), None)));
+            Some(url)
+        })
+        .collect();
+    let asked = timeout(ENROLMENT_TIMEOUT, exchange(&endpoint, &inviter, &relays, request)).await;
     // The reply is here; whether the inviter hears our goodbye matters little.
     let _ = timeout(GOODBYE_TIMEOUT, endpoint.close()).await;
     asked.unwrap_or_else(|_| Err(EnrolError::Unreachable("it took too long".to_owned())))
@@ -108,10 +112,10 @@ fn any_port(inviter: &PeerAddress) -> Vec<SocketAddr> {
 async fn exchange(
     endpoint: &Endpoint,
     inviter: &PeerAddress,
-    relay: Option<RelayUrl>,
+    relays: &[RelayUrl],
     request: &[u8],
 ) -> Result<Vec<u8>, EnrolError> {
-    let connection = connect(endpoint, inviter, relay).await?;
+    let connection = connect(endpoint, inviter, relays).await?;
     let broken = |_| EnrolError::BrokenOff(endpoint::why_closed(&connection).to_string());
     let (mut send, mut recv) = connection.open_bi().await.map_err(|_| broken(()))?;
     send.write_all(request).await.map_err(|_| broken(()))?;
@@ -123,24 +127,18 @@ async fn exchange(
 
 /// Connects directly, and a little later also through the relay; whichever is first. The request goes over one of them only: a ticket
 /// is good once.
-async fn connect(
-    endpoint: &Endpoint,
-    inviter: &PeerAddress,
-    relay: Option<RelayUrl>,
-) -> Result<Connection, EnrolError> {
+async fn connect(endpoint: &Endpoint, inviter: &PeerAddress, relays: &[RelayUrl]) -> Result<Connection, EnrolError> {
     let dial = async |relays: &[RelayUrl]| {
         let unreachable = |error: String| EnrolError::Unreachable(error);
         let address = endpoint::dial_address(inviter, relays).map_err(|error| unreachable(error.to_string()))?;
         endpoint.connect(address, JOIN_ALPN).await.map_err(|error| unreachable(format!("{error:#}")))
     };
     let relayed = async {
-        match relay {
-            Some(relay) => {
-                sleep(RELAY_HEAD_START).await;
-                dial(&[relay]).await
-            }
-            None => pending().await,
+        if relays.is_empty() {
+            return pending().await;
         }
+        sleep(RELAY_HEAD_START).await;
+        dial(relays).await
     };
     tokio::select! {
         connected = dial(&[]) => connected,

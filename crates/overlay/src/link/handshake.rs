@@ -218,7 +218,6 @@ mod tests {
             certificate,
             homes: Vec::new(),
             incarnation: u64::from(number),
-            serves: true,
             enrol: None,
             revoked: Default::default(),
             renewed: Default::default(),
@@ -226,6 +225,7 @@ mod tests {
             salt: [0; 32],
         };
         let (links, inputs) = Links::start(config).await.unwrap();
+        links.begin(true);
         (links, inputs, link_key)
     }
 

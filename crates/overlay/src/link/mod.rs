@@ -14,12 +14,14 @@
 //! | `pace` | how fast those are answered, for each source; pure |
 //! | [`relay`] | the relays that nodes run for those that nobody can dial |
 //! | `endpoint` | sockets and QUIC settings |
+//! | [`changes`] | changes of this machine's network |
 //!
 //! A link is one QUIC connection (RFC 9000) with ALPN `meshtone/1`. Its first stream begins with a hello in both
 //! directions; nothing else is believed, or told to anybody, until both have verified each other's certificates. No
 //! third party is ever asked: no DNS, and no relay but those of the overlay's own nodes.
 
 pub mod address;
+pub mod changes;
 pub(crate) mod endpoint;
 pub mod enrol;
 pub(crate) mod frame;

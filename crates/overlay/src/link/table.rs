@@ -18,7 +18,9 @@ use tracing::debug;
 
 use super::enrol::{self, EnrolHandler};
 use super::hello::{HEARS_ROLES, Hello, INTRODUCES, Peer, VERSIONS};
-use super::limits::{GOODBYE_TIMEOUT, MAX_ARRIVALS, MAX_DIALS, MAX_FRAME, MAX_INPUTS, MAX_INTRODUCED, MAX_LINKS};
+use super::limits::{
+    GOODBYE_TIMEOUT, MAX_ADDRESSES, MAX_ARRIVALS, MAX_DIALS, MAX_FRAME, MAX_INPUTS, MAX_INTRODUCED, MAX_LINKS,
+};
 use super::relay::RelayPlace;
 use super::relay::book::Book;
 use super::relay::client::{RelayClient, RelayUse, Token};
@@ -41,7 +43,6 @@ pub(crate) struct LinkConfig {
     pub(crate) certificate: NodeCertificate,
     pub(crate) homes: Vec<HomeCertificate>,
     pub(crate) incarnation: u64,
-    pub(crate) serves: bool,
     pub(crate) enrol: Option<EnrolHandler>,
     pub(crate) revoked: Revoked,
     pub(crate) renewed: Renewed,
@@ -98,6 +99,8 @@ pub(super) struct Shared {
     pub(super) datagrams: OnceLock<DatagramHandler>,
     pub(super) relays: RelayClient,
     relay: Option<RelayServer>,
+    /// Addresses of the router that lead to us.
+    outside: Mutex<Vec<SocketAddr>>,
     next_id: AtomicU64,
 }
 
@@ -139,7 +142,7 @@ pub(super) struct Link {
 }
 
 impl Links {
-    /// Binds the sockets and starts to accept links.
+    /// Binds the sockets; nobody is answered before [`begin`](Self::begin).
     pub(crate) async fn start(config: LinkConfig) -> Result<(Self, mpsc::Receiver<LinkInput>), LinkError> {
         let alpns: &[&[u8]] = if config.enrol.is_some() { &[ALPN, JOIN_ALPN] } else { &[ALPN] };
         let (map, book) = (RelayMap::empty(), Book::default());
@@ -180,7 +183,7 @@ impl Links {
             homes: config.homes.iter().map(|home| home.der().to_vec()).collect(),
             authority: config.authority,
             incarnation: config.incarnation,
-            serves: AtomicBool::new(config.serves),
+            serves: AtomicBool::new(false),
             enrol: config.enrol.map(enrol::Desk::new),
             revoked: config.revoked,
             renewed: config.renewed,
@@ -192,10 +195,16 @@ impl Links {
             datagrams: OnceLock::new(),
             relays,
             relay,
+            outside: Mutex::default(),
             next_id: AtomicU64::new(0),
         });
-        tokio::spawn(handshake::accept_all(Arc::clone(&shared)));
         Ok((Self(shared), receiver))
+    }
+
+    /// Begins to answer others, who hear whether we serve: it must be known by then. Until then they wait.
+    pub(crate) fn begin(&self, serves: bool) {
+        self.set_serves(serves);
+        tokio::spawn(handshake::accept_all(Arc::clone(&self.0)));
     }
 
     /// Makes sure that there is a link to the holder of this key, and returns which node that is.
@@ -369,9 +378,32 @@ impl Links {
         self.0.table().links.values().map(|link| link.address()).collect()
     }
 
-    /// Returns where we are reached.
+    /// Returns where we are reached, as far as this machine knows by itself.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         endpoint::addresses(&self.0.endpoint)
+    }
+
+    /// Returns where the sockets listen, which may be on all addresses.
+    pub(crate) fn bound(&self) -> Vec<SocketAddr> {
+        self.0.endpoint.bound_sockets()
+    }
+
+    /// From now on whoever wants to reach us is told that we are reached at these addresses of the router as well, and no others.
+    pub(crate) fn set_outside(&self, addrs: &[SocketAddr]) {
+        let mut outside = self.0.outside.lock().unwrap_or_else(PoisonError::into_inner);
+        if *outside == addrs {
+            return;
+        }
+        let before = std::mem::replace(&mut *outside, addrs.to_vec());
+        let (endpoint, now) = (self.0.endpoint.clone(), addrs.to_vec());
+        tokio::spawn(async move {
+            for addr in before.iter().filter(|addr| !now.contains(addr)) {
+                endpoint.remove_external_addr(addr).await;
+            }
+            for addr in now.iter().filter(|addr| !before.contains(addr)) {
+                endpoint.add_external_addr(*addr).await;
+            }
+        });
     }
 
     /// Returns the relay of this node, where it may be one.
@@ -424,6 +456,11 @@ impl Links {
     /// Shows relays what the certificate is now.
     pub(crate) fn show_again(&self) {
         self.0.relays.show_again();
+    }
+
+    /// Finds out at once where our packets come from now.
+    pub(crate) fn measure_again(&self) {
+        self.0.relays.measure_again();
     }
 
     /// Looks for new paths at once: the network has changed, or the machine slept and cannot know.
@@ -479,6 +516,9 @@ impl Shared {
             (certificate.der().to_vec(), homes.iter().map(|home| home.der().to_vec()).collect())
         });
         let (certificate, homes) = renewed.unwrap_or_else(|| (self.certificate.clone(), self.homes.clone()));
+        let mut addresses = self.outside.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        addresses.extend(endpoint::addresses(&self.endpoint));
+        addresses.truncate(MAX_ADDRESSES);
         Hello {
             newest: VERSIONS.1,
             serves,
@@ -486,7 +526,7 @@ impl Shared {
             certificate,
             homes,
             incarnation: self.incarnation,
-            addresses: endpoint::addresses(&self.endpoint),
+            addresses,
         }
     }
 

@@ -1,16 +1,18 @@
 //! What an overlay node needs to start.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use meshtone_identity::{AuthorityCertificate, HomeCertificate, NodeCertificate, Signer};
+use meshtone_identity::{AuthorityCertificate, HomeCertificate, LinkKey, NodeCertificate, Signer};
 
 use super::{Error, RecordStore};
 use crate::dht::RoleChoice;
 use crate::link::PeerAddress;
 use crate::link::enrol::EnrolHandler;
 use crate::link::relay::serve::RelayOffer;
+use crate::mapping::WantedPort;
 use crate::record::{Delegated, Renewed, Revoked};
 
 /// What an overlay node needs to start.
@@ -36,6 +38,8 @@ pub struct Config {
     pub renewed: Renewed,
     /// Peers to keep links with: who invited us, and the host cache of the last run.
     pub bootstrap: Vec<PeerAddress>,
+    /// The TCP ports at which some of them run relays, for a network that lets no UDP out; others are looked for at the usual ports.
+    pub relay_ports: BTreeMap<LinkKey, u16>,
     /// How many nodes hold a value: 2 to 8, 5 by default.
     pub replicas: usize,
     /// Whether to store and forward for others, or only to use the overlay through those that do; by default the node decides.
@@ -48,6 +52,8 @@ pub struct Config {
     pub relay: Option<RelayOffer>,
     /// Whether it does.
     pub relay_choice: RelayChoice,
+    /// Whether the router before this machine is asked to let others in to the links, and to which ports besides; `None` forbids it.
+    pub port_mapping: Option<Vec<WantedPort>>,
     /// What we say of our program, in our address record; at most 32 bytes.
     pub version: String,
 }
@@ -87,12 +93,14 @@ impl Config {
             revoked: Revoked::default(),
             renewed: Renewed::default(),
             bootstrap: Vec::new(),
+            relay_ports: BTreeMap::new(),
             replicas: DEFAULT_REPLICAS,
             role: RoleChoice::Auto,
             enrol: None,
             records: None,
             relay: None,
             relay_choice: RelayChoice::Auto,
+            port_mapping: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -21,9 +21,12 @@ use super::relays::{RelaySearch, TurnServer};
 use super::search::{Search, Searching, Wakefulness};
 use super::{Entry, Error, Presence, ReachTest, RelayChoice, RoleStatus};
 use crate::dht::{Descriptor, Dht, DhtError, Event, Evidence, Now, OperationId, Subnet};
+use crate::link::relay::serve::RelayServer;
 use crate::link::relay::{self, RelayPlace};
 use crate::link::table::unix_ms;
 use crate::link::{LinkError, LinkEvent, LinkInput, Links, PeerAddress, code};
+use crate::mapping::keeper::Mapper;
+use crate::mapping::{PortMapping, Transport};
 use crate::record::{Kind, NodeAddress, Via};
 
 /// Peers told to whoever saves them for the next start: enough to find the overlay again when most have gone.
@@ -37,6 +40,9 @@ const LISTENERS_CHECK: Duration = Duration::from_secs(15);
 
 /// How often our addresses and the connections to relays are looked at: calls wait for what is lost.
 const RELAY_LOOK: Duration = Duration::from_millis(500);
+
+/// How often at most it is asked where our packets come from, since a link fell silent: that takes a second.
+const MEASURE_PACE: Duration = Duration::from_secs(3);
 
 /// How long changes of the links are gathered before others are named as super-nodes: a newcomer is called soon, and its first links
 /// come one after the other.
@@ -98,6 +104,8 @@ pub(super) struct Snapshot {
     pub(super) relays: BTreeMap<LinkKey, NodeId>,
     /// The TURN servers of others.
     pub(super) turn: Vec<TurnServer>,
+    /// Their TCP ports, and those that were named to us.
+    pub(super) relay_ports: BTreeMap<LinkKey, u16>,
 }
 
 /// Nodes that are named to whoever looks: as many as a picture shows.
@@ -123,6 +131,7 @@ impl Snapshot {
             evidence: dht.evidence().cloned().collect(),
             relays: BTreeMap::new(),
             turn: Vec::new(),
+            relay_ports: BTreeMap::new(),
             role: RoleStatus {
                 serves: dht.serves(),
                 reason: dht.role_reason(),
@@ -181,6 +190,13 @@ pub(super) struct Driver {
     snapshot_at: Instant,
     listeners_check_at: Instant,
     relay_choice: RelayChoice,
+    /// Where peers were said to run relays, before they have said so themselves.
+    relay_ports: BTreeMap<LinkKey, u16>,
+    mapper: Option<Mapper>,
+    /// When it was asked last where our packets come from, for a link that fell silent.
+    measured_at: Option<Instant>,
+    /// Where relays saw our packets come from last.
+    seen_as: Vec<SocketAddr>,
     relays: RelaySearch,
     relay_look_at: Instant,
     /// Where this machine says that it is.
@@ -199,7 +215,7 @@ impl Driver {
         committer: Option<Committer>,
         events: broadcast::Sender<LinkEvent>,
         snapshot: Arc<Mutex<Snapshot>>,
-        relay_choice: RelayChoice,
+        (relay_choice, relay_ports, mapper): (RelayChoice, BTreeMap<LinkKey, u16>, Option<Mapper>),
     ) -> Self {
         let searching = Searching::new(now(), keeper.addresses().next().is_some());
         let (now, local) = (Instant::now(), links.addresses());
@@ -228,6 +244,10 @@ impl Driver {
             snapshot_at: now,
             listeners_check_at: now + LISTENERS_CHECK,
             relay_choice,
+            relay_ports,
+            mapper,
+            measured_at: None,
+            seen_as: Vec::new(),
             relays: RelaySearch::default(),
             relay_look_at: now,
             local,
@@ -260,6 +280,9 @@ impl Driver {
         self.drain();
         if let Some(committer) = self.committer.take() {
             committer.finish().await;
+        }
+        if let Some(mapper) = &self.mapper {
+            mapper.release().await;
         }
         self.links.shutdown().await;
         if let Some(reply) = stop {
@@ -375,6 +398,12 @@ impl Driver {
                     self.keeper.on_down(now.instant, key);
                 }
                 self.searching.on_down(now, self.keys.len());
+                if silent && self.measured_at.is_none_or(|at| at + MEASURE_PACE <= now.instant) {
+                    // It may be us who are elsewhere: the router may have got another address.
+                    self.measured_at = Some(now.instant);
+                    self.links.measure_again();
+                    self.mapper.iter().for_each(Mapper::ask_again);
+                }
                 self.dht.handle_link_down(now, node, silent);
                 let _ = self.events.send(LinkEvent::Down { node });
             }
@@ -549,12 +578,12 @@ impl Driver {
         let (links, ended) = (self.links.clone(), self.dialled.0.clone());
         let known =
             self.relays.relays().find(|(_, relay)| relay.link_key == peer.link_key).map(|(_, relay)| relay.clone());
+        let named = self.relay_ports.get(&peer.link_key).copied();
         tokio::spawn(async move {
             let mut result = links.dial(&peer).await;
-            if let (Err(LinkError::Timeout | LinkError::Unreachable(_)), Some(relay)) =
-                (&result, known.or_else(|| relay::guess(&peer)))
-            {
-                result = links.dial_through(&peer, &[relay]).await;
+            let relays = known.map_or_else(|| relay::guesses(&peer, named), |known| vec![known]);
+            if matches!(result, Err(LinkError::Timeout | LinkError::Unreachable(_))) && !relays.is_empty() {
+                result = links.dial_through(&peer, &relays).await;
             }
             // The driver may have stopped.
             let _ = ended.send(Dialled { key: peer.link_key, node: None, result }).await;
@@ -647,7 +676,7 @@ impl Driver {
         }
     }
 
-    /// Says in the overlay where this node is reached, when that is new; tries everybody at once when its machine has moved.
+    /// Says in the overlay where this node is reached, by what the router lets in as well, when that is new; tries everybody at once when its machine has moved.
     fn look_at_addresses(&mut self) {
         let local = self.links.addresses();
         let mut all = local.clone();
@@ -655,6 +684,18 @@ impl Driver {
         // Where a box shows another address to each, what it showed a relay is of no use to anybody else.
         if network.mapping_varies != Some(true) {
             all.extend(network.seen_as.iter().filter(|seen| !local.contains(seen)));
+        }
+        let bound: Vec<u16> = self.links.bound().iter().map(SocketAddr::port).collect();
+        let opened = self.mapping().links(&network.seen_as, &bound);
+        self.links.set_outside(&opened);
+        all.retain(|addr| !opened.contains(addr));
+        // Not at the end, which is cut off where there are too many.
+        let second = all.len().min(1);
+        all.splice(second..second, opened);
+        if network.seen_as != self.seen_as {
+            // The router may have another address, or nothing may stand before this machine any more.
+            self.seen_as.clone_from(&network.seen_as);
+            self.mapper.iter().for_each(Mapper::ask_again);
         }
         if self.own.update(&all) {
             self.dht.set_address(self.own.address().encode());
@@ -670,14 +711,25 @@ impl Driver {
     /// Whether this node is to run a relay: a node that serves and is reached, by an address that all the world knows or as others say.
     fn runs_relay(&self) -> bool {
         let is_reached = || {
+            let addresses = self.links.addresses();
+            if addresses.iter().any(|addr| is_global(addr.ip())) {
+                return true;
+            }
+            // Behind a router that translates, TCP comes in only where it was told to let it in.
+            let is_translated = self.seen_as.iter().any(|seen| !addresses.contains(seen));
             let tested = self.dht.last_test().is_some_and(|test| test.reached * 2 > test.dialled);
-            tested || self.links.addresses().iter().any(|addr| is_global(addr.ip()))
+            let port = self.links.relay().map(RelayServer::offered);
+            tested && (!is_translated || port.is_some_and(|port| self.mapping().has(Transport::Tcp, port)))
         };
         match self.relay_choice {
             RelayChoice::On => true,
             RelayChoice::Off => false,
             RelayChoice::Auto => self.dht.serves() && is_reached(),
         }
+    }
+
+    fn mapping(&self) -> PortMapping {
+        self.mapper.as_ref().map(|mapper| mapper.status().borrow().clone()).unwrap_or_default()
     }
 
     fn on_relay_read(&mut self, node: NodeId, entries: Option<Vec<Entry>>) {
@@ -731,10 +783,16 @@ impl Driver {
             search: self.searching.get().cloned(),
             relays: self.relays.relays().map(|(node, relay)| (relay.link_key, node)).collect(),
             turn: self.relays.turn_servers(),
+            relay_ports: self.relay_ports(),
             ..Snapshot::of(&self.dht)
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
         self.snapshot_at = Instant::now() + SNAPSHOT_AGE;
+    }
+
+    fn relay_ports(&self) -> BTreeMap<LinkKey, u16> {
+        let said = self.relays.relays().map(|(_, relay)| (relay.link_key, relay.ports.relay));
+        self.relay_ports.iter().map(|(key, port)| (*key, *port)).chain(said).collect()
     }
 
     fn host_cache(&self) -> Vec<PeerAddress> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use meshtone_identity::NodeId;
-use meshtone_overlay::dht::body::{Ask, Reply};
+use meshtone_overlay::dht::body::{Ask, OfferState, Reply};
 use meshtone_overlay::dht::message::Message;
 use meshtone_overlay::dht::{Config, Event, RoleChoice, RoleReason};
 use meshtone_overlay::record::Kind;
@@ -32,6 +32,33 @@ fn a_neighbour_that_stops_to_serve_is_counted_on_no_more_until_it_does_again() {
     assert_eq!((linked(&lone), lone.dht.clients()), (vec![neighbour(1), neighbour(2)], vec![]));
     lone.unlink(neighbour(2));
     assert_eq!((linked(&lone), lone.dht.clients()), (vec![neighbour(1)], vec![]));
+}
+
+#[test]
+fn whoever_said_too_soon_that_it_serves_is_offered_what_it_refused_once_it_does() {
+    let mut lone = Lone::new(Config::default());
+    lone.link(neighbour(1));
+    let record = crate::support::registration("bob@example.org", neighbour(1), crate::support::BEGIN_MS, 1);
+    let store = Ask::Store(vec![meshtone_overlay::dht::body::Handed { remaining_s: 600, record }]).encode();
+    assert!(matches!(&lone.ask(neighbour(1), 1, store), Reply::Stored(results) if results[0].is_ok()));
+    let offered = |lone: &mut Lone| {
+        lone.pass(Duration::from_secs(1));
+        let asked = lone.asked().into_iter().filter(|(to, _, _)| *to == neighbour(2));
+        asked.filter(|(_, _, ask)| matches!(ask, Ask::Offer(_))).map(|(_, request, _)| request).collect::<Vec<_>>()
+    };
+    offered(&mut lone);
+    lone.link(neighbour(2));
+    let first = offered(&mut lone);
+    assert_eq!(first.len(), 1);
+    lone.answer(neighbour(2), &first[0], &Reply::Offered { states: vec![OfferState::Refused], newer: Vec::new() });
+    assert!(offered(&mut lone).is_empty());
+    say(&mut lone, 2, true);
+    assert_eq!(offered(&mut lone).len(), 1);
+    // Whoever says it again and again makes nobody work.
+    for _ in 0..100 {
+        say(&mut lone, 2, true);
+    }
+    assert!(offered(&mut lone).len() <= 1);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Book(Arc<Mutex<BTreeMap<LinkKey, Entry>>>);
 #[derive(Debug, Default)]
 struct Entry {
     hosts: Vec<IpAddr>,
+    /// The port at which it has answered last.
+    port: Option<u16>,
     /// Nobody has answered there since.
     down_since: Option<Instant>,
 }
@@ -33,10 +35,14 @@ impl Book {
         self.entries().entry(key).or_default().hosts = hosts;
     }
 
-    /// Takes note of whether a relay answered.
-    pub(crate) fn note(&self, key: LinkKey, now: Instant, answered: bool) {
+    /// Takes note of whether a relay answered at a port. Where it has answered at one, silence at another says nothing: that was a guess.
+    pub(crate) fn note(&self, key: LinkKey, port: u16, now: Instant, answered: bool) {
         if let Some(entry) = self.entries().get_mut(&key) {
-            entry.down_since = if answered { None } else { entry.down_since.or(Some(now)) };
+            if answered {
+                (entry.port, entry.down_since) = (Some(port), None);
+            } else if entry.port.is_none_or(|known| known == port) {
+                entry.down_since = entry.down_since.or(Some(now));
+            }
         }
     }
 
@@ -122,6 +128,12 @@ mod tests {
         assert!(book.lookup_ipv4(name.clone()).await.unwrap().eq(["192.0.2.1".parse::<Ipv4Addr>().unwrap()]));
         assert!(book.lookup_ipv6(name.clone()).await.unwrap().eq(["2001:db8::1".parse::<Ipv6Addr>().unwrap()]));
         assert_eq!(book.lookup_ipv4("localhost".to_owned()).await.unwrap().count(), 0);
+        let (long_ago, now) = (Instant::now(), Instant::now() + Duration::from_secs(9));
+        book.note(key, 443, long_ago, true);
+        book.note(key, 8443, long_ago, false);
+        assert!(book.down_for(now, Duration::from_secs(1)).is_empty(), "it answers at the other port");
+        book.note(key, 443, long_ago, false);
+        assert_eq!(book.down_for(now, Duration::from_secs(1)), [key]);
         book.forget(key);
         assert_eq!(book.lookup_ipv4(name).await.unwrap().count(), 0);
     }

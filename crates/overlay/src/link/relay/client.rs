@@ -65,8 +65,8 @@ struct Inner {
 struct State {
     /// By key: those that this node may be found at.
     kept: BTreeMap<LinkKey, Known>,
-    /// Those of others.
-    visited: BTreeMap<LinkKey, Known>,
+    /// Those of others, by the port as well: it may be a guess.
+    visited: BTreeMap<(LinkKey, u16), Known>,
     second: Option<LinkKey>,
     down_since: Option<Instant>,
     /// Links that fell silent, by relay, and since when they are counted.
@@ -125,7 +125,7 @@ impl RelayClient {
             if let Some(known) = state.kept.remove(&relay.link_key) {
                 self.remove(&known.url);
             }
-            if let Some(known) = state.visited.remove(&relay.link_key) {
+            for (_, known) in state.visited.extract_if(.., |(key, _), _| *key == relay.link_key) {
                 self.remove(&known.url);
             }
             if let Some(known) = self.insert(relay, 0, true, now) {
@@ -140,7 +140,9 @@ impl RelayClient {
     pub(crate) fn visit(&self, relay: &RelayPlace) -> Option<RelayUrl> {
         let (mut state, now) = (self.state(), Instant::now());
         let state = &mut *state;
-        for known in [&mut state.kept, &mut state.visited].into_iter().filter_map(|all| all.get_mut(&relay.link_key)) {
+        let place = (relay.link_key, relay.ports.relay);
+        let known = [state.kept.get_mut(&relay.link_key), state.visited.get_mut(&place)];
+        for known in known.into_iter().flatten() {
             if known.place == *relay || relay.link_key == self.0.own {
                 known.needed = now;
                 return Some(known.url.clone());
@@ -148,14 +150,17 @@ impl RelayClient {
         }
         if state.visited.len() >= MAX_VISITED {
             let oldest = state.visited.iter().min_by_key(|(_, known)| known.needed).map(|(key, _)| *key);
-            if let Some(known) = oldest.and_then(|key| state.visited.remove(&key)) {
-                self.remove(&known.url);
-                self.0.book.forget(known.place.link_key);
+            if let Some((key, _)) = oldest {
+                // Its other ports go with it, since its addresses do.
+                for (_, known) in state.visited.extract_if(.., |(of, _), _| *of == key) {
+                    self.remove(&known.url);
+                }
+                self.0.book.forget(key);
             }
         }
         let known = self.insert(relay, 0, false, now)?;
         let url = known.url.clone();
-        if let Some(before) = state.visited.insert(relay.link_key, known) {
+        if let Some(before) = state.visited.insert(place, known) {
             self.remove(&before.url);
         }
         Some(url)
@@ -182,6 +187,11 @@ impl RelayClient {
         if *count >= SILENCES {
             self.leave_out(&mut state, key, now);
         }
+    }
+
+    /// Has relays asked at once where our packets come from, instead of within half a minute.
+    pub(crate) fn measure_again(&self) {
+        self.tell();
     }
 
     /// Shows relays what this node's certificate is now. iroh keeps what it shows under the URL of a relay, so that a number in it makes

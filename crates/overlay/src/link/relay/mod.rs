@@ -29,7 +29,9 @@ pub mod tunnel;
 use std::net::{IpAddr, SocketAddr};
 
 use meshtone_identity::LinkKey;
+use meshtone_identity::ticket::RELAY_PORTS;
 
+use crate::dht::Subnet;
 use crate::record::{NodeAddress, RelayPorts, Via};
 
 /// A relay, and where it is.
@@ -54,21 +56,29 @@ impl RelayPlace {
             let is_broadcast = matches!(host, IpAddr::V4(host) if host.is_broadcast() || host.is_link_local());
             !(is_broadcast || host.is_multicast() || host.is_unspecified() || host.is_loopback() && !is_alone)
         });
-        hosts.sort();
-        hosts.dedup();
+        put_in_order(&mut hosts);
         (!hosts.is_empty()).then_some(Self { link_key: record.link_key, hosts, ports })
     }
 }
 
-/// The port at which a node that is known by its link address alone may run a relay: that of its page, unless it was told otherwise.
-const USUAL_PORT: u16 = 8443;
-
-/// Returns where a peer may run a relay of which nothing is known.
-pub(crate) fn guess(peer: &super::PeerAddress) -> Option<RelayPlace> {
+/// Returns where a peer may run a relay that has not said so itself: at the port that somebody named, or at those where one is as a rule.
+pub(crate) fn guesses(peer: &super::PeerAddress, named: Option<u16>) -> Vec<RelayPlace> {
     let mut hosts: Vec<IpAddr> = peer.addrs.iter().map(SocketAddr::ip).collect();
+    put_in_order(&mut hosts);
+    if hosts.is_empty() {
+        return Vec::new();
+    }
+    let mut at: Vec<u16> = named.into_iter().chain(RELAY_PORTS).collect();
+    at.dedup();
+    let place =
+        |relay| RelayPlace { link_key: peer.link_key, hosts: hosts.clone(), ports: RelayPorts { relay, discovery: 0 } };
+    at.into_iter().map(place).collect()
+}
+
+/// Puts those first that lead there from everywhere: who asks for our address by UDP tries one alone.
+fn put_in_order(hosts: &mut Vec<IpAddr>) {
+    hosts.sort_by_key(|host| (Subnet::of(*host).is_none(), *host));
     hosts.dedup();
-    let ports = RelayPorts { relay: USUAL_PORT, discovery: 0 };
-    (!hosts.is_empty()).then_some(RelayPlace { link_key: peer.link_key, hosts, ports })
 }
 
 /// The provider of everything that TLS does here: chosen, not taken from what the process or a feature happens to have.

@@ -127,6 +127,11 @@ impl RelayServer {
         Ok(Self(inner))
     }
 
+    /// Returns the TCP port at which it would serve.
+    pub(crate) fn offered(&self) -> u16 {
+        self.0.offer.port
+    }
+
     /// Serves nodes from now on, or no new ones any more. Those that are there may stay.
     pub(crate) fn set_open(&self, open: bool) {
         if self.0.is_open.swap(open, Ordering::Relaxed) == open {

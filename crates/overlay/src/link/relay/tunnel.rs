@@ -142,7 +142,7 @@ async fn reach(book: &Book, target: &Target) -> TcpStream {
         let hosts = key.map(|key| book.hosts_of(key)).unwrap_or_default();
         let connected = connect(&hosts, target.port).await;
         if let Some(key) = key {
-            book.note(key, Instant::now(), connected.is_some());
+            book.note(key, target.port, Instant::now(), connected.is_some());
         }
         if let Some(stream) = connected {
             return stream;
