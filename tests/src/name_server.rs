@@ -40,6 +40,25 @@ impl NameServer {
         NameServer::start(texts.chain(hosts).collect())
     }
 
+    /// Starts a server with what `meshtone dns-records --json` printed at several nodes.
+    #[track_caller]
+    pub fn with_records(printed: &[serde_json::Value]) -> NameServer {
+        let records = printed.iter().flat_map(|printed| printed["records"].as_array().cloned().unwrap_or_default());
+        let argument = |record: serde_json::Value| {
+            let (name, value) =
+                (record["name"].as_str().unwrap_or_default(), record["value"].as_str().unwrap_or_default());
+            match (record["kind"].as_str(), value.split(' ').collect::<Vec<_>>().as_slice()) {
+                (Some("SRV"), [priority, weight, port, host]) => {
+                    format!("--srv-host={name},{},{port},{priority},{weight}", host.trim_end_matches('.'))
+                }
+                (Some("TXT"), _) => format!("--txt-record={name},{}", value.trim_matches('"')),
+                (Some("A" | "AAAA"), _) => format!("--host-record={name},{value}"),
+                _ => panic!("no record: {record}"),
+            }
+        };
+        NameServer::start(records.map(argument).collect())
+    }
+
     #[track_caller]
     fn serving(domain: &str, servers: &[SocketAddr], service: &str, prefix: &str) -> NameServer {
         let naptr = format!("--naptr-record={domain},10,10,S,{service},,{prefix}.{domain}");

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use meshtone_tests::name_server::NameServer;
 use meshtone_tests::phone::{HangsUp, talk};
 use meshtone_tests::tone::{ALICE_HZ, BOB_HZ, CAROL_HZ};
 use meshtone_tests::{Mesh, PhoneOptions, SOON, ScriptedPhone, Transport, eventually};
@@ -110,4 +111,28 @@ fn a_phone_whose_address_changes_in_a_call_goes_on_and_nobody_else_ends_it() {
     let mut abroad = ScriptedPhone::udp_from([127, 0, 0, 2].into(), mesh.sip(1)).of("alice", &alice);
     assert_eq!(abroad.ask(dialog.next_request("BYE")).status(), 200);
     eventually(SOON, "the call to be over", || calls() == 0);
+}
+
+#[test]
+fn a_phone_that_knows_the_domain_alone_finds_a_node_and_the_other_one_when_that_is_gone() {
+    let mut mesh = Mesh::start(2);
+    let (alice, password) = (mesh.user("alice"), mesh.user("bob"));
+    let records = |node: usize, priority: &str| {
+        let printed = mesh.node(node).must(&["dns-records", "--priority", priority, "--json"]);
+        serde_json::from_str::<serde_json::Value>(&printed).unwrap()
+    };
+    let printed = [records(1, "10"), records(2, "20")];
+    assert!(mesh.node(1).must(&["dns-records"]).contains(" IN SRV 10 10 "));
+    let dns = NameServer::with_records(&printed);
+    let bob = || PhoneOptions::new("bob", &password, mesh.sip(1), BOB_HZ).asking(dns.address()).start();
+    let mut alice = PhoneOptions::new("alice", &alice, mesh.sip(2), ALICE_HZ).start();
+    let mut first = bob();
+    assert_eq!(mesh.node(1).contacts("bob@mesh.test").len(), 1, "the first by priority");
+    talk(&mut alice, &mut first, BOB, HangsUp::Caller);
+    first.unplug();
+
+    mesh.node_mut(1).kill9();
+    let mut second = PhoneOptions::new("bob", &password, mesh.sip(1), BOB_HZ).asking(dns.address()).start();
+    eventually(SOON, "the phone to be at the other node", || mesh.node(2).contacts("bob@mesh.test").len() == 1);
+    talk(&mut alice, &mut second, BOB, HangsUp::Caller);
 }

@@ -688,6 +688,8 @@ mod tests {
             relays: Vec::new(),
             network: Default::default(),
             nodes_served: 2,
+            sip: Vec::new(),
+            sips: Vec::new(),
             peer: vec!["0123@192.0.2.7:6084".to_owned(), "0123@198.51.100.7:6084".to_owned()],
             overlay_nodes_known: 3,
             clock_behind_ms: -90_000,

@@ -71,10 +71,31 @@ pub(crate) enum Command {
     Status(StatusOptions),
     /// Say what kind of network this is, and what it means for calls
     Netcheck(StatusOptions),
+    /// Print what to write into the zone of the domain, so that phones and nodes find this node by name
+    DnsRecords(DnsOptions),
     /// Say why a call failed or would fail: every step of one to this address, and on whose side the reason is
     Trace(TraceOptions),
     /// Show the versions of program, link protocol and data folder
     Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DnsOptions {
+    /// The node's name within the domain [default: the first letters of its id]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Which node phones try first, by the lowest number
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    pub(crate) priority: u16,
+
+    /// The addresses by which the node is reached, where it does not know them itself
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    pub(crate) address: Vec<std::net::IpAddr>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod call;
 mod client;
 mod command;
 mod config;
+mod dns;
 mod failure;
 mod journaling;
 mod nodes;
@@ -73,6 +74,7 @@ fn dispatch(cli: Cli, given: BTreeMap<String, (Source, String)>) -> Result<(), F
         Command::TurnCredentials { user } => turn::credentials(&data, &user),
         Command::Status(options) => administer::status(&data, options.json),
         Command::Netcheck(options) => reach::netcheck(&data, options.json),
+        Command::DnsRecords(options) => dns::records(&data, &options),
         Command::Trace(options) => reach::trace(&data, &options.target, options.json),
         Command::Version => {
             output::print(&command::long_version());

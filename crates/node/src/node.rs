@@ -809,7 +809,7 @@ fn authority(
 }
 
 /// The addresses to tell a person: where we listen on all of them, those of this machine that the links know.
-fn reachable(listening: &[SocketAddr], links: &[SocketAddr]) -> Vec<SocketAddr> {
+pub(crate) fn reachable(listening: &[SocketAddr], links: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut named = Vec::new();
     for address in listening {
         let same_family = links.iter().map(SocketAddr::ip).filter(|ip| ip.is_ipv4() == address.is_ipv4());

@@ -26,7 +26,7 @@ use crate::control::{
 use crate::exchange::first_stage::FirstStage;
 use crate::exchange::trunk::TrunkState;
 use crate::exchange::{Exchange, calls};
-use crate::node::Summary;
+use crate::node::{Summary, reachable};
 use crate::renewal::Validity;
 use crate::revocation::Revocations;
 use crate::trace;
@@ -201,6 +201,7 @@ impl StatusSource for StatusView {
         let changes = self.exchange.members.key_changes().into_iter();
         let key_changes = changes.map(|(address, changed)| KeyChange { address, changed }).collect();
         let (certified_until, renewal_failing) = self.validity.now();
+        let listening = self.exchange.transports.addresses();
         Status {
             node: self.summary.node.clone(),
             overlay: self.summary.overlay.clone(),
@@ -222,6 +223,8 @@ impl StatusSource for StatusView {
                 version: self.exchange.accounts.version(),
             },
             peer: self.peer(),
+            sip: reachable(&listening.sip, &overlay.addresses()),
+            sips: reachable(&listening.tls, &overlay.addresses()),
             role: role::role(&overlay.role(), self.exchange.rights, now_ms),
             relay: overlay.relay().filter(RelayServer::is_open).map(|relay| {
                 let RelayLoad { clients, carried } = relay.load();

@@ -94,6 +94,8 @@ pub struct PhoneOptions {
     /// Whether it uses ICE without one.
     pub(super) checks: bool,
     pub(super) protection: Protection,
+    /// The name server by which it finds its node; without one it knows the node's address.
+    pub(super) name_server: Option<SocketAddr>,
     /// As baresip writes them.
     pub(super) codecs: &'static str,
 }
@@ -116,6 +118,7 @@ impl PhoneOptions {
             relay: None,
             checks: false,
             protection: Protection::None,
+            name_server: None,
             codecs: "PCMU/8000/1,PCMA/8000/1",
         }
     }
@@ -152,6 +155,12 @@ impl PhoneOptions {
     /// Uses ICE, by the addresses of its host alone.
     pub fn checking(mut self) -> PhoneOptions {
         self.checks = true;
+        self
+    }
+
+    /// Knows no more of its node than the domain, and finds it by this name server.
+    pub fn asking(mut self, name_server: SocketAddr) -> PhoneOptions {
+        self.name_server = Some(name_server);
         self
     }
 
@@ -252,7 +261,8 @@ impl PhoneOptions {
              rtp_ports {first_rtp}-{last_rtp}\nrtcp_mux no\njitter_buffer_type fixed\njitter_buffer_delay 2-10\nrtp_timeout 60\n\
              net_interface {host}\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule srtp.so\nmodule dtls_srtp.so\nmodule aufile.so\n\
              module sndfile.so\nsnd_path {recordings}\nmodule_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n\
-             ctrl_tcp_listen {control}\n{nat}",
+             ctrl_tcp_listen {control}\n{dns}{nat}",
+            dns = self.name_server.map(|server| format!("dns_server {server}\n")).unwrap_or_default(),
             nat = match (self.relay, self.checks) {
                 (Some(_), _) => "module stun.so\nmodule turn.so\nmodule ice.so\nice_turn yes\n",
                 (None, true) => "module ice.so\nice_turn no\n",
@@ -261,8 +271,12 @@ impl PhoneOptions {
             transport = self.transport.name(),
         );
         let account = format!(
-            "<sip:{user}@{domain}>;auth_user={login};auth_pass={password};outbound=\"sip:{server};transport={transport}\";\
+            "<sip:{user}@{domain}>;auth_user={login};auth_pass={password}{outbound};\
              regint={interval};audio_codecs={codecs};answermode={answer}{protection}{nat}\n",
+            outbound = match self.name_server {
+                Some(_) => String::new(),
+                None => format!(";outbound=\"sip:{};transport={}\"", self.server, self.transport.name()),
+            },
             nat = match self.relay {
                 Some(relay) => {
                     let (user, password) = (&self.user, &self.password);
@@ -282,8 +296,6 @@ impl PhoneOptions {
             domain = self.domain,
             login = self.login.as_ref().unwrap_or(&self.user),
             password = self.password,
-            server = self.server,
-            transport = self.transport.name(),
             interval = if self.registers { 600 } else { 0 },
             answer = match self.answer {
                 Answer::Auto => "auto",

@@ -53,6 +53,14 @@ pub struct Status {
     /// What another node may be given as `--peer` to find this one, one for each address.
     #[serde(default)]
     pub peer: Vec<String>,
+    /// Where phones find this node, by UDP and TCP.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub sip: Vec<SocketAddr>,
+    /// The same by TLS.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub sips: Vec<SocketAddr>,
     /// What part this node takes in the overlay.
     pub role: Role,
     /// The relay that this node runs for others, while it does.

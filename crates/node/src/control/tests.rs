@@ -37,6 +37,8 @@ impl StatusSource for FixedStatus {
             records: BTreeMap::from([("certificate".to_owned(), 2)]),
             accounts: AccountsStatus { users: 0, version: "00".to_owned() },
             peer: Vec::new(),
+            sip: Vec::new(),
+            sips: Vec::new(),
             role: Role { serves: true, why: "since it has to".to_owned(), others: None, reached: None },
             relay: None,
             relays: Vec::new(),
