@@ -28,13 +28,15 @@ export function SetupView() {
 function Settings() {
   const { data, error, reload } = usePolled<Setting[]>('/admin/settings', 0);
   const [changing, setChanging] = useState<Setting>();
+  // What can be changed here comes first.
+  const sorted = data && [...data].sort((one, other) => Number(other.changeable) - Number(one.changeable));
   const waiting = data?.filter(setting => setting.pending !== undefined) ?? [];
   return (
     <Card title={t.settings}>
       <p className="quiet-text">{t.lead}</p>
       <ErrorNotice error={error} />
       {waiting.length > 0 && <Notice kind="warning" title={t.waiting(waiting.length)}><p>{t.waitingHelp}</p></Notice>}
-      {data && <Table caption={t.settings} keyOf={setting => setting.name} rows={data} columns={[
+      {sorted && <Table caption={t.settings} keyOf={setting => setting.name} rows={sorted} columns={[
         { title: t.name, cell: setting => <><code>{setting.name}</code><small className="setting-help">{setting.help}</small></>, main: true },
         { title: t.value, cell: setting => <>{say(setting.kind, setting.value)}{setting.pending !== undefined && <small className="setting-help">{t.next(say(setting.kind, setting.pending))}</small>}</> },
         { title: t.where, cell: setting => setting.where },

@@ -208,7 +208,7 @@ function Talking({ call, who, session }: { call: CallView; who: string; session:
       </div>
       {keypad && (
         <div className="call-keypad">
-          <output aria-label={t.keypad}>{keys || ' '}</output>
+          <output aria-label={t.keypad}>{keys}</output>
           <Keypad onDigit={digit => { setKeys(now => (now + digit).slice(-24)); one()?.digit(digit); }} />
         </div>
       )}
