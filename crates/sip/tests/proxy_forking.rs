@@ -75,7 +75,12 @@ fn a_phone_whose_connection_is_lost_while_it_rings_is_not_available_and_the_othe
     assert_eq!(net.heard(&alice), "100 180 180", "one of them rings on");
     net.answer(&desk, &at_desk, 486, "d", &[]);
     assert_eq!(net.heard(&alice), "486");
+}
 
+#[test]
+fn a_call_ends_when_the_connection_is_lost_of_the_only_phone_that_rings() {
+    let mut net = Net::new(1);
+    let (alice, tab) = (net.udp(0, ALICE), net.tcp(0, BOB));
     let id = asked(&mut net, &alice, "INVITE", &[]);
     net.forward(0, id, vec![tab.target("bob")], false);
     let at_tab = net.one(&tab);
