@@ -157,7 +157,8 @@ pub(crate) async fn make_invite(control: &Control, wanted: NewInvite) -> Result<
         hint: "the roles are `home`, `member`, `store-only` and `open`",
     })?;
     let (mut addresses, relay) = (control.entrances)();
-    addresses.extend((control.links)());
+    let links = (control.links)();
+    addresses.extend(links.into_iter().filter(|link| !addresses.contains(link)).collect::<Vec<_>>());
     let inviter = control.inviter.clone();
     let valid = Duration::from_secs(valid_s);
     let make = move || Inviter::invite_for(&inviter, wanted, person.as_deref(), valid, &addresses);

@@ -125,7 +125,10 @@ async fn node() -> Node {
         node: membership.node(),
         inviter: membership.inviter(),
         links: Arc::new(|| vec!["192.0.2.7:6084".parse().unwrap()]),
-        entrances: Arc::new(|| (vec!["192.0.2.7:6084".parse().unwrap()], None)),
+        entrances: Arc::new(|| {
+            let let_in = ["203.0.113.9:6084", "192.0.2.7:6084"].map(|text| text.parse().unwrap());
+            (let_in.to_vec(), Some(9443))
+        }),
         status: Arc::new(FixedStatus),
         page: None,
         authority: None,
@@ -228,7 +231,9 @@ async fn a_ticket_names_the_nodes_link_addresses() {
     let (status, invite) = ask(node.folder.path(), "POST", "/invites", r#"{"role":"home","valid_s":3600}"#).await;
     assert_eq!(status, 201);
     let ticket: meshtone_identity::Ticket = invite["ticket"].as_str().unwrap().parse().unwrap();
-    assert_eq!(ticket.addresses, ["192.0.2.7:6084".parse().unwrap()]);
+    let named = ["203.0.113.9:6084", "192.0.2.7:6084"].map(|text| text.parse().unwrap());
+    assert_eq!(ticket.addresses, named, "what the router lets in, and each once");
+    assert_eq!(ticket.relay, Some(9443));
     assert_eq!(invite["expires"], ticket.expires);
 }
 
