@@ -17,6 +17,12 @@ export function SettingsView({ session }: { session: Session }) {
   const { error, run } = useAction();
   const [entry, setEntry] = useState('');
   const [problem, setProblem] = useState<string>();
+  // What the switch was set to, until the node has answered.
+  const [wanted, setWanted] = useState<boolean>();
+  const disturb = (on: boolean) => {
+    setWanted(on);
+    run(() => saveSettings({ ...now, do_not_disturb: on }).finally(() => setWanted(undefined)));
+  };
   const block = (event: FormEvent) => {
     event.preventDefault();
     const dialled = parseDialled(entry, session.home, session.domain);
@@ -33,7 +39,7 @@ export function SettingsView({ session }: { session: Session }) {
       <ErrorNotice error={error} />
       <div className="stack narrow">
         <Card>
-          <Switch label={t.disturb} hint={t.disturbHelp} on={now.do_not_disturb} onChange={on => run(() => saveSettings({ ...now, do_not_disturb: on }))} />
+          <Switch label={t.disturb} hint={t.disturbHelp} on={wanted ?? now.do_not_disturb} onChange={disturb} />
         </Card>
         <Card title={t.notifications}>
           <p className="field-hint">{notify === 'granted' ? t.granted : notify === 'denied' ? t.denied : notify === 'unsupported' ? t.unsupported : t.notificationsHelp}</p>
