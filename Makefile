@@ -18,7 +18,7 @@ FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 # The phones, servers and tools that the tests drive, as program:package.
 TOOLS := ip:iproute2 nft:nftables baresip:baresip-core sipp:sip-tester chromium:chromium node:nodejs npm:npm svmap:sipvicious dnsmasq:dnsmasq-base \
-	miniupnpd:miniupnpd-nftables kamailio:kamailio exim4:exim4-daemon-light turnutils_uclient:coturn
+	miniupnpd:miniupnpd-nftables kamailio:kamailio exim4:exim4-daemon-light turnutils_uclient:coturn pebble:pebble
 # Outside of root, packages are installed through sudo.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo,)
 DENY_VERSION := 0.20.2

@@ -9,6 +9,7 @@
 //! | [`node`] | [`MeshNode`], one `meshtone run`; [`Mesh`], several joined by ticket |
 //! | [`phone`] | [`Phone`], one baresip, remote-controlled |
 //! | [`scripted`] | [`ScriptedPhone`], raw SIP for what a well-behaved phone would never do |
+//! | [`pebble`] | an ACME server that issues certificates to whoever proves a name |
 //! | [`kamailio`], [`name_server`], [`certificates`] | somebody else's SIP domain, the DNS that says where it is, what it shows |
 //! | [`provider`] | a telephone company: Kamailio, with an account for a trunk and phones of its own |
 //! | [`mail`] | a mail server: Exim, with mailboxes that a test reads |
@@ -46,6 +47,7 @@ pub mod namespace;
 pub mod nat;
 pub mod node;
 pub mod page;
+pub mod pebble;
 pub mod phone;
 pub mod ports;
 pub mod provider;

@@ -529,6 +529,10 @@ fn whoever_runs_the_node_sees_its_calls_message_by_message_and_no_secret_of_them
         .collect();
     let (from, to) = (caller.local().to_string(), callee.local().to_string());
     assert_eq!(steps[0], (from.as_str(), "INVITE sip:bob@mesh.test SIP/2.0"), "{steps:?}");
+    let begins: Vec<(&str, &str)> =
+        steps.iter().map(|(by, line)| (*by, line.get(..11).unwrap_or(line))).take(4).collect();
+    let (node, invite) = ("node", (from.as_str(), "INVITE sip:"));
+    assert_eq!(begins, [invite, (node, "SIP/2.0 407"), (from.as_str(), "ACK sip:bob"), invite], "challenged first");
     assert!(steps.iter().any(|(by, line)| *by == "node" && line.starts_with("INVITE ")), "{steps:?}");
     assert!(
         steps.contains(&(to.as_str(), "SIP/2.0 200 OK")) && steps.contains(&("node", "SIP/2.0 200 OK")),

@@ -6,8 +6,8 @@ use hyper::Method;
 use meshtone_node::Algorithm;
 use meshtone_node::account::{Accounts, Changes, Credentials, system_random};
 use meshtone_node::control::{
-    AuthorityStatus, CertificateList, Contradiction, Heard, Invite, MediaUse, NewInvite, NewUser, PageKey, Sound,
-    Status, TrunkStatus, Trust, TurnStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
+    AcmeStatus, AuthorityStatus, CertificateList, Contradiction, Heard, Invite, MediaUse, NewInvite, NewUser, PageKey,
+    Sound, Status, TrunkStatus, Trust, TurnStatus, UserChanges, UserCredentials, UserList, UserRow, Warning,
 };
 use meshtone_node::enrol;
 use meshtone_node::store::Store;
@@ -175,6 +175,25 @@ fn trust_text(trust: &Trust) -> String {
     ));
     lines.push(format!("          its fingerprint (SHA-256) {}", trust.sha256));
     lines.join("\n")
+}
+
+/// How asking for a certificate that browsers believe stands.
+fn acme_text(acme: &AcmeStatus) -> String {
+    let names = acme.names.join(", ");
+    let now_s = unix_ms() / 1000;
+    let until = acme.certified_until.map(|until| lasting(until.saturating_sub(now_s)));
+    let so_far =
+        until.map_or_else(|| "there is none yet".to_owned(), |left| format!("the one there is ends in {left}"));
+    match &acme.reason {
+        Some(reason) => format!(
+            "acme      no certificate for {names} from {} for {}: {}; {so_far}\n\
+             hint: the name has to lead here by DNS, and port 443 (or 80) there to a listener of the page (--wss, --ws)",
+            acme.directory,
+            lasting(acme.failing_for_s.unwrap_or_default()),
+            printable(reason)
+        ),
+        None => format!("acme      {names} from {}; {so_far}", acme.directory),
+    }
 }
 
 pub(crate) fn running(data: &Path, why: &str) -> Result<Client, Failure> {
@@ -351,6 +370,7 @@ fn status_text(status: &Status) -> String {
     sections.extend(clock_text(status.clock_behind_ms));
     sections.extend(status.authority.as_ref().map(authority_text));
     sections.extend(status.trust.as_ref().map(trust_text));
+    sections.extend(status.acme.as_ref().map(acme_text));
     sections.extend(status.contradictions.iter().map(contradiction_text));
     let links: Vec<[String; 4]> = status
         .links
@@ -625,6 +645,14 @@ mod tests {
             links: vec![],
             turn: None,
             trust: Some(trust()),
+            acme: Some(AcmeStatus {
+                directory: "https://acme.example".to_owned(),
+                names: vec!["mesh.example".to_owned()],
+                state: "failing".to_owned(),
+                certified_until: None,
+                failing_for_s: Some(61),
+                reason: Some("not\u{1b} found".to_owned()),
+            }),
             registrations: vec![Registration {
                 address: "bob@example.org".to_owned(),
                 contact: "sip:bob\u{1b}@192.0.2.1".to_owned(),

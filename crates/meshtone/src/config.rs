@@ -16,6 +16,7 @@ use meshtone_node::{
     Administration, AnchorPolicy, AnchorRules, Callers, DigestRule, EnrolHere, MediaLimits, Network, PublicUrl,
 };
 
+use crate::acme::{self, Acme};
 use crate::authority;
 use crate::command::{OverlayRole, PortRange, Relay};
 use crate::failure::Failure;
@@ -24,7 +25,7 @@ use crate::trunk;
 use crate::turn::{self, Turn};
 
 /// The keys of the file, named as the flags are.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 32] = [
     "data",
     "domain",
     "sip",
@@ -56,6 +57,7 @@ const KEYS: [&str; 31] = [
     "media",
     "page",
     "turn",
+    "acme",
 ];
 
 /// What the file says.
@@ -86,6 +88,7 @@ pub(crate) struct Settings {
     pub(crate) rtp_ports: Option<PortRange>,
     pub(crate) anchor: AnchorRules,
     pub(crate) turn: Turn,
+    pub(crate) acme: Option<Acme>,
     pub(crate) join: Option<String>,
     pub(crate) log: Option<String>,
     pub(crate) outside: Outside,
@@ -130,6 +133,7 @@ struct File {
     media: Option<MediaTable>,
     page: Option<PageTable>,
     turn: Option<turn::Table>,
+    acme: Option<acme::Table>,
 }
 
 /// The table `[page]`.
@@ -224,15 +228,16 @@ impl FirstStageTable {
     }
 }
 
+/// A list, or one text with commas.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Texts {
+pub(crate) enum Texts {
     One(String),
     Many(Vec<String>),
 }
 
 impl Texts {
-    fn list(this: Option<Texts>) -> Vec<String> {
+    pub(crate) fn list(this: Option<Texts>) -> Vec<String> {
         match this {
             None => Vec::new(),
             Some(Texts::One(text)) => text.split(',').map(|part| part.trim().to_owned()).collect(),
@@ -347,6 +352,11 @@ pub(crate) fn read(mut table: Table, path: &Path) -> Result<Settings, Failure> {
             .map_or_else(|| Ok(AnchorRules::default()), MediaTable::read)
             .map_err(|(what, hint)| wrong(format!("`media`: {what}"), hint))?,
         turn: file.turn.unwrap_or_default().read().map_err(|(what, hint)| wrong(format!("`turn`: {what}"), hint))?,
+        acme: file
+            .acme
+            .map(acme::Table::read)
+            .transpose()
+            .map_err(|(what, hint)| wrong(format!("`acme`: {what}"), hint))?,
         join: file.join,
         log: file.log,
         trusted_sources: trusted.map_err(|why| {
@@ -526,6 +536,7 @@ mod tests {
             "[media.users]\nalice = \"perhaps\"",
             "[media]\nrelay = true",
             "[turn]\nlisten = [\"a\"]",
+            "[acme]\ndirectory = \"https://acme.example\"",
             "[first_stage]\nservers = []",
             "[first_stage]\nservers = [\"sbc\"]",
             "[first_stage]\nservers = [\"192.0.2.1:5060\"]\nspread = \"evenly\"",

@@ -1,5 +1,6 @@
 //! `meshtone`: the one binary. Command line, configuration and logging; whatever it does, a library does.
 
+mod acme;
 mod administer;
 mod authority;
 mod backup;

@@ -58,6 +58,18 @@ pub(crate) fn run(data: &Path, options: RunOptions, desk: PageSettings) -> Resul
     let PortRange(first_relay, last_relay) = options.turn_ports.or(settings.turn.ports).unwrap_or(DEFAULT_TURN_PORTS);
     let wss = first_given(first_given(options.wss, settings.wss), default_wss);
     let default_discovery = wss.iter().map(|address| SocketAddr::new(address.ip(), DISCOVERY_PORT)).collect();
+    let public_url = options.public_url.or(settings.public_url);
+    let (tls_certificate, tls_key) = (options.tls_cert.or(settings.tls_cert), options.tls_key.or(settings.tls_key));
+    if settings.acme.is_some() && tls_certificate.is_some() {
+        let hint = "leave out `[acme]`, or the certificate and its key";
+        return Err(Failure::new(
+            "a certificate is given as a file, and another one is to be asked for by `acme`",
+            hint,
+        ));
+    }
+    let host = public_url.as_ref().map(|url| url.host().to_owned());
+    let acme = settings.acme.map(|acme| acme.at(host.as_deref())).transpose();
+    let acme = acme.map_err(|(what, hint)| Failure::new(what, hint))?;
     let config = Config {
         data: data.to_owned(),
         domain: options.domain.or(settings.domain),
@@ -65,13 +77,14 @@ pub(crate) fn run(data: &Path, options: RunOptions, desk: PageSettings) -> Resul
         tls: first_given(first_given(options.tls, settings.tls), default_tls),
         ws: first_given(first_given(options.ws, settings.ws), default_ws),
         wss,
-        public_url: options.public_url.or(settings.public_url),
+        public_url,
+        acme,
         enrol: settings.enrol,
         administration: settings.administration,
         desk: Some(Arc::new(desk)),
         journal,
-        tls_certificate: options.tls_cert.or(settings.tls_cert),
-        tls_key: options.tls_key.or(settings.tls_key),
+        tls_certificate,
+        tls_key,
         tls_authorities: options.tls_ca.or(settings.tls_ca),
         ws_origins: first_given(options.ws_origin, settings.ws_origin),
         digest: first_given(options.digest, settings.digest),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::administer::{NOTHING, running};
 use crate::client::segment;
 use crate::command::PortRange;
+use crate::config::Texts;
 use crate::failure::Failure;
 use crate::output;
 
@@ -21,13 +22,10 @@ const MEGABIT: u64 = 1_000_000;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Table {
-    #[serde(default)]
-    listen: Vec<String>,
-    #[serde(default)]
-    tls: Vec<String>,
+    listen: Option<Texts>,
+    tls: Option<Texts>,
     ports: Option<String>,
-    #[serde(default)]
-    relay: Vec<String>,
+    relay: Option<Texts>,
     #[serde(default)]
     allow_private: bool,
     shared: Option<bool>,
@@ -55,21 +53,21 @@ pub(crate) struct Turn {
 impl Table {
     /// What is meant, or what is wrong with it and a hint.
     pub(crate) fn read(self) -> Result<Turn, (String, &'static str)> {
-        let addresses = |key: &str, texts: &[String]| {
+        let addresses = |key: &str, texts: Option<Texts>| {
             let read = |text: &String| {
                 text.parse::<SocketAddr>().map_err(|_| {
                     (format!("`{text}` in `{key}` is no address"), "give an IP address and a port: \"192.0.2.1:3478\"")
                 })
             };
-            texts.iter().map(read).collect::<Result<Vec<_>, _>>()
+            Texts::list(texts).iter().map(read).collect::<Result<Vec<_>, _>>()
         };
         let ports = self.ports.map(|text| text.parse::<PortRange>()).transpose();
-        let relay = self.relay.iter().map(|text| text.parse()).collect::<Result<Vec<RelayAddress>, _>>();
+        let relay = Texts::list(self.relay).iter().map(|text| text.parse()).collect::<Result<Vec<RelayAddress>, _>>();
         let defaults = TurnLimits::default();
         let megabits = |mbit: Option<u64>, default| mbit.map_or(default, |mbit| mbit.saturating_mul(MEGABIT));
         Ok(Turn {
-            listen: addresses("listen", &self.listen)?,
-            tls: addresses("tls", &self.tls)?,
+            listen: addresses("listen", self.listen)?,
+            tls: addresses("tls", self.tls)?,
             ports: ports.map_err(|why| (format!("`ports`: {why}"), "for example \"49152-65535\""))?,
             relay: relay.map_err(|why| {
                 (format!("`relay`: {why}"), "for example [\"203.0.113.9\"], or \"203.0.113.9/10.0.0.2\" behind a NAT")
@@ -116,6 +114,13 @@ mod tests {
         .unwrap();
         assert_eq!((turn.listen.len(), turn.limits.bits_of_user, turn.limits.allocations_of_user), (1, 4_000_000, 3));
         assert_eq!(turn.relay, ["203.0.113.9/10.0.0.2".parse().unwrap()]);
+    }
+
+    #[test]
+    fn addresses_are_one_text_or_a_list_as_those_of_other_listeners() {
+        let turn = read("listen = \"192.0.2.1:3478, [::1]:3478\"\ntls = \"192.0.2.1:5349\"\nrelay = \"203.0.113.9\"\n")
+            .unwrap();
+        assert_eq!((turn.listen.len(), turn.tls.len(), turn.relay.len()), (2, 1, 1));
     }
 
     #[test]

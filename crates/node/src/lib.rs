@@ -28,6 +28,7 @@
 //! | [`store`] | the data folder |
 
 pub mod account;
+pub mod acme;
 pub mod authority;
 pub mod backup;
 pub mod bootstrap;

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::account::{self, Accounts};
+use crate::acme::{self, Challenges};
 use crate::authority::{self, ServiceError};
 use crate::bootstrap::{Bootstrap, Peer, Tried};
 use crate::clock::{Moment, unix_ms, unix_s};
@@ -69,7 +70,7 @@ use crate::store::{Setting, Store, StoreError};
 use crate::transport::dispatch::{Dispatch, INBOX};
 use crate::transport::tls::Tls;
 use crate::transport::tls::certificate::{Certificate, CertificateError};
-use crate::transport::tls::showing::Showing;
+use crate::transport::tls::showing::{Origin, Showing};
 use crate::transport::{self, Addresses, LocalView, Outbox, TransportError, Transports};
 use crate::turn::{self, Turn};
 use crate::web::{Administration, Certificates, EnrolHere, Pages, Ports, PublicUrl, Site};
@@ -126,6 +127,8 @@ pub struct Config {
     pub ws_origins: Vec<String>,
     /// What phones may authenticate by, everywhere or at one listener; MD5 alone where nothing is said.
     pub digest: Vec<DigestRule>,
+    /// Whom to ask for a certificate that every browser believes.
+    pub acme: Option<acme::Settings>,
     /// UDP addresses for links to other nodes.
     pub link: Vec<SocketAddr>,
     /// First and last UDP port for media.
@@ -390,7 +393,7 @@ impl Node {
         }
 
         let mut tasks = JoinSet::new();
-        let turn = start_turn(&config, &store, &accounts, (&overlay, &revocations), shown.phones.clone())?;
+        let turn = start_turn(&config, &store, &accounts, (&overlay, &revocations), &shown)?;
         let shared = turn.as_ref().filter(|_| config.turn.shared);
         if let Some((turn, port)) = shared.and_then(|turn| Some((turn, turn.plain_port()?))) {
             let _ = overlay.offer_turn(port).await;
@@ -461,6 +464,7 @@ impl Node {
             users: accounts.users(),
         };
         let validity = Validity::of(&membership);
+        let acme_standing = acme::Standing::default();
         let (own, until) = (authority.clone(), validity.clone());
         let view = StatusView::new(
             summary.clone(),
@@ -472,7 +476,7 @@ impl Node {
             until,
         )
         .with_turn(turn.clone())
-        .with_certificates(published.clone());
+        .with_certificates(published.clone(), config.acme.clone().map(|settings| (settings, acme_standing.clone())));
         let keeper = renewal::Keeper {
             store: store.clone(),
             overlay: overlay.clone(),
@@ -485,6 +489,16 @@ impl Node {
             validity,
         };
         tasks.spawn(keeper.run());
+        if let (Some(settings), Some(challenges)) = (&config.acme, &shown.challenges) {
+            let listens = |all: &[SocketAddr], port| all.iter().any(|address| address.port() == port);
+            let ports = (listens(&config.wss, 443), listens(&config.ws, 80));
+            // What browsers are shown decides whether there is one already.
+            let showings = shown.browsers.iter().chain(&shown.phones).cloned().collect();
+            let (store, challenges) = (store.clone(), challenges.clone());
+            let keeper =
+                acme::Keeper::new(settings.clone(), store, challenges, showings, acme_standing.clone(), ports)?;
+            tasks.spawn(keeper.run());
+        }
         if let Some(showing) = shown.browsers.clone() {
             let page_keeper = PageKeeper {
                 store: store.clone(),
@@ -523,6 +537,7 @@ impl Node {
             tokens: Tokens::open(store.clone())?,
             live: Mutex::new(Live { enrol: config.enrol, administration: config.administration }),
             desk: config.desk.clone(),
+            challenges: shown.challenges.clone(),
             control: control.clone(),
             store: store.clone(),
             belongings: belongings.clone(),
@@ -651,6 +666,7 @@ fn transport_settings(config: &Config, shown: &Shown) -> transport::Settings {
         addresses,
         showing: shown.phones.clone(),
         page_showing: shown.browsers.clone(),
+        challenges: shown.challenges.clone(),
         authorities: config.tls_authorities.clone(),
         origins: config.ws_origins.clone(),
         receivers: 1,
@@ -665,6 +681,8 @@ struct Shown {
     phones: Option<Showing>,
     /// To browsers.
     browsers: Option<Showing>,
+    /// To servers that are asked for certificates.
+    challenges: Option<Challenges>,
 }
 
 impl Shown {
@@ -685,13 +703,23 @@ impl Shown {
         if config.tls_certificate.is_some() != config.tls_key.is_some() {
             return Err(CertificateError::Half);
         }
-        let phones = showing(!config.tls.is_empty() || !config.turn.tls.is_empty())?;
+        let (for_phones, for_browsers) =
+            (!config.tls.is_empty() || !config.turn.tls.is_empty(), !config.wss.is_empty());
+        if let Some(settings) = &config.acme
+            && acme::kept(store, settings).is_some()
+        {
+            let obtained = || acme::kept(store, settings).map(Showing::new).transpose();
+            let phones = if for_phones { obtained()? } else { None };
+            let browsers = if for_browsers { obtained()? } else { None };
+            return Ok(Shown { phones, browsers, challenges: Some(Challenges::default()) });
+        }
+        let phones = showing(for_phones)?;
         let kept = page_certificate::kept(store, &membership.authority_certificate, domain);
-        let browsers = match kept.filter(|_| config.tls_certificate.is_none() && !config.wss.is_empty()) {
+        let browsers = match kept.filter(|_| config.tls_certificate.is_none() && for_browsers) {
             Some(kept) => Some(Showing::new(kept)?),
-            None => showing(!config.wss.is_empty())?,
+            None => showing(for_browsers)?,
         };
-        Ok(Shown { phones, browsers })
+        Ok(Shown { phones, browsers, challenges: config.acme.as_ref().map(|_| Challenges::default()) })
     }
 }
 
@@ -701,7 +729,7 @@ fn start_turn(
     store: &Store,
     accounts: &Accounts,
     (overlay, revocations): (&Overlay, &Revocations),
-    showing: Option<Showing>,
+    shown: &Shown,
 ) -> Result<Option<Arc<Turn>>, StartError> {
     let settings = &config.turn;
     if settings.listen.is_empty() && settings.tls.is_empty() {
@@ -711,8 +739,11 @@ fn start_turn(
         accounts,
         secret: kept_key(store, Setting::TurnSecret)?,
         revoked: revocations.revoked(),
-        certificate: showing.map(Tls::new).transpose()?,
-        is_certified: config.tls_certificate.is_some(),
+        certificate: shown.phones.clone().map(|showing| Tls::new(showing, shown.challenges.clone())).transpose()?,
+        is_certified: shown
+            .phones
+            .as_ref()
+            .is_some_and(|showing| matches!(showing.origin(), Origin::File | Origin::Acme)),
         name: config.public_url.as_ref().map(|url| url.host().to_owned()),
         media: config.rtp_ports,
         addresses: overlay.addresses().iter().map(SocketAddr::ip).collect(),

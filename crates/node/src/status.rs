@@ -14,6 +14,7 @@ use meshtone_overlay::dht::Evidence;
 use meshtone_overlay::{Path, RelayLoad, RelayServer};
 use meshtone_sip::digest::Algorithm;
 
+use crate::acme;
 use crate::authority::Service;
 use crate::authority::mail::MailStanding;
 use crate::bootstrap::{Peer, Tried};
@@ -44,6 +45,7 @@ pub(crate) struct StatusView {
     validity: Validity,
     turn: Option<Arc<Turn>>,
     certificates: Option<Certificates>,
+    acme: Option<(acme::Settings, acme::Standing)>,
     started: Instant,
 }
 
@@ -57,13 +59,29 @@ impl StatusView {
         revocations: Revocations,
         validity: Validity,
     ) -> Self {
-        let (turn, certificates, started) = (None, None, Instant::now());
-        Self { summary, exchange, first_stage, tried, authority, revocations, validity, turn, certificates, started }
+        let (turn, certificates, acme, started) = (None, None, None, Instant::now());
+        Self {
+            summary,
+            exchange,
+            first_stage,
+            tried,
+            authority,
+            revocations,
+            validity,
+            turn,
+            certificates,
+            acme,
+            started,
+        }
     }
 
     /// The same, which tells who vouches for the node's page.
-    pub(crate) fn with_certificates(self, certificates: Certificates) -> Self {
-        Self { certificates: Some(certificates), ..self }
+    pub(crate) fn with_certificates(
+        self,
+        certificates: Certificates,
+        acme: Option<(acme::Settings, acme::Standing)>,
+    ) -> Self {
+        Self { certificates: Some(certificates), acme, ..self }
     }
 
     /// The same, of a node with a TURN server.
@@ -248,6 +266,7 @@ impl StatusSource for StatusView {
             renewal_failing,
             authority: self.authority(now_ms),
             trust: self.trust(),
+            acme: self.acme.as_ref().map(|(settings, standing)| standing.status(settings, now_ms / 1000)),
         }
     }
 

@@ -104,6 +104,29 @@ pub struct Status {
     /// Who vouches for the node's page, and how a browser comes to believe it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
+    /// The certificate that is asked for by ACME, where one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acme: Option<AcmeStatus>,
+}
+
+/// How asking for a certificate stands (RFC 8555).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AcmeStatus {
+    /// The server that is asked.
+    pub directory: String,
+    /// The names of the certificate.
+    pub names: Vec<String>,
+    /// `ready`, `asking` or `failing`.
+    pub state: String,
+    /// The last second of the certificate that there is, in unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certified_until: Option<u64>,
+    /// For how many seconds it has been failing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_for_s: Option<u64>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The certificate of the overlay's authority, and what the node's page shows.

@@ -38,13 +38,13 @@ mod socket;
 
 pub use crate::transport::tls::showing::{Described, Origin};
 pub use api::{
-    AccountsStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction, Delegation, Enrolment,
-    Failure, FinishedCall, ForeignCertificate, Heard, Invite, KeyChange, KeyList, KeyRow, LadderMessage, Link,
-    MailStatus, Mailed, MediaBetween, MediaUse, Netcheck, NetworkStatus, NewBackup, NewInvite, NewKey, NewRevocation,
-    NewUser, NodeList, NodeRow, OpenPort, OwnRelay, PageCertificate, PageKey, Passphrase, PortMappingStatus, Reached,
-    Registration, RelayUsed, Role, Search, ServerStatus, Sound, Status, Trace, TraceStep, TracedCall,
-    TracedDescription, TracedEnd, TracedStream, TrunkStatus, Trust, TurnListener, TurnStatus, TurnUser, UserChanges,
-    UserCredentials, UserList, UserLogin, UserRow, Warning,
+    AccountsStatus, AcmeStatus, AuthorityStatus, Call, Card, CertificateList, CertificateRow, Contradiction,
+    Delegation, Enrolment, Failure, FinishedCall, ForeignCertificate, Heard, Invite, KeyChange, KeyList, KeyRow,
+    LadderMessage, Link, MailStatus, Mailed, MediaBetween, MediaUse, Netcheck, NetworkStatus, NewBackup, NewInvite,
+    NewKey, NewRevocation, NewUser, NodeList, NodeRow, OpenPort, OwnRelay, PageCertificate, PageKey, Passphrase,
+    PortMappingStatus, Reached, Registration, RelayUsed, Role, Search, ServerStatus, Sound, Status, Trace, TraceStep,
+    TracedCall, TracedDescription, TracedEnd, TracedStream, TrunkStatus, Trust, TurnListener, TurnStatus, TurnUser,
+    UserChanges, UserCredentials, UserList, UserLogin, UserRow, Warning,
 };
 pub(crate) use routes::Failed;
 pub use socket::{SOCKET, bind, remove};

@@ -56,6 +56,7 @@ impl StatusSource for FixedStatus {
             certified_until: 0,
             renewal_failing: None,
             trust: None,
+            acme: None,
         }
     }
 

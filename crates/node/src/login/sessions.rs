@@ -31,13 +31,6 @@ const MARK: char = '~';
 /// Digits after that.
 const NAME_LEN: usize = 32;
 
-/// A session that was opened just now.
-#[derive(Debug, Clone)]
-pub(crate) struct Opened {
-    /// What goes into the cookie; kept nowhere.
-    pub(crate) secret: String,
-}
-
 /// What a session is, for whoever showed its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -124,8 +117,8 @@ impl Sessions {
         Ok(Sessions { state: Mutex::new(state), accounts, store, ends: broadcast::channel(ENDS_KEPT).0 })
     }
 
-    /// Opens a session of an account, or of an administrator.
-    pub(crate) fn begin(&self, now_ms: u64, user: Option<&str>) -> Opened {
+    /// Opens a session of an account, or of an administrator; returns its secret, which goes into the cookie and is kept nowhere.
+    pub(crate) fn begin(&self, now_ms: u64, user: Option<&str>) -> String {
         let secret = fresh_secret();
         let id = hash_of(&secret);
         let name = derived(&secret, "sip username");
@@ -151,7 +144,7 @@ impl Sessions {
         }
         self.store.put(Table::Sessions, &HEXLOWER.encode(&id), Some(written(&session)));
         state.insert(id, session);
-        Opened { secret }
+        secret
     }
 
     /// The session of a secret, which is used by that.

@@ -25,17 +25,23 @@ pub enum KeyFile {
     Tls,
     /// The certificate and key, PEM, that browsers see, and who trusts the overlay's authority believes.
     Page,
+    /// The certificate and key, PEM, that were obtained by ACME.
+    Acme,
+    /// The account at the ACME server and its key, JSON.
+    AcmeAccount,
 }
 
 impl KeyFile {
     /// In the order in which they are written: the last of a node's own completes it.
-    pub(crate) const ALL: [KeyFile; 8] = [
+    pub(crate) const ALL: [KeyFile; 10] = [
         KeyFile::Link,
         KeyFile::Node,
         KeyFile::Authority,
         KeyFile::AuthorityCertificate,
         KeyFile::Tls,
         KeyFile::Page,
+        KeyFile::Acme,
+        KeyFile::AcmeAccount,
         KeyFile::NodeCertificate,
         KeyFile::HomeCertificate,
     ];
@@ -50,6 +56,8 @@ impl KeyFile {
             KeyFile::HomeCertificate => "home.der",
             KeyFile::Tls => "tls.pem",
             KeyFile::Page => "page.pem",
+            KeyFile::Acme => "acme.pem",
+            KeyFile::AcmeAccount => "acme-account.json",
         }
     }
 }

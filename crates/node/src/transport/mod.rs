@@ -33,6 +33,7 @@ use meshtone_sip::transport::{Destination, Flow, Locals, Transmit, Transport, ho
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::acme::Challenges;
 use crate::exchange::first_stage::FirstStage;
 use crate::exchange::shard::Shard;
 use crate::web::Pages;
@@ -87,6 +88,8 @@ pub(crate) struct Settings {
     pub(crate) showing: Option<Showing>,
     /// What they show browsers.
     pub(crate) page_showing: Option<Showing>,
+    /// What proves names to servers that are asked for certificates.
+    pub(crate) challenges: Option<Challenges>,
     /// Certificate authorities to trust beside the usual ones, as a PEM file.
     pub(crate) authorities: Option<PathBuf>,
     /// Web sites, other than this host's own, whose pages may connect.
@@ -115,6 +118,9 @@ impl Transports {
         let (listeners, accepting) = Listeners::bind(&settings.addresses)
             .map_err(|(address, reason)| TransportError::Listen(address, reason))?;
         open_files::provide(listeners.iter().count());
+        let tls = |showing: Option<Showing>| {
+            showing.map(|showing| Tls::new(showing, settings.challenges.clone())).transpose()
+        };
         let transports = Arc::new(Self {
             listeners,
             connections: Mutex::default(),
@@ -123,8 +129,8 @@ impl Transports {
             peers: peer::PeerTransport::new(overlay),
             dispatch,
             on_closed: OnceLock::new(),
-            tls: settings.showing.map(Tls::new).transpose()?,
-            page_tls: settings.page_showing.map(Tls::new).transpose()?,
+            tls: tls(settings.showing)?,
+            page_tls: tls(settings.page_showing)?,
             connector: Connector::new(settings.authorities.as_deref())?,
             origins: Origins::new(settings.origins),
             accepting: Mutex::new(accepting),

@@ -128,6 +128,14 @@ pub(super) async fn serve_authority(State(site): State<Arc<Site>>) -> Response {
     (fields, pem(site.certificates.authority.der())).into_response()
 }
 
+/// What proves to an ACME server that a name leads here (RFC 8555 §8.3).
+pub(super) async fn serve_challenge(State(site): State<Arc<Site>>, Path(token): Path<String>) -> Response {
+    match site.challenges.as_ref().and_then(|challenges| challenges.text(&token)) {
+        Some(text) => ([(header::CONTENT_TYPE, "application/octet-stream")], text).into_response(),
+        None => html::refused(StatusCode::NOT_FOUND, "There is nothing to be proven here."),
+    }
+}
+
 fn name_of(certificate: &HomeCertificate) -> String {
     HEXLOWER.encode(&sha256(certificate.der()))
 }

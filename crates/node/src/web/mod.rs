@@ -44,6 +44,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
+use crate::acme::Challenges;
 use crate::clock::unix_s;
 use crate::control::Control;
 use crate::exchange::Exchange;
@@ -92,6 +93,7 @@ pub(crate) struct Site {
     /// What the page may change of itself while it is served.
     pub(crate) live: Mutex<Live>,
     pub(crate) desk: Option<Arc<dyn Desk>>,
+    pub(crate) challenges: Option<Challenges>,
     pub(crate) turn: turn::IceServers,
     pub(crate) control: Control,
     pub(crate) store: Store,
@@ -172,6 +174,7 @@ impl Pages {
             .route("/metrics", get(metrics))
             .route("/version", get(async || concat!("meshtone ", env!("CARGO_PKG_VERSION"), "\n")))
             .route("/certificates/{file}", get(certificates::serve))
+            .route("/.well-known/acme-challenge/{token}", get(certificates::serve_challenge))
             .route(certificates::AUTHORITY_FILE, get(certificates::serve_authority))
             .route("/enroll", get(enrol::ask_form).post(enrol::ask))
             .route("/confirm", get(enrol::confirm_form).post(enrol::confirm))

@@ -22,7 +22,7 @@ impl PublicUrl {
     }
 
     /// The host alone; an IPv6 address is in brackets.
-    pub(crate) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         let authority = self.authority();
         let has_port = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
         has_port.map_or(authority, |(host, _)| host)

@@ -124,6 +124,7 @@ pub(crate) fn config(data: &Path, link: SocketAddr, authority: Settings) -> Conf
         public_url: Some("https://mesh.test".parse().unwrap()),
         administration: Default::default(),
         desk: None,
+        acme: None,
         journal: Default::default(),
         enrol: EnrolHere::default(),
         tls_certificate: None,

@@ -32,7 +32,7 @@ fn verifies(sessions: &Sessions, now_ms: u64, credential: &SipCredential) -> boo
 #[test]
 fn a_sessions_credential_is_its_own_and_ends_with_it() {
     let (_folder, _store, _accounts, sessions) = opened();
-    let [first, second] = [0, 1].map(|now_ms| sessions.begin(now_ms, Some("alice")).secret);
+    let [first, second] = [0, 1].map(|now_ms| sessions.begin(now_ms, Some("alice")));
     let [one, other] = [&first, &second].map(|secret| sessions.find(5, secret).unwrap());
     let (one_sip, other_sip) = (one.sip.clone().unwrap(), other.sip.unwrap());
     assert_ne!(one_sip, other_sip);
@@ -49,7 +49,7 @@ fn a_sessions_credential_is_its_own_and_ends_with_it() {
 #[test]
 fn a_session_outlives_a_restart_and_the_store_has_no_secret_of_it() {
     let (_folder, store, accounts, sessions) = opened();
-    let secret = sessions.begin(10, Some("alice")).secret;
+    let secret = sessions.begin(10, Some("alice"));
     let before = sessions.find(10, &secret).unwrap();
     drop(sessions);
     let sip = before.sip.clone().unwrap();
@@ -67,10 +67,10 @@ fn a_session_outlives_a_restart_and_the_store_has_no_secret_of_it() {
 #[test]
 fn who_uses_it_keeps_it_and_it_ends_in_time() {
     let (_folder, _store, _accounts, sessions) = opened();
-    let secret = sessions.begin(0, Some("alice")).secret;
+    let secret = sessions.begin(0, Some("alice"));
     assert_eq!(sessions.find(0, &secret).unwrap().expires_s, IDLE_MS / 1000);
     assert!(sessions.find(IDLE_MS, &secret).is_none(), "nobody used it");
-    let secret = sessions.begin(0, None).secret;
+    let secret = sessions.begin(0, None);
     let mut now_ms = 0;
     while sessions.find(now_ms, &secret).is_some() {
         now_ms += IDLE_MS / 2;
@@ -81,7 +81,7 @@ fn who_uses_it_keeps_it_and_it_ends_in_time() {
 #[test]
 fn another_password_ends_the_sessions_of_the_account_and_says_so() {
     let (_folder, _store, accounts, sessions) = opened();
-    let [alice, bob] = ["alice", "bob"].map(|user| sessions.begin(0, Some(user)).secret);
+    let [alice, bob] = ["alice", "bob"].map(|user| sessions.begin(0, Some(user)));
     let sip = sessions.find(1, &alice).unwrap().sip.unwrap();
     let mut ends = sessions.ends();
     accounts.set("alice", &crate::account::Changes { number: Some(None), digest: None }).unwrap();
@@ -100,9 +100,8 @@ fn another_password_ends_the_sessions_of_the_account_and_says_so() {
 #[test]
 fn an_account_has_so_many_sessions_and_the_oldest_goes() {
     let (_folder, store, _accounts, sessions) = opened();
-    let secrets: Vec<String> = (0..MAX_OF_ACCOUNT + 3)
-        .map(|number| sessions.begin(u64::try_from(number).unwrap(), Some("alice")).secret)
-        .collect();
+    let secrets: Vec<String> =
+        (0..MAX_OF_ACCOUNT + 3).map(|number| sessions.begin(u64::try_from(number).unwrap(), Some("alice"))).collect();
     let alive = secrets.iter().map(|secret| sessions.find(100, secret).is_some()).collect::<Vec<_>>();
     assert!(alive[..3].iter().all(|alive| !alive) && alive[3..].iter().all(|alive| *alive));
     assert_eq!(store.load(Table::Sessions).unwrap().len(), MAX_OF_ACCOUNT);

@@ -15,34 +15,56 @@ use std::time::Duration;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::Acceptor;
+use rustls::server::{Acceptor, ResolvesServerCert};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, client, server};
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, client, server};
 
 use certificate::CertificateError;
 use showing::Showing;
+
+use crate::acme::{ALPN, Challenges};
 use verifier::SipDomainVerifier;
 
 /// The serving side.
-pub(crate) struct Tls(TlsAcceptor);
+pub(crate) struct Tls {
+    usual: Arc<ServerConfig>,
+    /// For servers that look whether a name leads here.
+    challenged: Option<Arc<ServerConfig>>,
+}
 
 impl Tls {
-    /// Serves with the certificate that is shown at the time.
+    /// Serves with the certificate that is shown at the time, and proves names that are challenged.
     ///
     /// # Errors
     /// TLS itself cannot be had.
-    pub(crate) fn new(showing: Showing) -> Result<Tls, CertificateError> {
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(CertificateError::Unusable)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(showing));
-        Ok(Tls(TlsAcceptor::from(Arc::new(config))))
+    pub(crate) fn new(showing: Showing, challenges: Option<Challenges>) -> Result<Tls, CertificateError> {
+        let config = |resolver: Arc<dyn ResolvesServerCert>| {
+            let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+            let builder = builder.map_err(CertificateError::Unusable)?;
+            Ok::<_, CertificateError>(builder.with_no_client_auth().with_cert_resolver(resolver))
+        };
+        let challenged = challenges.map(|challenges| config(Arc::new(challenges))).transpose()?;
+        let challenged = challenged.map(|mut config| {
+            config.alpn_protocols = vec![ALPN.to_vec()];
+            Arc::new(config)
+        });
+        Ok(Tls { usual: Arc::new(config(Arc::new(showing))?), challenged })
     }
 
+    /// Does the handshake. Whoever came only to see whether a name leads here has nothing more to say, so that is an error as well.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
-        self.0.accept(stream).await
+        let Some(challenged) = &self.challenged else {
+            return TlsAcceptor::from(self.usual.clone()).accept(stream).await;
+        };
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let is_challenge = begun.client_hello().alpn().is_some_and(|mut offered| offered.any(|one| one == ALPN));
+        if !is_challenge {
+            return begun.into_stream(self.usual.clone()).await;
+        }
+        begun.into_stream(challenged.clone()).await?.shutdown().await?;
+        Err(io::Error::other("a challenge was answered"))
     }
 }
 

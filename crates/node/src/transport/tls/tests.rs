@@ -52,7 +52,7 @@ async fn is_trusted(trusted: &CertificateDer<'static>, certificate: Certificate,
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let connector = Connector::trusting(roots).unwrap();
-    let tls = Tls::new(Showing::new(certificate).unwrap()).unwrap();
+    let tls = Tls::new(Showing::new(certificate).unwrap(), None).unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let accepting = tokio::spawn(async move {

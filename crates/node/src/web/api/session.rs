@@ -233,9 +233,9 @@ fn opened(site: &Site, visitor: &Visitor, user: Option<&str>) -> Result<Response
     if let Some(before) = visitor.session.as_deref().and_then(|secret| site.sessions.find(now_ms, secret)) {
         site.sessions.end(&before.id);
     }
-    let opened = site.sessions.begin(now_ms, user);
-    let found = site.sessions.find(now_ms, &opened.secret).ok_or_else(Failure::no_session)?;
-    let cookie = visitor.session_cookie(Some(&opened.secret));
+    let secret = site.sessions.begin(now_ms, user);
+    let found = site.sessions.find(now_ms, &secret).ok_or_else(Failure::no_session)?;
+    let cookie = visitor.session_cookie(Some(&secret));
     Ok(([(header::SET_COOKIE, cookie)], Json(shown(site, found))).into_response())
 }
 

@@ -80,6 +80,27 @@ pub(in crate::web) fn health(status: &Status, now_s: u64) -> Vec<Health> {
             "The node that founded the overlay has to run and to be reached: without certificates no other node speaks to this one.",
         );
     }
+    if let Some(acme) = status.acme.as_ref().filter(|acme| acme.state == "failing") {
+        let left_s = acme.certified_until.map(|until| until.saturating_sub(now_s));
+        let severity =
+            if left_s.is_some_and(|left_s| left_s < ENDS_SOON_S) { Severity::Error } else { Severity::Warning };
+        let so_far = match left_s {
+            Some(left_s) => format!("The one that there is ends in {}.", lasting(left_s)),
+            None => "Until then browsers see the one of the overlay's authority, and warn unless they trust that."
+                .to_owned(),
+        };
+        let reason = acme.reason.as_deref().unwrap_or("nobody says why");
+        say(
+            severity,
+            "acme",
+            format!(
+                "No certificate for {} could be obtained from {}: {reason}. {so_far}",
+                acme.names.join(", "),
+                acme.directory
+            ),
+            "The name has to lead to this machine by DNS, and port 443 (or 80) there to a listener of its page (`--wss`, `--ws`).",
+        );
+    }
     if status.clock_behind_ms.unsigned_abs() > CLOCK_OFF_MS {
         let way = if status.clock_behind_ms < 0 { "ahead of" } else { "behind" };
         let off_s = status.clock_behind_ms.unsigned_abs() / 1000;
@@ -233,6 +254,18 @@ mod tests {
         for Health { sentence, cure, .. } in health(&status(all), 1_800_000_000) {
             assert!(sentence.len() > 20 && cure.len() > 10, "{sentence} {cure}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_could_not_be_obtained_is_told_and_is_urgent_when_the_last_one_ends() {
+        let acme = |until: Option<u64>| {
+            let acme = json!({ "directory": "https://acme.example/dir", "names": ["mesh.example"], "state": "failing",
+                "certified_until": until, "failing_for_s": 9, "reason": "the server did not find this node" });
+            health(&status(json!({ "acme": acme })), 1_800_000_000).remove(0)
+        };
+        assert_eq!((acme(None).severity, acme(None).code), (Severity::Warning, "acme"));
+        assert!(acme(None).sentence.contains("did not find") && acme(None).sentence.contains("mesh.example"));
+        assert_eq!(acme(Some(1_800_000_000 + 86_400)).severity, Severity::Error);
     }
 
     #[test]
