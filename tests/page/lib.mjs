@@ -112,7 +112,7 @@ export class Person {
     person.page.setDefaultTimeout(SOON_MS);
     person.page.on('pageerror', error => person.complaints.push(String(error)));
     person.page.on('console', message => {
-      if (message.type() === 'error' && !/Failed to load resource|WebSocket connection|SSL certificate error occurred when fetching the script/.test(message.text())) person.complaints.push(message.text());
+      if (message.type() === 'error' && !/Failed to load resource|WebSocket connection|(SSL certificate|unknown) error occurred when fetching the script/.test(message.text())) person.complaints.push(message.text());
     });
     person.page.on('request', request => person.hosts.add(new URL(request.url()).host));
     await person.page.goto(site);

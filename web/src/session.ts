@@ -101,8 +101,17 @@ async function readPast(): Promise<void> {
   past.set({ list, more: list.length === PAGE_OF_CALLS, loaded: true });
 }
 
+// How often the settings were asked for, changed, or told: an answer that is overtaken by one of these is no news any more.
+let settingsTurn = 0;
+
+async function settle(answer: Promise<Settings>): Promise<void> {
+  const turn = ++settingsTurn;
+  const now = await answer;
+  if (turn === settingsTurn) settings.set(now);
+}
+
 async function readSettings(): Promise<void> {
-  settings.set(await api.get<Settings>('/me/settings'));
+  await settle(api.get<Settings>('/me/settings'));
 }
 
 export async function readOlder(): Promise<void> {
@@ -136,7 +145,7 @@ export async function removeContact(id: string): Promise<void> {
 }
 
 export async function saveSettings(next: Settings): Promise<void> {
-  settings.set(await api.put<Settings>('/me/settings', next));
+  await settle(api.put<Settings>('/me/settings', next));
 }
 
 export function nameOf(address: string): string | undefined {
@@ -165,6 +174,7 @@ onEvent(event => {
       break;
     }
     case 'settings':
+      settingsTurn += 1;
       settings.set({ do_not_disturb: event.do_not_disturb, blocked: event.blocked });
       break;
     case 'contacts':
