@@ -38,6 +38,7 @@ mod crowd;
 mod dangerous;
 pub mod enrol;
 mod exchange;
+mod homes;
 pub mod journal;
 mod location;
 mod login;

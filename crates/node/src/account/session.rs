@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use super::clock::Stamp;
 use super::table::{Entry, Refused, Replica};
 use super::wire::{WireEntry, WireStamp};
+use crate::homes::Role;
 use crate::store::cbor::{Octets, to_cbor};
 
 /// The version of this protocol that the first message names.
@@ -30,15 +31,6 @@ const PAGE_USERS: usize = 256;
 
 /// A bundle of entries is closed when it reaches this size; the largest entry (some 9 KiB) still fits the message.
 const BUNDLE_LEN: usize = 48 << 10;
-
-/// Which end of the stream we are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// We opened it; we compare tables.
-    Opener,
-    /// The peer opened it; we say what our table amounts to.
-    Acceptor,
-}
 
 /// What travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +65,6 @@ pub enum PeerMisbehaved {
     /// Bytes that are no message.
     #[error("the peer sent what is no message: {0}")]
     BadMessage(String),
-    /// A message larger than [`MAX_MESSAGE_LEN`].
-    #[error("the peer sent a message of {0} bytes, {MAX_MESSAGE_LEN} are allowed")]
-    TooLong(usize),
     /// A message that its role may not send, or not now.
     #[error("the peer sent a message out of turn")]
     OutOfTurn,

@@ -1,46 +1,36 @@
-//! Keeps what belongs to people the same at all home nodes of a domain: a session with each of them over a stream of the link, which the node
-//! with the smaller id opens. The account table's replication ([`crate::account::mesh`]) finds and dials them.
+//! Keeps what belongs to people the same at all home nodes of a domain: a session with each of them ([`crate::homes`]). The account table's
+//! replication ([`crate::account::mesh`]) finds and dials them.
 //!
 //! A change is told at once. Each minute, and at the start, both say what the accounts amount to, in parts; where a part differs, account by
 //! account; of an account that differs each tells the other all that it has. Only what belongs to an account that is here is taken, and
 //! nothing that is older than the account.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, BytesMut};
 use meshtone_identity::NodeId;
-use meshtone_overlay::{IncomingStream, Overlay, Protocol};
+use meshtone_overlay::{Overlay, Protocol};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::broadcast::error::RecvError;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::belongings::{BUCKETS, Belongings, Item, Kind, since_ms};
+use super::belongings::{BUCKETS, Belongings, Changed, Item, Kind, since_ms};
 use crate::account::Accounts;
 use crate::account::clock::Stamp;
+use crate::homes::{self, Dialogue, Ended, Shared, carry};
 use crate::store::cbor::{Blob, Octets, to_cbor};
 
 /// The version that both sides write, and the only one they read.
 const VERSION: u8 = 1;
 /// All is compared this often, though every change is told: one may get lost with a link.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);
-/// A peer from whom nothing came for that long is gone.
-const SILENT_AFTER: Duration = Duration::from_secs(200);
-/// Links are matched with sessions this often. A node of an earlier release refuses each time, which costs nobody anything.
-const REVIEW_EVERY: Duration = Duration::from_secs(5);
 /// Items of one message: an account with more is told in several.
 const ITEMS_AT_ONCE: usize = 128;
 /// Accounts of one message; of more in a part, those that are left come when these are alike.
 const USERS_AT_ONCE: usize = 4096;
 /// Longest message: so many items of the largest size, and so many accounts with the longest names.
 const MAX_MESSAGE_LEN: usize = 2 << 20;
-/// Bytes that may wait to be written; a peer that reads none of it has gone.
-const MAX_BACKLOG: usize = 8 << 20;
 
 /// What home nodes say to each other.
 #[derive(Debug, PartialEq, Eq)]
@@ -175,139 +165,75 @@ impl Here {
     }
 }
 
+/// What a peer sent cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer sent what is no message")]
+struct NoMessage;
+
+/// Our side of a session with a peer.
+struct Exchange {
+    here: Here,
+    peer: NodeId,
+}
+
+impl Dialogue for Exchange {
+    type Change = Changed;
+    type Misbehaved = NoMessage;
+
+    const LONGEST: usize = MAX_MESSAGE_LEN;
+    const BACKLOG: usize = 8 << 20;
+    // Three comparisons.
+    const SILENT_AFTER: Duration = Duration::from_secs(200);
+
+    fn opening(&self) -> Vec<u8> {
+        Message::Parts(self.here.belongings.buckets()).encode()
+    }
+
+    fn compare_every(&self) -> Duration {
+        COMPARE_EVERY
+    }
+
+    fn compare(&self) -> Option<Vec<u8>> {
+        Some(self.opening())
+    }
+
+    fn tell(&self, change: Changed) -> Vec<u8> {
+        Message::Items(change.user, vec![change.item]).encode()
+    }
+
+    fn source(change: &Changed) -> Option<NodeId> {
+        change.from
+    }
+
+    fn answer(&mut self, message: &[u8]) -> Result<Vec<Vec<u8>>, NoMessage> {
+        let message = Message::decode(message).ok_or(NoMessage)?;
+        Ok(self.here.answer(self.peer, message).iter().map(Message::encode).collect())
+    }
+}
+
 /// Looks after the sessions until the overlay stops.
 pub(crate) async fn run(overlay: Overlay, accounts: Accounts, belongings: Arc<Belongings>) {
+    let domain = accounts.domain().to_owned();
+    let shared = Shared { protocol: Protocol::Belongings, name: "what belongs to people", domain };
     let here = Here { accounts, belongings };
-    let mut incoming = overlay.accept_streams(Protocol::Belongings);
-    let mut sessions: BTreeMap<NodeId, AbortHandle> = BTreeMap::new();
-    let mut running = JoinSet::new();
-    let mut review = interval(REVIEW_EVERY);
-    loop {
-        tokio::select! {
-            stream = incoming.recv() => {
-                let Some(IncomingStream { from, domains, send, recv, .. }) = stream else { return };
-                let is_home = domains.iter().any(|domain| domain == here.accounts.domain());
-                if !is_home || from >= overlay.node_id() {
-                    tracing::warn!(peer = %from, "refused what belongs to people to a node that is no home node, or that we call");
-                    send.abort();
-                    continue;
-                }
-                let here = here.clone();
-                let session = running.spawn(async move { report(from, carry(&here, from, recv, send).await) });
-                // The peer opens a new one when its old one is gone, even if we have not noticed.
-                if let Some(old) = sessions.insert(from, session) {
-                    old.abort();
-                }
-            }
-            Some(ended) = running.join_next_with_id() => {
-                let task = match &ended {
-                    Ok((task, ())) => *task,
-                    Err(error) => error.id(),
-                };
-                sessions.retain(|_, session| session.id() != task);
-            }
-            _ = review.tick() => {
-                for link in overlay.links() {
-                    let is_home = link.domains.iter().any(|domain| domain == here.accounts.domain());
-                    if !is_home || overlay.node_id() >= link.node || sessions.contains_key(&link.node) {
-                        continue;
-                    }
-                    let (overlay, here, node) = (overlay.clone(), here.clone(), link.node);
-                    let session = running.spawn(async move {
-                        match overlay.open_stream(node, Protocol::Belongings).await {
-                            Ok((send, recv)) => report(node, carry(&here, node, recv, send).await),
-                            Err(error) => tracing::debug!(peer = %node, %error, "no stream for what belongs to people"),
-                        }
-                    });
-                    sessions.insert(node, session);
-                }
-            }
-        }
-    }
+    homes::keep(overlay, shared, move |peer, _, read, write| exchange(here.clone(), peer, read, write)).await;
 }
 
-fn report(peer: NodeId, outcome: io::Result<()>) {
-    if let Err(error) = outcome {
-        tracing::debug!(%peer, %error, "the exchange of what belongs to people broke off");
-    }
-}
-
-/// Speaks with another home node until one side ends it.
-async fn carry(
-    here: &Here,
+async fn exchange(
+    here: Here,
     peer: NodeId,
-    mut read: impl AsyncRead + Unpin,
-    mut write: impl AsyncWrite + Unpin,
-) -> io::Result<()> {
-    let mut changes = here.belongings.subscribe();
-    let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
-    let (mut compare_at, mut silent_at) = (Instant::now(), Instant::now() + SILENT_AFTER);
-    loop {
-        tokio::select! {
-            read = read.read_buf(&mut input) => {
-                if read? == 0 {
-                    return Ok(());
-                }
-                silent_at = Instant::now() + SILENT_AFTER;
-                while let Some(message) = take(&mut input)? {
-                    for said in here.answer(peer, message) {
-                        put(&mut output, &said);
-                    }
-                    if output.len() > MAX_BACKLOG {
-                        return Err(io::Error::other("the peer reads nothing"));
-                    }
-                }
-            }
-            written = write.write_buf(&mut output), if output.has_remaining() => {
-                if written? == 0 {
-                    return Ok(());
-                }
-                if output.is_empty() {
-                    write.flush().await?;
-                }
-            }
-            change = changes.recv() => match change {
-                Ok(change) if change.from == Some(peer) || output.len() > MAX_BACKLOG / 2 => {}
-                Ok(change) => put(&mut output, &Message::Items(change.user, vec![change.item])),
-                // The next comparison finds out what was missed, so it comes at once.
-                Err(RecvError::Lagged(_)) => compare_at = Instant::now(),
-                Err(RecvError::Closed) => return Ok(()),
-            },
-            () = sleep_until(compare_at) => {
-                compare_at = Instant::now() + COMPARE_EVERY;
-                put(&mut output, &Message::Parts(here.belongings.buckets()));
-            }
-            () = sleep_until(silent_at) => return Err(io::Error::other("the peer fell silent")),
-        }
-    }
-}
-
-fn put(output: &mut BytesMut, message: &Message) {
-    let bytes = message.encode();
-    if let Ok(length) = u32::try_from(bytes.len()) {
-        output.put_u32(length);
-        output.put_slice(&bytes);
-    }
-}
-
-/// Takes the next whole message off the input.
-fn take(input: &mut BytesMut) -> io::Result<Option<Message>> {
-    let Some(length) = input.first_chunk::<4>() else { return Ok(None) };
-    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-    if length > MAX_MESSAGE_LEN {
-        return Err(io::Error::other("a message is too long"));
-    }
-    if input.len() < 4 + length {
-        return Ok(None);
-    }
-    input.advance(4);
-    Message::decode(&input.split_to(length)).map(Some).ok_or_else(|| io::Error::other("a message cannot be read"))
+    read: impl AsyncRead + Unpin,
+    write: impl AsyncWrite + Unpin,
+) -> Result<(), Ended<NoMessage>> {
+    let changes = here.belongings.subscribe();
+    carry(Exchange { here, peer }, peer, changes, read, write).await
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use tempfile::TempDir;
+    use tokio::io::AsyncWriteExt;
 
     use super::*;
     use crate::account::system_random;
@@ -366,8 +292,8 @@ mod tests {
         let ((read, write), (other_read, other_write)) = (tokio::io::split(left), tokio::io::split(right));
         let (first, second) = (one.clone(), other.clone());
         let running = [
-            tokio::spawn(async move { carry(&first, NodeId::from_bytes([2; 32]), read, write).await }),
-            tokio::spawn(async move { carry(&second, NodeId::from_bytes([1; 32]), other_read, other_write).await }),
+            tokio::spawn(async move { exchange(first, NodeId::from_bytes([2; 32]), read, write).await }),
+            tokio::spawn(async move { exchange(second, NodeId::from_bytes([1; 32]), other_read, other_write).await }),
         ];
         let until = async |condition: &dyn Fn() -> bool| {
             let waiting = async {
@@ -385,10 +311,13 @@ mod tests {
         running.iter().for_each(tokio::task::JoinHandle::abort);
     }
 
-    #[test]
-    fn a_length_beyond_the_longest_message_ends_it() {
-        let mut input = BytesMut::from(&[0xff, 0xff, 0xff, 0xff, 0][..]);
-        assert!(take(&mut input).is_err());
-        assert!(take(&mut BytesMut::from(&[0, 0, 0][..])).unwrap().is_none());
+    #[tokio::test]
+    async fn a_length_beyond_the_longest_message_ends_it() {
+        let (_folder, here) = here(1);
+        let (near, mut far) = tokio::io::duplex(64);
+        let (read, write) = tokio::io::split(near);
+        let session = tokio::spawn(exchange(here, NodeId::from_bytes([2; 32]), read, write));
+        far.write_all(&[0xff; 4]).await.unwrap();
+        assert!(matches!(session.await.unwrap(), Err(Ended::TooLong(..))));
     }
 }

@@ -1,9 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use tempfile::TempDir;
-use tokio::io::{DuplexStream, duplex, split};
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 use crate::account::SystemRandom;
@@ -137,5 +137,5 @@ async fn an_oversized_message_ends_the_session_before_it_is_read() {
     let (near, mut far) = duplex(1024);
     let session = start(&a, NodeId::from_bytes([2; 32]), Role::Acceptor, near);
     far.write_all(&[0xff; 4]).await.unwrap();
-    assert!(matches!(session.await.unwrap(), Err(SyncError::Peer(PeerMisbehaved::TooLong(_)))));
+    assert!(matches!(session.await.unwrap(), Err(SyncError::TooLong(..))));
 }
