@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::operation::Purpose;
 use super::{Dht, Now, OperationId, Timer};
 use crate::record::value::next_storage_time;
 use crate::record::{Kind, RecordError, ResourceId, writer};
@@ -13,6 +14,9 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Pause between values that are all to be stored again.
 const PACE: Duration = Duration::from_millis(5);
+
+/// It is looked this often whether the first writing of a value, whose end somebody waits for, lets it be stored again.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A value that is kept stored.
 #[derive(Debug)]
@@ -82,6 +86,11 @@ impl Dht {
 
     /// It is time to store a value again.
     pub(super) fn on_publish_due(&mut self, now: Now, resource: ResourceId, kind: Kind) {
+        if self.is_awaited(resource, kind) {
+            // The same, dated later, would have it refused where it comes second.
+            self.timers.set_by(now.instant + LOOK_EVERY, Timer::Publish { resource, kind });
+            return;
+        }
         let last = self.last_dated((resource, kind));
         let Some(published) = self.published.get_mut(&(resource, kind)) else { return };
         published.storage_ms = next_storage_time(now.unix_ms, last);
@@ -92,6 +101,14 @@ impl Dht {
         if let Ok(record) = record {
             self.write(now, record, false);
         }
+    }
+
+    /// Whether somebody waits to be told how the writing of a value ends.
+    fn is_awaited(&self, resource: ResourceId, kind: Kind) -> bool {
+        self.operations.values().any(|operation| match &operation.purpose {
+            Purpose::Store(writing) => !operation.reported && writing.is_announced_of(resource, kind),
+            Purpose::Find | Purpose::Refresh { .. } | Purpose::Repair | Purpose::Fetch(_) => false,
+        })
     }
 
     /// Stores everything published again, one after the other: the overlay that was to hold it was another one, or none.

@@ -42,6 +42,11 @@ impl Writing {
         self.acknowledged.len()
     }
 
+    /// Says whether this writes a value of that kind there, and somebody waits for the event.
+    pub(super) fn is_announced_of(&self, resource: ResourceId, kind: Kind) -> bool {
+        self.announced && self.record.value.kind == kind && self.record.value.resource() == resource
+    }
+
     /// Notes that a node is asked to hold the value as it is now.
     pub(super) fn note_asked(&mut self, node: NodeId) {
         self.asked.insert(node, self.record.value.storage_ms);

@@ -17,3 +17,4 @@ mod roles;
 mod rooms;
 mod support;
 mod visits;
+mod writing_again;
